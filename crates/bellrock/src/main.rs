@@ -1,0 +1,3 @@
+//! The observability platform for Python services in one binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The catalog: manifest of both stores, ledger, outbox and leases in SQL.

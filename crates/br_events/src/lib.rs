@@ -1,0 +1,1 @@
+//! The event store: logs and spans as Arrow in memory and Parquet on an object store.

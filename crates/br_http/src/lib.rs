@@ -1,0 +1,1 @@
+//! The HTTP face: Prometheus, Loki, Tempo and native APIs over the query door.

@@ -1,0 +1,1 @@
+//! Incidents as a fold over the ledger.

@@ -1,0 +1,1 @@
+//! The journal: the only thing between accepting and storing.

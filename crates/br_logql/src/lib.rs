@@ -1,0 +1,1 @@
+//! LogQL: parser, pipeline and metric evaluation over the storage seam.

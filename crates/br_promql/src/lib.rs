@@ -1,0 +1,1 @@
+//! PromQL: parser with spans and evaluator over the storage seam.

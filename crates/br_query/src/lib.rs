@@ -1,0 +1,1 @@
+//! The front door for queries: one language, one range, limits, a stream of batches.

@@ -1,0 +1,1 @@
+//! Rules: files, groups, alert states and templates as pure steps.

@@ -1,0 +1,12 @@
+//! Words below all words: errors, time, durations, hashes, varints.
+//!
+//! Everything here is pure and knows nothing of telemetry.
+
+pub mod duration;
+pub mod error;
+pub mod hash;
+pub mod time;
+pub mod varint;
+
+pub use error::{Error, Kind, Result};
+pub use time::Nanos;

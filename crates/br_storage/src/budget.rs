@@ -1,0 +1,101 @@
+//! What one query may use. A query that reaches a limit says which, and what to do.
+
+use br_std::{Error, Result};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// Why a running query must stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CancelReason {
+    /// The caller went away.
+    Caller = 1,
+    /// The deadline passed.
+    Deadline = 2,
+    /// The server is shutting down.
+    Shutdown = 3,
+}
+
+/// Shared by all parts of one query: they charge what they hold or read, and stop when told to.
+#[derive(Debug)]
+pub struct Budget {
+    bytes_max: u64,
+    bytes_used: AtomicU64,
+    rows_scanned: AtomicU64,
+    cancelled: AtomicU8,
+}
+
+impl Budget {
+    /// `bytes_max` bounds the memory that the query may hold at any moment, as charged by its parts.
+    pub fn new(bytes_max: u64) -> Self {
+        Self { bytes_max, bytes_used: AtomicU64::new(0), rows_scanned: AtomicU64::new(0), cancelled: AtomicU8::new(0) }
+    }
+
+    /// For tests and for work that is bounded by other means.
+    pub fn unlimited() -> Self {
+        Self::new(u64::MAX)
+    }
+
+    /// Takes `bytes` from the budget and looks whether the query was cancelled.
+    pub fn charge(&self, bytes: u64) -> Result<()> {
+        let used = self.bytes_used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if used > self.bytes_max {
+            return Err(Error::over_limit(format!(
+                "the query needs more than its {} MiB of memory: narrow the time range, add label matchers, or raise limits.query_memory",
+                self.bytes_max >> 20
+            )));
+        }
+        self.check()
+    }
+
+    /// Gives back what was charged for something that is no longer held.
+    pub fn release(&self, bytes: u64) {
+        self.bytes_used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// An error once the query was cancelled. Cheap: call it in every loop that can run long.
+    pub fn check(&self) -> Result<()> {
+        match self.cancelled.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            reason if reason == CancelReason::Deadline as u8 => {
+                Err(Error::over_limit("the query ran into its time limit: narrow the time range or raise limits.query_timeout"))
+            }
+            reason if reason == CancelReason::Shutdown as u8 => Err(Error::closed("the server is shutting down")),
+            _ => Err(Error::closed("the query was cancelled")),
+        }
+    }
+
+    /// The first reason stays.
+    pub fn cancel(&self, reason: CancelReason) {
+        let _ = self.cancelled.compare_exchange(0, reason as u8, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Counts rows or samples that were looked at, for the progress display and for the query log.
+    pub fn scanned(&self, rows: u64) {
+        self.rows_scanned.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    pub fn rows_scanned(&self) -> u64 {
+        self.rows_scanned.load(Ordering::Relaxed)
+    }
+
+    pub fn bytes_used(&self) -> u64 {
+        self.bytes_used.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use br_std::Kind;
+
+    #[test]
+    fn says_which_limit() {
+        let budget = Budget::new(10);
+        assert!(budget.charge(10).is_ok());
+        assert_eq!(budget.charge(1).map_err(|error| error.kind()), Err(Kind::OverLimit));
+        let budget = Budget::unlimited();
+        budget.cancel(CancelReason::Deadline);
+        budget.cancel(CancelReason::Caller);
+        assert!(budget.check().expect_err("cancelled").message().contains("time limit"));
+    }
+}

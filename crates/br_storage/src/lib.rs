@@ -1,0 +1,20 @@
+//! The seam between languages and stores: what a query may ask, and nothing about how it is kept.
+//!
+//! Languages and rules see these traits, never a store. All calls are synchronous and may read from disk:
+//! the shell runs them on its pool for blocking work. Every source is already scoped to one tenant.
+
+pub mod budget;
+pub mod logs;
+pub mod manifest;
+pub mod matcher;
+pub mod metrics;
+pub mod range;
+pub mod spans;
+
+pub use budget::{Budget, CancelReason};
+pub use logs::{LogCursor, LogHint, LogQuery, LogRow, LogSource};
+pub use manifest::{FileEntry, JournalPosition, Table};
+pub use matcher::{MatchOp, Matcher};
+pub use metrics::{MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
+pub use range::{Direction, TimeRange};
+pub use spans::{SpanCursor, SpanHint, SpanQuery, SpanSource, StoredSpan};

@@ -1,0 +1,57 @@
+//! Reading spans.
+
+use crate::{Budget, TimeRange};
+use br_model::{AttributeValue, Resource, Scope, Span, TraceId};
+use br_std::Result;
+use std::sync::Arc;
+
+/// Which spans: those that start in the range. They come newest first by window of time, so that a search can stop early.
+#[derive(Clone, Debug)]
+pub struct SpanQuery {
+    pub range: TimeRange,
+    /// What the caller will keep only. A store may use these to skip, and may hand out spans that fail them.
+    pub hints: Vec<SpanHint>,
+}
+
+/// A condition that every span the caller keeps will satisfy.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SpanHint {
+    Service(String),
+    Name(String),
+    /// An attribute of the span or of its resource.
+    AttributeEquals {
+        key: String,
+        value: AttributeValue,
+    },
+    DurationNanosAtLeast(i64),
+    DurationNanosAtMost(i64),
+    IsError,
+    TraceId(TraceId),
+}
+
+/// One tenant's spans.
+pub trait SpanSource: Send + Sync {
+    fn scan<'a>(&'a self, query: &SpanQuery, budget: &'a Budget) -> Result<Box<dyn SpanCursor + 'a>>;
+
+    /// All spans of one trace, in no particular order; empty when it is not known.
+    /// `around` narrows where to look when the caller knows it.
+    fn trace(&self, id: TraceId, around: Option<TimeRange>, budget: &Budget) -> Result<Vec<StoredSpan>>;
+
+    /// Sorted names of the services with a span in the range.
+    fn services(&self, range: TimeRange, budget: &Budget) -> Result<Vec<String>>;
+
+    /// Sorted names of the spans of a service.
+    fn operations(&self, service: &str, range: TimeRange, budget: &Budget) -> Result<Vec<String>>;
+}
+
+pub trait SpanCursor {
+    /// `None` at the end.
+    fn next_batch(&mut self) -> Result<Option<Vec<StoredSpan>>>;
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredSpan {
+    pub resource: Arc<Resource>,
+    pub scope: Arc<Scope>,
+    pub span: Span,
+}

@@ -1,0 +1,1 @@
+//! TraceQL: parser and span matching over the storage seam.
