@@ -1,3 +1,70 @@
-//! The one entry for people and CI: check, test, conform, bench, ui, py.
+//! The one entry for people and CI.
+//!
+//! It depends on none of the house's crates, so that it builds in seconds; what needs them runs as its own program.
+#![allow(clippy::disallowed_methods, reason = "a tool for the developer's machine works on the real disk and clock")]
 
-fn main() {}
+mod check;
+mod conform;
+mod e2e;
+mod layers;
+mod licences;
+mod shell;
+mod test;
+mod tidy;
+mod ui;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Everything a contributor or CI runs")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Format, lints, layers, tidy, licences: what must pass at every commit.
+    Check,
+    /// Who may import whom (layers.toml).
+    Layers,
+    /// Lengths of functions and files, pages that must exist, words that must not.
+    Tidy {
+        /// Lower the recorded lengths to what the code has now.
+        #[arg(long)]
+        ratchet: bool,
+    },
+    /// Licences and bans of the dependencies (deny.toml).
+    Deny,
+    /// All tests: Rust, conformance, stock Python clients, the pages in a browser.
+    Test {
+        /// Only these steps.
+        #[arg(long, value_enum)]
+        only: Vec<test::Step>,
+    },
+    /// Conformance files of an area, by default those of the shared data folder.
+    Conform { area: String, files: Vec<PathBuf> },
+    /// Measure against real peers.
+    Bench {
+        area: String,
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+    /// Build the pages into ui/dist.
+    Ui,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().verb {
+        Verb::Check => check::run(),
+        Verb::Layers => layers::run(),
+        Verb::Tidy { ratchet } => tidy::run(ratchet),
+        Verb::Deny => licences::run(),
+        Verb::Test { only } => test::run(&only),
+        Verb::Conform { area, files } => conform::run(&area, &files),
+        Verb::Bench { area, json } => conform::bench(&area, json.as_deref()),
+        Verb::Ui => ui::build(),
+    }
+}

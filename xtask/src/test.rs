@@ -1,0 +1,41 @@
+//! All tests, step by step.
+
+use crate::{check, conform, e2e, shell, ui};
+use anyhow::Result;
+use clap::ValueEnum;
+use std::time::Instant;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Step {
+    /// `cargo xtask check`.
+    Check,
+    /// `cargo test` over the workspace.
+    Rust,
+    /// The conformance files of the shared data folder.
+    Conform,
+    /// Types, unit tests and the committed build of the pages.
+    Ui,
+    /// Stock Python clients against the real binary, kill -9 under load, the pages in a real browser.
+    E2e,
+}
+
+pub fn run(only: &[Step]) -> Result<()> {
+    let mut done = Vec::new();
+    for step in Step::value_variants() {
+        if !only.is_empty() && !only.contains(step) {
+            continue;
+        }
+        shell::heading(&format!("{step:?}").to_lowercase());
+        let started = Instant::now();
+        match step {
+            Step::Check => check::run()?,
+            Step::Rust => shell::cargo(&["test", "--workspace", "--quiet"])?,
+            Step::Conform => conform::all()?,
+            Step::Ui => ui::check()?,
+            Step::E2e => e2e::run()?,
+        }
+        done.push(format!("{step:?} {} s", started.elapsed().as_secs()).to_lowercase());
+    }
+    println!("\nall steps passed: {}", done.join(", "));
+    Ok(())
+}
