@@ -1,0 +1,146 @@
+//! Damage of every kind: it is seen, it costs what it hits, the rest comes back, and the start goes on.
+
+mod support;
+
+use br_journal::Journal;
+use br_storage::JournalPosition;
+use support::{number_of, record, replay_all, segment_paths, sim_with_records, small};
+
+const RECORDS: u64 = 60;
+
+#[test]
+fn a_flipped_bit_costs_one_record_at_the_most() {
+    for seed in 0..400 {
+        let sim = sim_with_records(seed, RECORDS);
+        let paths = segment_paths(&sim);
+        let path = &paths[sim.rng_index(paths.len())];
+        let length = br_env::Disk::size(&*sim.disk, path).expect("size") as usize;
+        let byte = sim.rng_index(length);
+        sim.disk.flip_bit(path, byte, seed as u8);
+        let (journal, _writer, _) = Journal::open_unattended(sim.env.clone(), small()).expect("open");
+        let (records, damage) = replay_all(&journal, 1);
+        assert!(records.len() as u64 >= RECORDS - 1, "seed {seed}: {} records back, {damage:?}", records.len());
+        for (position, found) in &records {
+            assert_eq!((number_of(found), found), (*position, &record(*position)), "seed {seed}");
+        }
+        let status = journal.status();
+        assert!(status.quarantined_ranges + status.torn_bytes > 0, "seed {seed}: byte {byte} of {path} was changed unseen");
+        assert_eq!(damage.len() as u64, status.quarantined_ranges, "seed {seed}");
+    }
+}
+
+#[test]
+fn damage_is_counted_once_however_often_it_is_read() {
+    let sim = sim_with_records(1, RECORDS);
+    sim.disk.flip_bit(&segment_paths(&sim)[0], 200, 3);
+    let (journal, _writer, _) = Journal::open_unattended(sim.env.clone(), small()).expect("open");
+    for _ in 0..3 {
+        assert_eq!(replay_all(&journal, 1).1.len(), 1);
+    }
+    assert_eq!(journal.status().quarantined_ranges, 1);
+}
+
+#[test]
+fn cut_zeroed_and_deleted_files_cost_what_they_held() {
+    for (seed, harm) in [(1, "cut"), (2, "cut"), (3, "zeroed"), (4, "emptied"), (5, "deleted")] {
+        let sim = sim_with_records(seed, RECORDS);
+        let paths = segment_paths(&sim);
+        assert!(paths.len() > 3);
+        let path = &paths[1];
+        let disk: &dyn br_env::Disk = &*sim.disk;
+        let length = disk.size(path).expect("size");
+        match harm {
+            "cut" => disk.truncate(path, length / 2).expect("cut"),
+            "zeroed" => {
+                disk.truncate(path, 0).expect("cut");
+                disk.truncate(path, length).expect("grow");
+            }
+            "emptied" => disk.truncate(path, 0).expect("cut"),
+            _ => disk.remove(path).expect("remove"),
+        }
+        let (journal, _writer, recovery) = Journal::open_unattended(sim.env.clone(), small()).expect("open");
+        let (records, _) = replay_all(&journal, 1);
+        let first_after: u64 = paths[2].split('-').nth(1).and_then(|first| first.parse().ok()).expect("a segment's name");
+        let first_hit: u64 = path.split('-').nth(1).and_then(|first| first.parse().ok()).expect("a segment's name");
+        let back: Vec<u64> = records.iter().map(|(position, _)| *position).collect();
+        let expected: Vec<u64> = (1..first_hit).chain(first_after..=RECORDS).collect();
+        let back_elsewhere: Vec<u64> = back.iter().copied().filter(|at| *at < first_hit || *at >= first_after).collect();
+        assert_eq!(back_elsewhere, expected, "{harm}");
+        assert_eq!(harm == "deleted", !recovery.warnings.is_empty(), "{harm}: {:?}", recovery.warnings);
+        assert_eq!(recovery.last_position, JournalPosition(RECORDS), "{harm}");
+    }
+}
+
+#[test]
+fn a_file_that_goes_while_it_is_read_is_named() {
+    let sim = sim_with_records(8, RECORDS);
+    let (journal, _writer, _) = Journal::open_unattended(sim.env.clone(), small()).expect("open");
+    let path = segment_paths(&sim)[1].clone();
+    br_env::Disk::remove(&*sim.disk, &path).expect("remove");
+    let (records, damage) = replay_all(&journal, 1);
+    assert!(damage.len() == 1 && damage[0].contains("gone"), "{damage:?}");
+    assert_eq!(records.last().map(|(position, _)| *position), Some(RECORDS));
+}
+
+#[test]
+fn foreign_files_and_damaged_marks_do_not_stop_a_start() {
+    let sim = sim_with_records(2, RECORDS);
+    let disk: &dyn br_env::Disk = &*sim.disk;
+    for (name, bytes) in [("start", &b"nonsense"[..]), ("clean", b""), ("notes.txt", b"hello"), ("ballast", b"x")] {
+        if disk.size(&format!("journal/{name}")).is_ok() {
+            disk.remove(&format!("journal/{name}")).expect("remove");
+        }
+        disk.create(&format!("journal/{name}")).expect("create").append(bytes).expect("append");
+    }
+    let (journal, _writer, recovery) = Journal::open_unattended(sim.env.clone(), small()).expect("open");
+    assert_eq!(replay_all(&journal, 1).0.len() as u64, RECORDS);
+    assert!(recovery.warnings.iter().any(|warning| warning.contains("notes.txt")));
+    assert!(recovery.warnings.iter().any(|warning| warning.contains("start is damaged")));
+}
+
+#[test]
+fn a_record_quoted_in_the_body_of_another_is_not_taken_for_one() {
+    let sim = sim_with_records(3, 3);
+    let (journal, mut writer, _) = Journal::open_unattended(sim.env.clone(), small()).expect("open");
+    journal.append(&record(4)).expect("append");
+    writer.step();
+    let path = segment_paths(&sim).pop().expect("the active segment");
+    let mut quoting = record(5);
+    quoting.body = br_env::Disk::read(&*sim.disk, &path).expect("read").into();
+    quoting.is_compressed = true;
+    journal.append(&quoting).expect("append");
+    journal.append(&record(6)).expect("append");
+    writer.step();
+    // The header of record 5 is destroyed, so that the reader has to look into its body for the next record.
+    let first_end = br_env::Disk::size(&*sim.disk, &path).expect("size") as usize;
+    let bytes = br_env::Disk::read(&*sim.disk, &path).expect("read");
+    let second = (41..first_end).filter(|at| bytes[*at..].starts_with(b"BRec")).nth(0).expect("record 5");
+    sim.disk.flip_bit(&path, second + 17, 1);
+    let (records, damage) = replay_all(&journal, 1);
+    let back: Vec<u64> = records.iter().map(|(position, _)| *position).collect();
+    assert_eq!((back, damage.len()), (vec![1, 2, 3, 4, 6], 1));
+}
+
+#[test]
+fn damaged_segments_are_set_aside_when_they_are_no_longer_needed() {
+    let sim = sim_with_records(4, RECORDS);
+    sim.disk.flip_bit(&segment_paths(&sim)[0], 200, 3);
+    let (journal, _writer, _) = Journal::open_unattended(sim.env.clone(), small()).expect("open");
+    replay_all(&journal, 1);
+    assert!(journal.truncate_before(JournalPosition(RECORDS + 1)).expect("truncate") > 0);
+    assert_eq!(br_env::Disk::list(&*sim.disk, "journal/quarantine").expect("list").len(), 1);
+    assert_eq!(segment_paths(&sim).len(), 1, "the active one stays");
+    let (journal, _writer, recovery) = Journal::open_unattended(sim.env.clone(), small()).expect("open again");
+    assert!(recovery.warnings.is_empty() && replay_all(&journal, 1).0.is_empty(), "{:?}", recovery.warnings);
+    assert_eq!(recovery.last_position, JournalPosition(RECORDS));
+}
+
+trait RngIndex {
+    fn rng_index(&self, bound: usize) -> usize;
+}
+
+impl RngIndex for br_env::sim::Sim {
+    fn rng_index(&self, bound: usize) -> usize {
+        br_env::Rng::below(&*self.rng, bound as u64) as usize
+    }
+}
