@@ -1,0 +1,96 @@
+"""Who may do what: decided by the credential alone."""
+
+import subprocess
+
+import requests
+from bellrock_server import BINARY, eventually, free_port
+
+CONFIG = """
+bellrock:
+  auth:
+    tokens:
+      - { name: sender-one, tenant: 1, role: ingest, token: ingest-one-0123456789 }
+      - { name: reader-one, tenant: 1, role: viewer, token: viewer-one-0123456789 }
+      - { name: admin-one, tenant: 1, role: admin, token: admin-one-01234567890 }
+      - { name: sender-two, tenant: 2, role: ingest, token: ingest-two-0123456789 }
+      - { name: reader-two, tenant: 2, role: viewer, token: viewer-two-0123456789 }
+"""
+
+
+def bearer(token, **more):
+    return {"Authorization": f"Bearer {token}", **more}
+
+
+def push(server, token, line):
+    import time
+
+    body = {"streams": [{"stream": {"app": "secret"}, "values": [[str(time.time_ns()), line]]}]}
+    return requests.post(f"{server.url}/loki/api/v1/push", json=body, headers=bearer(token, **{"X-Scope-OrgID": "2"}), timeout=10)
+
+
+def test_tenants_do_not_see_each_other(make_server):
+    server = make_server(config=CONFIG).start()
+    assert push(server, "ingest-one-0123456789", "of one").status_code == 204
+    assert push(server, "ingest-two-0123456789", "of two").status_code == 204
+
+    def lines(token):
+        answer = requests.get(f"{server.url}/loki/api/v1/query_range", params={"query": '{app="secret"}'}, headers=bearer(token, **{"X-Scope-OrgID": "1"}), timeout=10)
+        assert answer.status_code == 200, answer.text
+        return [value[1] for stream in answer.json()["data"]["result"] for value in stream["values"]]
+
+    assert eventually(lambda: lines("viewer-one-0123456789")) == ["of one"]
+    assert eventually(lambda: lines("viewer-two-0123456789")) == ["of two"]
+    sql = requests.post(f"{server.url}/bellrock/v1/sql", json={"query": "SELECT body FROM logs"}, headers=bearer("viewer-two-0123456789"), timeout=10)
+    assert sql.json()["rows"] == [["of two"]]
+
+
+def test_every_route_denies_without_the_right_role(make_server):
+    server = make_server(config=CONFIG).start()
+    paths = requests.get(f"{server.url}/bellrock/v1/openapi.json", headers=bearer("viewer-one-0123456789"), timeout=10).json()["paths"]
+    assert len(paths) > 40
+    for path, methods in paths.items():
+        path = path.replace("{", "").replace("}", "")
+        for method in methods:
+            answer = requests.request(method, server.url + path, timeout=10)
+            assert answer.status_code == 401, f"{method} {path}: {answer.status_code} without a token"
+            answer = requests.request(method, server.url + path, headers=bearer("nonsense-0123456789"), timeout=10)
+            assert answer.status_code == 401, f"{method} {path}: {answer.status_code} with a wrong token"
+    ingest = bearer("ingest-one-0123456789")
+    assert requests.get(f"{server.url}/api/v1/query", params={"query": "up"}, headers=ingest, timeout=10).status_code == 403
+    viewer = bearer("viewer-one-0123456789")
+    assert requests.post(f"{server.url}/bellrock/v1/admin/flush", headers=viewer, timeout=10).status_code == 403
+    assert requests.post(f"{server.url}/bellrock/v1/admin/flush", headers=bearer("admin-one-01234567890"), timeout=30).status_code == 200
+
+
+def test_another_address_needs_credentials(tmp_path):
+    command = [BINARY, "serve", "--data-dir", str(tmp_path / "d"), "--listen", f"0.0.0.0:{free_port()}"]
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert outcome.returncode != 0 and "bellrock.auth.tokens" in outcome.stderr, outcome.stderr
+
+
+def test_grpc_needs_the_token_too(make_server):
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
+
+    server = make_server(config=CONFIG).start()
+    provider = TracerProvider()
+    outcomes = []
+
+    class Recorder(OTLPSpanExporter):
+        def export(self, spans):
+            outcomes.append(super().export(spans))
+            return outcomes[-1]
+
+    for headers in ((), (("authorization", "Bearer ingest-one-0123456789"),)):
+        provider.add_span_processor(SimpleSpanProcessor(Recorder(endpoint=f"http://{server.grpc}", insecure=True, headers=headers, timeout=5)))
+    with provider.get_tracer("t").start_as_current_span("one"):
+        pass
+    assert outcomes == [SpanExportResult.FAILURE, SpanExportResult.SUCCESS]
+
+
+def test_pages_of_other_sites_are_refused(server):
+    body = {"query": "SELECT 1"}
+    foreign = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}
+    assert requests.post(f"{server.url}/bellrock/v1/sql", json=body, headers=foreign, timeout=10).status_code == 401
+    assert requests.get(f"{server.url}/api/v1/query", params={"query": "1"}, headers={"Host": "evil.example"}, timeout=10).status_code == 401

@@ -1,0 +1,114 @@
+"""What comes in broken: a clear 4xx, the good part kept, the server unharmed."""
+
+import gzip
+import json
+import time
+import zlib
+
+import cramjam
+import pytest
+import requests
+from bellrock_server import eventually
+
+
+def post(server, path, data, **headers):
+    return requests.post(server.url + path, data=data, headers=headers, timeout=20)
+
+
+ENDPOINTS = [
+    ("/v1/traces", {"content-type": "application/x-protobuf"}),
+    ("/v1/logs", {"content-type": "application/json"}),
+    ("/v1/metrics", {"content-type": "application/x-protobuf"}),
+    ("/api/v1/write", {"content-type": "application/x-protobuf", "content-encoding": "snappy"}),
+    ("/api/v1/write", {"content-type": "application/x-protobuf;proto=io.prometheus.write.v2.Request", "content-encoding": "snappy"}),
+    ("/loki/api/v1/push", {"content-type": "application/json"}),
+    ("/loki/api/v1/push", {"content-type": "application/x-protobuf"}),
+]
+
+
+@pytest.mark.parametrize("path,headers", ENDPOINTS)
+def test_garbage_is_a_4xx_with_a_reason(server, path, headers):
+    for body in (b"\xff\xfe\x00garbage" * 9, b"{", b"\x0a\xff\xff\xff\xff\x0f"):
+        answer = post(server, path, body, **headers)
+        assert 400 <= answer.status_code < 500, f"{path}: {answer.status_code}"
+        assert answer.content, "says why"
+    assert requests.get(f"{server.url}/-/ready", timeout=5).status_code == 200
+
+
+def test_half_a_gzip_and_wrong_encodings(server):
+    body = gzip.compress(json.dumps({"resourceLogs": []}).encode())
+    json_gzip = {"content-type": "application/json", "content-encoding": "gzip"}
+    assert post(server, "/v1/logs", body, **json_gzip).status_code == 200
+    assert post(server, "/v1/logs", body[:-6], **json_gzip).status_code == 400
+    assert post(server, "/v1/logs", b"{}", **{"content-type": "application/json", "content-encoding": "rot13"}).status_code == 415
+    assert post(server, "/v1/logs", b"{}", **{"content-type": "text/csv"}).status_code == 415
+
+
+def test_bombs_are_refused_before_they_grow(server):
+    bomb = gzip.compress(b"\0" * (200 << 20), 9)
+    answer = post(server, "/v1/logs", bomb, **{"content-type": "application/json", "content-encoding": "gzip"})
+    assert answer.status_code == 413, answer.text
+    snappy = cramjam.snappy.compress_raw(b"\0" * (200 << 20))
+    answer = post(server, "/api/v1/write", bytes(snappy), **{"content-encoding": "snappy", "content-type": "application/x-protobuf"})
+    assert answer.status_code == 413, answer.text
+    lying = b"\xff\xff\xff\xff\x0f" + b"\0" * 64
+    answer = post(server, "/api/v1/write", lying, **{"content-encoding": "snappy", "content-type": "application/x-protobuf"})
+    assert 400 <= answer.status_code < 500
+    deflate = zlib.compress(b"\0" * (200 << 20))
+    answer = post(server, "/loki/api/v1/push", deflate, **{"content-encoding": "deflate", "content-type": "application/json"})
+    assert answer.status_code in (413, 415)
+
+
+def test_a_body_over_the_limit_is_413(server):
+    answer = post(server, "/v1/logs", b" " * (17 << 20), **{"content-type": "application/json"})
+    assert answer.status_code == 413 and "16" in answer.text, answer.text
+
+
+def test_the_good_part_of_a_batch_is_kept(server):
+    now = str(time.time_ns())
+    body = {"streams": [{"stream": {"app": "part"}, "values": [[now, "good"], ["not a time", "bad"], [now, "also good"]]}]}
+    answer = requests.post(f"{server.url}/loki/api/v1/push", json=body, timeout=10)
+    assert answer.status_code == 400 and "not a time" in answer.text, answer.text
+    lines = eventually(lambda: server.logql('{app="part"}'))
+    assert sorted(line for _, line in lines) == ["also good", "good"]
+
+
+def test_partial_success_is_reported(server):
+    gauge = {"name": "g", "gauge": {"dataPoints": [{"timeUnixNano": str(time.time_ns()), "asDouble": 1.0}]}}
+    broken = {"name": "h", "histogram": {"aggregationTemporality": 2, "dataPoints": [{"timeUnixNano": str(time.time_ns()), "count": "5", "sum": 1, "bucketCounts": ["1"], "explicitBounds": [1.0, 2.0]}]}}
+    body = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [gauge, broken]}]}]}
+    answer = requests.post(f"{server.url}/v1/metrics", json=body, timeout=10)
+    assert answer.status_code == 200
+    assert int(answer.json()["partialSuccess"]["rejectedDataPoints"]) >= 1, answer.text
+    assert eventually(lambda: server.promql("g"))
+
+
+def test_an_endless_line_and_many_attributes_are_limited_visibly(server):
+    now = str(time.time_ns())
+    attributes = [{"key": f"k{at}", "value": {"stringValue": "v"}} for at in range(10_000)]
+    record = {"timeUnixNano": now, "body": {"stringValue": "x" * (1 << 20)}, "attributes": attributes}
+    body = {"resourceLogs": [{"resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "big"}}]}, "scopeLogs": [{"logRecords": [record]}]}]}
+    answer = requests.post(f"{server.url}/v1/logs", json=body, timeout=20)
+    assert answer.status_code == 200, answer.text
+    lines = eventually(lambda: server.logql('{service_name="big"}'))
+    assert len(lines[0][1]) >= 256 << 10
+
+
+def test_wrong_paths_queries_and_methods(server):
+    assert requests.get(f"{server.url}/api/v1/no-such", timeout=5).status_code == 404
+    assert requests.get(f"{server.url}/..%2f..%2fetc/passwd", timeout=5).status_code in (400, 404)
+    assert requests.delete(f"{server.url}/api/v1/query", timeout=5).status_code in (404, 405)
+    answer = requests.get(f"{server.url}/api/v1/query", params={"query": "sum(rate(x[5m])"}, timeout=5)
+    assert answer.status_code == 400 and answer.json()["errorType"] == "bad_data" and "1:" in answer.json()["error"], answer.text
+    answer = requests.get(f"{server.url}/api/v1/query_range", params={"query": "up", "start": 0, "end": 10**9, "step": 1}, timeout=5)
+    assert answer.status_code == 400 and "11,000" in answer.json()["error"]
+    for query in ("DROP TABLE logs", "CREATE TABLE x AS SELECT 1", "COPY logs TO '/tmp/x'", "SELECT * FROM '/etc/passwd'", "SELEC 1"):
+        answer = requests.post(f"{server.url}/bellrock/v1/sql", json={"query": query}, timeout=10)
+        assert 400 <= answer.status_code < 500, f"{query}: {answer.status_code} {answer.text}"
+
+
+def test_a_query_that_wants_too_much_is_stopped(server):
+    answer = requests.get(f"{server.url}/api/v1/query", params={"query": "(" * 5000 + "1" + ")" * 5000}, timeout=10)
+    assert answer.status_code == 400
+    answer = requests.get(f"{server.url}/loki/api/v1/query_range", params={"query": '{a=~"' + "(x{1000}){1000}" + '"}'}, timeout=10)
+    assert answer.status_code == 400

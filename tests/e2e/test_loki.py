@@ -1,0 +1,77 @@
+"""Loki's push and query API, and the live tail."""
+
+import json
+import threading
+import time
+
+import requests
+import websocket
+from bellrock_server import eventually
+
+
+def push(server, labels, lines, **kwargs):
+    now = time.time_ns()
+    values = [[str(now + at), *([line] if isinstance(line, str) else line)] for at, line in enumerate(lines)]
+    body = {"streams": [{"stream": labels, "values": values}]}
+    return requests.post(f"{server.url}/loki/api/v1/push", json=body, timeout=10, **kwargs)
+
+
+def test_push_and_query(server):
+    lines = ["GET /a 200", "GET /b 500", json.dumps({"level": "error", "took": "250ms", "path": "/c"})]
+    assert push(server, {"app": "web", "env": "test"}, lines).status_code == 204
+    assert push(server, {"app": "worker"}, [["with metadata", {"trace_id": "ef" * 16}]]).status_code == 204
+
+    assert len(server.logql('{app="web"}')) == 3
+    assert [line for _, line in server.logql('{app=~"we.*"} |= "GET" != "500"')] == ["GET /a 200"]
+    found = server.logql('{app="web"} | json | took > 200ms | line_format "{{.path}} took {{.took}}"')
+    assert [line for _, line in found] == ["/c took 250ms"]
+    assert server.logql('{app="worker"} | trace_id="' + "ef" * 16 + '"')[0][1] == "with metadata"
+
+    now = time.time_ns()
+    window = {"start": now - 600 * 10**9, "end": now + 10**9}
+    data = server.get("/loki/api/v1/query_range", query='sum by (app) (count_over_time({app=~".+"}[5m]))', step="60", **window)["data"]
+    assert data["resultType"] == "matrix"
+    last = {series["metric"]["app"]: series["values"][-1][1] for series in data["result"]}
+    assert last == {"web": "3", "worker": "1"}
+    assert "app" in server.get("/loki/api/v1/labels", **window)["data"]
+    assert server.get("/loki/api/v1/label/app/values", **window)["data"] == ["web", "worker"]
+    assert {"app": "worker"} in server.get("/loki/api/v1/series", **{"match[]": '{app="worker"}'}, **window)["data"]
+
+
+def test_the_newest_lines_come_first_and_the_limit_holds(server):
+    for batch in range(5):
+        push(server, {"app": f"a{batch % 2}"}, [f"line {batch}-{at}" for at in range(20)])
+    lines = server.logql('{app=~"a."}', limit=7)
+    assert [line for _, line in lines] == [f"line 4-{at}" for at in range(19, 12, -1)]
+
+
+def test_the_tail_is_live_and_filters(server):
+    seen = []
+    url = server.url.replace("http", "ws") + "/loki/api/v1/tail?query=" + requests.utils.quote('{app="live"} |= "keep"')
+    connection = websocket.create_connection(url, timeout=10)
+
+    def read():
+        while True:
+            try:
+                frame = connection.recv()
+            except Exception:
+                return
+            if frame:
+                for stream in json.loads(frame).get("streams", []):
+                    seen.extend(value[1] for value in stream["values"])
+
+    threading.Thread(target=read, daemon=True).start()
+
+    def sent():
+        push(server, {"app": "live"}, ["drop me", "keep me"])
+        push(server, {"app": "other"}, ["keep me not"])
+        return seen
+
+    eventually(sent)
+    assert set(seen) == {"keep me"}
+    connection.close()
+
+
+def test_wrong_queries_say_where(server):
+    answer = requests.get(f"{server.url}/loki/api/v1/query_range", params={"query": '{app="a"} |= '}, timeout=10)
+    assert answer.status_code == 400 and ("line" in answer.text or "col" in answer.text), answer.text

@@ -1,0 +1,137 @@
+"""`bellrock run -- CMD`: an unchanged program, observed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+from bellrock_server import BINARY, eventually, free_port
+
+PROGRAM = textwrap.dedent(
+    """
+    import json, logging, os, sys
+    import structlog
+    from loguru import logger
+    from pythonjsonlogger.json import JsonFormatter
+
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    structlog.configure(processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"),
+                                    structlog.processors.JSONRenderer()])
+    print("plain line")
+    structlog.get_logger().error("payment failed", user_id="u-7", cents=1250, trace_id="cd" * 16)
+    logging.getLogger("shop").warning("stock low", extra={"sku": "A-1"})
+    logger.remove(); logger.add(sys.stdout, serialize=True); logger.info("from loguru")
+    print("to stderr", file=sys.stderr)
+    print(json.dumps({k: os.environ.get(k) for k in ("OTEL_SERVICE_NAME", "SENTRY_DSN", "OTEL_EXPORTER_OTLP_ENDPOINT")}))
+    def deep():
+        raise ValueError("bad order")
+    try:
+        deep()
+    except ValueError:
+        logging.exception("order refused")
+        import traceback; traceback.print_exc()
+    sys.exit(7)
+    """
+)
+
+
+def run(server, program, *arguments, **options):
+    command = [BINARY, "run", "--server", server.url, "--service", "script", *arguments, "--", sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+
+
+def test_output_becomes_records_and_the_exit_code_passes_through(server):
+    outcome = run(server, PROGRAM)
+    assert outcome.returncode == 7, outcome.stderr
+    assert "plain line" in outcome.stdout and "to stderr" in outcome.stderr, "the program's output is still seen"
+    assert server.url in outcome.stderr, "one line says where to look"
+
+    lines = eventually(lambda: (found := server.logql('{service_name="script"}')) and len(found) >= 7 and found)
+    texts = [line for _, line in lines]
+    assert "plain line" in texts and "to stderr" in texts
+    error = server.logql('{service_name="script"} | severity_text=~"(?i)error" | user_id="u-7"')
+    assert error and error[0][1] == "payment failed", "a JSON line becomes fields, its message the line"
+    assert server.logql('{service_name="script"} | trace_id="' + "cd" * 16 + '"')
+    assert server.logql('{service_name="script"} | sku="A-1"')[0][1] == "stock low"
+    assert "from loguru" in texts
+    tracebacks = [text for text in texts if "Traceback (most recent call last)" in text and "ValueError: bad order" in text and "in deep" in text]
+    assert len(tracebacks) == 1, "a traceback on stderr is one record"
+    environment = json.loads(next(text for text in outcome.stdout.splitlines() if "OTEL_SERVICE_NAME" in text))
+    assert environment["OTEL_SERVICE_NAME"] == "script"
+    assert environment["SENTRY_DSN"].startswith("http://") and environment["SENTRY_DSN"].endswith("/1")
+
+
+def test_the_process_tree_is_sampled_and_metrics_are_scraped(server):
+    port = free_port()
+    program = f"""
+import threading, time
+from prometheus_client import Counter, start_http_server
+start_http_server({port}, addr="127.0.0.1")
+Counter("jobs", "Jobs.").inc(4)
+end = time.time() + 6
+while time.time() < end: sum(range(20000))
+"""
+    outcome = run(server, program, "--metrics-port", str(port), "--sample-interval", "500ms")
+    assert outcome.returncode == 0, outcome.stderr
+
+    def last(expression):
+        return server.promql(f"last_over_time({expression}[1m])")
+
+    assert eventually(lambda: last('jobs_total{job="script"}'))[0][1] == 4
+    assert max(value for _, value in last('process_cpu_seconds_total{service_name="script"}')) > 0.5
+    assert max(value for _, value in last('process_resident_memory_bytes{service_name="script"}')) > 1_000_000
+    for name in ("process_threads", "process_open_fds", "process_disk_written_bytes_total", "process_network_receive_bytes_total"):
+        assert last(f'{name}{{service_name="script"}}'), name
+
+
+def test_signals_reach_the_program(server):
+    program = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *a: (print('got it', flush=True), sys.exit(3)))\nprint('ready', flush=True)\ntime.sleep(30)"
+    command = [BINARY, "run", "--server", server.url, "--service", "sig", "--", sys.executable, "-u", "-c", program]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.read() == "got it\n"
+    assert process.wait(10) == 3
+    killed = run(server, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert killed.returncode == 128 + signal.SIGKILL
+
+
+def test_a_missing_program_is_a_clear_error(server):
+    outcome = subprocess.run([BINARY, "run", "--server", server.url, "--", "no-such-program"], capture_output=True, text=True, timeout=20)
+    assert outcome.returncode == 127 and "no-such-program" in outcome.stderr
+
+
+def test_it_starts_a_server_when_none_answers(tmp_path):
+    port, grpc, http = free_port(), free_port(), free_port()
+    environment = {
+        **os.environ,
+        "BELLROCK_DATA_DIR": str(tmp_path / "data"),
+        "BELLROCK_LISTEN": f"127.0.0.1:{port}",
+        "BELLROCK_OTLP_GRPC_LISTEN": f"127.0.0.1:{grpc}",
+        "BELLROCK_OTLP_HTTP_LISTEN": f"127.0.0.1:{http}",
+    }
+    command = [BINARY, "run", "--service", "alone", "--", sys.executable, "-c", "print('hello from nowhere')"]
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert outcome.returncode == 0, outcome.stderr
+    started = int(outcome.stderr.split("pid ")[1].split(",")[0].split(")")[0].split()[0])
+    try:
+        import requests
+
+        def lines():
+            answer = requests.get(f"http://127.0.0.1:{port}/loki/api/v1/query_range", params={"query": '{service_name="alone"}'}, timeout=5)
+            return answer.json()["data"]["result"]
+
+        assert eventually(lines)[0]["values"][0][1] == "hello from nowhere"
+    finally:
+        os.kill(started, signal.SIGTERM)
+        for _ in range(100):
+            try:
+                os.kill(started, 0)
+                time.sleep(0.1)
+            except ProcessLookupError:
+                break
