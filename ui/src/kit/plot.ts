@@ -1,0 +1,115 @@
+/** The adapter to uPlot: the only file that knows it. It is loaded when the first chart is drawn. */
+
+import uPlot from 'uplot';
+import 'uplot/dist/uPlot.min.css';
+import { formatUnit, type Unit } from '../lib/units.ts';
+import type { RangeMs } from '../lib/time.ts';
+
+export interface PlotOptions {
+  readonly element: HTMLElement;
+  readonly width: number;
+  readonly height: number;
+  readonly timesMs: readonly number[];
+  readonly series: readonly { readonly label: string; readonly values: readonly (number | null)[]; readonly dashed?: boolean }[];
+  readonly colours: readonly string[];
+  readonly ink: { readonly text: string; readonly line: string; readonly critical: string };
+  readonly unit: Unit;
+  readonly threshold: number | null;
+  readonly range: RangeMs | undefined;
+  readonly onzoom: ((range: RangeMs) => void) | undefined;
+  /** The point under the cursor, or -1. */
+  readonly oncursor: (index: number) => void;
+}
+
+/** A drag shorter than this is a click. */
+const DRAG_MIN_PX = 6;
+
+export function makePlot(options: PlotOptions): uPlot {
+  const { element, width, height, timesMs, series, colours, ink, unit, threshold, range, onzoom, oncursor } = options;
+  const font = `12px ${getComputedStyle(element).fontFamily}`;
+  const axis = { stroke: ink.text, font, grid: { stroke: ink.line, width: 1 }, ticks: { show: false } };
+  const made = new uPlot(
+    {
+      width,
+      height,
+      legend: { show: false },
+      padding: [8, 12, 0, 0],
+      cursor: {
+        y: false,
+        points: { size: 7, one: true },
+        drag: { x: onzoom !== undefined, y: false, setScale: false },
+      },
+      scales: {
+        x: { time: true, range: range ? () => [range.fromMs / 1000, range.toMs / 1000] : null as never },
+        y: { range: (_plot, low, high) => valueRange(low, high, threshold) },
+      },
+      axes: [
+        { ...axis, space: 70, size: 30 },
+        { ...axis, size: 62, space: 36, values: (_plot, splits) => splits.map((value) => (value === null ? '' : formatUnit(value, unit))) },
+      ],
+      series: [
+        {},
+        ...series.map((one, index) => ({
+          label: one.label,
+          stroke: colours[index] ?? ink.text,
+          width: 1.5,
+          points: { show: lonely(one.values), size: 4 },
+          ...(one.dashed ? { dash: [5, 4] } : {}),
+        })),
+      ],
+      hooks: {
+        setCursor: [(plot) => oncursor(plot.cursor.idx ?? -1)],
+        setSelect: [
+          (plot) => {
+            if (plot.select.width < DRAG_MIN_PX || onzoom === undefined) return;
+            const fromMs = plot.posToVal(plot.select.left, 'x') * 1000;
+            const toMs = plot.posToVal(plot.select.left + plot.select.width, 'x') * 1000;
+            plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+            onzoom({ fromMs, toMs });
+          },
+        ],
+        draw: threshold === null ? [] : [(plot) => drawThreshold(plot, threshold, ink.critical)],
+      },
+    },
+    [timesMs.map((ms) => ms / 1000), ...series.map((one) => one.values as (number | null)[])],
+    element,
+  );
+  // The figure around it has the name; the canvas is its picture.
+  made.root.setAttribute('aria-hidden', 'true');
+  return made;
+}
+
+/** From zero when the values allow it: a curve that starts at 98 % of its height lies. */
+function valueRange(low: number | null, high: number | null, threshold: number | null): [number, number] {
+  let bottom = Math.min(low ?? 0, threshold ?? Number.POSITIVE_INFINITY, 0);
+  let top = Math.max(high ?? 1, threshold ?? Number.NEGATIVE_INFINITY);
+  if (!Number.isFinite(bottom)) bottom = 0;
+  if (top <= bottom) top = bottom + 1;
+  return [bottom, top + (top - bottom) * 0.06];
+}
+
+/** Points without neighbours would not be seen as a line. */
+function lonely(values: readonly (number | null)[]): boolean {
+  let known = 0;
+  let joined = 0;
+  values.forEach((value, index) => {
+    if (value === null) return;
+    known += 1;
+    if (index > 0 && values[index - 1] !== null) joined += 1;
+  });
+  return known > 0 && joined < known / 2;
+}
+
+function drawThreshold(plot: uPlot, threshold: number, colour: string): void {
+  const y = plot.valToPos(threshold, 'y', true);
+  const { ctx } = plot;
+  ctx.save();
+  ctx.strokeStyle = colour;
+  ctx.lineWidth = 1.5 * devicePixelRatio;
+  ctx.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
+  ctx.beginPath();
+  ctx.moveTo(plot.bbox.left, y);
+  ctx.lineTo(plot.bbox.left + plot.bbox.width, y);
+  ctx.stroke();
+  ctx.restore();
+}
