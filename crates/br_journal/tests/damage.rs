@@ -114,7 +114,7 @@ fn a_record_quoted_in_the_body_of_another_is_not_taken_for_one() {
     // The header of record 5 is destroyed, so that the reader has to look into its body for the next record.
     let first_end = br_env::Disk::size(&*sim.disk, &path).expect("size") as usize;
     let bytes = br_env::Disk::read(&*sim.disk, &path).expect("read");
-    let second = (41..first_end).filter(|at| bytes[*at..].starts_with(b"BRec")).nth(0).expect("record 5");
+    let second = (41..first_end).find(|at| bytes[*at..].starts_with(b"BRec")).expect("record 5");
     sim.disk.flip_bit(&path, second + 17, 1);
     let (records, damage) = replay_all(&journal, 1);
     let back: Vec<u64> = records.iter().map(|(position, _)| *position).collect();
