@@ -1,0 +1,122 @@
+//! Opening and closing; the connections.
+
+use crate::{error, schema};
+use br_std::{Error, Result};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, Transaction};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Readers that may look at the same time; they never wait for the writer.
+const READERS_MAX: u32 = 4;
+/// How long a call waits for its turn.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Up to this size the whole file is looked over at the start (about 0.2 s); larger ones are checked by [`Catalog::check`].
+const CHECKED_AT_START_BYTES_MAX: i64 = 32 << 20;
+
+/// The catalog. Cheap to clone; all clones share its connections.
+#[derive(Clone)]
+pub struct Catalog {
+    path: PathBuf,
+    /// One connection, so that writers queue here and never meet a lock.
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+pub(crate) type Write = Transaction<'static, Sqlite>;
+
+impl Catalog {
+    /// Opens the database file, makes it when there is none, and brings its tables up to date.
+    ///
+    /// Fails with `Corrupt` when the file is damaged, naming file and remedy, and with `FixRequest` when a later release wrote it.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(TURN_WAIT_MAX);
+        let pool = |max| {
+            SqlitePoolOptions::new().max_connections(max).acquire_timeout(TURN_WAIT_MAX).idle_timeout(None).max_lifetime(None)
+        };
+        let writer = pool(1).connect_with(options.clone()).await.map_err(|error| error::convert(error, &path))?;
+        let readers = pool(READERS_MAX).connect_lazy_with(options.create_if_missing(false).read_only(true));
+        let catalog = Self { path, writer, readers };
+        catalog.check_small().await?;
+        catalog.migrate().await?;
+        Ok(catalog)
+    }
+
+    /// Where the database file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the whole database and says what is wrong with it, as `Corrupt`.
+    pub async fn check(&self) -> Result<()> {
+        let found = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(&self.writer).await;
+        let found = found.map_err(|error| self.error(error))?;
+        if found == "ok" {
+            return Ok(());
+        }
+        Err(Error::corrupt(error::damaged(&self.path, &found)))
+    }
+
+    /// Writes a consistent copy to a new file, while work goes on.
+    pub async fn copy_to(&self, path: &Path) -> Result<()> {
+        let target = path.to_str().ok_or_else(|| Error::fix_request(format!("{} is not valid UTF-8", path.display())))?;
+        sqlx::query("VACUUM INTO $1").bind(target).execute(&self.writer).await.map_err(|error| self.error(error))?;
+        Ok(())
+    }
+
+    /// Waits for calls that are under way, then closes. Later calls fail with `Closed`.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    async fn check_small(&self) -> Result<()> {
+        let bytes = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+        let bytes: i64 = sqlx::query_scalar(bytes).fetch_one(&self.writer).await.map_err(|error| self.error(error))?;
+        if bytes <= CHECKED_AT_START_BYTES_MAX { self.check().await } else { Ok(()) }
+    }
+
+    async fn migrate(&self) -> Result<()> {
+        let mut write = self.write().await?;
+        let found = schema::version(&mut write).await.map_err(|error| self.error(error))?;
+        self.commit(write).await?;
+        let known = schema::MIGRATIONS.len() as i64;
+        if found > known {
+            return Err(Error::fix_request(format!(
+                "the catalog {} has version {found} of its tables, this release knows {known}: start the release that wrote it, or a later one",
+                self.path.display()
+            )));
+        }
+        for (sql, version) in schema::MIGRATIONS.iter().zip(1..).skip(usize::try_from(found).unwrap_or(0)) {
+            let mut write = self.write().await?;
+            schema::migrate(&mut write, sql, version).await.map_err(|error| self.error(error))?;
+            self.commit(write).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins a transaction that will write. Dropping it undoes everything.
+    pub(crate) async fn write(&self) -> Result<Write> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| self.error(error))
+    }
+
+    /// Returns when the transaction is on stable storage.
+    pub(crate) async fn commit(&self, write: Write) -> Result<()> {
+        write.commit().await.map_err(|error| self.error(error))
+    }
+
+    pub(crate) fn reader(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    pub(crate) fn error(&self, error: sqlx::Error) -> Error {
+        error::convert(error, &self.path)
+    }
+}
