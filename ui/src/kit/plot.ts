@@ -44,7 +44,7 @@ export function makePlot(options: PlotOptions): uPlot {
         y: { range: (_plot, low, high) => valueRange(low, high, threshold) },
       },
       axes: [
-        { ...axis, space: 70, size: 30 },
+        { ...axis, space: 72, size: 30, values: (_plot, splits, _axis, _space, increment) => splits.map((seconds) => tickText(seconds, increment)) },
         { ...axis, size: 62, space: 36, values: (_plot, splits) => splits.map((value) => (value === null ? '' : formatUnit(value, unit))) },
       ],
       series: [
@@ -77,6 +77,17 @@ export function makePlot(options: PlotOptions): uPlot {
   // The figure around it has the name; the canvas is its picture.
   made.root.setAttribute('aria-hidden', 'true');
   return made;
+}
+
+const two = (value: number): string => String(value).padStart(2, '0');
+
+/** Local time as short as the distance between ticks allows; midnight is its day. */
+function tickText(seconds: number, incrementSeconds: number): string {
+  const date = new Date(seconds * 1000);
+  const day = `${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  if (incrementSeconds >= 86_400 || (date.getHours() === 0 && date.getMinutes() === 0 && date.getSeconds() === 0)) return day;
+  const clock = `${two(date.getHours())}:${two(date.getMinutes())}`;
+  return incrementSeconds >= 60 ? clock : `${clock}:${two(date.getSeconds())}`;
 }
 
 /** From zero when the values allow it: a curve that starts at 98 % of its height lies. */
