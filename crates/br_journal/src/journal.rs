@@ -82,6 +82,8 @@ impl Journal {
     /// Like [`Self::append`], and calls `in_order` in the order of positions: no other record gets one meanwhile.
     /// It must be brief, and must not call the journal.
     pub fn append_with<R>(&self, record: &Record, in_order: impl FnOnce(&Ticket) -> R) -> Result<(Ticket, R)> {
+        // Nothing is compressed for what will be refused: under overload that is what keeps refusals cheap.
+        self.check_accepting()?;
         let options = &self.shared.options;
         let encoded = EncodedRecord::new(record, options.body_bytes_max, options.compress)?;
         let mut queue = self.shared.queue.lock();

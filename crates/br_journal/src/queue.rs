@@ -80,9 +80,14 @@ impl Queue {
         Self { gate: Gate::Open, next, groups: VecDeque::new(), bytes: 0, bytes_max, group_bytes_max }
     }
 
-    /// The error that every append would get now.
+    /// The error that every append would get now, however small its record.
     pub(crate) fn check(&self) -> Result<()> {
-        self.gate.check()
+        self.gate.check()?;
+        if self.bytes >= self.bytes_max { Err(self.full()) } else { Ok(()) }
+    }
+
+    fn full(&self) -> Error {
+        Error::retry(format!("{} KiB wait to be written to the journal: the disk does not keep up", self.bytes >> 10))
     }
 
     /// Gives the record its position and its place. A record larger than the whole queue is taken when nothing else waits.
@@ -90,10 +95,7 @@ impl Queue {
         self.check()?;
         let record_bytes = record.total_bytes();
         if self.bytes > 0 && self.bytes.saturating_add(record_bytes) > self.bytes_max {
-            return Err(Error::retry(format!(
-                "{} MiB wait to be written to the journal: the disk does not keep up",
-                self.bytes >> 20
-            )));
+            return Err(self.full());
         }
         let position = self.next;
         record.set_position(position);

@@ -3,8 +3,12 @@
 mod support;
 
 use br_journal::Journal;
+use br_std::Kind;
 use br_storage::JournalPosition;
-use support::{number_of, record, replay_all, segment_paths, sim_with_records, small};
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use std::sync::Arc;
+use support::{UnreadableDisk, number_of, record, replay_all, segment_paths, sim_with_records, small};
 
 const RECORDS: u64 = 60;
 
@@ -133,6 +137,80 @@ fn damaged_segments_are_set_aside_when_they_are_no_longer_needed() {
     let (journal, _writer, recovery) = Journal::open_unattended(sim.env.clone(), small()).expect("open again");
     assert!(recovery.warnings.is_empty() && replay_all(&journal, 1).0.is_empty(), "{:?}", recovery.warnings);
     assert_eq!(recovery.last_position, JournalPosition(RECORDS));
+}
+
+#[test]
+fn a_read_that_fails_for_now_is_tried_again_and_passes_nothing_over() {
+    let sim = sim_with_records(5, RECORDS);
+    let disk = Arc::new(UnreadableDisk { inner: sim.disk.clone(), errors: Mutex::default() });
+    let env = br_env::Env { disk: disk.clone(), ..sim.env.clone() };
+    let (journal, _writer, _) = Journal::open_unattended(env, small()).expect("open");
+    let (mut back, mut retries) = (Vec::new(), 0);
+    disk.errors.lock().push(std::io::Error::other("too many open files"));
+    for item in journal.replay(JournalPosition(1)) {
+        match item {
+            Ok((position, _)) => back.push(position.0),
+            Err(error) => {
+                assert_eq!(error.kind(), Kind::Retry);
+                retries += 1;
+                if retries < 3 {
+                    disk.errors.lock().push(std::io::Error::other("too many open files"));
+                }
+            }
+        }
+    }
+    assert_eq!((back, retries), ((1..=RECORDS).collect::<Vec<_>>(), 3));
+}
+
+#[test]
+fn what_the_medium_cannot_read_is_quarantined() {
+    const EIO: i32 = 5;
+    let sim = sim_with_records(6, RECORDS);
+    let disk = Arc::new(UnreadableDisk { inner: sim.disk.clone(), errors: Mutex::default() });
+    let env = br_env::Env { disk: disk.clone(), ..sim.env.clone() };
+    let (journal, _writer, _) = Journal::open_unattended(env, small()).expect("open");
+    let unreadable = || std::io::Error::from_raw_os_error(EIO);
+    let mut replay = journal.replay(JournalPosition(1));
+    assert!(matches!(replay.next(), Some(Ok((JournalPosition(1), _)))));
+    // Segments fit into one read, so the next one is that of the second segment's header: as a whole, then by itself.
+    disk.errors.lock().extend([unreadable(), unreadable()]);
+    let (mut records, mut damaged) = (1, 0);
+    for item in replay {
+        match item {
+            Ok(_) => records += 1,
+            Err(error) => {
+                assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+                damaged += 1;
+            }
+        }
+    }
+    assert_eq!((records, damaged, journal.status().quarantined_ranges), (RECORDS, 1, 1));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever stands in a segment: the reader ends, and what it hands out is what was written.
+    #[test]
+    fn foreign_bytes_in_a_segment_never_harm(
+        splices in prop::collection::vec((any::<prop::sample::Index>(), prop::collection::vec(any::<u8>(), 0..300), 0usize..300), 1..4)
+    ) {
+        let sim = sim_with_records(7, 20);
+        let disk: &dyn br_env::Disk = &*sim.disk;
+        let path = segment_paths(&sim)[0].clone();
+        let mut bytes = disk.read(&path).expect("read");
+        for (at, inserted, removed) in splices {
+            let at = at.index(bytes.len() + 1);
+            let end = (at + removed).min(bytes.len());
+            bytes.splice(at..end, inserted);
+        }
+        disk.remove(&path).expect("remove");
+        disk.create(&path).expect("create").append(&bytes).expect("append");
+        let (journal, _writer, _) = Journal::open_unattended(sim.env.clone(), small()).expect("open");
+        for (position, found) in replay_all(&journal, 1).0 {
+            prop_assert_eq!(found, record(position));
+        }
+    }
 }
 
 trait RngIndex {

@@ -8,6 +8,8 @@ use br_model::TenantId;
 use br_std::{Kind, Nanos};
 use br_storage::JournalPosition;
 use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -72,47 +74,80 @@ pub(crate) fn segment_paths(sim: &Sim) -> Vec<String> {
     names.iter().filter(|name| name.ends_with(".segment")).map(|name| format!("journal/{name}")).collect()
 }
 
-/// Lets `calls` calls through and fails all others, as if the machine had stopped there.
+/// Lets `calls` calls through, breaks the next one half way and fails all others, as if the machine had stopped there.
 pub(crate) struct FuseDisk {
     inner: Arc<SimDisk>,
-    calls_left: Arc<AtomicU64>,
+    fuse: Arc<Fuse>,
+}
+
+/// What is left of the fuse, and how much of each file is safe.
+pub(crate) struct Fuse {
+    calls_left: AtomicU64,
+    synced_bytes: Mutex<BTreeMap<String, u64>>,
 }
 
 impl FuseDisk {
-    pub(crate) fn env(sim: &Sim, calls: u64) -> Env {
-        let disk = Self { inner: sim.disk.clone(), calls_left: Arc::new(AtomicU64::new(calls)) };
-        Env { disk: Arc::new(disk), ..sim.env.clone() }
+    pub(crate) fn env(sim: &Sim, calls: u64) -> (Env, Arc<Fuse>) {
+        let fuse = Arc::new(Fuse { calls_left: AtomicU64::new(calls), synced_bytes: Mutex::default() });
+        let disk = Self { inner: sim.disk.clone(), fuse: fuse.clone() };
+        (Env { disk: Arc::new(disk), ..sim.env.clone() }, fuse)
     }
 }
 
-fn burn(calls_left: &AtomicU64) -> io::Result<()> {
-    match calls_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(io::Error::other("the power is gone")),
+impl Fuse {
+    fn burn(&self) -> io::Result<()> {
+        match self.calls_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(io::Error::other("the power is gone")),
+        }
+    }
+
+    /// Flips bits of what was written and not synced, as a disk may that has no power. Returns whether there was any.
+    pub(crate) fn scramble_unsynced(&self, sim: &Sim) -> bool {
+        let mut any = false;
+        for (path, synced) in &*self.synced_bytes.lock() {
+            let size = sim.disk.size(path).unwrap_or(0);
+            for at in *synced..size {
+                if sim.rng.below(16) == 0 {
+                    sim.disk.flip_bit(path, at as usize, sim.rng.below(8) as u8);
+                    any = true;
+                }
+            }
+        }
+        any
     }
 }
 
 struct FuseFile {
     inner: Box<dyn DiskFile>,
-    calls_left: Arc<AtomicU64>,
+    fuse: Arc<Fuse>,
+    path: String,
+    written: u64,
 }
 
 impl DiskFile for FuseFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        burn(&self.calls_left)?;
-        self.inner.append(bytes)
+        let burned = self.fuse.burn();
+        let bytes = if burned.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
+        self.inner.append(bytes)?;
+        self.written += bytes.len() as u64;
+        burned
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        burn(&self.calls_left)?;
-        self.inner.sync()
+        self.fuse.burn()?;
+        self.inner.sync()?;
+        self.fuse.synced_bytes.lock().insert(self.path.clone(), self.written);
+        Ok(())
     }
 }
 
 impl Disk for FuseDisk {
     fn create(&self, path: &str) -> io::Result<Box<dyn DiskFile>> {
-        burn(&self.calls_left)?;
-        Ok(Box::new(FuseFile { inner: self.inner.create(path)?, calls_left: self.calls_left.clone() }))
+        self.fuse.burn()?;
+        let inner = self.inner.create(path)?;
+        self.fuse.synced_bytes.lock().insert(path.to_owned(), 0);
+        Ok(Box::new(FuseFile { inner, fuse: self.fuse.clone(), path: path.to_owned(), written: 0 }))
     }
 
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
@@ -132,27 +167,27 @@ impl Disk for FuseDisk {
     }
 
     fn create_dir(&self, folder: &str) -> io::Result<()> {
-        burn(&self.calls_left)?;
+        self.fuse.burn()?;
         self.inner.create_dir(folder)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        burn(&self.calls_left)?;
+        self.fuse.burn()?;
         self.inner.rename(from, to)
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        burn(&self.calls_left)?;
+        self.fuse.burn()?;
         self.inner.remove(path)
     }
 
     fn truncate(&self, path: &str, length: u64) -> io::Result<()> {
-        burn(&self.calls_left)?;
+        self.fuse.burn()?;
         self.inner.truncate(path, length)
     }
 
     fn sync_dir(&self, folder: &str) -> io::Result<()> {
-        burn(&self.calls_left)?;
+        self.fuse.burn()?;
         self.inner.sync_dir(folder)
     }
 
@@ -164,4 +199,59 @@ impl Disk for FuseDisk {
 /// A number from `from` to before `to`.
 pub(crate) fn pick(rng: &dyn Rng, from: u64, to: u64) -> u64 {
     from + rng.below(to - from)
+}
+
+/// A disk on which the next reads of segments fail with these errors, one each.
+pub(crate) struct UnreadableDisk {
+    pub(crate) inner: Arc<dyn Disk>,
+    pub(crate) errors: Mutex<Vec<io::Error>>,
+}
+
+impl Disk for UnreadableDisk {
+    fn create(&self, path: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.inner.create(path)
+    }
+
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        self.inner.read(path)
+    }
+
+    fn read_at(&self, path: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        match self.errors.lock().pop() {
+            Some(error) => Err(error),
+            None => self.inner.read_at(path, offset, length),
+        }
+    }
+
+    fn size(&self, path: &str) -> io::Result<u64> {
+        self.inner.size(path)
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.inner.list(folder)
+    }
+
+    fn create_dir(&self, folder: &str) -> io::Result<()> {
+        self.inner.create_dir(folder)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.inner.remove(path)
+    }
+
+    fn truncate(&self, path: &str, length: u64) -> io::Result<()> {
+        self.inner.truncate(path, length)
+    }
+
+    fn sync_dir(&self, folder: &str) -> io::Result<()> {
+        self.inner.sync_dir(folder)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.inner.free_bytes()
+    }
 }
