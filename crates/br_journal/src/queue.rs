@@ -124,14 +124,10 @@ impl Queue {
         self.groups.len() > 1 || self.groups.front().is_some_and(|group| group.bytes >= self.group_bytes_max)
     }
 
-    /// Fails everything that waits, and returns how many records that were.
-    pub(crate) fn fail_all(&mut self, message: &str) -> u64 {
-        let mut failed = 0;
-        for group in self.groups.drain(..) {
-            self.bytes -= group.bytes;
-            failed += group.records.len() as u64;
-            group.settle(Settled::Failed(message.to_owned()));
-        }
-        failed
+    /// Empties the queue. The caller settles the groups, without the lock: whoever is woken may come back at once.
+    pub(crate) fn take_all(&mut self) -> VecDeque<Group> {
+        let groups = std::mem::take(&mut self.groups);
+        self.bytes -= groups.iter().map(|group| group.bytes).sum::<usize>();
+        groups
     }
 }

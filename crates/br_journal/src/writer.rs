@@ -243,13 +243,16 @@ impl Writer {
     /// Closes the gate until [`Self::try_again`] succeeds. What waits behind a failed group fails with it.
     fn refuse(&mut self, reason: String) {
         let mut queue = self.shared.queue.lock();
-        let failed = queue.fail_all(&reason);
+        let groups = queue.take_all();
         if queue.gate != Gate::Closed {
             queue.gate = Gate::ReadOnly { reason: reason.clone() };
         }
         drop(queue);
+        for group in &groups {
+            group.settle(Settled::Failed(reason.clone()));
+        }
         let mut files = self.shared.files.lock();
-        files.failed_records += failed;
+        files.failed_records += groups.iter().map(|group| group.records.len() as u64).sum::<u64>();
         files.last_error = Some(reason);
         drop(files);
         self.retry_at = self.shared.env.clock.monotonic().saturating_add(self.retry_wait);
@@ -306,9 +309,10 @@ impl Drop for Writer {
     fn drop(&mut self) {
         let mut queue = self.shared.queue.lock();
         queue.gate = Gate::Closed;
-        while let Some(group) = queue.pop() {
-            queue.bytes -= group.bytes;
-        }
+        let groups = queue.take_all();
+        drop(queue);
+        // Dropping a group settles it.
+        drop(groups);
     }
 }
 

@@ -51,6 +51,37 @@ fn many_threads_append_and_all_comes_back_in_order() {
 }
 
 #[test]
+fn replay_and_truncation_go_on_while_records_come_in() {
+    const RECORDS: u64 = 400;
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (journal, _) = Journal::open(real::env(folder.path()).expect("env"), small()).expect("open");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1..=RECORDS {
+                let ticket = journal.append(&record(number)).expect("append");
+                if number % 4 == 0 {
+                    ticket.wait().expect("durable");
+                }
+            }
+        });
+        // A store that follows the journal and lets go of what it has taken in.
+        let mut next = 1;
+        while next <= RECORDS {
+            for item in journal.replay(JournalPosition(next)) {
+                let (position, found) = item.expect("nothing is damaged");
+                assert_eq!((position.0, found), (next, record(next)), "in order and without a gap");
+                next += 1;
+            }
+            journal.truncate_before(JournalPosition(next)).expect("truncate");
+            std::thread::yield_now();
+        }
+    });
+    let status = journal.status();
+    assert_eq!((status.quarantined_ranges, status.durable_position), (0, JournalPosition(RECORDS)));
+    assert!(status.segments <= 2, "{status:?}");
+}
+
+#[test]
 fn replay_sees_what_is_durable_and_starts_where_it_is_told() {
     let sim = Sim::new(1);
     let (journal, mut writer, _) = Journal::open_unattended(sim.env.clone(), small()).expect("open");

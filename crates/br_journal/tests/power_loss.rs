@@ -1,5 +1,5 @@
 //! Lives of a journal on a disk that loses what was not synced, cut at any call of the disk: what was acknowledged comes back
-//! once, in order, byte for byte.
+//! once, in order, byte for byte. `BELLROCK_SEEDS` sets the number of seeds.
 
 mod support;
 
@@ -95,7 +95,8 @@ fn count_lost(sim: &Sim, senders: &Senders, is_scrambled: bool) -> u64 {
 
 #[test]
 fn what_was_acknowledged_comes_back_once() {
-    let lost: u64 = (0..600).map(lives).sum();
+    let seeds: u64 = std::env::var("BELLROCK_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(600);
+    let lost: u64 = (0..seeds).map(lives).sum();
     if cfg!(feature = "no_fsync") {
         assert!(lost > 0, "without syncs this test must find losses");
     } else {
