@@ -1,0 +1,84 @@
+//! Log queries: lines in streams.
+
+use super::Stats;
+use crate::ast::LogExpr;
+use crate::labels::Origin;
+use crate::pipeline::{Line, Pipeline};
+use br_model::Labels;
+use br_std::{Error, Nanos, Result};
+use br_storage::{Budget, Direction, LogSource, TimeRange};
+use std::collections::BTreeMap;
+
+/// How a log query is to be answered.
+#[derive(Clone, Copy, Debug)]
+pub struct LogOptions {
+    /// `from` is included, `to` is not.
+    pub range: TimeRange,
+    pub direction: Direction,
+    /// So many lines over all streams.
+    pub limit: usize,
+    /// Streams are named by the labels of the stream alone; each entry brings its other labels with it.
+    pub categorize: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogResult {
+    /// Sorted by labels.
+    pub streams: Vec<LogStream>,
+    pub stats: Stats,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogStream {
+    pub labels: Labels,
+    /// In the direction that was asked for.
+    pub entries: Vec<LogEntry>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogEntry {
+    pub timestamp: Nanos,
+    pub line: String,
+    /// Of the record. Empty unless categorized: then they are among the stream's labels.
+    pub metadata: Labels,
+    /// Found by stages. Empty unless categorized.
+    pub parsed: Labels,
+}
+
+/// The first `limit` lines in the asked direction; reads no further than that.
+pub fn query_log(source: &dyn LogSource, log: &LogExpr, options: &LogOptions, budget: &Budget) -> Result<LogResult> {
+    let pipeline = Pipeline::compile(log).map_err(|(_, message)| Error::fix_request(message))?;
+    let mut stats = Stats::default();
+    let mut streams: BTreeMap<Labels, Vec<LogEntry>> = BTreeMap::new();
+    let query = crate::log_query(log, options.range, options.direction, Some(options.limit));
+    let mut cursor = source.scan(&query, budget)?;
+    let mut left = options.limit;
+    while left > 0
+        && let Some(rows) = cursor.next_batch()?
+    {
+        budget.check()?;
+        stats.seen(&rows);
+        for row in rows.iter().filter(|row| options.range.contains(row.timestamp)) {
+            let Some(line) = pipeline.run(row) else { continue };
+            stats.lines_kept += 1;
+            let (labels, entry) = entry(line, options.categorize);
+            budget.charge((entry.line.len() + size_of::<LogEntry>()) as u64)?;
+            streams.entry(labels).or_default().push(entry);
+            left -= 1;
+            if left == 0 {
+                break;
+            }
+        }
+    }
+    let streams = streams.into_iter().map(|(labels, entries)| LogStream { labels, entries }).collect();
+    Ok(LogResult { streams, stats })
+}
+
+fn entry(line: Line<'_>, categorize: bool) -> (Labels, LogEntry) {
+    let (labels, metadata, parsed) = if categorize {
+        (line.labels_of(Origin::Stream), line.labels_of(Origin::Metadata), line.labels_of(Origin::Parsed))
+    } else {
+        (line.labels.build(), Labels::empty(), Labels::empty())
+    };
+    (labels, LogEntry { timestamp: line.row.timestamp, line: line.text.into_owned(), metadata, parsed })
+}

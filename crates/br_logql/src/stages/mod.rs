@@ -1,0 +1,59 @@
+//! One file per stage, one line each in [`compile`].
+
+mod decolorize;
+mod json;
+mod json_path;
+mod json_scan;
+mod label_choice;
+mod label_filter;
+mod label_format;
+mod line_filter;
+mod line_format;
+mod logfmt;
+mod pattern;
+mod regexp;
+mod unpack;
+mod unwrap;
+
+pub(crate) use json_scan::Scanner;
+pub(crate) use line_filter::LineFilterStage;
+pub(crate) use unwrap::UnwrapStage;
+
+use crate::ast::StageKind;
+use crate::pipeline::Line;
+use regex::{Regex, RegexBuilder};
+
+/// One step of a pipeline.
+pub(crate) trait Stage: Send + Sync {
+    /// Changes the line or its labels; false drops it.
+    fn process(&self, line: &mut Line<'_>) -> bool;
+}
+
+/// The unwrap stage is not among them: it ends in a number.
+pub(crate) fn compile(kind: &StageKind) -> Result<Box<dyn Stage>, String> {
+    Ok(match kind {
+        StageKind::LineFilter(filter) => Box::new(LineFilterStage::new(filter)?),
+        StageKind::Json(extractions) if extractions.is_empty() => Box::new(json::JsonStage),
+        StageKind::Json(extractions) => Box::new(json_path::JsonPathStage::new(extractions)?),
+        StageKind::Logfmt { strict, keep_empty, extractions } => {
+            Box::new(logfmt::LogfmtStage::new(*strict, *keep_empty, extractions))
+        }
+        StageKind::Regexp(pattern) => Box::new(regexp::RegexpStage::new(pattern)?),
+        StageKind::Pattern(pattern) => Box::new(pattern::PatternStage::new(pattern)?),
+        StageKind::Unpack => Box::new(unpack::UnpackStage),
+        StageKind::LabelFilter(filter) => Box::new(label_filter::LabelFilterStage::new(filter)?),
+        StageKind::LineFormat(template) => Box::new(line_format::LineFormatStage::new(template)?),
+        StageKind::LabelFormat(formats) => Box::new(label_format::LabelFormatStage::new(formats)?),
+        StageKind::Decolorize => Box::new(decolorize::DecolorizeStage),
+        StageKind::Drop(choices) => Box::new(label_choice::DropStage(choices.clone())),
+        StageKind::Keep(choices) => Box::new(label_choice::KeepStage(choices.clone())),
+        StageKind::Unwrap(_) => return Err("unwrap is only allowed inside a range aggregation".to_owned()),
+    })
+}
+
+/// A compiled regular expression may take this many bytes.
+const REGEX_BYTES_MAX: usize = 4 << 20;
+
+pub(crate) fn bounded_regex(pattern: &str) -> Result<Regex, String> {
+    RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build().map_err(|error| format!("error parsing regexp: {error}"))
+}
