@@ -25,7 +25,7 @@ export default defineConfig({
           groups: [
             { name: 'svelte', test: /node_modules\/(svelte|esm-env|clsx)\// },
             { name: 'chart', test: /src\/(kit\/Chart(Table)?\.svelte|lib\/matrix\.ts)/ },
-            { name: 'kit', test: /src\/(api\/client|lib|state|kit\/(AlertTable|CopyButton|EmptyState|ErrorState|Facts|Fields|Icon|IssueTable|Load|Nav|Sparkline|Status|TimeRange|TraceTable)\.svelte)/ },
+            { name: 'kit', test: /src\/(api\/client|lib|state|kit\/(AlertTable|CopyButton|EmptyState|ErrorState|Facts|Fields|Icon|IssueTable|Load|Mark|Nav|Sparkline|Status|TimeRange|TraceTable)\.svelte)/ },
           ],
         },
       },

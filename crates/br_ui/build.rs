@@ -36,12 +36,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         let gzip = if compressed.len() < served_bytes.len() {
             let file = out.join(format!("{index}.gz"));
             std::fs::write(&file, compressed)?;
-            format!("Some(include_bytes!({file:?}))")
+            format!("Some(include_bytes!({}))", literal(&file)?)
         } else {
             "None".to_owned()
         };
         let etag = format!("\"{:016x}\"", fnv(FNV_OFFSET, &served_bytes));
-        writeln!(table, "    File {{ path: {served_path:?}, bytes: include_bytes!({plain:?}), gzip: {gzip}, etag: {etag:?} }},")?;
+        let bytes_file = literal(&plain)?;
+        writeln!(
+            table,
+            "    File {{ path: {served_path:?}, bytes: include_bytes!({bytes_file}), gzip: {gzip}, etag: {etag:?} }},"
+        )?;
     }
     table.push_str("];\n");
     std::fs::write(out.join("files.rs"), table)?;
@@ -74,6 +78,12 @@ fn served(path: &str, bytes: &[u8], build_id: &str) -> Result<(String, Vec<u8>),
         return Ok(("/index.html".to_owned(), text.replace("\"/_a/", &format!("\"/_a/{build_id}/")).into_bytes()));
     }
     Ok((format!("/{path}"), bytes.to_vec()))
+}
+
+/// A path as a string literal of Rust.
+fn literal(path: &Path) -> Result<String, Box<dyn Error>> {
+    let text = path.to_str().ok_or_else(|| format!("the path {} is not UTF-8", path.display()))?;
+    Ok(format!("{text:?}"))
 }
 
 fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {

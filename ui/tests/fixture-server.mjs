@@ -45,14 +45,22 @@ async function bodyOf(request) {
   return text === '' ? {} : JSON.parse(text);
 }
 
-const instant = (text, fallback) => (text ? (/^\d+(\.\d+)?$/.test(text) ? Number(text) * 1000 : Date.parse(text)) : fallback);
+/** RFC 3339, Unix seconds, `now`, or hours back from now. */
+function instant(text, fallback, now) {
+  if (!text) return fallback;
+  const back = /^(?:now)?-(\d+)h$/.exec(text);
+  if (back) return now - Number(back[1]) * 3_600_000;
+  if (text === 'now') return now;
+  return /^\d+(\.\d+)?$/.test(text) ? Number(text) * 1000 : Date.parse(text);
+}
+
 const missing = [404, { error: { kind: 'not_found', message: 'nothing of this id is kept' } }];
 
 function route(url, body, scenario, spans) {
   const query = url.searchParams;
   const now = Number(process.env.FIXTURE_NOW_MS ?? Date.now());
-  const from = instant(query.get('from') ?? query.get('start'), now - 3_600_000);
-  const to = instant(query.get('to') ?? query.get('end'), now);
+  const from = instant(query.get('from') ?? query.get('start'), now - 3_600_000, now);
+  const to = instant(query.get('to') ?? query.get('end'), now, now);
   const empty = scenario === 'empty';
   const [, base, , kind, id, action] = url.pathname.split('/').map(decodeURIComponent);
   if (base === 'bellrock') return nativeRoute({ kind, id, action, query, body, from, to, now, empty, spans });

@@ -36,13 +36,13 @@ export function metricSelector(name: string, matchers: readonly string[] = []): 
   return `{${[quote(name), ...matchers].join(', ')}}`;
 }
 
-/** The question that fits a metric of this type. */
+/** The question that fits a series of this name, whose metric has this type. */
 export function suggestedQuery(name: string, type: string): string {
-  if (type === 'histogram' || (type === 'unknown' && name.endsWith('_bucket'))) {
-    const bucket = name.endsWith('_bucket') ? name : `${name}_bucket`;
-    return `histogram_quantile(0.95, sum by (le) (rate(${metricSelector(bucket)}[5m])))`;
-  }
-  if (type === 'counter' || (type === 'unknown' && /_(total|count|sum)$/.test(name))) {
+  if (name.endsWith('_bucket') && type !== 'gauge') return `histogram_quantile(0.95, sum by (le) (rate(${metricSelector(name)}[5m])))`;
+  const cumulative = /_(total|count|sum)$/.test(name);
+  // A histogram without a suffix is a native one.
+  if (type === 'histogram' && !cumulative) return `histogram_quantile(0.95, sum(rate(${metricSelector(name)}[5m])))`;
+  if (type === 'counter' || (cumulative && type !== 'gauge')) {
     return `rate(${metricSelector(name)}[5m])`;
   }
   return metricSelector(name);

@@ -87,8 +87,9 @@ function parseEpoch(digits: string): number | null {
   if (!Number.isFinite(value)) return null;
   if (whole.length <= 11) return value * SECOND;
   if (whole.length <= 14) return value;
-  if (whole.length <= 17) return value / 1e3;
-  return value / 1e6;
+  // More digits than a double holds: whole milliseconds are cut off as text.
+  if (whole.length <= 17) return Number(whole.slice(0, -3));
+  return Number(whole.slice(0, -6));
 }
 
 function dayWord(text: string, nowMs: number): number | null {

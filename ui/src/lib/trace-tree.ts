@@ -29,8 +29,9 @@ const DEPTH_MAX = 65_535;
 
 export function buildTree(spans: readonly TreeSpan[]): TraceTree {
   const count = spans.length;
-  const parentOf = resolveParents(spans);
-  const { firstChild, nextSibling, roots } = linkChildren(spans, parentOf);
+  const starts = Float64Array.from(spans, ({ offset_ms }) => (Number.isFinite(offset_ms) ? offset_ms : 0));
+  const parentOf = resolveParents(spans, starts);
+  const { firstChild, nextSibling, roots } = linkChildren(starts, parentOf);
   const order = new Int32Array(count);
   const depth = new Uint16Array(count);
   const parent = new Int32Array(count).fill(-1);
@@ -69,7 +70,7 @@ function pushReversed(stack: number[], items: readonly number[]): void {
 }
 
 /** Each span's parent as an index, -1 for none; a circle is cut at its earliest span. */
-function resolveParents(spans: readonly TreeSpan[]): Int32Array {
+function resolveParents(spans: readonly TreeSpan[], starts: Float64Array): Int32Array {
   const indexOf = new Map<string, number>();
   spans.forEach((span, index) => {
     if (!indexOf.has(span.span_id)) indexOf.set(span.span_id, index);
@@ -91,7 +92,7 @@ function resolveParents(spans: readonly TreeSpan[]): Int32Array {
     }
     if (index >= 0 && state[index] === 1) {
       const circle = walked.slice(walked.indexOf(index));
-      const earliest = circle.reduce((best, each) => (startOf(spans, each) < startOf(spans, best) ? each : best));
+      const earliest = circle.reduce((best, each) => ((starts[each] as number) < (starts[best] as number) ? each : best));
       parentOf[earliest] = -1;
     }
     for (const each of walked) state[each] = 2;
@@ -99,16 +100,11 @@ function resolveParents(spans: readonly TreeSpan[]): Int32Array {
   return parentOf;
 }
 
-function startOf(spans: readonly TreeSpan[], index: number): number {
-  const offset = spans[index]?.offset_ms ?? 0;
-  return Number.isFinite(offset) ? offset : 0;
-}
-
-function linkChildren(spans: readonly TreeSpan[], parentOf: Int32Array) {
-  const byStart = Int32Array.from(spans.keys()).sort((a, b) => startOf(spans, a) - startOf(spans, b) || a - b);
-  const firstChild = new Int32Array(spans.length).fill(-1);
-  const lastChild = new Int32Array(spans.length).fill(-1);
-  const nextSibling = new Int32Array(spans.length).fill(-1);
+function linkChildren(starts: Float64Array, parentOf: Int32Array) {
+  const byStart = Int32Array.from(starts.keys()).sort((a, b) => (starts[a] as number) - (starts[b] as number) || a - b);
+  const firstChild = new Int32Array(starts.length).fill(-1);
+  const lastChild = new Int32Array(starts.length).fill(-1);
+  const nextSibling = new Int32Array(starts.length).fill(-1);
   const roots: number[] = [];
   for (const index of byStart) {
     const parent = parentOf[index] as number;

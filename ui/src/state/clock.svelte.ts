@@ -23,9 +23,17 @@ class Clock {
 
 export const clock = new Clock();
 
+/** Pages that tell what is wrong now keep themselves current unless the reader turns that off. */
+const WATCHING_PAGES: readonly string[] = ['alerts', 'alert', 'incidents', 'incident'];
+
+/** `15s`, or `off`. */
+export function refreshChoice(): string {
+  return router.param('refresh') || (WATCHING_PAGES.includes(router.route.page) ? '30s' : 'off');
+}
+
 /** The interval of automatic refresh in milliseconds, or null. */
 export function refreshInterval(): number | null {
-  const duration = parseDuration(router.param('refresh'));
+  const duration = parseDuration(refreshChoice());
   return duration === null || duration < 1_000 ? null : duration;
 }
 

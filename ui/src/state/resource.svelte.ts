@@ -3,6 +3,9 @@
 import { untrack } from 'svelte';
 import { ApiError } from '../api/client.ts';
 
+/** A server that starts or is out of reach is asked again after this time, by itself. */
+const RETRY_AFTER_MS = 5_000;
+
 export class Resource<T> {
   /** The last good answer; it stays while the next is on its way, and when that fails. */
   data: T | undefined = $state.raw(undefined);
@@ -22,7 +25,10 @@ export class Resource<T> {
 export function resource<T>(ask: (signal: AbortSignal) => Promise<T> | null, identity: () => string = () => ''): Resource<T> {
   const held = new Resource<T>();
   let heldIdentity = '';
+  let attempt = $state(0);
   $effect(() => {
+    void attempt;
+    let retry: ReturnType<typeof setTimeout> | undefined;
     const cancel = new AbortController();
     const wanted = identity();
     const answer = ask(cancel.signal);
@@ -44,9 +50,13 @@ export function resource<T>(ask: (signal: AbortSignal) => Promise<T> | null, ide
         if (cancel.signal.aborted) return;
         held.error = cause instanceof ApiError ? cause : new ApiError('server', 0, String(cause));
         held.loading = false;
+        if (held.error.kind === 'network' || held.error.kind === 'unavailable') retry = setTimeout(() => (attempt += 1), RETRY_AFTER_MS);
       },
     );
-    return () => cancel.abort();
+    return () => {
+      cancel.abort();
+      clearTimeout(retry);
+    };
   });
   return held;
 }
