@@ -1,0 +1,149 @@
+//! The evaluator: an expression over a source of series, at one instant or over a range.
+//!
+//! A vector is evaluated for all steps of the query at once, one column per series. Selectors and the functions on them
+//! hand their series on one by one, so that an aggregation never holds what it aggregates.
+
+mod aggregate;
+mod aggregate_histogram;
+mod binary;
+mod context;
+mod eval;
+mod matching;
+mod output;
+mod range_series;
+mod rank;
+mod select;
+mod series;
+mod set;
+
+pub(crate) use aggregate_histogram::HistogramFold;
+pub(crate) use context::{Context, Reference};
+pub(crate) use eval::{scalar, vector, vector_each};
+pub(crate) use range_series::{Parts, RangeSeries, ranges_each};
+pub(crate) use select::{Wanted, instants_each, known_start, mixed_note};
+pub(crate) use series::{Column, Sample, StepSeries};
+
+use crate::annotations::Annotations;
+use crate::output::QueryOutput;
+use crate::syntax::ast::{AggregateOp, Expr, ExprKind, Extension, Type};
+use br_std::{Error, Result};
+use br_storage::{Budget, MetricSource};
+use context::{QueryRange, Timeline};
+
+/// What the language may do, and what a query may cost.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How far back the last sample of a series may lie.
+    pub lookback_ms: i64,
+    /// The step of a subquery that names none.
+    pub subquery_step_ms: i64,
+    /// Steps of one query or subquery.
+    pub steps_max: usize,
+    pub experimental_functions: bool,
+    pub extended_selectors: bool,
+    /// Names are removed at the end of the query, so that `label_replace` and `by (__name__)` still see them.
+    pub delayed_name_removal: bool,
+    /// `rate` and its like take resets and beginnings from start timestamps.
+    pub start_timestamps: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            lookback_ms: 300_000,
+            subquery_step_ms: 60_000,
+            steps_max: 1_000_000,
+            experimental_functions: true,
+            extended_selectors: true,
+            delayed_name_removal: true,
+            start_timestamps: true,
+        }
+    }
+}
+
+/// Evaluates queries. Holds no state of theirs.
+#[derive(Clone, Debug, Default)]
+pub struct Engine {
+    options: Options,
+}
+
+impl Engine {
+    pub fn new(options: Options) -> Self {
+        Self { options }
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The value at one time.
+    pub fn instant(&self, source: &dyn MetricSource, expr: &Expr, time_ms: i64, budget: &Budget) -> Result<QueryOutput> {
+        let timeline = Timeline { start_ms: time_ms, step_ms: 0, steps: 1 };
+        let query = QueryRange { start_ms: time_ms, end_ms: time_ms, step_ms: 0 };
+        self.run(source, expr, timeline, query, budget)
+    }
+
+    /// The values at `start_ms`, `start_ms + step_ms` and so on up to `end_ms`, included: always a matrix.
+    pub fn range(
+        &self,
+        source: &dyn MetricSource,
+        expr: &Expr,
+        start_ms: i64,
+        end_ms: i64,
+        step_ms: i64,
+        budget: &Budget,
+    ) -> Result<QueryOutput> {
+        if step_ms <= 0 {
+            return Err(Error::fix_request("zero or negative query resolution step widths are not accepted"));
+        }
+        if end_ms < start_ms {
+            return Err(Error::fix_request("end timestamp must not be before start time"));
+        }
+        if !matches!(expr.value_type(), Type::Scalar | Type::Vector) {
+            return Err(Error::fix_request(format!(
+                "invalid expression type {:?} for range query, must be Scalar or instant Vector",
+                expr.value_type().as_str()
+            )));
+        }
+        let timeline = Timeline::between(start_ms, end_ms, step_ms, self.options.steps_max)?;
+        let query = QueryRange { start_ms, end_ms, step_ms };
+        self.run(source, expr, timeline, query, budget)
+    }
+
+    fn run(
+        &self,
+        source: &dyn MetricSource,
+        expr: &Expr,
+        timeline: Timeline,
+        query: QueryRange,
+        budget: &Budget,
+    ) -> Result<QueryOutput> {
+        self.check_features(expr)?;
+        let notes = Annotations::default();
+        let context = Context { options: &self.options, source, budget, notes: &notes, timeline, query, histogram_stats: false };
+        let is_range = query.step_ms > 0;
+        let value = output::value(&context, expr, is_range)?;
+        let (warnings, infos) = notes.into_texts();
+        Ok(QueryOutput { value, warnings, infos })
+    }
+
+    /// An error where the query uses what the options switch off.
+    fn check_features(&self, expr: &Expr) -> Result<()> {
+        let refuse = |what: &str| Err(Error::fix_request(format!("{}: parse error: {what}", expr.span)));
+        match &expr.kind {
+            ExprKind::Call { function, .. } if function.is_experimental && !self.options.experimental_functions => {
+                return refuse(&format!("function {:?} is not enabled", function.name));
+            }
+            ExprKind::Aggregate { op: op @ (AggregateOp::Limitk | AggregateOp::LimitRatio), .. }
+                if !self.options.experimental_functions =>
+            {
+                return refuse(&format!("{}() is experimental and must be enabled", op.as_str()));
+            }
+            ExprKind::Vector(selector) if selector.extension != Extension::None && !self.options.extended_selectors => {
+                return refuse("anchored and smoothed modifiers are not enabled");
+            }
+            _ => {}
+        }
+        expr.children().into_iter().try_for_each(|child| self.check_features(child))
+    }
+}

@@ -1,0 +1,178 @@
+//! Instant vector selectors: for each step the last sample that is not too old.
+
+use super::context::{Context, Reference};
+use super::eval::Sink;
+use super::series::{Column, Sample, StepSeries};
+use crate::annotations::Annotation;
+use crate::functions::extended;
+use crate::histogram;
+use crate::syntax::ast::{Extension, VectorSelector};
+use crate::syntax::span::Span;
+use br_model::{CounterResetHint, FloatHistogram, Value};
+use br_std::Result;
+use br_storage::{Points, SeriesData, SeriesQuery, Values};
+use std::sync::Arc;
+
+/// What is wanted of the sample that a step finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Value,
+    /// Its time, in seconds.
+    Time,
+    /// When its counter began, in seconds; absent where nobody said.
+    Start,
+}
+
+/// How many samples are looked at between two looks at the budget.
+const CHECK_EVERY: usize = 256;
+
+pub(crate) fn instants_each(
+    context: &Context,
+    span: Span,
+    selector: &VectorSelector,
+    wanted: Wanted,
+    sink: &mut Sink,
+) -> Result<()> {
+    let reference = context.reference(selector.offset.as_ref(), selector.at)?;
+    let (first_ms, last_ms) = context.reference_bounds(reference);
+    let lookback_ms = context.options.lookback_ms;
+    let smoothed = selector.extension == Extension::Smoothed;
+    let to_ms = if smoothed { last_ms.saturating_add(lookback_ms) } else { last_ms };
+    let from_ms = first_ms.saturating_sub(lookback_ms).saturating_add(1);
+    let mut positions = Positions::default();
+    read_each(context, selector, from_ms, to_ms, &mut |data| {
+        let mut column = Column::absent(context.steps());
+        positions.of(context, reference, &data.points.timestamps_ms);
+        for (step, position) in positions.found.iter().enumerate() {
+            let at_ms = context.reference_ms(reference, step);
+            let sample = if smoothed && wanted == Wanted::Value {
+                extended::smoothed_instant(context, &data, *position as usize, at_ms, span)
+            } else {
+                last_sample(&data.points, *position as usize, at_ms.saturating_sub(lookback_ms), wanted)
+            };
+            if sample.is_some() {
+                column.set(step, sample);
+            }
+        }
+        if column.is_all_absent() {
+            return Ok(());
+        }
+        sink(StepSeries::new(data.labels, column))
+    })
+}
+
+/// The sample before `position`, unless it is too old or says that the series ended.
+fn last_sample(points: &Points, position: usize, after_ms: i64, wanted: Wanted) -> Option<Sample> {
+    let at = position.checked_sub(1)?;
+    let time_ms = points.timestamps_ms[at];
+    if time_ms <= after_ms {
+        return None;
+    }
+    match &points.values {
+        Values::Floats(values) if wanted == Wanted::Value => {
+            return (!br_model::is_stale(values[at])).then(|| Sample::Float(values[at]));
+        }
+        _ => {}
+    }
+    let value = points.value(at);
+    if value.is_stale() {
+        return None;
+    }
+    match wanted {
+        Wanted::Value => Some(value.into()),
+        Wanted::Time => Some(Sample::Float(time_ms as f64 / 1000.0)),
+        Wanted::Start => {
+            let start_ms = points.starts_ms.as_ref().and_then(|starts| starts.get(at).copied())?;
+            known_start(start_ms).map(|start_ms| Sample::Float(start_ms as f64 / 1000.0))
+        }
+    }
+}
+
+/// Zero is what older senders write for "not known".
+pub(crate) fn known_start(start_ms: i64) -> Option<i64> {
+    (start_ms != i64::MIN && start_ms != 0).then_some(start_ms)
+}
+
+/// For each step, how many samples lie at or before its time. Computed once for series that share their timestamps.
+#[derive(Default)]
+struct Positions {
+    timestamps_ms: Option<Arc<[i64]>>,
+    found: Vec<u32>,
+}
+
+impl Positions {
+    fn of(&mut self, context: &Context, reference: Reference, timestamps_ms: &Arc<[i64]>) {
+        if self.timestamps_ms.as_ref().is_some_and(|known| Arc::ptr_eq(known, timestamps_ms)) {
+            return;
+        }
+        self.timestamps_ms = Some(timestamps_ms.clone());
+        self.found.clear();
+        let mut at = 0;
+        for step in 0..context.steps() {
+            let time_ms = context.reference_ms(reference, step);
+            while timestamps_ms.get(at).is_some_and(|sample_ms| *sample_ms <= time_ms) {
+                at += 1;
+            }
+            self.found.push(at as u32);
+        }
+    }
+}
+
+/// Reads the series of a selector one by one.
+pub(crate) fn read_each(
+    context: &Context,
+    selector: &VectorSelector,
+    from_ms: i64,
+    to_ms: i64,
+    each: &mut dyn FnMut(SeriesData) -> Result<()>,
+) -> Result<()> {
+    let query = SeriesQuery { matchers: selector.matchers.clone(), from_ms, to_ms };
+    let mut cursor = context.source.select(&query, context.budget)?;
+    while let Some(batch) = cursor.next_batch()? {
+        for (at, mut data) in batch.into_iter().enumerate() {
+            if at % CHECK_EVERY == 0 {
+                context.budget.check()?;
+            }
+            if context.histogram_stats {
+                find_resets(&mut data.points.values);
+            }
+            each(data)?;
+        }
+    }
+    Ok(())
+}
+
+/// Says of each histogram of unknown kind whether a reset lies before it.
+fn find_resets(values: &mut Values) {
+    let mut before: Option<Arc<FloatHistogram>> = None;
+    let mut look = |histogram: &mut Arc<FloatHistogram>| {
+        if br_model::is_stale(histogram.sum) {
+            return;
+        }
+        let previous = before.replace(histogram.clone());
+        if histogram.counter_reset_hint != CounterResetHint::Unknown {
+            return;
+        }
+        if let Some(previous) = previous {
+            let is_reset = histogram::is_reset(histogram, &previous);
+            let hint = if is_reset { CounterResetHint::Reset } else { CounterResetHint::NotReset };
+            Arc::make_mut(histogram).counter_reset_hint = hint;
+        }
+    };
+    match values {
+        Values::Floats(_) => {}
+        Values::Histograms(histograms) => histograms.iter_mut().for_each(look),
+        Values::Mixed(values) => {
+            for value in values {
+                if let Value::Histogram(histogram) = value {
+                    look(histogram);
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn mixed_note(context: &Context, labels: &br_model::Labels, span: Span) {
+    let metric = labels.metric_name().to_owned();
+    context.note(&Annotation::MixedFloatsHistograms { metric }, span);
+}
