@@ -8,7 +8,7 @@
 use br_env::{Disk, DiskFile, Env, real};
 use br_journal::{Journal, Options, Protocol, Record};
 use br_model::TenantId;
-use br_std::Nanos;
+use br_std::{Kind, Nanos};
 use br_storage::JournalPosition;
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -131,7 +131,12 @@ fn read_back(mount_point: &Path) -> BTreeSet<u64> {
     let (journal, _writer, _) = Journal::open_unattended(env, options()).expect("a power cut never stops a start");
     let mut found = BTreeSet::new();
     for item in journal.replay(JournalPosition(1)) {
-        let (_, back) = item.expect("a power cut is no damage");
+        let back = match item {
+            Ok((_, back)) => back,
+            // Pages of a group that was never acknowledged may reach the disk out of order.
+            Err(error) if error.kind() == Kind::Corrupt => continue,
+            Err(error) => panic!("reading back: {error}"),
+        };
         let number: u64 = back.context_value("number").and_then(|number| number.parse().ok()).expect("ours");
         assert_eq!(back, record(number), "byte for byte");
         assert!(found.insert(number), "{number} came back twice");
