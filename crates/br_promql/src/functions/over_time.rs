@@ -120,7 +120,7 @@ fn fold_floats(values: &[f64], is_avg: bool) -> f64 {
 
 fn edge_position(series: &RangeSeries, step: usize, first: bool) -> Option<usize> {
     let (from, to) = series.windows[step];
-    (to > from).then_some(if first { from as usize } else { to as usize - 1 })
+    (to > from).then(|| if first { from as usize } else { to as usize - 1 })
 }
 
 fn edge(series: &RangeSeries, step: usize, first: bool) -> Option<Sample> {

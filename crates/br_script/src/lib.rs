@@ -1,0 +1,3 @@
+//! Runs conformance scripts and says what passed.
+
+pub mod promql;
