@@ -32,6 +32,16 @@ impl Labels {
         builder.build()
     }
 
+    /// Takes labels that are sorted by name already, no name twice and no value empty: what a store wrote before.
+    /// Where they are not, they are put in order.
+    pub fn from_sorted(labels: Vec<Label>) -> Self {
+        let is_in_order = labels.windows(2).all(|pair| pair[0].name < pair[1].name);
+        if is_in_order && labels.iter().all(|label| !label.value.is_empty()) {
+            return Self(labels.into());
+        }
+        Self::from_pairs(labels.iter().map(|label| (&label.name, &label.value)))
+    }
+
     pub fn get(&self, name: &str) -> Option<&str> {
         let at = self.0.binary_search_by(|label| label.name.as_ref().cmp(name)).ok()?;
         Some(&self.0[at].value)
@@ -83,14 +93,20 @@ impl Labels {
 
     /// A hash of names and values that stays the same between runs and machines.
     pub fn hash128(&self) -> u128 {
-        let mut bytes = Vec::with_capacity(self.0.iter().map(|label| label.name.len() + label.value.len() + 2).sum());
+        self.hash128_with(&mut Vec::new())
+    }
+
+    /// The same, with a buffer that the caller keeps for the next label set.
+    pub fn hash128_with(&self, bytes: &mut Vec<u8>) -> u128 {
+        bytes.clear();
+        bytes.reserve(self.0.iter().map(|label| label.name.len() + label.value.len() + 2).sum());
         for label in self.0.iter() {
             bytes.extend_from_slice(label.name.as_bytes());
             bytes.push(0xff);
             bytes.extend_from_slice(label.value.as_bytes());
             bytes.push(0xff);
         }
-        br_std::hash::hash128(&bytes)
+        br_std::hash::hash128(bytes)
     }
 }
 

@@ -1,0 +1,266 @@
+//! The files that the catalog lists, and the indexes of those that were asked lately.
+
+use super::index::{BlockIndex, read_metadata};
+use super::read::OpenBlock;
+use super::stats::BlockStats;
+use br_model::{Metadata, TenantId};
+use br_std::{Error, Kind, Nanos, Result};
+use br_storage::{FileEntry, JournalPosition, Table};
+use object_store::ObjectStore;
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+pub(crate) struct BlockFile {
+    pub(crate) entry: FileEntry,
+    positions: (JournalPosition, JournalPosition),
+    /// Why the file is not read any more.
+    damage: Mutex<Option<String>>,
+}
+
+pub(crate) struct FileSet {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    /// By tenant and path.
+    files: RwLock<BTreeMap<(TenantId, String), Arc<BlockFile>>>,
+    cache: Mutex<IndexCache>,
+    metadata: Mutex<BTreeMap<TenantId, KnownMetadata>>,
+    damaged_files: AtomicU64,
+    damaged_chunks: AtomicU64,
+}
+
+/// Metadata of the files that have been looked at.
+#[derive(Default)]
+struct KnownMetadata {
+    paths: BTreeSet<String>,
+    /// With the position up to which the file reached that said it: the newest word counts.
+    families: BTreeMap<String, (JournalPosition, Metadata)>,
+}
+
+struct IndexCache {
+    bytes_max: usize,
+    bytes: usize,
+    clock: u64,
+    /// By path, with the time of last use.
+    indexes: BTreeMap<String, (u64, usize, Arc<BlockIndex>)>,
+}
+
+impl FileSet {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, cache_bytes_max: usize) -> Self {
+        let cache = IndexCache { bytes_max: cache_bytes_max, bytes: 0, clock: 0, indexes: BTreeMap::new() };
+        Self {
+            store,
+            files: RwLock::default(),
+            cache: Mutex::new(cache),
+            metadata: Mutex::default(),
+            damaged_files: AtomicU64::new(0),
+            damaged_chunks: AtomicU64::new(0),
+        }
+    }
+
+    /// Lists files, and takes others off the list, in one step.
+    pub(crate) fn replace(&self, removed: &[FileEntry], added: &[FileEntry]) {
+        let mut files = self.files.write();
+        for entry in removed {
+            files.remove(&(entry.tenant, entry.path.clone()));
+        }
+        for entry in added.iter().filter(|entry| entry.table == Table::Metrics) {
+            let (positions, damage) = match BlockStats::of(entry) {
+                Ok(stats) => (stats.positions(), None),
+                Err(error) => {
+                    self.damaged_files.fetch_add(1, Ordering::Relaxed);
+                    (Default::default(), Some(error.message().to_owned()))
+                }
+            };
+            let file = BlockFile { entry: entry.clone(), positions, damage: Mutex::new(damage) };
+            files.insert((entry.tenant, entry.path.clone()), Arc::new(file));
+        }
+        drop(files);
+        self.cache.lock().forget(removed);
+        self.forget_metadata(removed);
+    }
+
+    fn forget_metadata(&self, removed: &[FileEntry]) {
+        let mut metadata = self.metadata.lock();
+        for entry in removed {
+            if let Some(known) = metadata.get_mut(&entry.tenant) {
+                known.paths.remove(&entry.path);
+            }
+        }
+    }
+
+    pub(crate) fn of_tenant(&self, tenant: TenantId) -> Vec<Arc<BlockFile>> {
+        let files = self.files.read();
+        let of_tenant = files.range((tenant, String::new())..).take_while(|((other, _), _)| *other == tenant);
+        let mut found: Vec<_> = of_tenant.map(|(_, file)| file.clone()).collect();
+        // What was stored first comes first; the path decides between equals so that the order is always the same.
+        found.sort_by(|one, other| (one.positions, &one.entry.path).cmp(&(other.positions, &other.entry.path)));
+        found
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<BlockFile>> {
+        self.files.read().values().cloned().collect()
+    }
+
+    /// Files with samples between two times, both included, first stored first.
+    pub(crate) fn overlapping(&self, tenant: TenantId, from_ms: i64, to_ms: i64) -> Vec<Arc<BlockFile>> {
+        let mut files = self.of_tenant(tenant);
+        files.retain(|file| {
+            file.entry.rows > 0 && file.entry.min_time.as_millis() <= to_ms && file.entry.max_time.as_millis() >= from_ms
+        });
+        files
+    }
+
+    /// Files whose window touches the range: exemplars may lie beside the samples.
+    pub(crate) fn overlapping_windows(&self, tenant: TenantId, from_ms: i64, to_ms: i64) -> Vec<Arc<BlockFile>> {
+        let mut files = self.of_tenant(tenant);
+        files.retain(|file| {
+            let end = file.entry.window + Duration::from_secs(u64::from(file.entry.window_secs));
+            file.entry.rows > 0 && file.entry.window.as_millis() <= to_ms && end.as_millis() >= from_ms
+        });
+        files
+    }
+
+    /// The index of a file; `None` when the file is damaged, which is counted and answered by the other files.
+    pub(crate) fn index(&self, file: &BlockFile) -> Result<Option<Arc<BlockIndex>>> {
+        if file.damage.lock().is_some() {
+            return Ok(None);
+        }
+        if let Some(index) = self.cache.lock().find(&file.entry.path) {
+            return Ok(Some(index));
+        }
+        let loaded = BlockIndex::load(self.store.clone(), &file.entry).map(Arc::new);
+        let Some(index) = self.pass_damage(file, loaded)? else { return Ok(None) };
+        self.cache.lock().insert(&file.entry.path, index.clone());
+        Ok(Some(index))
+    }
+
+    /// Notes damage of a file and makes it `None`; other errors pass.
+    pub(crate) fn pass_damage<T>(&self, file: &BlockFile, read: Result<T>) -> Result<Option<T>> {
+        let error = match read {
+            Ok(value) => return Ok(Some(value)),
+            Err(error) => error,
+        };
+        let is_listed = self.files.read().contains_key(&(file.entry.tenant, file.entry.path.clone()));
+        match error.kind() {
+            Kind::NotFound if !is_listed => {
+                Err(Error::retry(format!("{}: was compacted while the query ran; try again", file.entry.path)))
+            }
+            Kind::Corrupt | Kind::NotFound => {
+                self.mark_damaged(file, error.message());
+                Ok(None)
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// The file is not read any more until the program starts again.
+    pub(crate) fn mark_damaged(&self, file: &BlockFile, why: &str) {
+        let mut damage = file.damage.lock();
+        if damage.is_none() {
+            *damage = Some(why.to_owned());
+            self.damaged_files.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One chunk is damaged: it is left out, and the rest of the file still answers.
+    pub(crate) fn count_damaged_chunk(&self) {
+        self.damaged_chunks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Files and chunks that were found damaged since the start.
+    pub(crate) fn damage_counts(&self) -> (u64, u64) {
+        (self.damaged_files.load(Ordering::Relaxed), self.damaged_chunks.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn index_cache_bytes(&self) -> usize {
+        self.cache.lock().bytes
+    }
+
+    /// What the files say about metric families.
+    pub(crate) fn metadata(&self, tenant: TenantId) -> Result<BTreeMap<String, Metadata>> {
+        for file in self.of_tenant(tenant) {
+            let is_known = self.metadata.lock().get(&tenant).is_some_and(|known| known.paths.contains(&file.entry.path));
+            if is_known || file.damage().is_some() {
+                continue;
+            }
+            let open = OpenBlock::open(self.store.clone(), &file.entry.path, file.entry.size_bytes);
+            let Some(families) = self.pass_damage(&file, open.and_then(|block| read_metadata(&block)))? else { continue };
+            self.learn(tenant, &file, families);
+        }
+        let known = self.metadata.lock();
+        let families = known.get(&tenant).map(|known| &known.families);
+        Ok(families.into_iter().flatten().map(|(family, (_, metadata))| (family.clone(), metadata.clone())).collect())
+    }
+
+    fn learn(&self, tenant: TenantId, file: &BlockFile, families: Vec<(String, Metadata)>) {
+        let mut known = self.metadata.lock();
+        let known = known.entry(tenant).or_default();
+        known.paths.insert(file.entry.path.clone());
+        let position = file.positions.1;
+        for (family, metadata) in families {
+            if known.families.get(&family).is_none_or(|(before, _)| *before <= position) {
+                known.families.insert(family, (position, metadata));
+            }
+        }
+    }
+
+    /// Tenants that have files.
+    pub(crate) fn tenants(&self) -> BTreeSet<TenantId> {
+        self.files.read().keys().map(|(tenant, _)| *tenant).collect()
+    }
+
+    /// The last record of the journal that is in files.
+    pub(crate) fn position(&self) -> JournalPosition {
+        self.files.read().values().map(|file| file.positions.1).max().unwrap_or_default()
+    }
+
+    /// Files whose samples are all older.
+    pub(crate) fn older_than(&self, cutoff: Nanos) -> Vec<FileEntry> {
+        let files = self.files.read();
+        let is_over = |entry: &FileEntry| {
+            let window_end = entry.window + Duration::from_secs(u64::from(entry.window_secs));
+            entry.max_time < cutoff && (entry.rows > 0 || window_end < cutoff)
+        };
+        files.values().filter(|file| is_over(&file.entry)).map(|file| file.entry.clone()).collect()
+    }
+}
+
+impl BlockFile {
+    pub(crate) fn damage(&self) -> Option<String> {
+        self.damage.lock().clone()
+    }
+}
+
+impl IndexCache {
+    fn find(&mut self, path: &str) -> Option<Arc<BlockIndex>> {
+        self.clock += 1;
+        let (used, _, index) = self.indexes.get_mut(path)?;
+        *used = self.clock;
+        Some(index.clone())
+    }
+
+    /// Keeps an index and lets go of those that were not used for longest, down to the budget.
+    fn insert(&mut self, path: &str, index: Arc<BlockIndex>) {
+        self.clock += 1;
+        let bytes = index.heap_bytes();
+        self.bytes += bytes;
+        if let Some((_, before, _)) = self.indexes.insert(path.to_owned(), (self.clock, bytes, index)) {
+            self.bytes -= before;
+        }
+        while self.bytes > self.bytes_max && self.indexes.len() > 1 {
+            let oldest = self.indexes.iter().min_by_key(|(_, (used, ..))| *used).map(|(path, _)| path.clone());
+            let Some((_, bytes, _)) = oldest.and_then(|path| self.indexes.remove(&path)) else { return };
+            self.bytes -= bytes;
+        }
+    }
+
+    fn forget(&mut self, removed: &[FileEntry]) {
+        for entry in removed {
+            if let Some((_, bytes, _)) = self.indexes.remove(&entry.path) {
+                self.bytes -= bytes;
+            }
+        }
+    }
+}

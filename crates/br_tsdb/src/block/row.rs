@@ -1,0 +1,175 @@
+//! One row of a file: a chunk of one series.
+
+use crate::codec::{CHUNK_SAMPLES_MAX, exemplars, histograms, starts, timestamps, values};
+use crate::points;
+use br_model::{Exemplar, Labels};
+use br_std::{Error, Result};
+use br_storage::{Points, Values};
+
+/// What the values of a chunk are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChunkKind {
+    Floats = 0,
+    Histograms = 1,
+    /// No samples: exemplars of a series that has none here.
+    Empty = 2,
+}
+
+impl ChunkKind {
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        [Self::Floats, Self::Histograms, Self::Empty].into_iter().find(|kind| *kind as u8 == code)
+    }
+}
+
+/// What the index knows of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RowHead {
+    pub(crate) kind: ChunkKind,
+    /// Times of the samples (of the exemplars where there are no samples), both included.
+    pub(crate) min_ms: i64,
+    pub(crate) max_ms: i64,
+    /// Samples.
+    pub(crate) count: u32,
+}
+
+/// Over the floats of a chunk that are not NaN.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Aggregates {
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+    pub(crate) sum: f64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ChunkRow {
+    pub(crate) head: RowHead,
+    pub(crate) aggregates: Option<Aggregates>,
+    pub(crate) timestamps: Vec<u8>,
+    pub(crate) values: Vec<u8>,
+    pub(crate) starts: Option<Vec<u8>>,
+    pub(crate) exemplars: Option<Vec<u8>>,
+}
+
+impl ChunkRow {
+    /// Over everything that the row says, and whose it is.
+    pub(crate) fn crc32(&self, series_hash: u128) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        self.head.checksum(series_hash, &mut hasher);
+        if let Some(Aggregates { min, max, sum }) = self.aggregates {
+            for value in [min, max, sum] {
+                hasher.update(&value.to_bits().to_le_bytes());
+            }
+        }
+        for bytes in [Some(&self.timestamps), Some(&self.values), self.starts.as_ref(), self.exemplars.as_ref()] {
+            hasher.update(&bytes.map_or(u64::MAX, |bytes| bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes.map_or(&[], Vec::as_slice));
+        }
+        hasher.finalize()
+    }
+
+    /// The samples of the chunk; `None` when it has none.
+    pub(crate) fn points(&self) -> Result<Option<Points>> {
+        let count = self.head.count as usize;
+        if self.head.kind == ChunkKind::Empty || count == 0 {
+            return Ok(None);
+        }
+        let times = timestamps::decode(&self.timestamps, count)?.into();
+        let starts_ms = self.starts.as_ref().map(|bytes| starts::decode(bytes, count)).transpose()?;
+        if self.head.kind == ChunkKind::Histograms {
+            return Ok(Some(points::histograms(times, histograms::decode(&self.values, count)?, starts_ms)));
+        }
+        let mut input = &self.values[..];
+        let floats = values::decode(&mut input, count)?;
+        if !input.is_empty() {
+            return Err(Error::corrupt("damaged chunk: bytes left over after the values"));
+        }
+        Ok(Some(points::floats(times, floats, starts_ms)))
+    }
+
+    pub(crate) fn exemplars(&self) -> Result<Vec<Exemplar>> {
+        self.exemplars.as_ref().map_or_else(|| Ok(Vec::new()), |bytes| exemplars::decode(bytes))
+    }
+}
+
+impl RowHead {
+    pub(crate) fn checksum(&self, series_hash: u128, hasher: &mut crc32fast::Hasher) {
+        hasher.update(&series_hash.to_le_bytes());
+        hasher.update(&[self.kind as u8]);
+        hasher.update(&self.min_ms.to_le_bytes());
+        hasher.update(&self.max_ms.to_le_bytes());
+        hasher.update(&self.count.to_le_bytes());
+    }
+}
+
+/// The order of rows in a file: by metric, then by labels.
+pub(crate) fn order(one: &Labels, other: &Labels) -> std::cmp::Ordering {
+    one.metric_name().cmp(other.metric_name()).then_with(|| one.cmp(other))
+}
+
+/// Samples and exemplars of one series as rows, in time order. Aggregates only where the file is to live long.
+pub(crate) fn rows_of(samples: Option<Points>, exemplars: &[Exemplar], with_aggregates: bool) -> Vec<ChunkRow> {
+    let mut rows = Vec::new();
+    if let Some(samples) = samples {
+        let mut from = 0;
+        for end in points::kind_ends(&samples) {
+            while from < end {
+                let to = end.min(from + CHUNK_SAMPLES_MAX);
+                rows.push(chunk_of(points::of_one_kind(points::slice(&samples, from, to)), with_aggregates));
+                from = to;
+            }
+        }
+    }
+    if exemplars.is_empty() {
+        return rows;
+    }
+    let bytes = Some(exemplars::encode(exemplars));
+    if let Some(row) = rows.first_mut() {
+        row.exemplars = bytes;
+        return rows;
+    }
+    let times = || exemplars.iter().map(|exemplar| exemplar.timestamp_ms);
+    let (min_ms, max_ms) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
+    let head = RowHead { kind: ChunkKind::Empty, min_ms, max_ms, count: 0 };
+    vec![ChunkRow { head, aggregates: None, timestamps: Vec::new(), values: Vec::new(), starts: None, exemplars: bytes }]
+}
+
+/// `samples` are of one kind, and at least one.
+fn chunk_of(samples: Points, with_aggregates: bool) -> ChunkRow {
+    let times = &samples.timestamps_ms;
+    let mut bytes = Vec::new();
+    let mut aggregates = None;
+    let kind = match &samples.values {
+        Values::Floats(floats) => {
+            values::encode(floats, &mut bytes);
+            aggregates = with_aggregates.then(|| aggregates_of(floats));
+            ChunkKind::Floats
+        }
+        Values::Histograms(values) => {
+            bytes = histograms::encode(values);
+            ChunkKind::Histograms
+        }
+        // `points::of_one_kind` leaves no mixed column with samples.
+        Values::Mixed(_) => ChunkKind::Empty,
+    };
+    let head = RowHead {
+        kind,
+        min_ms: times.first().copied().unwrap_or(0),
+        max_ms: times.last().copied().unwrap_or(0),
+        count: times.len() as u32,
+    };
+    let has_starts = |starts: &&Vec<i64>| starts.iter().any(|start| *start != points::START_UNKNOWN);
+    let starts = samples.starts_ms.as_ref().filter(has_starts).map(|starts| starts::encode(starts));
+    ChunkRow { head, aggregates, timestamps: timestamps::encode(times), values: bytes, starts, exemplars: None }
+}
+
+fn aggregates_of(floats: &[f64]) -> Aggregates {
+    let counted = || floats.iter().copied().filter(|value| !value.is_nan());
+    if counted().next().is_none() {
+        return Aggregates { min: f64::NAN, max: f64::NAN, sum: f64::NAN };
+    }
+    Aggregates {
+        min: counted().fold(f64::INFINITY, f64::min),
+        max: counted().fold(f64::NEG_INFINITY, f64::max),
+        sum: counted().sum(),
+    }
+}

@@ -1,0 +1,258 @@
+//! Merging small files: first within their window of two hours, then whole days.
+
+use crate::block::row::{self, rows_of};
+use crate::block::scan::BlockScan;
+use crate::block::stats::BlockStats;
+use crate::block::write::{BlockSpec, BlockWriter};
+use crate::flush::nonce;
+use crate::options::{DAY_SECS, WINDOW_SECS};
+use crate::points;
+use br_env::Rng;
+use br_model::{Exemplar, Labels, Metadata, TenantId};
+use br_std::{Error, Nanos, Result};
+use br_storage::{FileEntry, JournalPosition, Points, Table};
+use object_store::ObjectStore;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// This many files of one window and level are merged while the window is still being written.
+const FAN_IN: usize = 8;
+/// Files that one compaction reads.
+const INPUTS_MAX: usize = 64;
+/// Exemplars of one series that one output keeps; the newest stay.
+const EXEMPLARS_MAX: usize = 1024;
+
+/// Files to be merged, and what shall come out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompactionJob {
+    pub tenant: TenantId,
+    pub inputs: Vec<FileEntry>,
+    pub window: Nanos,
+    pub window_secs: u32,
+    pub level: u16,
+    /// About how large an output may become before the next one is begun.
+    pub output_bytes_max: u64,
+}
+
+/// The next merge that is worth doing, oldest windows first; `None` when there is nothing to do.
+///
+/// A window counts as closed when files of a later window but one exist. Files together larger than `bytes_max` stay as they are.
+/// Carrying out a job and planning again comes to an end: each job leaves fewer files of its kind.
+pub fn plan_compaction(files: &[FileEntry], bytes_max: u64) -> Option<CompactionJob> {
+    let mut by_tenant: BTreeMap<TenantId, Vec<&FileEntry>> = BTreeMap::new();
+    for file in files.iter().filter(|file| file.table == Table::Metrics) {
+        by_tenant.entry(file.tenant).or_default().push(file);
+    }
+    by_tenant.values().find_map(|files| plan_window(files, bytes_max).or_else(|| plan_day(files, bytes_max)))
+}
+
+fn plan_window(files: &[&FileEntry], bytes_max: u64) -> Option<CompactionJob> {
+    let newest = files.iter().map(|file| file.window).max()?;
+    let is_closed = |window: Nanos| window + Duration::from_secs(u64::from(WINDOW_SECS)) < newest;
+    let mut by_window: BTreeMap<Nanos, Vec<&FileEntry>> = BTreeMap::new();
+    for file in files.iter().filter(|file| file.window_secs == WINDOW_SECS) {
+        by_window.entry(file.window).or_default().push(file);
+    }
+    by_window.into_iter().find_map(|(window, files)| {
+        if is_closed(window)
+            && let Some(job) = job_of(files.clone(), 2, window, WINDOW_SECS, bytes_max)
+        {
+            return Some(job);
+        }
+        let mut by_level: BTreeMap<u16, Vec<&FileEntry>> = BTreeMap::new();
+        for file in files {
+            by_level.entry(file.level).or_default().push(file);
+        }
+        by_level.into_values().find_map(|files| job_of(files, FAN_IN, window, WINDOW_SECS, bytes_max))
+    })
+}
+
+fn plan_day(files: &[&FileEntry], bytes_max: u64) -> Option<CompactionJob> {
+    let day = Duration::from_secs(u64::from(DAY_SECS));
+    let newest = files.iter().map(|file| file.window).max()?;
+    let mut by_day: BTreeMap<Nanos, Vec<&FileEntry>> = BTreeMap::new();
+    for file in files {
+        by_day.entry(file.window.window(day)).or_default().push(file);
+    }
+    by_day.into_iter().filter(|(start, _)| *start + day < newest).find_map(|(start, files)| {
+        let (small, whole): (Vec<_>, Vec<_>) = files.iter().copied().partition(|file| file.window_secs < DAY_SECS);
+        let size: u64 = files.iter().map(|file| file.size_bytes).sum();
+        if small.is_empty() {
+            return None;
+        }
+        let inputs = if size <= bytes_max || whole.is_empty() { files } else { small };
+        job_of(inputs, 2, start, DAY_SECS, bytes_max)
+    })
+}
+
+/// A job over the files that were stored first, as many as the limits allow; `None` when these are too few.
+fn job_of(
+    mut files: Vec<&FileEntry>,
+    count_min: usize,
+    window: Nanos,
+    window_secs: u32,
+    bytes_max: u64,
+) -> Option<CompactionJob> {
+    let position = |file: &FileEntry| BlockStats::of(file).map_or(0, |stats| stats.from_position);
+    files.sort_by(|one, other| (position(one), &one.path).cmp(&(position(other), &other.path)));
+    let mut bytes = 0u64;
+    files.retain(|file| file.size_bytes <= bytes_max / 2 || window_secs == DAY_SECS);
+    let within = |file: &&&FileEntry| {
+        bytes = bytes.saturating_add(file.size_bytes);
+        bytes <= bytes_max.saturating_mul(if window_secs == DAY_SECS { 16 } else { 1 })
+    };
+    let inputs: Vec<FileEntry> = files.iter().take_while(within).take(INPUTS_MAX).map(|file| (*file).clone()).collect();
+    if inputs.len() < count_min {
+        return None;
+    }
+    let level = inputs.iter().map(|file| file.level).max().unwrap_or(0).saturating_add(1);
+    let tenant = inputs.first()?.tenant;
+    Some(CompactionJob { tenant, inputs, window, window_secs, level, output_bytes_max: bytes_max })
+}
+
+/// Carries out a job: reads all inputs once, side by side, and writes the outputs. Blocks on the object store.
+///
+/// An input that is damaged makes the whole fail with [`br_std::Kind::Corrupt`], naming the file: a merge never loses data silently.
+pub fn compact(job: &CompactionJob, store: &Arc<dyn ObjectStore>, rng: &dyn Rng) -> Result<Vec<FileEntry>> {
+    let mut merge = Merge::open(job, store)?;
+    let mut output =
+        Output { job, store, rng, positions: merge.positions, metadata: merge.metadata.clone(), writer: None, files: Vec::new() };
+    match output.write_all(&mut merge) {
+        Ok(()) => output.finish(),
+        Err(error) => {
+            let aborted = output.abort();
+            Err(aborted.err().map_or(error, |abort| abort.context("while giving up a failed compaction")))
+        }
+    }
+}
+
+/// The inputs side by side, what was stored first in front.
+struct Merge {
+    scans: Vec<BlockScan>,
+    positions: (JournalPosition, JournalPosition),
+    metadata: BTreeMap<String, Metadata>,
+}
+
+struct MergedSeries {
+    labels: Labels,
+    hash: u128,
+    samples: Option<Points>,
+    exemplars: Vec<Exemplar>,
+}
+
+impl Merge {
+    fn open(job: &CompactionJob, store: &Arc<dyn ObjectStore>) -> Result<Self> {
+        let mut inputs = Vec::with_capacity(job.inputs.len());
+        for entry in &job.inputs {
+            inputs.push((BlockStats::of(entry)?.positions(), entry));
+        }
+        inputs.sort_by(|(one, first), (other, second)| (one, &first.path).cmp(&(other, &second.path)));
+        let from = inputs.iter().map(|(positions, _)| positions.0).min();
+        let to = inputs.iter().map(|(positions, _)| positions.1).max();
+        let (Some(from), Some(to)) = (from, to) else {
+            return Err(Error::fix_request("a compaction needs at least one file"));
+        };
+        let scans = inputs.iter().map(|(_, entry)| BlockScan::new(store.clone(), entry)).collect::<Result<Vec<_>>>()?;
+        let metadata = scans.iter().flat_map(|scan| scan.metadata.iter().cloned()).collect();
+        Ok(Self { scans, positions: (from, to), metadata })
+    }
+
+    fn next(&mut self) -> Result<Option<MergedSeries>> {
+        let mut lowest: Option<Labels> = None;
+        for scan in &mut self.scans {
+            if let Some(labels) = scan.peek()?
+                && lowest.as_ref().is_none_or(|lowest| row::order(labels, lowest).is_lt())
+            {
+                lowest = Some(labels.clone());
+            }
+        }
+        let Some(labels) = lowest else { return Ok(None) };
+        let mut merged = MergedSeries { labels, hash: 0, samples: None, exemplars: Vec::new() };
+        let mut parts = Vec::new();
+        for scan in &mut self.scans {
+            if scan.peek()? != Some(&merged.labels) {
+                continue;
+            }
+            let Some(series) = scan.next_series()? else { continue };
+            merged.hash = series.hash;
+            for row in &series.rows {
+                parts.extend(row.points()?);
+                merged.exemplars.extend(row.exemplars()?);
+            }
+        }
+        merged.samples = points::merge(parts);
+        tidy_exemplars(&mut merged.exemplars, EXEMPLARS_MAX);
+        Ok(Some(merged))
+    }
+}
+
+/// In time order, each once, at most so many of the newest.
+pub(crate) fn tidy_exemplars(exemplars: &mut Vec<Exemplar>, count_max: usize) {
+    exemplars.sort_by(|one, other| {
+        (one.timestamp_ms, &one.labels).cmp(&(other.timestamp_ms, &other.labels)).then(one.value.total_cmp(&other.value))
+    });
+    exemplars.dedup_by(|one, other| {
+        one.timestamp_ms == other.timestamp_ms && one.labels == other.labels && one.value.to_bits() == other.value.to_bits()
+    });
+    exemplars.drain(..exemplars.len().saturating_sub(count_max));
+}
+
+struct Output<'a> {
+    job: &'a CompactionJob,
+    store: &'a Arc<dyn ObjectStore>,
+    rng: &'a dyn Rng,
+    positions: (JournalPosition, JournalPosition),
+    metadata: BTreeMap<String, Metadata>,
+    writer: Option<BlockWriter>,
+    files: Vec<FileEntry>,
+}
+
+impl Output<'_> {
+    fn write_all(&mut self, merge: &mut Merge) -> Result<()> {
+        while let Some(series) = merge.next()? {
+            let may_split = self.job.window_secs == DAY_SECS;
+            if self.writer.as_ref().is_some_and(|writer| may_split && writer.size_bytes() >= self.job.output_bytes_max)
+                && let Some(full) = self.writer.take()
+            {
+                self.files.push(full.finish(&BTreeMap::new())?);
+            }
+            let rows = rows_of(series.samples, &series.exemplars, true);
+            self.writer()?.push(&series.labels, series.hash, &rows)?;
+        }
+        Ok(())
+    }
+
+    fn writer(&mut self) -> Result<&mut BlockWriter> {
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => BlockWriter::new(
+                self.store.clone(),
+                BlockSpec {
+                    tenant: self.job.tenant,
+                    window_ms: self.job.window.as_millis(),
+                    window_secs: self.job.window_secs,
+                    level: self.job.level,
+                    positions: self.positions,
+                    nonce: nonce(self.rng),
+                },
+            )?,
+        };
+        Ok(self.writer.insert(writer))
+    }
+
+    /// Metadata goes with the last file.
+    fn finish(mut self) -> Result<Vec<FileEntry>> {
+        if self.writer.is_none() && !self.metadata.is_empty() {
+            self.writer()?;
+        }
+        if let Some(writer) = self.writer.take() {
+            self.files.push(writer.finish(&self.metadata)?);
+        }
+        Ok(self.files)
+    }
+
+    fn abort(self) -> Result<()> {
+        self.writer.map_or(Ok(()), BlockWriter::abort)
+    }
+}

@@ -1,0 +1,147 @@
+//! Writing what was sealed.
+
+use crate::block::row::{self, rows_of};
+use crate::block::write::{BlockSpec, BlockWriter};
+use crate::head::{SealedTenant, TenantHead};
+use crate::options::WINDOW_SECS;
+use crate::points;
+use br_env::Rng;
+use br_model::{Exemplar, Labels, Metadata};
+use br_std::Result;
+use br_storage::{FileEntry, JournalPosition, Points};
+use object_store::ObjectStore;
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Everything that was appended between two seals. Queries see it until its files are published.
+/// When writing or committing fails, write it again: nothing of it is lost, and the objects of a failed try are named by nobody.
+#[must_use = "what was sealed has to be written and published"]
+pub struct SealedHead {
+    pub(crate) parts: Vec<(Arc<RwLock<TenantHead>>, Arc<SealedTenant>)>,
+    pub(crate) position: JournalPosition,
+    pub(crate) rng: Arc<dyn Rng>,
+}
+
+/// The writers of one tenant's files, by the start of the window in milliseconds.
+struct WindowWriters<'a> {
+    part: &'a SealedTenant,
+    store: &'a Arc<dyn ObjectStore>,
+    rng: &'a dyn Rng,
+    by_window_ms: BTreeMap<i64, BlockWriter>,
+}
+
+impl SealedHead {
+    /// All records of the journal up to and with this one are in here or were sealed before.
+    pub fn position(&self) -> JournalPosition {
+        self.position
+    }
+
+    /// Samples in here.
+    pub fn sample_count(&self) -> u64 {
+        let series = self.parts.iter().flat_map(|(_, part)| &part.series);
+        series.map(|series| series.samples.sample_count() as u64).sum()
+    }
+
+    /// Writes one file for each tenant and window. Blocks on the object store.
+    pub fn write(&self, store: &Arc<dyn ObjectStore>) -> Result<Vec<FileEntry>> {
+        let mut files = Vec::new();
+        for (head, part) in &self.parts {
+            let mut writers = WindowWriters { part, store, rng: &*self.rng, by_window_ms: BTreeMap::new() };
+            let written = writers.write(head);
+            match written {
+                Ok(()) => files.extend(writers.finish()?),
+                Err(error) => {
+                    let aborted = writers.abort();
+                    return Err(aborted.err().map_or(error, |abort| abort.context("while giving up a failed flush")));
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
+impl WindowWriters<'_> {
+    fn write(&mut self, head: &RwLock<TenantHead>) -> Result<()> {
+        let ids = self.part.series.iter().map(|series| series.id);
+        let by_metric = head.read().by_metric(ids);
+        // A metric at a time: label sets are large, and only those of one metric have to be in memory for sorting.
+        for ids in by_metric {
+            let identities = head.read().identities(ids.iter().copied());
+            let mut series: Vec<_> = ids.iter().zip(identities).filter_map(|(id, known)| Some((known?, *id))).collect();
+            series.sort_by(|((one, _), _), ((other, _), _)| row::order(one, other));
+            for ((labels, hash), id) in &series {
+                let Some(at) = self.part.find(*id) else { continue };
+                let samples = &self.part.series[at].samples;
+                self.write_series(labels, *hash, samples.points()?, samples.exemplars())?;
+            }
+        }
+        if !self.part.metadata.is_empty() && self.by_window_ms.is_empty() {
+            self.writer(self.part.window_ms)?;
+        }
+        Ok(())
+    }
+
+    fn write_series(&mut self, labels: &Labels, hash: u128, samples: Option<Points>, exemplars: &[Exemplar]) -> Result<()> {
+        let mut by_window: BTreeMap<i64, (Option<Points>, Vec<Exemplar>)> = BTreeMap::new();
+        for exemplar in exemplars {
+            by_window.entry(window_ms(exemplar.timestamp_ms)).or_default().1.push(exemplar.clone());
+        }
+        if let Some(samples) = samples {
+            let mut from = 0;
+            while let Some(first) = samples.timestamps_ms.get(from) {
+                let window = window_ms(*first);
+                let end = window.saturating_add(i64::from(WINDOW_SECS) * 1000);
+                let to = samples.timestamps_ms.partition_point(|timestamp| *timestamp < end).max(from + 1);
+                by_window.entry(window).or_default().0 = Some(points::slice(&samples, from, to));
+                from = to;
+            }
+        }
+        for (window, (samples, exemplars)) in by_window {
+            self.writer(window)?.push(labels, hash, &rows_of(samples, &exemplars, false))?;
+        }
+        Ok(())
+    }
+
+    fn writer(&mut self, window_ms: i64) -> Result<&mut BlockWriter> {
+        use std::collections::btree_map::Entry;
+        match self.by_window_ms.entry(window_ms) {
+            Entry::Occupied(writer) => Ok(writer.into_mut()),
+            Entry::Vacant(slot) => {
+                let spec = BlockSpec {
+                    tenant: self.part.tenant,
+                    window_ms,
+                    window_secs: WINDOW_SECS,
+                    level: 0,
+                    positions: self.part.positions,
+                    nonce: nonce(self.rng),
+                };
+                Ok(slot.insert(BlockWriter::new(self.store.clone(), spec)?))
+            }
+        }
+    }
+
+    /// Metadata goes with the newest window.
+    fn finish(self) -> Result<Vec<FileEntry>> {
+        let newest = self.by_window_ms.keys().next_back().copied();
+        let metadata: BTreeMap<String, Metadata> = self.part.metadata.iter().cloned().collect();
+        let nothing = BTreeMap::new();
+        let finish =
+            |(window, writer): (i64, BlockWriter)| writer.finish(if Some(window) == newest { &metadata } else { &nothing });
+        self.by_window_ms.into_iter().map(finish).collect()
+    }
+
+    fn abort(self) -> Result<()> {
+        self.by_window_ms.into_values().try_for_each(BlockWriter::abort)
+    }
+}
+
+/// Start of the window that holds this time.
+pub(crate) fn window_ms(timestamp_ms: i64) -> i64 {
+    let width = i64::from(WINDOW_SECS) * 1000;
+    timestamp_ms.div_euclid(width).saturating_mul(width)
+}
+
+pub(crate) fn nonce(rng: &dyn Rng) -> u128 {
+    u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())
+}

@@ -1,0 +1,257 @@
+//! Taking samples in.
+
+use super::series::is_same_value;
+use super::{FamilyMetadata, NOTHING_YET, TenantHead};
+use crate::index::SeriesId;
+use crate::options::TsdbOptions;
+use crate::outcome::{AppendOutcome, RejectReason};
+use br_model::{Metadata, Sample, SeriesSamples, Value};
+use br_std::{Nanos, Result};
+
+/// What a sample became.
+enum Taken {
+    Accepted,
+    OutOfOrder,
+    Repeated,
+}
+
+/// Times that are accepted at all, both included.
+#[derive(Clone, Copy)]
+pub(crate) struct AcceptedTimes {
+    from_ms: i64,
+    to_ms: i64,
+}
+
+impl AcceptedTimes {
+    pub(crate) fn new(now: Nanos, options: &TsdbOptions) -> Self {
+        Self { from_ms: (now - options.age_max).as_millis(), to_ms: (now + options.future_max).as_millis() }
+    }
+
+    fn check(self, timestamp_ms: i64) -> Result<(), RejectReason> {
+        if timestamp_ms > self.to_ms {
+            return Err(RejectReason::TooFarInFuture);
+        }
+        if timestamp_ms < self.from_ms { Err(RejectReason::TooOld) } else { Ok(()) }
+    }
+}
+
+impl TenantHead {
+    /// Takes the samples and exemplars of some series. What is refused stands in `outcome`.
+    pub(crate) fn append(
+        &mut self,
+        batch: &[SeriesSamples],
+        times: AcceptedTimes,
+        options: &TsdbOptions,
+        outcome: &mut AppendOutcome,
+        cursor: &mut AppendCursor,
+    ) -> Result<()> {
+        for incoming in batch {
+            self.append_series(incoming, times, options, outcome, cursor)?;
+        }
+        Ok(())
+    }
+
+    fn append_series(
+        &mut self,
+        incoming: &SeriesSamples,
+        times: AcceptedTimes,
+        options: &TsdbOptions,
+        outcome: &mut AppendOutcome,
+        cursor: &mut AppendCursor,
+    ) -> Result<()> {
+        let stamps = || {
+            let samples = incoming.samples.iter().map(|sample| sample.timestamp_ms);
+            samples.chain(incoming.exemplars.iter().map(|exemplar| exemplar.timestamp_ms))
+        };
+        if !stamps().any(|timestamp| times.check(timestamp).is_ok()) {
+            self.refuse_all(incoming, times, outcome);
+            return Ok(());
+        }
+        let hash = incoming.labels.hash128_with(&mut cursor.hash_bytes);
+        let id = match self.find_or_register(&incoming.labels, hash, cursor.predicted, options) {
+            Ok(id) => id,
+            Err(reason) => {
+                self.refuse(reason, incoming.samples.len() as u64, outcome, || limit_text(reason, incoming, options));
+                return Ok(());
+            }
+        };
+        cursor.predicted = id.wrapping_add(1);
+        for sample in &incoming.samples {
+            let taken = times.check(sample.timestamp_ms).map(|()| self.append_sample(id, sample, options));
+            match taken {
+                Ok(Ok(Ok(Taken::Accepted))) => outcome.accepted += 1,
+                Ok(Ok(Ok(Taken::OutOfOrder))) => {
+                    outcome.accepted += 1;
+                    self.counters.out_of_order += 1;
+                }
+                Ok(Ok(Ok(Taken::Repeated))) => outcome.repeated += 1,
+                Ok(Ok(Err(reason))) | Err(reason) => {
+                    self.refuse(reason, 1, outcome, || sample_text(reason, incoming, sample));
+                }
+                Ok(Err(error)) => return Err(error),
+            }
+        }
+        self.append_exemplars(id, incoming, times, options, outcome);
+        Ok(())
+    }
+
+    /// The outer error is a damaged strip, the inner one a refusal.
+    fn append_sample(&mut self, id: SeriesId, sample: &Sample, options: &TsdbOptions) -> Result<Result<Taken, RejectReason>> {
+        let Some(series) = self.series[id as usize].as_mut() else { return Ok(Err(RejectReason::SeriesLimit)) };
+        if let Value::Histogram(histogram) = &sample.value
+            && histogram.positive_buckets.len() + histogram.negative_buckets.len() + histogram.custom_values.len()
+                > options.histogram_buckets_max
+        {
+            return Ok(Err(RejectReason::HistogramLimit));
+        }
+        let timestamp = sample.timestamp_ms;
+        let taken = if timestamp > series.newest_ms || series.newest_ms == NOTHING_YET {
+            series.open.push(sample);
+            series.newest_ms = timestamp;
+            series.newest_bits = if let Value::Float(value) = sample.value { value.to_bits() } else { 0 };
+            Taken::Accepted
+        } else {
+            let window_ms = i64::try_from(options.out_of_order_window.as_millis()).unwrap_or(i64::MAX);
+            if timestamp < series.newest_ms.saturating_sub(window_ms) {
+                return Ok(Err(RejectReason::TooOld));
+            }
+            if let Some(stored) = series.open.find(timestamp)? {
+                let is_same = is_same_value(&stored, &sample.value);
+                return Ok(if is_same { Ok(Taken::Repeated) } else { Err(RejectReason::DuplicateTimestamp) });
+            }
+            // The newest sample may be sealed already: its bits say whether this is the same one again.
+            if timestamp == series.newest_ms
+                && let Value::Float(value) = sample.value
+                && series.newest_bits != 0
+            {
+                let is_same = value.to_bits() == series.newest_bits;
+                return Ok(if is_same { Ok(Taken::Repeated) } else { Err(RejectReason::DuplicateTimestamp) });
+            }
+            if series.open.late_count() >= options.out_of_order_samples_max {
+                return Ok(Err(RejectReason::OutOfOrderLimit));
+            }
+            series.open.insert_late(sample.clone());
+            Taken::OutOfOrder
+        };
+        self.min_ms = self.min_ms.min(timestamp);
+        self.max_ms = self.max_ms.max(timestamp);
+        Ok(Ok(taken))
+    }
+
+    fn append_exemplars(
+        &mut self,
+        id: SeriesId,
+        incoming: &SeriesSamples,
+        times: AcceptedTimes,
+        options: &TsdbOptions,
+        outcome: &mut AppendOutcome,
+    ) {
+        for exemplar in &incoming.exemplars {
+            let label_bytes: usize = exemplar.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+            let is_over = self.exemplar_count >= options.exemplars_max || label_bytes > options.label_bytes_max;
+            let checked = if is_over { Err(RejectReason::ExemplarLimit) } else { times.check(exemplar.timestamp_ms) };
+            if let Err(reason) = checked {
+                self.refuse(reason, 1, outcome, || format!("exemplar of {} at {}", incoming.labels, exemplar.timestamp_ms));
+                continue;
+            }
+            let Some(series) = self.series[id as usize].as_mut() else { continue };
+            self.exemplar_count += series.open.add_exemplar(exemplar, options.exemplars_per_series_max);
+            self.min_ms = self.min_ms.min(exemplar.timestamp_ms);
+            self.max_ms = self.max_ms.max(exemplar.timestamp_ms);
+        }
+    }
+
+    /// Keeps what a sender says about its metric families; the newest word counts.
+    /// A family is written to files when its description changes, and again in each window in which it is sent.
+    pub(crate) fn append_metadata(
+        &mut self,
+        metadata: &[(String, Metadata)],
+        window_ms: i64,
+        options: &TsdbOptions,
+        outcome: &mut AppendOutcome,
+    ) {
+        for (family, incoming) in metadata {
+            if family.len() + incoming.help.len() + incoming.unit.len() > options.label_bytes_max {
+                self.refuse(RejectReason::MetadataLimit, 1, outcome, || format!("metadata of {family:?} is too long"));
+                continue;
+            }
+            if let Some(known) = self.metadata.get_mut(family) {
+                let is_news = known.metadata != *incoming;
+                if is_news {
+                    known.metadata = incoming.clone();
+                }
+                if is_news || known.written_window_ms.is_some_and(|written| written != window_ms) {
+                    known.written_window_ms = None;
+                }
+                continue;
+            }
+            if self.metadata.len() >= options.metadata_max {
+                let text = || format!("metadata of {family:?}: {} families are kept already", options.metadata_max);
+                self.refuse(RejectReason::MetadataLimit, 1, outcome, text);
+                continue;
+            }
+            let known = FamilyMetadata { metadata: incoming.clone(), written_window_ms: None };
+            self.metadata.insert(family.clone(), known);
+        }
+    }
+
+    fn refuse_all(&mut self, incoming: &SeriesSamples, times: AcceptedTimes, outcome: &mut AppendOutcome) {
+        for sample in &incoming.samples {
+            if let Err(reason) = times.check(sample.timestamp_ms) {
+                self.refuse(reason, 1, outcome, || sample_text(reason, incoming, sample));
+            }
+        }
+        for exemplar in &incoming.exemplars {
+            if let Err(reason) = times.check(exemplar.timestamp_ms) {
+                self.refuse(reason, 1, outcome, || format!("exemplar of {} at {}", incoming.labels, exemplar.timestamp_ms));
+            }
+        }
+    }
+
+    fn refuse(&mut self, reason: RejectReason, count: u64, outcome: &mut AppendOutcome, example: impl FnOnce() -> String) {
+        self.counters.rejected[reason as usize] += count;
+        outcome.reject(reason, count, example);
+    }
+}
+
+/// What carries over from one series of a batch to the next.
+#[derive(Default)]
+pub(crate) struct AppendCursor {
+    /// Series that a sender sends in the same order again have numbers in a row.
+    predicted: SeriesId,
+    hash_bytes: Vec<u8>,
+}
+
+/// Label sets in messages are cut here.
+const EXAMPLE_CHARS_MAX: usize = 300;
+
+fn sample_text(reason: RejectReason, incoming: &SeriesSamples, sample: &Sample) -> String {
+    let what = match reason {
+        RejectReason::TooOld => "is too old",
+        RejectReason::TooFarInFuture => "is too far in the future",
+        RejectReason::DuplicateTimestamp => "has another value than the stored one of the same time",
+        RejectReason::OutOfOrderLimit => "is one too many out of order",
+        RejectReason::HistogramLimit => "has too many buckets",
+        _ => "is over a limit",
+    };
+    format!("{}: the sample at {} ms {what}", short(incoming), sample.timestamp_ms)
+}
+
+fn limit_text(reason: RejectReason, incoming: &SeriesSamples, options: &TsdbOptions) -> String {
+    let what = match reason {
+        RejectReason::SeriesLimit => format!("the limit of {} active series is reached", options.series_max),
+        RejectReason::MetricSeriesLimit => {
+            format!("the limit of {} active series of one metric is reached", options.series_per_metric_max)
+        }
+        _ => format!("a series needs 1 to {} labels with at most {} bytes in all", options.labels_max, options.label_bytes_max),
+    };
+    format!("{}: {what}", short(incoming))
+}
+
+fn short(incoming: &SeriesSamples) -> String {
+    let text = incoming.labels.to_string();
+    match text.char_indices().nth(EXAMPLE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

@@ -1,0 +1,281 @@
+//! One tenant's series in memory: who they are, and their samples since the last flush.
+//!
+//! The registry of series stays across flushes, so that a steady series is registered once.
+//! A flush takes the samples away as a [`SealedTenant`], which stays listed here until its files are published.
+
+pub(crate) mod append;
+mod seal;
+mod series;
+
+pub(crate) use seal::SealedTenant;
+pub(crate) use series::OpenSamples;
+
+use crate::index::{LabelIndex, SeriesId, SymbolPairs};
+use crate::options::TsdbOptions;
+use crate::outcome::RejectReason;
+use br_model::{Labels, Metadata, TenantId};
+use br_storage::SeriesQuery;
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashTable};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// In [`Series::newest_ms`]: nothing was appended yet.
+const NOTHING_YET: i64 = i64::MIN;
+
+struct Series {
+    pairs: SymbolPairs,
+    open: OpenSamples,
+    newest_ms: i64,
+    /// Bits of the newest float, to tell a repeat from a contradiction after its strip was sealed.
+    newest_bits: u64,
+    idle_flushes: u8,
+}
+
+#[derive(Clone, Debug)]
+struct FamilyMetadata {
+    metadata: Metadata,
+    /// Start of the window in whose files it was written last; `None` when it has to be written.
+    written_window_ms: Option<i64>,
+}
+
+pub(crate) struct TenantHead {
+    pub(crate) tenant: TenantId,
+    index: LabelIndex,
+    /// By [`SeriesId`]; `None` for numbers that are free.
+    series: Vec<Option<Series>>,
+    /// Hashes of the label sets, by [`SeriesId`].
+    hashes: Vec<u128>,
+    by_hash: HashTable<SeriesId>,
+    free: Vec<SeriesId>,
+    /// Series by the symbol of their metric's name.
+    metric_counts: HashMap<u32, u32, FixedState>,
+    dropped_since_rebuild: usize,
+    metadata: BTreeMap<String, FamilyMetadata>,
+    sealed: Vec<Arc<SealedTenant>>,
+    exemplar_count: usize,
+    /// Times of the open samples; `i64::MAX` and `i64::MIN` when there are none.
+    min_ms: i64,
+    max_ms: i64,
+    pub(crate) counters: HeadCounters,
+}
+
+/// What happened since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HeadCounters {
+    pub(crate) accepted: u64,
+    pub(crate) repeated: u64,
+    pub(crate) out_of_order: u64,
+    pub(crate) series_created: u64,
+    pub(crate) series_dropped: u64,
+    /// By position in [`RejectReason::ALL`].
+    pub(crate) rejected: [u64; RejectReason::ALL.len()],
+}
+
+/// What the head holds of one series, taken so that no lock is needed any more.
+pub(crate) struct HeadSeries {
+    pub(crate) labels: Labels,
+    pub(crate) hash: u128,
+    /// Sealed parts, oldest first, with the position of the series in each.
+    pub(crate) sealed: Vec<(Arc<SealedTenant>, usize)>,
+    pub(crate) open: Option<OpenSamples>,
+}
+
+impl TenantHead {
+    pub(crate) fn new(tenant: TenantId) -> Self {
+        Self {
+            tenant,
+            index: LabelIndex::default(),
+            series: Vec::new(),
+            hashes: Vec::new(),
+            by_hash: HashTable::new(),
+            free: Vec::new(),
+            metric_counts: HashMap::default(),
+            dropped_since_rebuild: 0,
+            metadata: BTreeMap::new(),
+            sealed: Vec::new(),
+            exemplar_count: 0,
+            min_ms: i64::MAX,
+            max_ms: i64::MIN,
+            counters: HeadCounters::default(),
+        }
+    }
+
+    fn find(&self, hash: u128) -> Option<SeriesId> {
+        self.by_hash.find(hash as u64, |id| self.hashes[*id as usize] == hash).copied()
+    }
+
+    /// The series' number, given anew when the label set is new and the limits allow one more.
+    fn find_or_register(
+        &mut self,
+        labels: &Labels,
+        hash: u128,
+        predicted: SeriesId,
+        options: &TsdbOptions,
+    ) -> Result<SeriesId, RejectReason> {
+        if self.hashes.get(predicted as usize) == Some(&hash) && self.series[predicted as usize].is_some() {
+            return Ok(predicted);
+        }
+        match self.find(hash) {
+            Some(id) => Ok(id),
+            None => self.register(labels, hash, options),
+        }
+    }
+
+    fn register(&mut self, labels: &Labels, hash: u128, options: &TsdbOptions) -> Result<SeriesId, RejectReason> {
+        let label_bytes: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if labels.is_empty() || labels.len() > options.labels_max || label_bytes > options.label_bytes_max {
+            return Err(RejectReason::LabelLimit);
+        }
+        if self.by_hash.len() >= options.series_max {
+            return Err(RejectReason::SeriesLimit);
+        }
+        let metric = self.index.symbol(labels.metric_name());
+        let of_metric = metric.and_then(|metric| self.metric_counts.get(&metric)).copied().unwrap_or(0);
+        if of_metric as usize >= options.series_per_metric_max {
+            return Err(RejectReason::MetricSeriesLimit);
+        }
+        let id = self.free.pop().unwrap_or(self.series.len() as SeriesId);
+        let pairs = self.index.insert(id, labels);
+        let metric = self.index.intern(labels.metric_name());
+        *self.metric_counts.entry(metric).or_insert(0) += 1;
+        let series = Series { pairs, open: OpenSamples::default(), newest_ms: NOTHING_YET, newest_bits: 0, idle_flushes: 0 };
+        if id as usize == self.series.len() {
+            self.series.push(Some(series));
+            self.hashes.push(hash);
+        } else {
+            self.series[id as usize] = Some(series);
+            self.hashes[id as usize] = hash;
+        }
+        let hashes = &self.hashes;
+        self.by_hash.insert_unique(hash as u64, id, |id| hashes[*id as usize] as u64);
+        self.counters.series_created += 1;
+        Ok(id)
+    }
+
+    /// Forgets a series; its number may be given to another.
+    fn drop_series(&mut self, id: SeriesId) {
+        let Some(series) = self.series[id as usize].take() else { return };
+        let hash = self.hashes[id as usize];
+        if let Ok(slot) = self.by_hash.find_entry(hash as u64, |other| *other == id) {
+            slot.remove();
+        }
+        let metric = self.metric_symbol(&series.pairs);
+        if let Some(count) = metric.and_then(|metric| self.metric_counts.get_mut(&metric)) {
+            *count = count.saturating_sub(1);
+        }
+        self.index.remove(id, &series.pairs);
+        self.free.push(id);
+        self.dropped_since_rebuild += 1;
+        self.counters.series_dropped += 1;
+    }
+
+    fn metric_symbol(&self, pairs: &[(u32, u32)]) -> Option<u32> {
+        let name = self.index.symbol(br_model::labels::METRIC_NAME)?;
+        let metric = pairs.iter().find(|(label, _)| *label == name).map(|(_, value)| *value);
+        metric.or_else(|| self.index.symbol(""))
+    }
+
+    /// Texts and postings of series that are gone take memory: build anew once they are the larger part.
+    fn rebuild_index_when_worn(&mut self) {
+        if self.dropped_since_rebuild < 1024 || self.dropped_since_rebuild < self.by_hash.len() {
+            return;
+        }
+        let mut index = LabelIndex::default();
+        let mut metric_counts = HashMap::default();
+        for (id, slot) in self.series.iter_mut().enumerate() {
+            let Some(series) = slot else { continue };
+            let labels = self.index.labels(&series.pairs);
+            series.pairs = index.insert(id as SeriesId, &labels);
+            *metric_counts.entry(index.intern(labels.metric_name())).or_insert(0) += 1;
+        }
+        self.index = index;
+        self.metric_counts = metric_counts;
+        self.dropped_since_rebuild = 0;
+    }
+
+    fn labels(&self, id: SeriesId) -> Option<Labels> {
+        Some(self.index.labels(&self.series.get(id as usize)?.as_ref()?.pairs))
+    }
+
+    /// Label sets and hashes of some series that are kept.
+    pub(crate) fn identities(&self, ids: impl Iterator<Item = SeriesId>) -> Vec<Option<(Labels, u128)>> {
+        ids.map(|id| Some((self.labels(id)?, self.hashes[id as usize]))).collect()
+    }
+
+    /// These series by metric, the metrics in the order of their names.
+    pub(crate) fn by_metric(&self, ids: impl Iterator<Item = SeriesId>) -> Vec<Vec<SeriesId>> {
+        let mut by_name: BTreeMap<&str, Vec<SeriesId>> = BTreeMap::new();
+        for id in ids {
+            let Some(series) = self.series.get(id as usize).and_then(Option::as_ref) else { continue };
+            let metric = self.metric_symbol(&series.pairs).map_or("", |metric| self.index.text(metric));
+            by_name.entry(metric).or_default().push(id);
+        }
+        by_name.into_values().collect()
+    }
+
+    pub(crate) fn matching(&self, query: &SeriesQuery) -> Vec<SeriesId> {
+        let sealed_overlaps = self.sealed.iter().any(|part| part.min_ms <= query.to_ms && part.max_ms >= query.from_ms);
+        let open_overlaps = self.min_ms <= query.to_ms && self.max_ms >= query.from_ms;
+        if !sealed_overlaps && !open_overlaps {
+            return Vec::new();
+        }
+        self.index.resolve(&query.matchers).into_iter().collect()
+    }
+
+    /// What the head holds of the series that match; samples outside of the range may be among them.
+    pub(crate) fn select(&self, query: &SeriesQuery) -> Vec<HeadSeries> {
+        let overlaps = |part: &SealedTenant| part.min_ms <= query.to_ms && part.max_ms >= query.from_ms;
+        let open_overlaps = self.min_ms <= query.to_ms && self.max_ms >= query.from_ms;
+        let mut found = Vec::new();
+        for id in self.matching(query) {
+            let Some(series) = self.series.get(id as usize).and_then(Option::as_ref) else { continue };
+            let parts = self.sealed.iter().filter(|part| overlaps(part));
+            let sealed: Vec<_> = parts.filter_map(|part| Some((part.clone(), part.find(id)?))).collect();
+            let open = (open_overlaps && !series.open.is_empty()).then(|| series.open.clone());
+            if sealed.is_empty() && open.is_none() {
+                continue;
+            }
+            found.push(HeadSeries { labels: self.index.labels(&series.pairs), hash: self.hashes[id as usize], sealed, open });
+        }
+        found
+    }
+
+    pub(crate) fn metadata(&self) -> impl Iterator<Item = (&String, &Metadata)> {
+        self.metadata.iter().map(|(family, known)| (family, &known.metadata))
+    }
+
+    pub(crate) fn series_count(&self) -> usize {
+        self.by_hash.len()
+    }
+
+    pub(crate) fn index(&self) -> &LabelIndex {
+        &self.index
+    }
+
+    /// Samples that no file holds yet, and about what they take in memory.
+    pub(crate) fn unflushed(&self) -> (u64, u64) {
+        let open = self.series.iter().flatten().map(|series| &series.open);
+        let sealed = self.sealed.iter().flat_map(|part| part.series.iter().map(|series| &series.samples));
+        let parts = open.chain(sealed).filter(|samples| !samples.is_empty());
+        parts.fold((0, 0), |(count, bytes), samples| (count + samples.sample_count() as u64, bytes + samples.heap_bytes() as u64))
+    }
+
+    /// About what the registry of series takes in memory.
+    pub(crate) fn registry_bytes(&self) -> usize {
+        let pairs: usize = self.series.iter().flatten().map(|series| series.pairs.len() * 8).sum();
+        let fixed = self.series.capacity() * size_of::<Option<Series>>() + self.hashes.capacity() * 16;
+        pairs + fixed + self.by_hash.capacity() * 5 + self.index.heap_bytes()
+    }
+
+    pub(crate) fn sealed_count(&self) -> usize {
+        self.sealed.len()
+    }
+
+    /// Time of the oldest and of the newest sample that no file holds yet.
+    pub(crate) fn time_range(&self) -> Option<(i64, i64)> {
+        let min = self.sealed.iter().map(|part| part.min_ms).fold(self.min_ms, i64::min);
+        let max = self.sealed.iter().map(|part| part.max_ms).fold(self.max_ms, i64::max);
+        (min <= max).then_some((min, max))
+    }
+}

@@ -1,0 +1,230 @@
+//! Which series have which labels: an inverted index over numbered series, for the head and for files alike.
+
+use crate::symbols::{Symbol, Symbols};
+use br_model::{Label, Labels};
+use br_storage::{MatchOp, Matcher};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use roaring::RoaringBitmap;
+
+/// Number of a series within one index.
+pub(crate) type SeriesId = u32;
+
+/// Names and values of one series, by symbol, in the order of the label set.
+pub(crate) type SymbolPairs = Box<[(Symbol, Symbol)]>;
+
+/// The series of one label pair. Most pairs of a label such as `instance` or `trace` have few.
+#[derive(Clone, Debug)]
+enum Postings {
+    One(SeriesId),
+    Many(Box<RoaringBitmap>),
+}
+
+#[derive(Default)]
+struct NameEntry {
+    by_value: HashMap<Symbol, Postings, FixedState>,
+    /// All series that have the label.
+    series: RoaringBitmap,
+}
+
+#[derive(Default)]
+pub(crate) struct LabelIndex {
+    symbols: Symbols,
+    by_name: HashMap<Symbol, NameEntry, FixedState>,
+    all: RoaringBitmap,
+}
+
+impl LabelIndex {
+    /// Adds a series under a number that is free.
+    pub(crate) fn insert(&mut self, id: SeriesId, labels: &Labels) -> SymbolPairs {
+        self.insert_pairs(id, labels.iter())
+    }
+
+    /// The pairs come sorted by name, as in a label set.
+    pub(crate) fn insert_pairs<'a>(&mut self, id: SeriesId, labels: impl Iterator<Item = (&'a str, &'a str)>) -> SymbolPairs {
+        let pairs: SymbolPairs = labels.map(|(name, value)| (self.symbols.intern(name), self.symbols.intern(value))).collect();
+        for (name, value) in &pairs {
+            let entry = self.by_name.entry(*name).or_default();
+            entry.series.insert(id);
+            entry.by_value.entry(*value).and_modify(|postings| postings.add(id)).or_insert(Postings::One(id));
+        }
+        self.all.insert(id);
+        pairs
+    }
+
+    /// Removes a series that was inserted with these pairs. Its texts stay until the index is built anew.
+    pub(crate) fn remove(&mut self, id: SeriesId, pairs: &[(Symbol, Symbol)]) {
+        self.all.remove(id);
+        for (name, value) in pairs {
+            let Some(entry) = self.by_name.get_mut(name) else { continue };
+            entry.series.remove(id);
+            let is_empty = entry.by_value.get_mut(value).is_some_and(|postings| postings.take_away(id));
+            if is_empty {
+                entry.by_value.remove(value);
+            }
+            if entry.series.is_empty() {
+                self.by_name.remove(name);
+            }
+        }
+    }
+
+    pub(crate) fn symbol(&self, text: &str) -> Option<Symbol> {
+        self.symbols.find(text)
+    }
+
+    /// The number of a text, given anew when it is not known.
+    pub(crate) fn intern(&mut self, text: &str) -> Symbol {
+        self.symbols.intern(text)
+    }
+
+    pub(crate) fn text(&self, symbol: Symbol) -> &str {
+        self.symbols.text(symbol)
+    }
+
+    pub(crate) fn labels(&self, pairs: &[(Symbol, Symbol)]) -> Labels {
+        let label = |(name, value): &(Symbol, Symbol)| Label {
+            name: self.symbols.text(*name).clone(),
+            value: self.symbols.text(*value).clone(),
+        };
+        Labels::from_sorted(pairs.iter().map(label).collect())
+    }
+
+    /// The series that satisfy all matchers.
+    pub(crate) fn resolve(&self, matchers: &[Matcher]) -> RoaringBitmap {
+        let (excluding, including): (Vec<_>, Vec<_>) = matchers.iter().partition(|matcher| matcher.matches_empty());
+        let mut found: Option<RoaringBitmap> = None;
+        for matcher in including {
+            let matched = self.having(matcher);
+            let narrowed = match found {
+                Some(found) => found & matched,
+                None => matched,
+            };
+            if narrowed.is_empty() {
+                return narrowed;
+            }
+            found = Some(narrowed);
+        }
+        let mut found = found.unwrap_or_else(|| self.all.clone());
+        let is_always_true = |matcher: &&&Matcher| matcher.op == MatchOp::Regex && matcher.value == ".*";
+        for matcher in excluding.iter().filter(|matcher| !is_always_true(matcher)) {
+            found -= self.failing(matcher);
+        }
+        found
+    }
+
+    /// Series that have the label with a value that satisfies the matcher.
+    fn having(&self, matcher: &Matcher) -> RoaringBitmap {
+        let Some(entry) = self.symbols.find(&matcher.name).and_then(|name| self.by_name.get(&name)) else {
+            return RoaringBitmap::new();
+        };
+        if let Some(values) = matcher.literal_alternatives() {
+            let known = values.into_iter().filter_map(|value| self.symbols.find(value));
+            return union(known.filter_map(|value| entry.by_value.get(&value)));
+        }
+        let is_any_value =
+            matcher.op == MatchOp::NotEqual && matcher.value.is_empty() || matcher.op == MatchOp::Regex && matcher.value == ".+";
+        if is_any_value {
+            return entry.series.clone();
+        }
+        let satisfying = entry.by_value.iter().filter(|(value, _)| matcher.matches(self.symbols.text(**value)));
+        union(satisfying.map(|(_, postings)| postings))
+    }
+
+    /// Series whose value fails a matcher that a missing label satisfies.
+    fn failing(&self, matcher: &Matcher) -> RoaringBitmap {
+        let Some(entry) = self.symbols.find(&matcher.name).and_then(|name| self.by_name.get(&name)) else {
+            return RoaringBitmap::new();
+        };
+        if matcher.op == MatchOp::NotEqual {
+            let postings = self.symbols.find(&matcher.value).and_then(|value| entry.by_value.get(&value));
+            return union(postings.into_iter());
+        }
+        let failing = entry.by_value.iter().filter(|(value, _)| !matcher.matches(self.symbols.text(**value)));
+        union(failing.map(|(_, postings)| postings))
+    }
+
+    /// Names of the labels on these series, unsorted.
+    pub(crate) fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str> {
+        let on_series = self.by_name.iter().filter(|(_, entry)| !entry.series.is_disjoint(series));
+        on_series.map(|(name, _)| self.text(*name)).collect()
+    }
+
+    /// Values of one label on these series, unsorted.
+    pub(crate) fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<&str> {
+        let Some(entry) = self.symbols.find(name).and_then(|name| self.by_name.get(&name)) else { return Vec::new() };
+        let on_series = entry.by_value.iter().filter(|(_, postings)| postings.overlaps(series));
+        on_series.map(|(value, _)| self.text(*value)).collect()
+    }
+
+    /// For each label name how many values it has, and for each of its values how many series; unsorted.
+    pub(crate) fn cardinality_unsorted(&self) -> impl Iterator<Item = (&str, Vec<(&str, u64)>)> {
+        self.by_name.iter().map(|(name, entry)| {
+            let values = entry.by_value.iter().map(|(value, postings)| (self.text(*value), postings.len()));
+            (self.text(*name), values.collect())
+        })
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let of_entry = |entry: &NameEntry| {
+            let values: usize = entry.by_value.values().map(Postings::heap_bytes).sum();
+            values + entry.by_value.capacity() * 24 + entry.series.serialized_size()
+        };
+        self.symbols.heap_bytes() + self.all.serialized_size() + self.by_name.values().map(of_entry).sum::<usize>()
+    }
+}
+
+impl Postings {
+    fn add(&mut self, id: SeriesId) {
+        match self {
+            Self::One(one) => *self = Self::Many(Box::new([*one, id].into_iter().collect())),
+            Self::Many(many) => {
+                many.insert(id);
+            }
+        }
+    }
+
+    /// True when nothing is left.
+    fn take_away(&mut self, id: SeriesId) -> bool {
+        match self {
+            Self::One(one) => *one == id,
+            Self::Many(many) => {
+                many.remove(id);
+                many.is_empty()
+            }
+        }
+    }
+
+    fn overlaps(&self, series: &RoaringBitmap) -> bool {
+        match self {
+            Self::One(one) => series.contains(*one),
+            Self::Many(many) => !many.is_disjoint(series),
+        }
+    }
+
+    fn len(&self) -> u64 {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(many) => many.len(),
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::One(_) => 0,
+            Self::Many(many) => size_of::<RoaringBitmap>() + many.serialized_size(),
+        }
+    }
+}
+
+fn union<'a>(postings: impl Iterator<Item = &'a Postings>) -> RoaringBitmap {
+    let mut found = RoaringBitmap::new();
+    let mut single = Vec::new();
+    for postings in postings {
+        match postings {
+            Postings::One(one) => single.push(*one),
+            Postings::Many(many) => found |= &**many,
+        }
+    }
+    found.extend(single);
+    found
+}

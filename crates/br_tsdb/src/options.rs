@@ -1,0 +1,66 @@
+//! What the store is allowed to hold and to accept.
+
+use std::time::Duration;
+
+/// Length of the window that a freshly written file belongs to, in seconds.
+pub const WINDOW_SECS: u32 = 2 * 3600;
+
+/// Length of the window of files that compaction is done with, in seconds.
+pub const DAY_SECS: u32 = 24 * 3600;
+
+/// Limits of the metrics store. Reaching one refuses what goes beyond it, is counted, and is told to the sender.
+#[derive(Clone, Debug)]
+pub struct TsdbOptions {
+    /// How far behind the newest sample of its series a sample may come.
+    pub out_of_order_window: Duration,
+    /// How far ahead of the clock a sample may be.
+    pub future_max: Duration,
+    /// How far behind the clock a sample may be at all: the retention, since older data would be dropped at once.
+    pub age_max: Duration,
+    /// Active series of one tenant.
+    pub series_max: usize,
+    /// Active series of one metric name of one tenant.
+    pub series_per_metric_max: usize,
+    /// Labels of one series.
+    pub labels_max: usize,
+    /// Bytes of all names and values of one series.
+    pub label_bytes_max: usize,
+    /// Buckets of one native histogram, positive and negative together.
+    pub histogram_buckets_max: usize,
+    /// Samples that came out of order and wait for a flush, of one series.
+    pub out_of_order_samples_max: usize,
+    /// Exemplars of one series between two flushes; the oldest goes first.
+    pub exemplars_per_series_max: usize,
+    /// Exemplars of one tenant between two flushes.
+    pub exemplars_max: usize,
+    /// Metric families whose metadata is kept, of one tenant.
+    pub metadata_max: usize,
+    /// A series without samples for this many flushes leaves the head.
+    pub idle_flushes_max: u8,
+    /// Memory for the series indexes of files.
+    pub index_cache_bytes: usize,
+    /// Input of one compaction, and about the size of each file that it writes.
+    pub compaction_bytes_max: u64,
+}
+
+impl Default for TsdbOptions {
+    fn default() -> Self {
+        Self {
+            out_of_order_window: Duration::from_secs(30 * 60),
+            future_max: Duration::from_secs(10 * 60),
+            age_max: Duration::from_secs(15 * 24 * 3600),
+            series_max: 2_000_000,
+            series_per_metric_max: 200_000,
+            labels_max: 128,
+            label_bytes_max: 64 << 10,
+            histogram_buckets_max: 4096,
+            out_of_order_samples_max: 4096,
+            exemplars_per_series_max: 16,
+            exemplars_max: 100_000,
+            metadata_max: 50_000,
+            idle_flushes_max: 10,
+            index_cache_bytes: 64 << 20,
+            compaction_bytes_max: 512 << 20,
+        }
+    }
+}

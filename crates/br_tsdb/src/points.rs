@@ -1,0 +1,124 @@
+//! Samples by column: cutting them to a range, and merging what several parts hold of one series.
+
+use br_model::FloatHistogram;
+use br_model::Value;
+use br_storage::{Points, Values};
+use std::sync::Arc;
+
+/// In [`Points::starts_ms`]: this sample does not say when its counter began.
+pub(crate) const START_UNKNOWN: i64 = i64::MIN;
+
+pub(crate) fn floats(timestamps_ms: Arc<[i64]>, values: Vec<f64>, starts_ms: Option<Vec<i64>>) -> Points {
+    Points { timestamps_ms, values: Values::Floats(values), starts_ms }
+}
+
+pub(crate) fn histograms(timestamps_ms: Arc<[i64]>, values: Vec<Arc<FloatHistogram>>, starts_ms: Option<Vec<i64>>) -> Points {
+    Points { timestamps_ms, values: Values::Histograms(values), starts_ms }
+}
+
+/// The samples between two times, both included; the whole vector is shared when nothing is cut.
+pub(crate) fn cut(points: Points, from_ms: i64, to_ms: i64) -> Points {
+    let start = points.timestamps_ms.partition_point(|timestamp| *timestamp < from_ms);
+    let end = points.timestamps_ms.partition_point(|timestamp| *timestamp <= to_ms).max(start);
+    if start == 0 && end == points.len() {
+        return points;
+    }
+    slice(&points, start, end)
+}
+
+/// The samples from position `start` up to, but without, position `end`.
+pub(crate) fn slice(points: &Points, start: usize, end: usize) -> Points {
+    let values = match &points.values {
+        Values::Floats(values) => Values::Floats(values[start..end].to_vec()),
+        Values::Histograms(values) => Values::Histograms(values[start..end].to_vec()),
+        Values::Mixed(values) => Values::Mixed(values[start..end].to_vec()),
+    };
+    let starts_ms = points.starts_ms.as_ref().map(|starts| starts[start..end].to_vec());
+    Points { timestamps_ms: points.timestamps_ms[start..end].into(), values, starts_ms }
+}
+
+/// One column from several parts. Where two hold a sample of the same time, the part that stands first wins.
+pub(crate) fn merge(mut parts: Vec<Points>) -> Option<Points> {
+    parts.retain(|part| !part.is_empty());
+    if parts.len() <= 1 {
+        return parts.pop();
+    }
+    let mut order: Vec<(i64, u32, u32)> = Vec::with_capacity(parts.iter().map(Points::len).sum());
+    for (part, points) in parts.iter().enumerate() {
+        order.extend(points.timestamps_ms.iter().enumerate().map(|(at, timestamp)| (*timestamp, part as u32, at as u32)));
+    }
+    if !order.is_sorted() {
+        order.sort_unstable();
+    }
+    order.dedup_by_key(|(timestamp, ..)| *timestamp);
+    Some(gather(&parts, &order))
+}
+
+fn gather(parts: &[Points], order: &[(i64, u32, u32)]) -> Points {
+    let timestamps_ms = order.iter().map(|(timestamp, ..)| *timestamp).collect();
+    let places = || order.iter().map(|(_, part, at)| (&parts[*part as usize], *at as usize));
+    let starts_ms = parts.iter().any(|part| part.starts_ms.is_some()).then(|| {
+        let start = |(part, at): (&Points, usize)| part.starts_ms.as_ref().map_or(START_UNKNOWN, |starts| starts[at]);
+        places().map(start).collect()
+    });
+    let mut values = Vec::with_capacity(order.len());
+    if parts.iter().all(|part| matches!(part.values, Values::Floats(_))) {
+        for (part, at) in places() {
+            if let Values::Floats(floats) = &part.values {
+                values.push(floats[at]);
+            }
+        }
+        return Points { timestamps_ms, values: Values::Floats(values), starts_ms };
+    }
+    let values = places().map(|(part, at)| part.value(at)).collect();
+    Points { timestamps_ms, values: unmixed(values), starts_ms }
+}
+
+/// The narrowest column that holds these values.
+fn unmixed(values: Vec<Value>) -> Values {
+    if values.iter().all(|value| matches!(value, Value::Float(_))) {
+        return Values::Floats(
+            values.iter().filter_map(|value| if let Value::Float(value) = value { Some(*value) } else { None }).collect(),
+        );
+    }
+    if values.iter().all(|value| matches!(value, Value::Histogram(_))) {
+        let histogram = |value| if let Value::Histogram(histogram) = value { Some(histogram) } else { None };
+        return Values::Histograms(values.into_iter().filter_map(histogram).collect());
+    }
+    Values::Mixed(values)
+}
+
+/// Positions at which the kind of value changes, with the end as the last.
+pub(crate) fn kind_ends(points: &Points) -> Vec<usize> {
+    let Values::Mixed(values) = &points.values else { return vec![points.len()] };
+    let is_float = |value: &Value| matches!(value, Value::Float(_));
+    let changes = (1..values.len()).filter(|at| is_float(&values[*at]) != is_float(&values[at - 1]));
+    changes.chain([values.len()]).collect()
+}
+
+/// Values that are all of one kind, as the column of that kind.
+pub(crate) fn of_one_kind(points: Points) -> Points {
+    let values = match points.values {
+        Values::Mixed(values) => unmixed(values),
+        values => values,
+    };
+    Points { values, ..points }
+}
+
+/// Roughly what these samples take in memory.
+pub(crate) fn heap_bytes(points: &Points) -> u64 {
+    let of_histogram = |histogram: &FloatHistogram| {
+        let buckets = histogram.positive_buckets.len() + histogram.negative_buckets.len() + histogram.custom_values.len();
+        let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
+        (size_of::<FloatHistogram>() + 8 * (buckets + spans)) as u64
+    };
+    let values = match &points.values {
+        Values::Floats(values) => 8 * values.len() as u64,
+        Values::Histograms(values) => values.iter().map(|histogram| of_histogram(histogram)).sum(),
+        Values::Mixed(values) => values
+            .iter()
+            .map(|value| if let Value::Histogram(histogram) = value { of_histogram(histogram) + 16 } else { 16 })
+            .sum(),
+    };
+    values + 8 * points.len() as u64 + points.starts_ms.as_ref().map_or(0, |starts| 8 * starts.len() as u64)
+}

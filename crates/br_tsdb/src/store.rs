@@ -1,0 +1,181 @@
+//! The store as a whole: a head for each tenant, and the files of all.
+
+use crate::block::file::FileSet;
+use crate::compact::{self, CompactionJob};
+use crate::flush::{SealedHead, window_ms};
+use crate::head::{TenantHead, append};
+use crate::options::TsdbOptions;
+use crate::outcome::AppendOutcome;
+use crate::source::TenantSource;
+use br_env::Rng;
+use br_model::{MetricBatch, TenantId};
+use br_std::{Error, Kind, Nanos, Result};
+use br_storage::{FileEntry, JournalPosition, MetricSource};
+use object_store::ObjectStore;
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The metrics store. Cheap to clone; all clones are the same store.
+#[derive(Clone)]
+pub struct Tsdb {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) options: TsdbOptions,
+    pub(crate) files: FileSet,
+    heads: RwLock<BTreeMap<TenantId, Arc<RwLock<TenantHead>>>>,
+    rng: Arc<dyn Rng>,
+    /// Held while a batch is taken in and while a seal is made, so that a seal holds whole batches.
+    applied: Mutex<Applied>,
+}
+
+struct Applied {
+    /// The last record of the journal that was appended.
+    position: JournalPosition,
+    /// The last record that was sealed.
+    sealed: JournalPosition,
+    now: Nanos,
+}
+
+/// Series that are taken in before a waiting query gets its turn.
+const SERIES_PER_LOCK: usize = 2048;
+
+impl Tsdb {
+    /// Opens the store over the files that the catalog lists. Files are not touched before a query asks for them.
+    pub fn open(files: Vec<FileEntry>, store: Arc<dyn ObjectStore>, rng: Arc<dyn Rng>, options: TsdbOptions) -> Self {
+        let set = FileSet::new(store, options.index_cache_bytes);
+        set.replace(&[], &files);
+        let position = set.position();
+        let applied = Mutex::new(Applied { position, sealed: position, now: Nanos::default() });
+        let shared = Shared { options, files: set, heads: RwLock::default(), rng, applied };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Takes a batch in. Called by one thread, in the order of the journal; `now` is when the record was received,
+    /// so that a replay decides as the first time.
+    ///
+    /// Samples that were stored before are recognised, so that a record may be applied twice.
+    /// The error is a broken invariant of the store itself; what is wrong with the batch stands in the outcome.
+    pub fn append(&self, tenant: TenantId, position: JournalPosition, batch: &MetricBatch, now: Nanos) -> Result<AppendOutcome> {
+        let options = &self.shared.options;
+        let mut applied = self.shared.applied.lock();
+        applied.position = applied.position.max(position);
+        applied.now = now;
+        let head = self.shared.head_or_new(tenant);
+        let mut outcome = AppendOutcome::default();
+        let mut cursor = append::AppendCursor::default();
+        let times = append::AcceptedTimes::new(now, options);
+        let mut locked = head.write();
+        locked.append_metadata(&batch.metadata, window_ms(now.as_millis()), options, &mut outcome);
+        for series in batch.series.chunks(SERIES_PER_LOCK) {
+            locked.append(series, times, options, &mut outcome, &mut cursor)?;
+            RwLockWriteGuard::bump(&mut locked);
+        }
+        locked.counters.accepted += outcome.accepted;
+        locked.counters.repeated += outcome.repeated;
+        Ok(outcome)
+    }
+
+    /// Takes everything that was appended since the last seal, of all tenants; `None` when there is nothing.
+    ///
+    /// `up_to` is the last record that the caller applied. The seal's own position is that or, when the applier was faster, a later one:
+    /// commit [`SealedHead::position`] together with the files.
+    pub fn seal(&self, up_to: JournalPosition) -> Option<SealedHead> {
+        let mut applied = self.shared.applied.lock();
+        applied.position = applied.position.max(up_to);
+        let positions = (applied.sealed.next(), applied.position.max(applied.sealed.next()));
+        let window_ms = window_ms(applied.now.as_millis());
+        let mut parts = Vec::new();
+        for head in self.shared.heads() {
+            let mut locked = head.write();
+            match locked.seal(positions, window_ms) {
+                Some(part) => parts.push((head.clone(), part)),
+                None => locked.drop_idle(&self.shared.options),
+            }
+        }
+        applied.sealed = applied.position;
+        let position = applied.position;
+        (!parts.is_empty()).then(|| SealedHead { parts, position, rng: self.shared.rng.clone() })
+    }
+
+    /// Lists the files of a seal after the catalog has them, and lets its memory go.
+    pub fn publish(&self, sealed: SealedHead, files: &[FileEntry]) {
+        // The files come first: a query in between sees samples twice, which it merges, and never misses one.
+        self.shared.files.replace(&[], files);
+        for (head, part) in &sealed.parts {
+            head.write().release(part, &self.shared.options);
+        }
+    }
+
+    /// The next compaction that is worth doing. Damaged files are left alone.
+    pub fn plan_compaction(&self) -> Option<CompactionJob> {
+        let files = self.shared.files.all();
+        let sound: Vec<FileEntry> = files.iter().filter(|file| file.damage().is_none()).map(|file| file.entry.clone()).collect();
+        compact::plan_compaction(&sound, self.shared.options.compaction_bytes_max)
+    }
+
+    /// Carries out a compaction. The caller replaces inputs by outputs in the catalog and then calls [`Tsdb::replace`].
+    /// Where an input is damaged, it is set aside, so that the next plan goes without it.
+    pub fn compact(&self, job: &CompactionJob) -> Result<Vec<FileEntry>> {
+        compact::compact(job, &self.shared.files.store, &*self.shared.rng).inspect_err(|error| self.set_damaged_aside(job, error))
+    }
+
+    /// Takes files off the list and puts others on it in one step: after a compaction, and with no new ones after retention.
+    /// Queries that run keep reading the old ones: remove these from the object store some minutes later.
+    pub fn replace(&self, removed: &[FileEntry], added: &[FileEntry]) {
+        self.shared.files.replace(removed, added);
+    }
+
+    /// Files that hold nothing at or after `cutoff`.
+    pub fn expired(&self, cutoff: Nanos) -> Vec<FileEntry> {
+        self.shared.files.older_than(cutoff)
+    }
+
+    /// The series of one tenant: head, sealed parts and files as one.
+    pub fn source(&self, tenant: TenantId) -> Arc<dyn MetricSource> {
+        Arc::new(TenantSource::new(tenant, self.shared.clone()))
+    }
+
+    /// An error of a compaction begins with the path of the file that it is about.
+    fn set_damaged_aside(&self, job: &CompactionJob, error: &Error) {
+        if !matches!(error.kind(), Kind::Corrupt | Kind::NotFound) {
+            return;
+        }
+        for file in self.shared.files.of_tenant(job.tenant) {
+            if error.message().contains(&file.entry.path) {
+                self.shared.files.mark_damaged(&file, error.message());
+            }
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn head(&self, tenant: TenantId) -> Option<Arc<RwLock<TenantHead>>> {
+        self.heads.read().get(&tenant).cloned()
+    }
+
+    fn head_or_new(&self, tenant: TenantId) -> Arc<RwLock<TenantHead>> {
+        if let Some(head) = self.head(tenant) {
+            return head;
+        }
+        let mut heads = self.heads.write();
+        heads.entry(tenant).or_insert_with(|| Arc::new(RwLock::new(TenantHead::new(tenant)))).clone()
+    }
+
+    fn heads(&self) -> Vec<Arc<RwLock<TenantHead>>> {
+        self.heads.read().values().cloned().collect()
+    }
+
+    pub(crate) fn tenants(&self) -> Vec<TenantId> {
+        let mut tenants = self.files.tenants();
+        tenants.extend(self.heads.read().keys());
+        tenants.into_iter().collect()
+    }
+
+    pub(crate) fn positions(&self) -> (JournalPosition, JournalPosition) {
+        let applied = self.applied.lock();
+        (applied.position, applied.sealed)
+    }
+}

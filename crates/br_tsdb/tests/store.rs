@@ -1,0 +1,372 @@
+//! The store through its public API.
+
+mod common;
+
+use br_model::{
+    BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Labels, Metadata, MetricBatch, MetricType, Sample, SeriesSamples,
+    Value, stale_nan,
+};
+use br_std::Nanos;
+use br_storage::{Budget, JournalPosition, MatchOp, SeriesQuery, Values};
+use br_tsdb::{RejectReason, TsdbOptions};
+use common::{Store, T0, TENANT, batch, labels, matcher};
+use std::sync::Arc;
+use std::time::Duration;
+
+fn count_of(outcome: &br_tsdb::AppendOutcome, reason: RejectReason) -> u64 {
+    outcome.rejected.iter().filter(|rejection| rejection.reason == reason).map(|rejection| rejection.count).sum()
+}
+
+#[test]
+fn matchers_find_series_in_head_and_files() {
+    let mut store = Store::new();
+    let names = ["up{job=a,zone=x}", "up{job=b}", "up{job=ab,zone=y}", "down{job=a}", "Up{A=1,job=c}"];
+    for at in 0..2 {
+        for name in names {
+            store.floats(name, &[(T0 + at * 1000, 1.0)]);
+        }
+        for (matchers, expect) in [
+            (vec![matcher(MatchOp::Equal, "__name__", "up")], vec!["up{job=a,zone=x}", "up{job=ab,zone=y}", "up{job=b}"]),
+            (vec![matcher(MatchOp::Regex, "job", "a|b")], vec!["down{job=a}", "up{job=a,zone=x}", "up{job=b}"]),
+            (vec![matcher(MatchOp::Regex, "job", "a.+")], vec!["up{job=ab,zone=y}"]),
+            (vec![matcher(MatchOp::NotRegex, "job", "a.*")], vec!["Up{A=1,job=c}", "up{job=b}"]),
+            (vec![matcher(MatchOp::NotEqual, "zone", "")], vec!["up{job=a,zone=x}", "up{job=ab,zone=y}"]),
+            (vec![matcher(MatchOp::Equal, "zone", ""), matcher(MatchOp::Equal, "__name__", "up")], vec!["up{job=b}"]),
+            (
+                vec![matcher(MatchOp::NotEqual, "zone", "x"), matcher(MatchOp::Regex, "__name__", "[uU]p")],
+                vec!["Up{A=1,job=c}", "up{job=ab,zone=y}", "up{job=b}"],
+            ),
+            (vec![matcher(MatchOp::Equal, "nothing", "here")], vec![]),
+            (vec![matcher(MatchOp::Regex, "zone", "x|")], vec!["Up{A=1,job=c}", "down{job=a}", "up{job=a,zone=x}", "up{job=b}"]),
+        ] {
+            let mut expect: Vec<Labels> = expect.into_iter().map(labels).collect();
+            expect.sort();
+            let found: Vec<Labels> =
+                store.select(&matchers, i64::MIN, i64::MAX).into_iter().map(|series| series.labels).collect();
+            assert_eq!(found, expect, "{matchers:?} in round {at}");
+        }
+        store.flush();
+        store.reopen();
+    }
+}
+
+#[test]
+fn samples_are_refused_for_reasons_that_are_counted() {
+    let mut store = Store::new();
+    store.floats("m", &[(T0, 1.0)]);
+    let minute = 60_000;
+    for (samples, accepted, repeated, reason) in [
+        (vec![(T0, 1.0)], 0, 1, None),
+        (vec![(T0, 2.0)], 0, 0, Some(RejectReason::DuplicateTimestamp)),
+        (vec![(T0 - 29 * minute, 5.0)], 1, 0, None),
+        (vec![(T0 - 29 * minute, 5.0)], 0, 1, None),
+        (vec![(T0 - 29 * minute, 6.0)], 0, 0, Some(RejectReason::DuplicateTimestamp)),
+        (vec![(T0 - 31 * minute, 5.0)], 0, 0, Some(RejectReason::TooOld)),
+        (vec![(T0 - 16 * 24 * 60 * minute, 5.0)], 0, 0, Some(RejectReason::TooOld)),
+        (vec![(T0 + 11 * minute, 5.0)], 0, 0, Some(RejectReason::TooFarInFuture)),
+        (vec![(T0 + 9 * minute, 5.0), (T0 + 20 * minute, 1.0)], 1, 0, Some(RejectReason::TooFarInFuture)),
+    ] {
+        let outcome = store.floats("m", &samples);
+        assert_eq!((outcome.accepted, outcome.repeated), (accepted, repeated), "{samples:?}: {outcome:?}");
+        assert_eq!(outcome.rejected.first().map(|rejection| rejection.reason), reason, "{samples:?}");
+        assert_eq!(outcome.rejected_count(), u64::from(reason.is_some()));
+    }
+    assert_eq!(store.dump(i64::MIN, i64::MAX)["m"].len(), 3);
+    let stats = store.tsdb.tenant_stats(TENANT, 5);
+    let counted: u64 = stats.rejected.iter().map(|(_, count)| count).sum();
+    assert_eq!((stats.accepted, stats.repeated, stats.out_of_order, counted), (3, 2, 1, 6));
+}
+
+#[test]
+fn repeats_are_recognised_after_a_flush_and_the_first_value_stays() {
+    let mut store = Store::new();
+    store.floats("m", &[(T0, 1.0), (T0 + 1000, 2.0)]);
+    store.flush();
+    assert_eq!(store.floats("m", &[(T0 + 1000, 2.0)]).repeated, 1);
+    assert_eq!(count_of(&store.floats("m", &[(T0 + 1000, 3.0)]), RejectReason::DuplicateTimestamp), 1);
+    // An older one cannot be compared without reading files; the merge keeps what was stored first.
+    store.floats("m", &[(T0, 9.0)]);
+    let expect = vec![(T0, 1f64.to_bits()), (T0 + 1000, 2f64.to_bits())];
+    assert_eq!(store.dump(i64::MIN, i64::MAX)["m"], expect);
+    store.flush();
+    assert_eq!(store.dump(i64::MIN, i64::MAX)["m"], expect);
+}
+
+#[test]
+fn caps_refuse_only_new_series() {
+    let mut store = Store::with(TsdbOptions { series_max: 3, series_per_metric_max: 2, ..TsdbOptions::default() });
+    assert_eq!(store.floats("a{i=1}", &[(T0, 1.0)]).accepted, 1);
+    assert_eq!(store.floats("a{i=2}", &[(T0, 1.0)]).accepted, 1);
+    assert_eq!(count_of(&store.floats("a{i=3}", &[(T0, 1.0)]), RejectReason::MetricSeriesLimit), 1);
+    assert_eq!(store.floats("b{i=1}", &[(T0, 1.0)]).accepted, 1);
+    let refused = store.floats("c{i=1}", &[(T0, 1.0), (T0 + 1, 1.0)]);
+    assert_eq!(count_of(&refused, RejectReason::SeriesLimit), 2);
+    assert!(refused.rejected[0].example.contains("c{i=\"1\"}"), "{refused:?}");
+    assert_eq!(store.floats("a{i=1}", &[(T0 + 1, 1.0)]).accepted, 1, "known series go on");
+    let empty = MetricBatch {
+        series: vec![SeriesSamples { labels: Labels::empty(), samples: vec![Sample::float(T0, 1.0)], exemplars: vec![] }],
+        metadata: vec![],
+    };
+    assert_eq!(count_of(&store.append(&empty), RejectReason::LabelLimit), 1);
+}
+
+#[test]
+fn idle_series_leave_the_head_and_make_room() {
+    let mut store = Store::with(TsdbOptions { series_max: 2000, idle_flushes_max: 1, ..TsdbOptions::default() });
+    for at in 0..2000 {
+        store.floats(&format!("old{{i={at}}}"), &[(T0, 1.0)]);
+    }
+    assert_eq!(store.floats("new", &[(T0, 1.0)]).accepted, 0);
+    for _ in 0..4 {
+        store.flush();
+    }
+    assert_eq!(store.tsdb.tenant_stats(TENANT, 1).series, 0);
+    for at in 0..2000 {
+        assert_eq!(store.floats(&format!("new{{i={at}}}"), &[(T0 + 1, 1.0)]).accepted, 1);
+    }
+    assert_eq!(store.select(&[matcher(MatchOp::Equal, "__name__", "new")], T0, T0 + 1).len(), 2000);
+    assert_eq!(store.select(&[matcher(MatchOp::Equal, "__name__", "old")], T0, T0 + 1).len(), 2000);
+}
+
+fn histogram(count: f64, sum: f64) -> Value {
+    Value::Histogram(Arc::new(FloatHistogram {
+        counter_reset_hint: CounterResetHint::NotReset,
+        schema: 3,
+        zero_threshold: 1e-128,
+        zero_count: 1.0,
+        count,
+        sum,
+        positive_spans: vec![BucketSpan { offset: -2, length: 2 }, BucketSpan { offset: 4, length: 1 }],
+        positive_buckets: vec![1.0, 2.0, count],
+        ..FloatHistogram::default()
+    }))
+}
+
+#[test]
+fn histograms_starts_and_staleness_survive_files_and_compaction() {
+    let mut store = Store::new();
+    let samples = vec![
+        Sample { timestamp_ms: T0, value: histogram(5.0, 1.5), start_ms: Some(T0 - 5000) },
+        Sample { timestamp_ms: T0 + 1000, value: histogram(6.0, 2.5), start_ms: Some(T0 - 5000) },
+        Sample { timestamp_ms: T0 + 2000, value: Value::Float(7.0), start_ms: None },
+        Sample { timestamp_ms: T0 + 3000, value: histogram(7.0, stale_nan()), start_ms: None },
+        Sample { timestamp_ms: T0 + 4000, value: Value::Float(stale_nan()), start_ms: Some(T0) },
+    ];
+    let series = SeriesSamples { labels: labels("h"), samples: samples.clone(), exemplars: vec![] };
+    assert_eq!(store.append(&MetricBatch { series: vec![series], metadata: vec![] }).accepted, 5);
+    let check = |store: &Store| {
+        let found = store.select(&[matcher(MatchOp::Equal, "__name__", "h")], T0, T0 + 4000).pop().expect("the series");
+        let Values::Mixed(values) = &found.points.values else { panic!("both kinds") };
+        assert_eq!(found.points.timestamps_ms.to_vec(), samples.iter().map(|sample| sample.timestamp_ms).collect::<Vec<_>>());
+        for (value, sample) in values.iter().zip(&samples) {
+            assert_eq!(value.is_stale(), sample.value.is_stale());
+            assert_eq!(format!("{value:?}"), format!("{:?}", sample.value));
+        }
+        assert_eq!(found.points.starts_ms, Some(vec![T0 - 5000, T0 - 5000, i64::MIN, i64::MIN, T0]));
+        let only = store.select(&[matcher(MatchOp::Equal, "__name__", "h")], T0, T0 + 1000).pop().expect("the series");
+        assert!(matches!(only.points.values, Values::Mixed(_) | Values::Histograms(_)) && only.points.len() == 2);
+    };
+    check(&store);
+    store.flush();
+    check(&store);
+    store.reopen();
+    check(&store);
+    for at in 0..8 {
+        store.floats("other", &[(T0 + at, 1.0)]);
+        store.flush();
+    }
+    assert!(store.compact_all() > 0);
+    check(&store);
+}
+
+#[test]
+fn exemplars_and_metadata_survive_a_restart() {
+    let mut store = Store::new();
+    let exemplar =
+        |at: i64| Exemplar { labels: Labels::from_pairs([("trace_id", format!("t{at}"))]), value: 0.5, timestamp_ms: T0 + at };
+    let about = |help: &str| Metadata { metric_type: MetricType::Counter, help: help.to_owned(), unit: "seconds".to_owned() };
+    for (at, help) in [(0, "before"), (1, "after")] {
+        let series = SeriesSamples {
+            labels: labels("m{a=1}"),
+            samples: vec![Sample::float(T0 + at, 1.0)],
+            exemplars: vec![exemplar(at), exemplar(at)],
+        };
+        store.append(&MetricBatch { series: vec![series], metadata: vec![("m".to_owned(), about(help))] });
+        store.flush();
+    }
+    let check = |store: &Store| {
+        let source = store.tsdb.source(TENANT);
+        assert_eq!(source.metadata(Some("m")).expect("read"), vec![("m".to_owned(), about("after"))]);
+        assert!(source.metadata(Some("n")).expect("read").is_empty());
+        let query = SeriesQuery { matchers: vec![matcher(MatchOp::Equal, "a", "1")], from_ms: T0, to_ms: T0 + 5 };
+        let found = source.exemplars(&query, &Budget::unlimited()).expect("read");
+        assert_eq!(found, vec![(labels("m{a=1}"), vec![exemplar(0), exemplar(1)])]);
+    };
+    check(&store);
+    store.reopen();
+    check(&store);
+    for at in 0..8 {
+        store.floats("other", &[(T0 + at, 1.0)]);
+        store.flush();
+    }
+    store.compact_all();
+    store.reopen();
+    check(&store);
+}
+
+#[test]
+fn metadata_alone_is_kept_too() {
+    let mut store = Store::new();
+    let about = Metadata { metric_type: MetricType::Gauge, help: "h".to_owned(), unit: String::new() };
+    store.append(&MetricBatch { series: vec![], metadata: vec![("m".to_owned(), about.clone())] });
+    store.flush();
+    store.reopen();
+    assert_eq!(store.tsdb.source(TENANT).metadata(None).expect("read"), vec![("m".to_owned(), about)]);
+    assert!(store.select(&[], i64::MIN, i64::MAX).is_empty());
+}
+
+#[test]
+fn a_failed_flush_stays_queryable_and_is_retried() {
+    let mut store = Store::new();
+    store.floats("m", &[(T0, 1.0)]);
+    let sealed = store.tsdb.seal(JournalPosition(1)).expect("something to write");
+    assert_eq!((sealed.position(), sealed.sample_count()), (JournalPosition(1), 1));
+    store.floats("m", &[(T0 + 1, 2.0)]);
+    let expect = store.dump(i64::MIN, i64::MAX);
+    assert_eq!(expect["m"].len(), 2, "sealed and open at once");
+    assert!(store.tsdb.seal(JournalPosition(2)).is_some_and(|second| {
+        assert_eq!(store.dump(i64::MIN, i64::MAX), expect);
+        let files = second.write(&store.objects).expect("written");
+        store.tsdb.publish(second, &files);
+        true
+    }));
+    assert_eq!(store.dump(i64::MIN, i64::MAX), expect, "the later one first");
+    let files = sealed.write(&store.objects).expect("written");
+    let again = sealed.write(&store.objects).expect("written again");
+    assert_ne!(files[0].path, again[0].path, "a path is never used twice");
+    store.tsdb.publish(sealed, &again);
+    assert_eq!(store.dump(i64::MIN, i64::MAX), expect);
+    assert_eq!(store.tsdb.tenant_stats(TENANT, 1).unflushed_samples, 0);
+}
+
+#[test]
+fn after_a_crash_later_records_are_applied_again_and_nothing_doubles() {
+    let mut store = Store::new();
+    let records: Vec<MetricBatch> = (0..10).map(|at| batch("m", &[(T0 + at * 1000, at as f64)])).collect();
+    for record in &records[..6] {
+        store.append(record);
+    }
+    store.flush();
+    for record in &records[6..] {
+        store.append(record);
+    }
+    // A seal that was never committed: its files are named by nobody.
+    let lost = store.tsdb.seal(JournalPosition(10)).expect("something");
+    lost.write(&store.objects).expect("written");
+    let expect = store.dump(i64::MIN, i64::MAX);
+    store.reopen();
+    assert_eq!(store.tsdb.stats().applied, JournalPosition(6));
+    // The replay may begin earlier than it must.
+    for (at, record) in records.iter().enumerate().skip(4) {
+        store.tsdb.append(TENANT, JournalPosition(at as u64 + 1), record, Nanos::from_millis(T0)).expect("sound");
+    }
+    assert_eq!(store.dump(i64::MIN, i64::MAX), expect);
+    assert_eq!(expect["m"].len(), 10);
+    store.position = 10;
+    store.flush();
+    store.reopen();
+    assert_eq!(store.dump(i64::MIN, i64::MAX), expect);
+}
+
+#[test]
+fn windows_are_split_compacted_and_expired() {
+    let mut store = Store::new();
+    let hour = 3_600_000;
+    let mut expect = Vec::new();
+    for at in 0..60 {
+        store.now_ms = T0 + at * hour;
+        for minute in 0..3 {
+            let time = store.now_ms + minute * 60_000;
+            store.floats("m{a=1}", &[(time, at as f64)]);
+            store.floats("n{a=2}", &[(time, 0.5)]);
+            expect.push((time, (at as f64).to_bits()));
+            store.flush();
+        }
+    }
+    let before = store.dump(i64::MIN, i64::MAX);
+    assert_eq!(before["m{a=\"1\"}"], expect);
+    assert_eq!(store.files.len(), 180);
+    assert!(store.compact_all() > 2);
+    assert!(store.files.len() < 30, "{} files left", store.files.len());
+    assert!(store.files.iter().any(|file| file.window_secs == br_tsdb::DAY_SECS));
+    assert_eq!(store.dump(i64::MIN, i64::MAX), before);
+    store.reopen();
+    assert_eq!(store.dump(i64::MIN, i64::MAX), before);
+    let part = store.dump(T0 + 10 * hour, T0 + 11 * hour);
+    assert_eq!(part["m{a=\"1\"}"].len(), 4, "both ends are included");
+    let cutoff = Nanos::from_millis(T0) + Duration::from_secs(40 * 3600);
+    let expired = store.tsdb.expired(cutoff);
+    assert!(!expired.is_empty() && expired.iter().all(|file| file.max_time < cutoff));
+    store.tsdb.replace(&expired, &[]);
+    let left = store.dump(i64::MIN, i64::MAX);
+    assert!(left["m{a=\"1\"}"].len() < expect.len());
+    assert!(left["m{a=\"1\"}"].ends_with(&expect[40 * 3..]), "nothing younger goes");
+}
+
+#[test]
+fn labels_and_series_come_from_head_and_files() {
+    let mut store = Store::new();
+    store.floats("up{job=a}", &[(T0, 1.0)]);
+    store.flush();
+    store.floats("up{job=b,zone=z}", &[(T0 + 1, 1.0)]);
+    let source = store.tsdb.source(TENANT);
+    let budget = Budget::unlimited();
+    let query = |from_ms, to_ms| SeriesQuery { matchers: vec![], from_ms, to_ms };
+    assert_eq!(source.label_names(&query(T0, T0 + 1), &budget).expect("read"), ["__name__", "job", "zone"]);
+    assert_eq!(source.label_values("job", &query(T0, T0 + 1), &budget).expect("read"), ["a", "b"]);
+    assert_eq!(source.series(&[query(T0, T0), query(T0, T0)], &budget).expect("read"), [labels("up{job=a}")]);
+    assert_eq!(source.series(&[query(T0 + 1, T0 + 9)], &budget).expect("read"), [labels("up{job=b,zone=z}")]);
+    assert!(source.label_values("job", &query(T0 + 5, T0 + 9), &budget).expect("read").is_empty());
+    let stats = store.tsdb.tenant_stats(TENANT, 1);
+    assert_eq!((stats.series, stats.series_by_metric[0].count), (2, 2));
+    assert_eq!(stats.values_by_label[0].name, "job");
+}
+
+#[test]
+fn tenants_do_not_see_each_other() {
+    let mut store = Store::new();
+    store.floats("m", &[(T0, 1.0)]);
+    let other = br_model::TenantId(2);
+    store.tsdb.append(other, JournalPosition(9), &batch("m", &[(T0, 2.0)]), Nanos::from_millis(T0)).expect("sound");
+    store.flush();
+    assert_eq!(store.dump(T0, T0)["m"], [(T0, 1f64.to_bits())]);
+    assert_eq!(store.tsdb.tenants(), [TENANT, other]);
+}
+
+#[test]
+fn a_query_over_its_budget_is_told_so() {
+    let mut store = Store::new();
+    let samples: Vec<_> = (0..1000).map(|at| (T0 + at, at as f64)).collect();
+    store.floats("m", &samples);
+    let source = store.tsdb.source(TENANT);
+    let budget = Budget::new(1000);
+    let query = SeriesQuery { matchers: vec![], from_ms: T0, to_ms: T0 + 1000 };
+    let mut cursor = source.select(&query, &budget).expect("small so far");
+    assert_eq!(cursor.next_batch().expect_err("too large").kind(), br_std::Kind::OverLimit);
+}
+
+#[test]
+fn series_scraped_together_share_timestamps() {
+    let mut store = Store::new();
+    for at in 0..20 {
+        for series in ["a", "b", "c"] {
+            store.floats(series, &[(T0 + at * 15_000, at as f64)]);
+        }
+        if at % 7 == 0 {
+            store.flush();
+        }
+    }
+    let found = store.select(&[], T0, T0 + 20 * 15_000);
+    assert_eq!(found.len(), 3);
+    assert!(found.iter().all(|series| Arc::ptr_eq(&series.points.timestamps_ms, &found[0].points.timestamps_ms)));
+}
