@@ -1,1 +1,38 @@
 //! The event store: logs and spans as Arrow in memory and Parquet on an object store.
+//!
+//! One applier appends, in the order of the journal; queries run beside it. A head is sealed at a journal position, written,
+//! and published together with the catalog's transaction; until then replay restores it. Files never change: compaction writes
+//! new ones, retention drops whole ones, and the catalog says which count (docs/format/event-file.md).
+
+mod attributes;
+mod compact;
+mod conditions;
+mod counters;
+mod error_json;
+mod file;
+mod filter;
+mod json;
+mod log_source;
+mod logs_codec;
+mod object;
+mod options;
+mod origin;
+mod promote;
+mod schema;
+mod sealed;
+mod span_source;
+mod spans_codec;
+mod store;
+mod summary;
+mod terms;
+mod writer;
+
+pub use compact::Compaction;
+pub use counters::{Damage, EventCounters};
+pub use options::{ATTRIBUTES_MAX, EventOptions, RecordLimits};
+pub use sealed::SealedEvents;
+pub use store::EventStore;
+pub use summary::FileStats;
+
+#[cfg(test)]
+mod round_trip_tests;

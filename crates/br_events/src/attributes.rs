@@ -1,0 +1,228 @@
+//! Attributes in columns: writing them into the map, reading them back from map and promoted columns.
+
+use crate::counters::EventCounters;
+use crate::json;
+use crate::options::{ATTRIBUTES_MAX, RecordLimits};
+use crate::schema::{ATTRIBUTE_ORDER, ATTRIBUTE_TYPES, ATTRIBUTES, PROMOTED_PREFIX, column};
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, MapArray, MapBuilder, MapFieldNames, RecordBatch,
+    StringArray, StringBuilder,
+};
+use arrow::datatypes::DataType;
+use br_model::{AttributeValue, Attributes};
+use br_std::{Error, Result};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+pub(crate) const STRING: u8 = b's';
+pub(crate) const BOOL: u8 = b'b';
+pub(crate) const INT: u8 = b'i';
+pub(crate) const DOUBLE: u8 = b'd';
+const BYTES: u8 = b'x';
+/// Arrays and maps, as typed JSON.
+const NESTED: u8 = b'j';
+const EMPTY: u8 = b'e';
+
+/// One attribute as it stands in the columns.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) letter: u8,
+    pub(crate) text: Cow<'a, str>,
+}
+
+/// The letter and the text of a value.
+pub(crate) fn encode(value: &AttributeValue) -> (u8, Cow<'_, str>) {
+    match value {
+        AttributeValue::String(text) => (STRING, Cow::Borrowed(text)),
+        AttributeValue::Bool(value) => (BOOL, Cow::Borrowed(if *value { "true" } else { "false" })),
+        AttributeValue::Int(value) => (INT, Cow::Owned(value.to_string())),
+        AttributeValue::Double(value) => (DOUBLE, Cow::Owned(format!("{value:?}"))),
+        AttributeValue::Bytes(bytes) => (BYTES, Cow::Owned(hex::encode(bytes))),
+        AttributeValue::Array(_) | AttributeValue::Map(_) => (NESTED, Cow::Owned(json::encode_value(value))),
+        AttributeValue::Empty => (EMPTY, Cow::Borrowed("")),
+    }
+}
+
+/// The value behind a letter and a text.
+pub(crate) fn decode(letter: u8, text: &str) -> Result<AttributeValue> {
+    let wrong = || Error::corrupt(format!("attribute of type {:?} has the text {text:?}", char::from(letter)));
+    Ok(match letter {
+        STRING => AttributeValue::String(text.to_owned()),
+        BOOL => AttributeValue::Bool(text.parse().map_err(|_| wrong())?),
+        INT => AttributeValue::Int(text.parse().map_err(|_| wrong())?),
+        DOUBLE => AttributeValue::Double(text.parse().map_err(|_| wrong())?),
+        BYTES => AttributeValue::Bytes(hex::decode(text).map_err(|_| wrong())?),
+        NESTED => json::decode_value(text)?,
+        EMPTY => AttributeValue::Empty,
+        _ => return Err(wrong()),
+    })
+}
+
+/// Builds the map column and the column of its letters.
+pub(crate) struct AttributesBuilder {
+    map: MapBuilder<StringBuilder, StringBuilder>,
+    letters: StringBuilder,
+    current: String,
+}
+
+impl AttributesBuilder {
+    pub(crate) fn new() -> Self {
+        let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
+        let map = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+        Self { map, letters: StringBuilder::new(), current: String::new() }
+    }
+
+    pub(crate) fn push(&mut self, key: &str, letter: u8, text: &str) {
+        self.map.keys().append_value(key);
+        self.map.values().append_value(text);
+        self.current.push(char::from(letter));
+    }
+
+    /// Ends the row.
+    pub(crate) fn end_row(&mut self) -> Result<()> {
+        self.letters.append_value(&self.current);
+        self.current.clear();
+        self.map.append(true).map_err(crate::schema::damaged)
+    }
+
+    /// Adds a whole row, within limits.
+    pub(crate) fn push_row(&mut self, attributes: &Attributes, limits: &RecordLimits, counters: &EventCounters) -> Result<()> {
+        let count_max = limits.attributes_max.min(ATTRIBUTES_MAX);
+        for (key, value) in attributes.iter().take(count_max) {
+            let (letter, text) = encode(value);
+            if key.len() <= limits.attribute_bytes_max && text.len() <= limits.attribute_bytes_max {
+                self.push(key, letter, &text);
+                continue;
+            }
+            EventCounters::add(&counters.attributes_cut, 1);
+            let (key, text) = (cut(key, limits.attribute_bytes_max), cut(&text, limits.attribute_bytes_max));
+            self.push(key, STRING, text);
+        }
+        EventCounters::add(&counters.attributes_dropped, attributes.len().saturating_sub(count_max));
+        self.end_row()
+    }
+
+    pub(crate) fn finish(mut self) -> (ArrayRef, ArrayRef) {
+        (Arc::new(self.map.finish()), Arc::new(self.letters.finish()))
+    }
+}
+
+/// The longest start of `text` that has at most `bytes_max` bytes and ends between characters.
+pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}
+
+/// The name of a promoted column.
+pub(crate) fn promoted_name(key: &str, letter: u8) -> String {
+    format!("{PROMOTED_PREFIX}{key}:{}", char::from(letter))
+}
+
+/// Key and letter of a promoted column; `None` for any other column.
+pub(crate) fn parse_promoted(name: &str) -> Option<(&str, u8)> {
+    let (key, letter) = name.strip_prefix(PROMOTED_PREFIX)?.rsplit_once(':')?;
+    match letter.as_bytes() {
+        [letter @ (STRING | BOOL | INT | DOUBLE)] => Some((key, *letter)),
+        _ => None,
+    }
+}
+
+pub(crate) fn promoted_type(letter: u8) -> DataType {
+    match letter {
+        BOOL => DataType::Boolean,
+        INT => DataType::Int64,
+        DOUBLE => DataType::Float64,
+        _ => DataType::Utf8,
+    }
+}
+
+struct Promoted<'a> {
+    key: &'a str,
+    letter: u8,
+    array: &'a ArrayRef,
+}
+
+impl Promoted<'_> {
+    fn text(&self, row: usize) -> Option<Cow<'_, str>> {
+        if self.array.is_null(row) {
+            return None;
+        }
+        let any = self.array.as_any();
+        Some(match self.letter {
+            BOOL => Cow::Borrowed(if any.downcast_ref::<BooleanArray>()?.value(row) { "true" } else { "false" }),
+            INT => Cow::Owned(any.downcast_ref::<Int64Array>()?.value(row).to_string()),
+            DOUBLE => Cow::Owned(format!("{:?}", any.downcast_ref::<Float64Array>()?.value(row))),
+            _ => Cow::Borrowed(any.downcast_ref::<StringArray>()?.value(row)),
+        })
+    }
+}
+
+/// Reads the attributes of each row of a narrow or a wide batch.
+pub(crate) struct AttributesReader<'a> {
+    promoted: Vec<Promoted<'a>>,
+    map: &'a MapArray,
+    keys: &'a StringArray,
+    values: &'a StringArray,
+    letters: &'a StringArray,
+    order: Option<&'a BinaryArray>,
+}
+
+impl<'a> AttributesReader<'a> {
+    pub(crate) fn new(batch: &'a RecordBatch) -> Result<Self> {
+        let map: &MapArray = column(batch, ATTRIBUTES)?;
+        let text = |array: &'a ArrayRef| {
+            array.as_any().downcast_ref::<StringArray>().ok_or_else(|| Error::corrupt("column attributes is not a map of texts"))
+        };
+        let mut columns = Vec::new();
+        for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+            if let Some((key, letter)) = parse_promoted(field.name()) {
+                columns.push(Promoted { key, letter, array });
+            }
+        }
+        let order = batch.column_by_name(ATTRIBUTE_ORDER).and_then(|array| array.as_any().downcast_ref());
+        Ok(Self {
+            promoted: columns,
+            map,
+            keys: text(map.keys())?,
+            values: text(map.values())?,
+            letters: column(batch, ATTRIBUTE_TYPES)?,
+            order,
+        })
+    }
+
+    /// The attributes of a row in the order in which they came.
+    pub(crate) fn entries(&self, row: usize) -> Result<Vec<Entry<'_>>> {
+        let mut entries: Vec<Entry<'_>> = Vec::new();
+        for promoted in &self.promoted {
+            if let Some(text) = promoted.text(row) {
+                entries.push(Entry { key: promoted.key, letter: promoted.letter, text });
+            }
+        }
+        let offsets = self.map.value_offsets();
+        let (from, to) = (offsets[row] as usize, offsets[row + 1] as usize);
+        let letters = self.letters.value(row).as_bytes();
+        if letters.len() != to - from {
+            return Err(Error::corrupt(format!("row {row} has {} attributes and {} types", to - from, letters.len())));
+        }
+        for (at, letter) in (from..to).zip(letters) {
+            entries.push(Entry { key: self.keys.value(at), letter: *letter, text: Cow::Borrowed(self.values.value(at)) });
+        }
+        match self.order {
+            Some(order) if !order.is_null(row) => reorder(&entries, order.value(row)),
+            _ => Ok(entries),
+        }
+    }
+
+    pub(crate) fn attributes(&self, row: usize) -> Result<Attributes> {
+        let entries = self.entries(row)?;
+        let pairs = entries.into_iter().map(|entry| Ok((entry.key.to_owned(), decode(entry.letter, &entry.text)?)));
+        Ok(Attributes(pairs.collect::<Result<_>>()?))
+    }
+}
+
+fn reorder<'a>(entries: &[Entry<'a>], order: &[u8]) -> Result<Vec<Entry<'a>>> {
+    let ordered: Option<Vec<_>> = order.iter().map(|at| entries.get(usize::from(*at)).cloned()).collect();
+    ordered
+        .filter(|ordered| ordered.len() == entries.len())
+        .ok_or_else(|| Error::corrupt("the order of attributes does not fit their number"))
+}

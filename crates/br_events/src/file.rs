@@ -1,0 +1,233 @@
+//! One immutable file: its tail, which pages a query needs, and the rows of these pages.
+
+use crate::conditions::Conditions;
+use crate::counters::EventCounters;
+use crate::filter::{BLOCK_BYTES, block_of, probe};
+use crate::object::{CheckedReader, get_range, read_error, wait};
+use crate::schema::damaged;
+use crate::summary::{FileStats, PAGE_ROWS, PageSummary, Summary, decode_tail};
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use br_std::{Error, Result};
+use br_storage::FileEntry;
+use futures::TryStreamExt;
+use hashbrown::{HashMap, HashSet};
+use object_store::ObjectStore;
+use object_store::path::Path;
+use parking_lot::Mutex;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What is needed to read from a file.
+pub(crate) struct Tail {
+    pub(crate) summary: Summary,
+    metadata: ArrowReaderMetadata,
+    reader: CheckedReader,
+}
+
+/// The tails that were read last.
+pub(crate) struct TailCache {
+    files_max: usize,
+    /// By path, with the number of the last use.
+    tails: Mutex<(u64, HashMap<String, (u64, Arc<Tail>)>)>,
+}
+
+impl TailCache {
+    pub(crate) fn new(files_max: usize) -> Self {
+        Self { files_max: files_max.max(1), tails: Mutex::new((0, HashMap::new())) }
+    }
+
+    fn get(&self, path: &str) -> Option<Arc<Tail>> {
+        let mut guard = self.tails.lock();
+        let (uses, tails) = &mut *guard;
+        *uses += 1;
+        let (last_use, tail) = tails.get_mut(path)?;
+        *last_use = *uses;
+        Some(tail.clone())
+    }
+
+    fn insert(&self, path: &str, tail: Arc<Tail>) {
+        let mut guard = self.tails.lock();
+        let (uses, tails) = &mut *guard;
+        if tails.len() >= self.files_max {
+            let oldest = tails.iter().min_by_key(|(_, (last_use, _))| *last_use).map(|(path, _)| path.clone());
+            oldest.and_then(|path| tails.remove(&path));
+        }
+        tails.insert(path.to_owned(), (*uses, tail));
+    }
+}
+
+pub(crate) struct EventFile {
+    pub(crate) entry: FileEntry,
+    pub(crate) stats: FileStats,
+    store: Arc<dyn ObjectStore>,
+    cache: Arc<TailCache>,
+    counters: Arc<EventCounters>,
+}
+
+impl EventFile {
+    /// An error when the catalog's statistics cannot be read.
+    pub(crate) fn new(
+        entry: FileEntry,
+        store: Arc<dyn ObjectStore>,
+        cache: Arc<TailCache>,
+        counters: Arc<EventCounters>,
+    ) -> Result<Self> {
+        let stats = FileStats::parse(&entry.stats).map_err(|error| error.context(&entry.path))?;
+        Ok(Self { entry, stats, store, cache, counters })
+    }
+
+    /// Whether the file can hold a row, by what the catalog knows.
+    pub(crate) fn may_hold(&self, conditions: &Conditions) -> bool {
+        let services = &self.stats.services;
+        conditions.range.overlaps(self.entry.min_time, self.entry.max_time)
+            && (services.is_empty() || services.iter().any(|service| conditions.allows_service(service)))
+            && !(conditions.errors_only && self.stats.errors == 0)
+    }
+
+    pub(crate) fn tail(&self) -> Result<Arc<Tail>> {
+        if let Some(tail) = self.cache.get(&self.entry.path) {
+            return Ok(tail);
+        }
+        let tail = Arc::new(self.read_tail().map_err(|error| error.context(&self.entry.path))?);
+        self.cache.insert(&self.entry.path, tail.clone());
+        Ok(tail)
+    }
+
+    fn read_tail(&self) -> Result<Tail> {
+        let (from, to) = (self.stats.tail_offset, self.entry.size_bytes);
+        if from >= to {
+            return Err(Error::corrupt("the catalog places the tail behind the end"));
+        }
+        let bytes = get_range(&self.store, &self.entry.path, from..to)?;
+        if crc32fast::hash(&bytes) != self.stats.tail_crc {
+            return Err(Error::corrupt("checksum of the tail does not match"));
+        }
+        let (summary, checksums) = decode_tail(&bytes)?;
+        let mut parser = ParquetMetaDataReader::new().with_offset_index_policy(PageIndexPolicy::Required);
+        parser.try_parse_sized(&bytes, to).map_err(damaged)?;
+        let parquet = Arc::new(parser.finish().map_err(damaged)?);
+        let metadata = ArrowReaderMetadata::try_new(parquet.clone(), ArrowReaderOptions::new()).map_err(damaged)?;
+        let reader = CheckedReader {
+            store: self.store.clone(),
+            path: Path::from(self.entry.path.as_str()),
+            checksums: checksums.into(),
+            data_bytes: from,
+            metadata: parquet,
+        };
+        Ok(Tail { summary, metadata, reader })
+    }
+
+    /// The pages that can hold a row, ascending, and the ids of the streams that match.
+    pub(crate) fn pages(&self, tail: &Tail, conditions: &Conditions) -> Result<Pages> {
+        let summary = &tail.summary;
+        let streams = conditions.matching_streams(summary)?;
+        let allowed = |page: &PageSummary| conditions.allows_page(page, summary, streams.as_deref());
+        let mut pages: Vec<usize> = (0..summary.pages.len()).filter(|page| allowed(&summary.pages[*page])).collect();
+        if !pages.is_empty() && !conditions.terms.is_empty() {
+            let ranges: Vec<Range<u64>> = conditions.terms.iter().map(|term| filter_row(summary, *term)).collect();
+            let rows = wait(tail.reader.read(&ranges)).map_err(|error| read_error(error).context(&self.entry.path))?;
+            for (row, term) in rows.iter().zip(&conditions.terms) {
+                let holds = probe(row, *term, summary.pages.len())?;
+                pages.retain(|page| holds[*page]);
+            }
+        }
+        EventCounters::add(&self.counters.pages_pruned, summary.pages.len() - pages.len());
+        let ids = streams
+            .map(|numbers| numbers.iter().filter_map(|number| summary.streams.get(*number)).map(|stream| stream.id).collect());
+        Ok(Pages { pages, streams: ids })
+    }
+
+    /// The rows of a page that hold, as numbers within the page, with their times where they had to be looked at.
+    pub(crate) fn matching_rows(
+        &self,
+        tail: &Tail,
+        page: usize,
+        conditions: &Conditions,
+        streams: Option<&HashSet<u64>>,
+    ) -> Result<(RecordBatch, Vec<u32>)> {
+        let rows = self.page_rows(tail, page);
+        let batch = self.read(tail, std::slice::from_ref(&rows), &conditions.columns())?;
+        let matching = conditions.rows(&batch, streams)?;
+        Ok((batch, matching))
+    }
+
+    /// The rows of the file that make up a page.
+    pub(crate) fn page_rows(&self, tail: &Tail, page: usize) -> Range<usize> {
+        let rows = tail.metadata.metadata().file_metadata().num_rows() as usize;
+        (page * PAGE_ROWS).min(rows)..((page + 1) * PAGE_ROWS).min(rows)
+    }
+
+    /// Reads ranges of rows, ascending and apart, of the columns named; a column that the file lacks is left out.
+    pub(crate) fn read(&self, tail: &Tail, rows: &[Range<usize>], columns: &[&str]) -> Result<RecordBatch> {
+        self.read_selected(tail, rows, |name| columns.contains(&name))
+    }
+
+    /// Reads ranges of rows, ascending and apart, of the columns that `wants` names.
+    pub(crate) fn read_selected(&self, tail: &Tail, rows: &[Range<usize>], wants: impl Fn(&str) -> bool) -> Result<RecordBatch> {
+        EventCounters::add(&self.counters.pages_read, 1);
+        let parquet = tail.metadata.metadata();
+        let total = parquet.file_metadata().num_rows() as usize;
+        let selection = RowSelection::from_consecutive_ranges(rows.iter().cloned(), total);
+        let roots = tail.metadata.schema().fields().iter().enumerate();
+        let wanted = roots.filter(|(_, field)| wants(field.name())).map(|(at, _)| at);
+        let mask = ProjectionMask::roots(tail.metadata.parquet_schema(), wanted);
+        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(tail.reader.clone(), tail.metadata.clone())
+            .with_row_selection(selection)
+            .with_projection(mask)
+            .with_batch_size(PAGE_ROWS);
+        let named = |error| read_error(error).context(&self.entry.path);
+        let stream = builder.build().map_err(named)?;
+        let schema = stream.schema().clone();
+        let batches: Vec<RecordBatch> = wait(stream.try_collect()).map_err(named)?;
+        match batches.as_slice() {
+            [one] => Ok(one.clone()),
+            several => concat_batches(&schema, several).map_err(damaged),
+        }
+    }
+
+    /// The whole file in batches of a page, with all columns.
+    pub(crate) fn read_all(&self) -> Result<Vec<RecordBatch>> {
+        let tail = self.tail()?;
+        let pages = 0..tail.summary.pages.len();
+        pages.map(|page| self.read_selected(&tail, &[self.page_rows(&tail, page)], |_| true)).collect()
+    }
+
+    /// Whether a failed read is the file's own fault; then it is reported, and the rest answers without it.
+    pub(crate) fn is_damaged(&self, error: &Error) -> bool {
+        let damaged = matches!(error.kind(), br_std::Kind::Corrupt | br_std::Kind::NotFound);
+        if damaged {
+            self.counters.damaged(&self.entry.path, error.message());
+        }
+        damaged
+    }
+}
+
+/// The pages of a file that a query needs.
+pub(crate) struct Pages {
+    pub(crate) pages: Vec<usize>,
+    pub(crate) streams: Option<HashSet<u64>>,
+}
+
+/// Where the blocks of a term stand.
+fn filter_row(summary: &Summary, term: u64) -> Range<u64> {
+    let row_bytes = (summary.pages.len() * BLOCK_BYTES) as u64;
+    let from = summary.filter_offset + block_of(term, summary.filter_blocks) as u64 * row_bytes;
+    from..from + row_bytes
+}
+
+/// Ranges of the file's rows for rows of a page, ascending.
+pub(crate) fn ranges_of(page: &Range<usize>, rows: &[u32]) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for row in rows {
+        let at = page.start + *row as usize;
+        match ranges.last_mut() {
+            Some(last) if last.end == at => last.end += 1,
+            _ => ranges.push(at..at + 1),
+        }
+    }
+    ranges
+}

@@ -1,0 +1,65 @@
+//! What the event store may use.
+
+use br_env::Rng;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bounds on what one record may bring. What is beyond is cut and counted, never refused: the sender already has its answer.
+#[derive(Clone, Debug)]
+pub struct RecordLimits {
+    /// Bytes of a log's body; the rest is replaced by a marker that says how much is missing.
+    pub body_bytes_max: usize,
+    /// Attributes of one record, at most [`ATTRIBUTES_MAX`]; the rest is dropped.
+    pub attributes_max: usize,
+    /// Bytes of an attribute's text.
+    pub attribute_bytes_max: usize,
+    /// Events, and apart from them links, of one span.
+    pub span_children_max: usize,
+}
+
+/// The order of a record's attributes is kept with one byte each.
+pub const ATTRIBUTES_MAX: usize = 255;
+
+impl Default for RecordLimits {
+    fn default() -> Self {
+        Self { body_bytes_max: 256 << 10, attributes_max: 128, attribute_bytes_max: 64 << 10, span_children_max: 1024 }
+    }
+}
+
+/// How the store keeps its files.
+#[derive(Clone)]
+pub struct EventOptions {
+    /// Makes the names of files unique.
+    pub rng: Arc<dyn Rng>,
+    pub limits: RecordLimits,
+    /// Length of the time windows that files belong to.
+    pub window: Duration,
+    /// Rows in one file, at most.
+    pub file_rows_max: usize,
+    /// A window with this many files or more below [`Self::compact_bytes_max`] is compacted.
+    pub compact_files_min: usize,
+    /// Files of this size and more stay as they are.
+    pub compact_bytes_max: u64,
+    /// Attribute columns of one file.
+    pub promoted_columns_max: usize,
+    /// Time windows that the head keeps apart for one table of one tenant; records beyond join the newest of them.
+    pub head_windows_max: usize,
+    /// Directories of files (footers, page summaries) kept in memory.
+    pub open_files_max: usize,
+}
+
+impl EventOptions {
+    pub fn new(rng: Arc<dyn Rng>) -> Self {
+        Self {
+            rng,
+            limits: RecordLimits::default(),
+            window: Duration::from_hours(1),
+            file_rows_max: 1 << 20,
+            compact_files_min: 4,
+            compact_bytes_max: 64 << 20,
+            promoted_columns_max: 64,
+            head_windows_max: 256,
+            open_files_max: 512,
+        }
+    }
+}

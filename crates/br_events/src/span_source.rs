@@ -1,0 +1,216 @@
+//! Reading spans: newest first by file and page, or all of one trace.
+
+use crate::conditions::Conditions;
+use crate::file::{EventFile, Tail, ranges_of};
+use crate::schema::{NAME, SERVICE, TS, column};
+use crate::spans_codec::SpanReader;
+use crate::store::EventStore;
+use crate::terms;
+use arrow::array::{RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::compute::{max, take_record_batch};
+use br_model::{TenantId, TraceId};
+use br_std::Result;
+use br_storage::{Budget, SpanCursor, SpanHint, SpanQuery, SpanSource, StoredSpan, Table, TimeRange};
+use hashbrown::HashSet;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub(crate) struct TenantSpans {
+    store: Arc<EventStore>,
+    tenant: TenantId,
+}
+
+impl TenantSpans {
+    pub(crate) fn new(store: Arc<EventStore>, tenant: TenantId) -> Self {
+        Self { store, tenant }
+    }
+
+    fn cursor<'a>(&self, conditions: Conditions, budget: &'a Budget) -> Cursor<'a> {
+        let snapshot = self.store.snapshot(self.tenant, Table::Spans);
+        let files = snapshot.files.into_iter().filter(|file| file.may_hold(&conditions));
+        let mut parts: Vec<(i64, Part)> = files.map(|file| (file.entry.max_time.0, Part::File(file))).collect();
+        for batch in snapshot.batches {
+            let newest = column::<TimestampNanosecondArray>(&batch, TS).ok().and_then(max);
+            parts.push((newest.unwrap_or(i64::MAX), Part::Memory(batch)));
+        }
+        parts.sort_by_key(|(newest, _)| *newest);
+        Cursor { parts: parts.into_iter().map(|(_, part)| part).collect(), conditions, budget, charged: 0 }
+    }
+}
+
+impl SpanSource for TenantSpans {
+    fn scan<'a>(&'a self, query: &SpanQuery, budget: &'a Budget) -> Result<Box<dyn SpanCursor + 'a>> {
+        Ok(Box::new(self.cursor(conditions_of(query), budget)))
+    }
+
+    fn trace(&self, id: TraceId, around: Option<TimeRange>, budget: &Budget) -> Result<Vec<StoredSpan>> {
+        if id.is_none() {
+            return Ok(Vec::new());
+        }
+        let conditions = Conditions::new(Table::Spans, around.unwrap_or(TimeRange::ALL)).with_trace_id(id);
+        let mut cursor = self.cursor(conditions, budget);
+        let mut spans = Vec::new();
+        while let Some(batch) = cursor.next_batch()? {
+            spans.extend(batch);
+        }
+        Ok(spans)
+    }
+
+    fn services(&self, range: TimeRange, budget: &Budget) -> Result<Vec<String>> {
+        self.names(range, None, budget)
+    }
+
+    fn operations(&self, service: &str, range: TimeRange, budget: &Budget) -> Result<Vec<String>> {
+        self.names(range, Some(service), budget)
+    }
+}
+
+impl TenantSpans {
+    /// Names of services, or of one service's spans, sorted. Of files at the edges of the range it says what they hold in all.
+    fn names(&self, range: TimeRange, service: Option<&str>, budget: &Budget) -> Result<Vec<String>> {
+        let mut conditions = Conditions::new(Table::Spans, range);
+        conditions.services = service.map(|service| vec![service.to_owned()]);
+        let shown = if service.is_some() { NAME } else { SERVICE };
+        let snapshot = self.store.snapshot(self.tenant, Table::Spans);
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        for batch in &snapshot.batches {
+            budget.check()?;
+            let values: &StringArray = column(batch, shown)?;
+            for row in conditions.rows_in_memory(batch)? {
+                let name = values.value(row as usize);
+                if !names.contains(name) {
+                    names.insert(name.to_owned());
+                }
+            }
+        }
+        for file in snapshot.files.iter().filter(|file| file.may_hold(&conditions)) {
+            budget.check()?;
+            match file.tail() {
+                Ok(tail) => match service {
+                    None => names.extend(tail.summary.services.iter().cloned()),
+                    Some(service) => names.extend(tail.summary.operations.get(service).into_iter().flatten().cloned()),
+                },
+                Err(error) if file.is_damaged(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(names.into_iter().collect())
+    }
+}
+
+fn conditions_of(query: &SpanQuery) -> Conditions {
+    let mut conditions = Conditions::new(Table::Spans, query.range);
+    for hint in &query.hints {
+        match hint {
+            SpanHint::Service(service) => match &mut conditions.services {
+                Some(services) => services.retain(|known| known == service),
+                None => conditions.services = Some(vec![service.clone()]),
+            },
+            SpanHint::Name(name) => conditions.terms.extend(terms::pair_term(NAME, name)),
+            SpanHint::AttributeEquals { key, value } => conditions.terms.extend(terms::value_term(key, value)),
+            SpanHint::DurationNanosAtLeast(nanos) => conditions.low = Some(conditions.low.map_or(*nanos, |low| low.max(*nanos))),
+            SpanHint::DurationNanosAtMost(nanos) => {
+                conditions.high = Some(conditions.high.map_or(*nanos, |high| high.min(*nanos)));
+            }
+            SpanHint::IsError => conditions.errors_only = true,
+            SpanHint::TraceId(id) if id.is_none() => {}
+            SpanHint::TraceId(id) => conditions = conditions.with_trace_id(*id),
+        }
+    }
+    conditions
+}
+
+enum Part {
+    Memory(RecordBatch),
+    File(Arc<EventFile>),
+    /// Pages still to read of a file, the newest last.
+    Pages {
+        file: Arc<EventFile>,
+        tail: Arc<Tail>,
+        pages: Vec<usize>,
+        streams: Option<Arc<HashSet<u64>>>,
+    },
+}
+
+struct Cursor<'a> {
+    /// The newest last.
+    parts: Vec<Part>,
+    conditions: Conditions,
+    budget: &'a Budget,
+    /// For the batch that was handed out last.
+    charged: u64,
+}
+
+impl Cursor<'_> {
+    /// The rows of the next part, or nothing when it has none.
+    fn step(&mut self, part: Part) -> Result<Option<RecordBatch>> {
+        let (file, tail, mut pages, streams) = match part {
+            Part::Memory(batch) => {
+                self.budget.scanned(batch.num_rows() as u64);
+                let rows = self.conditions.rows_in_memory(&batch)?;
+                return Ok(Some(pick(&batch, rows)?));
+            }
+            Part::File(file) => {
+                let tail = file.tail()?;
+                let mut found = file.pages(&tail, &self.conditions)?;
+                found.pages.sort_by_key(|page| tail.summary.pages[*page].max_ts);
+                self.parts.push(Part::Pages { file, tail, pages: found.pages, streams: found.streams.map(Arc::new) });
+                return Ok(None);
+            }
+            Part::Pages { file, tail, pages, streams } => (file, tail, pages, streams),
+        };
+        let Some(page) = pages.pop() else { return Ok(None) };
+        // Before reading: a damaged page does not hide the others.
+        self.parts.push(Part::Pages { file: file.clone(), tail: tail.clone(), pages, streams: streams.clone() });
+        let page_rows = file.page_rows(&tail, page);
+        self.budget.scanned(page_rows.len() as u64);
+        let ranges = if self.conditions.holds_for_all(&tail.summary.pages[page]) {
+            vec![page_rows]
+        } else {
+            let (_, rows) = file.matching_rows(&tail, page, &self.conditions, streams.as_deref())?;
+            ranges_of(&page_rows, &rows)
+        };
+        if ranges.is_empty() {
+            return Ok(None);
+        }
+        file.read_selected(&tail, &ranges, |_| true).map(Some)
+    }
+}
+
+fn pick(batch: &RecordBatch, rows: Vec<u32>) -> Result<RecordBatch> {
+    if rows.len() == batch.num_rows() {
+        return Ok(batch.clone());
+    }
+    take_record_batch(batch, &arrow::array::UInt32Array::from(rows)).map_err(crate::schema::damaged)
+}
+
+impl SpanCursor for Cursor<'_> {
+    fn next_batch(&mut self) -> Result<Option<Vec<StoredSpan>>> {
+        while let Some(part) = self.parts.pop() {
+            self.budget.release(std::mem::take(&mut self.charged));
+            self.budget.check()?;
+            let file = match &part {
+                Part::File(file) | Part::Pages { file, .. } => Some(file.clone()),
+                Part::Memory(_) => None,
+            };
+            let batch = match (self.step(part), file) {
+                (Ok(Some(batch)), _) if batch.num_rows() > 0 => batch,
+                (Ok(_), _) => continue,
+                (Err(error), Some(file)) if file.is_damaged(&error) => continue,
+                (Err(error), _) => return Err(error),
+            };
+            let bytes = batch.get_array_memory_size() as u64;
+            self.budget.charge(bytes)?;
+            self.charged = bytes;
+            let mut reader = SpanReader::new(&batch)?;
+            return (0..batch.num_rows()).map(|row| reader.span(row)).collect::<Result<_>>().map(Some);
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Cursor<'_> {
+    fn drop(&mut self) {
+        self.budget.release(self.charged);
+    }
+}

@@ -1,0 +1,134 @@
+//! What a file says of itself: in the catalog (to skip it unopened) and in its tail (to skip pages).
+
+use br_std::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+pub(crate) const FORMAT: u32 = 1;
+/// Rows of one page, in all columns.
+pub(crate) const PAGE_ROWS: usize = 8192;
+/// The data before the tail is checked in blocks of this size.
+pub(crate) const CHECK_BYTES: usize = 4096;
+/// Names of services and operations listed in the catalog and in the tail, at most; beyond that the list counts as open.
+pub(crate) const NAMES_MAX: usize = 1000;
+
+/// The statistics of a file in the catalog (`FileEntry::stats`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FileStats {
+    pub format: u32,
+    /// Sorted; empty when there are too many to list.
+    pub services: Vec<String>,
+    /// Streams (resources) in the file.
+    pub streams: u64,
+    /// Rows by severity word (logs) or by status (spans).
+    pub levels: BTreeMap<String, u64>,
+    /// Rows of kind `error`.
+    pub errors: u64,
+    /// Promoted attributes: key and type letter.
+    pub attributes: Vec<(String, char)>,
+    /// Keys of resource attributes.
+    pub resource_keys: Vec<String>,
+    /// Where the tail begins.
+    pub tail_offset: u64,
+    /// CRC-32 of everything from there to the end.
+    pub tail_crc: u32,
+}
+
+impl FileStats {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let stats: Self = serde_json::from_str(text).map_err(|error| Error::corrupt(format!("file statistics: {error}")))?;
+        if stats.format != FORMAT {
+            return Err(Error::corrupt(format!("file format {} is not known to this version", stats.format)));
+        }
+        Ok(stats)
+    }
+}
+
+/// The summary in the tail of a file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Summary {
+    pub(crate) format: u32,
+    /// Sorted.
+    pub(crate) services: Vec<String>,
+    /// Sorted by service and id, as the rows of `logs` are.
+    pub(crate) streams: Vec<StreamSummary>,
+    /// Names of spans by service.
+    pub(crate) operations: BTreeMap<String, Vec<String>>,
+    pub(crate) pages: Vec<PageSummary>,
+    pub(crate) filter_offset: u64,
+    pub(crate) filter_blocks: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StreamSummary {
+    pub(crate) id: u64,
+    /// Typed JSON of its attributes.
+    pub(crate) resource: String,
+    /// Time of its first and last record, both included.
+    pub(crate) min_ts: i64,
+    pub(crate) max_ts: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PageSummary {
+    /// Time of the first and last row, both included.
+    pub(crate) min_ts: i64,
+    pub(crate) max_ts: i64,
+    /// First and last service by number, both included.
+    pub(crate) services: (usize, usize),
+    /// First and last stream by number, both included; all streams for spans.
+    pub(crate) streams: (usize, usize),
+    /// Least and greatest severity number (logs) or duration in nanoseconds (spans).
+    pub(crate) low: i64,
+    pub(crate) high: i64,
+    /// Whether a row is an error: of that kind (logs) or status (spans).
+    pub(crate) errors: bool,
+}
+
+/// `length of JSON (u32 LE) | JSON | number of checksums (u32 LE) | CRC-32 of each block (u32 LE each)`
+pub(crate) fn encode_tail(summary: &Summary, checksums: &[u32]) -> Result<Vec<u8>> {
+    let json = serde_json::to_vec(summary).map_err(|error| Error::corrupt(format!("file summary: {error}")))?;
+    let mut bytes = Vec::with_capacity(json.len() + checksums.len() * 4 + 8);
+    bytes.extend_from_slice(&(json.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&json);
+    bytes.extend_from_slice(&(checksums.len() as u32).to_le_bytes());
+    for checksum in checksums {
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+    }
+    Ok(bytes)
+}
+
+/// Reads the start of a tail; what comes behind is Parquet's footer.
+pub(crate) fn decode_tail(bytes: &[u8]) -> Result<(Summary, Vec<u32>)> {
+    let cut_short = || Error::corrupt("file summary: cut short");
+    let mut rest = bytes;
+    let json = take_block(&mut rest, 1).ok_or_else(cut_short)?;
+    let summary: Summary = serde_json::from_slice(json).map_err(|error| Error::corrupt(format!("file summary: {error}")))?;
+    let checksums = take_block(&mut rest, 4).ok_or_else(cut_short)?;
+    let number = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    check_numbers(&summary)?;
+    Ok((summary, checksums.chunks_exact(4).map(number).collect()))
+}
+
+/// A count, then as many items of `item_bytes`.
+fn take_block<'a>(rest: &mut &'a [u8], item_bytes: usize) -> Option<&'a [u8]> {
+    let (count, after) = rest.split_first_chunk::<4>()?;
+    let length = (u32::from_le_bytes(*count) as usize).checked_mul(item_bytes)?;
+    let (block, after) = after.split_at_checked(length)?;
+    *rest = after;
+    Some(block)
+}
+
+fn check_numbers(summary: &Summary) -> Result<()> {
+    let fits = |(first, last): (usize, usize), count: usize| first <= last && last < count;
+    let sound =
+        summary.pages.iter().all(|page| fits(page.services, summary.services.len()) && fits(page.streams, summary.streams.len()));
+    match sound && summary.format == FORMAT {
+        true => Ok(()),
+        false => Err(Error::corrupt("file summary: numbers of services or streams out of bounds")),
+    }
+}
+
+pub(crate) fn checksums(data: &[u8]) -> Vec<u32> {
+    data.chunks(CHECK_BYTES).map(crc32fast::hash).collect()
+}

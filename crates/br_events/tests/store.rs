@@ -1,0 +1,225 @@
+//! The store from outside: exactly once, in order, with little reading, and past damage.
+
+mod support;
+
+use br_events::EventStore;
+use br_model::*;
+use br_std::Nanos;
+use br_storage::{Direction, JournalPosition, LogHint, LogQuery, Matcher, SpanHint, SpanQuery, Table, TimeRange};
+use std::sync::Arc;
+use support::*;
+
+fn lines(events: &Arc<EventStore>, query: &LogQuery) -> Vec<String> {
+    read_logs(events, query, usize::MAX).into_iter().map(|row| row.line).collect()
+}
+
+#[test]
+fn each_record_is_seen_once_from_head_to_file_and_after_reopening() {
+    let store = CountingStore::new();
+    let events = open(&store);
+    let batch = logs("shop", vec![log(START + 2, "b"), log(START, "a"), log(START + HOUR, "c")]);
+    events.append_logs(TENANT, JournalPosition(1), &batch).expect("append");
+    let expect = ["c", "b", "a"];
+    assert_eq!(lines(&events, &query()), expect);
+
+    let sealed = events.seal(JournalPosition(1)).expect("not empty");
+    assert_eq!(lines(&events, &query()), expect, "sealed");
+    events.append_logs(TENANT, JournalPosition(1), &batch).expect("replayed");
+    assert_eq!(lines(&events, &query()), expect, "a replayed position adds nothing");
+    let object_store: Arc<dyn object_store::ObjectStore> = store.clone();
+    let files = sealed.write(&object_store).expect("write");
+    assert_eq!(files.len(), 2, "one for each hour");
+    assert_eq!(lines(&events, &query()), expect, "written, not published");
+    events.publish(&sealed, files.clone());
+    assert_eq!(lines(&events, &query()), expect, "published");
+    assert_eq!(events.head_bytes(), 0);
+
+    let reopened = EventStore::open(files, store.clone(), options());
+    assert_eq!(lines(&reopened, &query()), expect, "reopened");
+    let forward = LogQuery { direction: Direction::Forward, ..query() };
+    assert_eq!(lines(&reopened, &forward), ["a", "b", "c"]);
+    let range = TimeRange::new(Nanos(START + 1), Nanos(START + HOUR));
+    assert_eq!(lines(&reopened, &LogQuery { range, ..query() }), ["b"], "the end is not included");
+    let other = LogQuery { streams: vec![Matcher::equal("service_name", "else")], ..query() };
+    assert!(lines(&reopened, &other).is_empty());
+    assert!(reopened.seal(JournalPosition(2)).is_none());
+}
+
+/// Text that hardly compresses, of one word each.
+fn noise(seed: i64) -> String {
+    (0..12).map(|at| format!("{:x}", br_std::hash::hash64(&(seed * 100 + at).to_le_bytes()))).collect::<Vec<_>>().join("")
+}
+
+/// 40,000 records of ten services; one body holds a rare word, one trace id occurs twice.
+fn large(store: &Arc<CountingStore>) -> Arc<EventStore> {
+    let events = open(store);
+    for service in 0..10i64 {
+        let record = |at: i64| {
+            let mut record = log(
+                START + at * 1_000_000 + service,
+                &format!("request {at} of service {service} took {} ms: {}", at % 97, noise(at * 10 + service)),
+            );
+            record.attributes.push("http.status_code", 200 + at % 5);
+            record.trace_id = TraceId((u128::from(at as u64 / 2 + 1) << 32 | service as u128).to_be_bytes());
+            if at == 1234 && service == 3 {
+                record.body.push_str(" needle here");
+                record.severity = Severity::ERROR;
+            }
+            record
+        };
+        let batch = logs(&format!("service-{service}"), (0..4000).map(record).collect());
+        events.append_logs(TENANT, JournalPosition(service as u64 + 1), &batch).expect("append");
+    }
+    flush(&events, store, 10);
+    events
+}
+
+#[test]
+fn little_is_read_for_a_rare_word_a_trace_and_the_latest() {
+    let store = CountingStore::new();
+    let events = large(&store);
+    let total: u64 = events.files().iter().map(|file| file.size_bytes).sum();
+    let check = |name: &str, query: LogQuery, rows_max: usize, expect: usize, share: u64| {
+        store.take_bytes_read();
+        let rows = read_logs(&events, &query, rows_max);
+        let bytes = store.take_bytes_read();
+        assert!(
+            rows.len() >= expect && rows.is_sorted_by(|one, other| one.timestamp >= other.timestamp),
+            "{name}: {}",
+            rows.len()
+        );
+        assert!(bytes * share < total, "{name}: {bytes} of {total} bytes");
+        rows
+    };
+    read_logs(&events, &LogQuery { rows_wanted: Some(1), ..query() }, 1); // the tail is kept
+    let hint = |hint: LogHint| LogQuery { hints: vec![hint], ..query() };
+    let rows = check("word", hint(LogHint::LineContains(" needle ".into())), usize::MAX, 1, 2);
+    assert!(rows.iter().any(|row| row.line.contains("needle")));
+    let id = TraceId((78u128 << 32 | 5).to_be_bytes());
+    let rows = check("trace", hint(LogHint::TraceId(id)), usize::MAX, 2, 2);
+    assert!(rows.len() == 2 && rows.iter().all(|row| row.trace_id == id));
+    let latest = LogQuery { rows_wanted: Some(50), streams: vec![Matcher::equal("service_name", "service-4")], ..query() };
+    let rows = check("latest", latest, 50, 50, 2);
+    assert!(rows.iter().all(|row| row.stream.get("service_name") == Some("service-4")));
+    assert_eq!(rows[0].timestamp, Nanos(START + 3999 * 1_000_000 + 4));
+    let errors = check("errors", hint(LogHint::SeverityAtLeast(Severity::ERROR)), usize::MAX, 1, 2);
+    assert_eq!(errors.len(), 1);
+    assert_eq!(check("all", query(), usize::MAX, 40_000, 0).len(), 40_000);
+    store.take_bytes_read();
+    let none = hint(LogHint::LineContains(" zebra ".into()));
+    assert!(read_logs(&events, &none, usize::MAX).len() < 40_000);
+}
+
+#[test]
+fn a_flipped_byte_is_noticed_wherever_it_is_and_the_rest_answers() {
+    for place in ["data", "tail", "end"] {
+        let store = CountingStore::new();
+        let events = open(&store);
+        events.append_logs(TENANT, JournalPosition(1), &logs("shop", vec![log(START, "first hour")])).expect("append");
+        events.append_logs(TENANT, JournalPosition(2), &logs("shop", vec![log(START + HOUR, "second hour")])).expect("append");
+        let files = flush(&events, &store, 2);
+        let damaged = files.iter().find(|file| file.window == Nanos(START)).expect("first hour");
+        let stats: serde_json::Value = serde_json::from_str(&damaged.stats).expect("JSON");
+        let at = match place {
+            "data" => 40,
+            "tail" => stats["tail_offset"].as_u64().expect("offset") as usize + 20,
+            _ => damaged.size_bytes as usize - 6,
+        };
+        store.flip(&damaged.path, at);
+        assert_eq!(lines(&events, &query()), ["second hour"], "{place}");
+        let damages = events.counters().damages();
+        assert_eq!(damages.len(), 1, "{place}");
+        assert_eq!(damages[0].path, damaged.path);
+        assert!(damages[0].message.contains("checksum"), "{}", damages[0].message);
+    }
+}
+
+#[test]
+fn compaction_keeps_every_record_and_the_old_files_can_go() {
+    let store = CountingStore::new();
+    let events = open(&store);
+    for position in 1..=5u64 {
+        let record = log(START + position as i64, &format!("line {position}"));
+        events.append_logs(TENANT, JournalPosition(position), &logs("shop", vec![record])).expect("append");
+        flush(&events, &store, position);
+    }
+    let before = lines(&events, &query());
+    let plans = events.plan_compactions();
+    let [plan] = plans.as_slice() else { panic!("{plans:?}") };
+    assert_eq!(plan.inputs.len(), 5);
+    let added = events.compact(plan).expect("compact");
+    assert_eq!((added.len(), added[0].level, added[0].rows), (1, 1, 5));
+    events.exchange(&plan.inputs, added.clone());
+    events.exchange(&plan.inputs, added);
+    assert_eq!(lines(&events, &query()), before);
+    assert!(events.compact(plan).is_err(), "the inputs have gone");
+    events.delete_objects(&plan.inputs).expect("delete");
+    events.delete_objects(&plan.inputs).expect("again");
+    assert_eq!(lines(&events, &query()), before);
+    assert!(events.plan_compactions().is_empty());
+    let expired = events.expired(TENANT, Table::Logs, Nanos(START + 6));
+    assert_eq!(expired.len(), 1);
+    events.exchange(&expired, Vec::new());
+    assert!(lines(&events, &query()).is_empty());
+}
+
+fn span(at: i64, trace: u8, name: &str) -> Span {
+    Span {
+        trace_id: TraceId([trace; 16]),
+        span_id: SpanId((at as u64 + 1).to_be_bytes()),
+        name: name.into(),
+        start: Nanos(START + at),
+        end: Nanos(START + at * 2),
+        ..Span::default()
+    }
+}
+
+#[test]
+fn spans_by_trace_by_hint_and_their_names() {
+    let store = CountingStore::new();
+    let events = open(&store);
+    let mut failed = span(30, 3, "GET /b");
+    failed.status = SpanStatus::Error;
+    failed.attributes.push("http.status_code", 500);
+    let groups = |service: &str, spans| vec![ResourceSpans { resource: resource(service, "0"), scope: Arc::default(), spans }];
+    let first = SpanBatch { groups: groups("shop", vec![span(10, 1, "GET /a"), span(20, 2, "GET /a"), failed.clone()]) };
+    let second = SpanBatch { groups: groups("pay", vec![span(40, 1, "charge")]) };
+    events.append_spans(TENANT, JournalPosition(1), &first).expect("append");
+    flush(&events, &store, 1);
+    events.append_spans(TENANT, JournalPosition(2), &second).expect("append");
+    let budget = br_storage::Budget::unlimited();
+    let source = events.spans(TENANT);
+    let trace = source.trace(TraceId([1; 16]), None, &budget).expect("trace");
+    assert_eq!(trace.iter().map(|stored| stored.span.name.as_str()).collect::<Vec<_>>(), ["charge", "GET /a"], "head and file");
+    assert!(source.trace(TraceId([9; 16]), None, &budget).expect("none").is_empty());
+    let search = |hints: Vec<SpanHint>| read_spans(&events, &SpanQuery { range: TimeRange::ALL, hints });
+    assert_eq!(search(Vec::new()).len(), 4);
+    let errors = search(vec![SpanHint::IsError]);
+    assert_eq!(errors.iter().map(|stored| &stored.span).collect::<Vec<_>>(), [&failed]);
+    let code = SpanHint::AttributeEquals { key: "http.status_code".into(), value: 500i64.into() };
+    assert!(search(vec![code]).iter().any(|stored| stored.span == failed));
+    assert_eq!(search(vec![SpanHint::Service("pay".into())]).len(), 1);
+    assert_eq!(search(vec![SpanHint::DurationNanosAtLeast(30)]).len(), 2);
+    assert_eq!(source.services(TimeRange::ALL, &budget).expect("services"), ["pay", "shop"]);
+    assert_eq!(source.operations("shop", TimeRange::ALL, &budget).expect("operations"), ["GET /a", "GET /b"]);
+    let other = events.spans(TenantId(8));
+    assert!(other.trace(TraceId([1; 16]), None, &budget).expect("other tenant").is_empty());
+}
+
+#[test]
+fn what_is_over_a_limit_is_cut_and_counted() {
+    let store = CountingStore::new();
+    let mut options = options();
+    options.limits.body_bytes_max = 5;
+    options.limits.attributes_max = 1;
+    let events = EventStore::open(Vec::new(), store, options);
+    let mut record = log(START, "abcdéfg");
+    record.attributes = [("a", "1"), ("b", "2")].into_iter().collect();
+    events.append_logs(TENANT, JournalPosition(1), &logs("shop", vec![record])).expect("append");
+    let rows = read_logs(&events, &query(), usize::MAX);
+    assert_eq!(rows[0].line, "abcd… [cut: 4 more bytes]");
+    assert_eq!(rows[0].metadata, [("a".to_owned(), "1".to_owned())]);
+    let counters = events.counters();
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((count(&counters.bodies_cut), count(&counters.attributes_dropped)), (1, 1));
+}
