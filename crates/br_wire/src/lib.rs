@@ -1,1 +1,61 @@
 //! Bytes to model: every protocol that Bellrock speaks, decoded and encoded without I/O.
+//!
+//! A decoder takes bytes and [`Limits`], and returns [`Decoded`]: the good part, and a complaint for each part that is not good.
+//! It returns an error only where nothing of the body can be used. No decoder panics, whatever the bytes.
+
+pub mod decompress;
+pub mod error;
+pub mod exposition;
+pub mod json_line;
+pub mod loki;
+pub mod otlp;
+pub mod remote_write;
+pub mod sentry;
+pub mod traceback;
+
+mod json;
+mod protobuf;
+
+pub use error::{Decoded, Rejection, Result, WireError};
+
+/// What a decoder accepts at the most. A body over a limit is refused; a record over a limit is rejected, or cut where that is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The body as received.
+    pub body_bytes_max: usize,
+    /// The body after decompression.
+    pub decoded_bytes_max: usize,
+    /// How many times larger a body may become, once it is larger than [`Limits::ratio_free_bytes`].
+    pub ratio_max: usize,
+    pub ratio_free_bytes: usize,
+    /// Samples, records or spans in one request.
+    pub records_max: usize,
+    /// Labels of one series or log stream.
+    pub labels_max: usize,
+    pub label_name_bytes_max: usize,
+    pub label_value_bytes_max: usize,
+    /// Attributes of one record, span or resource; further ones are dropped.
+    pub attributes_max: usize,
+    /// A log line; longer ones are cut and say so.
+    pub line_bytes_max: usize,
+    /// Arrays and maps inside each other.
+    pub depth_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 16 << 20,
+            decoded_bytes_max: 64 << 20,
+            ratio_max: 100,
+            ratio_free_bytes: 1 << 20,
+            records_max: 2_000_000,
+            labels_max: 64,
+            label_name_bytes_max: 512,
+            label_value_bytes_max: 4096,
+            attributes_max: 256,
+            line_bytes_max: 256 << 10,
+            depth_max: 16,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What `/metrics` serves: the Prometheus text format 0.0.4, OpenMetrics 1.0 and the protobuf format.
+//!
+//! A scrape is taken as a whole or not at all, as in Prometheus: the first fault is told with its line and column.
+//! Sources: Prometheus "Exposition formats", OpenMetrics 1.0 (with `st@` from the 2.0 draft), io.prometheus.client.
+
+mod created;
+mod line;
+mod protobuf;
+mod strict;
+mod text;
+mod write;
+
+pub use write::write_text;
+
+use crate::{Result, WireError};
+use br_model::MetricBatch;
+
+/// The timestamp of a sample or exemplar that carries none: the caller puts the time of the scrape there.
+pub const NO_TIMESTAMP: i64 = i64::MIN;
+
+/// For the `Accept` header of a scrape, best first.
+pub const ACCEPT: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
+
+/// For the `Content-Type` header of what [`write_text`] makes.
+pub const TEXT_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus text 0.0.4, and 1.0.0 with quoted names.
+    Text,
+    OpenMetrics,
+    /// `io.prometheus.client.MetricFamily`, each with its length in front.
+    Protobuf,
+}
+
+impl Format {
+    /// Reads a `Content-Type` header. One that is not known counts as text where `has_fallback` says so.
+    pub fn from_content_type(content_type: &str, has_fallback: bool) -> Result<Self> {
+        let mut parts = content_type.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let parameters: Vec<String> = parts.map(str::to_ascii_lowercase).collect();
+        match media_type.as_str() {
+            "application/openmetrics-text" => Ok(Self::OpenMetrics),
+            "text/plain" => Ok(Self::Text),
+            "application/vnd.google.protobuf" if parameters.iter().any(|parameter| parameter == "encoding=delimited") => {
+                Ok(Self::Protobuf)
+            }
+            _ if has_fallback => Ok(Self::Text),
+            "" => Err(WireError::Unsupported("the target sends no content type, and no fallback_scrape_protocol is set".into())),
+            _ => Err(WireError::Unsupported(format!(
+                "the target sends content type {content_type:?}, which is no exposition format, and no fallback_scrape_protocol is set"
+            ))),
+        }
+    }
+}
+
+/// Reads the body of a scrape. With `has_fallback` a content type that is not known counts as text.
+/// Samples without a timestamp have [`NO_TIMESTAMP`].
+pub fn parse(body: &[u8], content_type: &str, has_fallback: bool) -> Result<MetricBatch> {
+    parse_format(body, Format::from_content_type(content_type, has_fallback)?)
+}
+
+/// Reads a body of a known format.
+pub fn parse_format(body: &[u8], format: Format) -> Result<MetricBatch> {
+    match format {
+        Format::Text => text::parse(as_text(body)?, text::Dialect::Prometheus),
+        Format::OpenMetrics => text::parse(as_text(body)?, text::Dialect::OpenMetrics),
+        Format::Protobuf => protobuf::parse(body),
+    }
+}
+
+/// Reads OpenMetrics 1.0 and holds it to every MUST of the specification: order, grouping, types, values.
+/// Scrapes are read more kindly, by [`parse`]; this is for those who write an exposition.
+pub fn parse_openmetrics_strict(body: &[u8]) -> Result<MetricBatch> {
+    text::parse(as_text(body)?, text::Dialect::StrictOpenMetrics)
+}
+
+fn as_text(body: &[u8]) -> Result<&str> {
+    std::str::from_utf8(body).map_err(|error| {
+        let good = &body[..error.valid_up_to()];
+        let line = memchr::memchr_iter(b'\n', good).count() + 1;
+        let column = good.len() - memchr::memrchr(b'\n', good).map_or(0, |at| at + 1) + 1;
+        WireError::Malformed(format!("{line}:{column}: invalid UTF-8"))
+    })
+}

@@ -1,0 +1,178 @@
+//! Remote write 1.0: `prometheus.WriteRequest`.
+
+use super::histogram;
+use super::series::series_labels;
+use crate::protobuf::Reader;
+use crate::{Decoded, Limits, Result, WireError};
+use br_model::{Exemplar, Label, Labels, Metadata, MetricBatch, MetricType, Sample, SeriesSamples, Value};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Reads an uncompressed message. An error means that the bytes are no such message; a series that makes no sense is
+/// rejected with its index.
+pub fn decode(message: &[u8], limits: &Limits) -> Result<Decoded<MetricBatch>> {
+    let mut decoded = Decoded::new(MetricBatch::default());
+    let mut texts = Interner::default();
+    let mut records = 0;
+    let mut index = 0;
+    let mut reader = Reader::new(message);
+    while let Some((number, field)) = reader.next()? {
+        match number {
+            1 => {
+                let raw = timeseries(field.bytes()?, &mut texts).map_err(|error| error.context(format!("series {index}")))?;
+                records += raw.samples.len() + raw.exemplars.len();
+                if records > limits.records_max {
+                    return Err(WireError::TooLarge(format!("more than {} samples in one request", limits.records_max)));
+                }
+                accept(&mut decoded, index, raw, limits);
+                index += 1;
+            }
+            3 => decoded.value.metadata.push(metadata(field.bytes()?)?),
+            _ => {}
+        }
+    }
+    Ok(decoded)
+}
+
+fn accept(decoded: &mut Decoded<MetricBatch>, index: usize, raw: RawSeries, limits: &Limits) {
+    let records = raw.samples.len() + raw.bad_histograms.len();
+    if raw.has_invalid_utf8 {
+        return decoded.reject(index, records.max(1), "a label is not valid UTF-8");
+    }
+    for reason in &raw.bad_histograms {
+        decoded.reject(index, 1, format!("histogram: {reason}"));
+    }
+    match series_labels(raw.labels, limits) {
+        Ok(_) if raw.samples.is_empty() && raw.exemplars.is_empty() => {}
+        Ok(labels) => decoded.value.series.push(SeriesSamples { labels, samples: raw.samples, exemplars: raw.exemplars }),
+        Err(reason) => decoded.reject(index, raw.samples.len().max(1), reason),
+    }
+}
+
+#[derive(Default)]
+struct RawSeries {
+    labels: Vec<Label>,
+    has_invalid_utf8: bool,
+    samples: Vec<Sample>,
+    exemplars: Vec<Exemplar>,
+    bad_histograms: Vec<String>,
+}
+
+/// Label names and values come again and again in one request: each is allocated once.
+#[derive(Default)]
+struct Interner<'a> {
+    texts: HashMap<&'a [u8], Arc<str>, foldhash::fast::RandomState>,
+}
+
+impl<'a> Interner<'a> {
+    /// `None` when the bytes are not UTF-8.
+    fn intern(&mut self, bytes: &'a [u8]) -> Option<Arc<str>> {
+        if let Some(text) = self.texts.get(bytes) {
+            return Some(text.clone());
+        }
+        let text: Arc<str> = std::str::from_utf8(bytes).ok()?.into();
+        self.texts.insert(bytes, text.clone());
+        Some(text)
+    }
+}
+
+fn timeseries<'a>(bytes: &'a [u8], texts: &mut Interner<'a>) -> Result<RawSeries> {
+    let mut series = RawSeries::default();
+    let mut reader = Reader::new(bytes);
+    while let Some((number, field)) = reader.next()? {
+        match number {
+            1 => match label(field.bytes()?, texts)? {
+                Some(label) => series.labels.push(label),
+                None => series.has_invalid_utf8 = true,
+            },
+            2 => series.samples.push(sample(field.bytes()?)?),
+            3 => match exemplar(field.bytes()?, texts)? {
+                Some(exemplar) => series.exemplars.push(exemplar),
+                None => series.has_invalid_utf8 = true,
+            },
+            4 => match histogram::decode(field.bytes()?)? {
+                Ok(stamped) => series.samples.push(Sample {
+                    timestamp_ms: stamped.timestamp_ms,
+                    value: Value::Histogram(Arc::new(stamped.histogram)),
+                    start_ms: None,
+                }),
+                Err(reason) => series.bad_histograms.push(reason),
+            },
+            _ => {}
+        }
+    }
+    Ok(series)
+}
+
+fn label<'a>(bytes: &'a [u8], texts: &mut Interner<'a>) -> Result<Option<Label>> {
+    let (mut name, mut value) = (&[][..], &[][..]);
+    let mut reader = Reader::new(bytes);
+    while let Some((number, field)) = reader.next()? {
+        match number {
+            1 => name = field.bytes()?,
+            2 => value = field.bytes()?,
+            _ => {}
+        }
+    }
+    Ok(texts.intern(name).zip(texts.intern(value)).map(|(name, value)| Label { name, value }))
+}
+
+fn sample(bytes: &[u8]) -> Result<Sample> {
+    let (mut value, mut timestamp_ms) = (0.0, 0);
+    let mut reader = Reader::new(bytes);
+    while let Some((number, field)) = reader.next()? {
+        match number {
+            1 => value = field.f64()?,
+            2 => timestamp_ms = field.i64()?,
+            _ => {}
+        }
+    }
+    Ok(Sample::float(timestamp_ms, value))
+}
+
+fn exemplar<'a>(bytes: &'a [u8], texts: &mut Interner<'a>) -> Result<Option<Exemplar>> {
+    let (mut value, mut timestamp_ms) = (0.0, 0);
+    let mut labels = Vec::new();
+    let mut reader = Reader::new(bytes);
+    while let Some((number, field)) = reader.next()? {
+        match number {
+            1 => labels.push(label(field.bytes()?, texts)?),
+            2 => value = field.f64()?,
+            3 => timestamp_ms = field.i64()?,
+            _ => {}
+        }
+    }
+    let labels: Option<Vec<Label>> = labels.into_iter().collect();
+    let labels = labels.map(|labels| Labels::from_pairs(labels.iter().map(|label| (&label.name, &label.value))));
+    Ok(labels.map(|labels| Exemplar { labels, value, timestamp_ms }))
+}
+
+fn metadata(bytes: &[u8]) -> Result<(String, Metadata)> {
+    let mut name = String::new();
+    let mut family = Metadata::default();
+    let mut reader = Reader::new(bytes);
+    while let Some((number, field)) = reader.next()? {
+        match number {
+            1 => family.metric_type = metric_type(field.u64()?),
+            2 => field.text()?.clone_into(&mut name),
+            4 => field.text()?.clone_into(&mut family.help),
+            5 => field.text()?.clone_into(&mut family.unit),
+            _ => {}
+        }
+    }
+    Ok((name, family))
+}
+
+/// Numbered alike in both versions.
+pub(super) fn metric_type(number: u64) -> MetricType {
+    match number {
+        1 => MetricType::Counter,
+        2 => MetricType::Gauge,
+        3 => MetricType::Histogram,
+        4 => MetricType::GaugeHistogram,
+        5 => MetricType::Summary,
+        6 => MetricType::Info,
+        7 => MetricType::StateSet,
+        _ => MetricType::Unknown,
+    }
+}
