@@ -10,6 +10,13 @@ pub(crate) fn format_short(value: f64) -> String {
     format_with(value, 21).trim_start_matches('+').to_owned().replace("Inf", "+Inf").replace("-+Inf", "-Inf")
 }
 
+/// The same with a `.0` behind whole numbers, as OpenMetrics wants it in label values.
+pub(crate) fn format_label_float(value: f64) -> String {
+    let text = format_float(value);
+    let is_whole = value.is_finite() && !text.contains(['.', 'e']);
+    if is_whole { format!("{text}.0") } else { text }
+}
+
 fn format_with(value: f64, exponent_from: i32) -> String {
     if value.is_nan() {
         return "NaN".to_owned();

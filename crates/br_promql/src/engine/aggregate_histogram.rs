@@ -3,29 +3,50 @@
 use super::context::Context;
 use super::series::Column;
 use crate::annotations::Annotation;
-use crate::histogram::{HistogramSum, MixedLayout, compact};
+use crate::histogram::{HistogramSum, MixedLayout, compact, divide};
 use crate::syntax::span::Span;
-use br_model::FloatHistogram;
+use br_model::{CounterResetHint, FloatHistogram};
 
-/// Adds histograms up; once an average's sum would overflow, it goes on with the mean.
+/// By this an average's sum is scaled down once it would overflow. A power of two: nothing is rounded.
+const SCALE_DOWN: f64 = 1.0 / (1u128 << 64) as f64;
+
+/// Adds histograms up.
 #[derive(Clone, Debug)]
 pub(crate) struct HistogramFold {
     sum: HistogramSum,
     count: f64,
     is_avg: bool,
-    is_incremental: bool,
+    is_scaled: bool,
     is_mixed: bool,
+    reset_seen: bool,
+    no_reset_seen: bool,
 }
 
 impl HistogramFold {
     pub(crate) fn new(first: &FloatHistogram, is_avg: bool) -> Self {
-        Self { sum: HistogramSum::new(first), count: 1.0, is_avg, is_incremental: false, is_mixed: false }
+        let mut fold = Self {
+            sum: HistogramSum::new(first),
+            count: 1.0,
+            is_avg,
+            is_scaled: false,
+            is_mixed: false,
+            reset_seen: false,
+            no_reset_seen: false,
+        };
+        fold.look_at_hint(first);
+        fold
+    }
+
+    fn look_at_hint(&mut self, histogram: &FloatHistogram) {
+        self.reset_seen |= histogram.counter_reset_hint == CounterResetHint::Reset;
+        self.no_reset_seen |= histogram.counter_reset_hint == CounterResetHint::NotReset;
     }
 
     pub(crate) fn add(&mut self, histogram: &FloatHistogram) -> Result<(), MixedLayout> {
         if self.is_mixed {
             return Ok(());
         }
+        self.look_at_hint(histogram);
         self.count += 1.0;
         let added = if self.is_avg { self.add_to_mean(histogram) } else { self.sum.add(histogram) };
         self.is_mixed = added.is_err();
@@ -33,18 +54,17 @@ impl HistogramFold {
     }
 
     fn add_to_mean(&mut self, histogram: &FloatHistogram) -> Result<(), MixedLayout> {
-        if !self.is_incremental {
+        if !self.is_scaled {
             let mut next = self.sum.clone();
             next.add(histogram)?;
             if !next.overflowed() {
                 self.sum = next;
                 return Ok(());
             }
-            self.is_incremental = true;
-            self.sum.scale(1.0 / (self.count - 1.0));
+            self.is_scaled = true;
+            self.sum.scale(SCALE_DOWN);
         }
-        self.sum.scale((self.count - 1.0) / self.count);
-        self.sum.add_scaled(histogram, 1.0 / self.count)
+        self.sum.add_scaled(histogram, SCALE_DOWN)
     }
 
     /// `None` where custom and exponential buckets met.
@@ -52,15 +72,16 @@ impl HistogramFold {
         if self.is_mixed {
             return None;
         }
-        let mut sum = self.sum.clone();
-        if self.is_avg && !self.is_incremental {
-            sum.scale(1.0 / self.count);
+        let mut value = self.sum.value();
+        if self.is_avg {
+            let divisor = if self.is_scaled { self.count * SCALE_DOWN } else { self.count };
+            value = divide(&value, divisor);
         }
-        Some(compact(&sum.value()))
+        Some(compact(&value))
     }
 
     pub(crate) fn note(&self, context: &Context, span: Span) {
-        if self.sum.hints_conflict {
+        if self.reset_seen && self.no_reset_seen {
             context.note(&Annotation::CounterResetCollision { operation: "aggregation" }, span);
         }
         if self.sum.bounds_reconciled {

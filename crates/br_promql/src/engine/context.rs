@@ -32,10 +32,6 @@ impl Timeline {
     pub(crate) fn time_ms(&self, step: usize) -> i64 {
         self.start_ms + self.step_ms * step as i64
     }
-
-    pub(crate) fn end_ms(&self) -> i64 {
-        self.time_ms(self.steps.saturating_sub(1))
-    }
 }
 
 /// The query's own range; `step_ms` is 0 for an instant query.

@@ -5,7 +5,7 @@ use super::eval::vector;
 use super::select;
 use super::series::{Column, Sample};
 use crate::syntax::ast::{DurationExpr, Expr, ExprKind, Extension};
-use br_model::{FloatHistogram, Labels, Value};
+use br_model::{CounterResetHint, FloatHistogram, Labels, Value};
 use br_std::{Error, Result};
 use br_storage::{Points, Values};
 use std::borrow::Cow;
@@ -32,10 +32,6 @@ pub(crate) struct Parts<'p> {
     pub(crate) histograms: Vec<&'p Arc<FloatHistogram>>,
     /// When the counters behind the samples began, where the window has one kind only.
     pub(crate) starts_ms: Option<&'p [i64]>,
-    /// Not included.
-    pub(crate) start_ms: i64,
-    /// Included.
-    pub(crate) end_ms: i64,
 }
 
 impl RangeSeries<'_> {
@@ -47,15 +43,12 @@ impl RangeSeries<'_> {
             return None;
         }
         let times = &self.points.timestamps_ms[from..to];
-        let end_ms = self.ends_ms[step];
         let mut parts = Parts {
             float_times: Cow::Borrowed(&[]),
             floats: Cow::Borrowed(&[]),
             histogram_times: Vec::new(),
             histograms: Vec::new(),
             starts_ms: self.points.starts_ms.as_ref().map(|starts| &starts[from..to]),
-            start_ms: end_ms.saturating_sub(self.range_ms),
-            end_ms,
         };
         match &self.points.values {
             Values::Floats(values) => {
@@ -183,7 +176,7 @@ fn points_of(column: &Column, times: &Arc<[i64]>) -> Points {
         if present.len() == times.len() { times.clone() } else { present.iter().map(|step| times[*step]).collect() };
     let values = if column.has_histograms() {
         let value = |step: &usize| match column.get(*step) {
-            Some(Sample::Histogram(histogram)) => Value::Histogram(histogram),
+            Some(Sample::Histogram(histogram)) => Value::Histogram(without_hint(histogram)),
             Some(Sample::Float(value)) => Value::Float(value),
             None => Value::Float(f64::NAN),
         };
@@ -192,6 +185,14 @@ fn points_of(column: &Column, times: &Arc<[i64]>) -> Points {
         Values::Floats(present.iter().filter_map(|step| column.float(*step)).collect())
     };
     Points { timestamps_ms, values, starts_ms: None }
+}
+
+/// What is known of resets holds between samples that follow each other in the store, not between steps.
+fn without_hint(mut histogram: Arc<FloatHistogram>) -> Arc<FloatHistogram> {
+    if matches!(histogram.counter_reset_hint, CounterResetHint::Reset | CounterResetHint::NotReset) {
+        Arc::make_mut(&mut histogram).counter_reset_hint = CounterResetHint::Unknown;
+    }
+    histogram
 }
 
 fn without_stale(points: Points) -> Points {

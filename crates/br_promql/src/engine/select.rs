@@ -19,7 +19,7 @@ pub(crate) enum Wanted {
     Value,
     /// Its time, in seconds.
     Time,
-    /// When its counter began, in seconds; absent where nobody said.
+    /// When its counter began, in seconds; 0 where nobody said.
     Start,
 }
 
@@ -82,8 +82,8 @@ fn last_sample(points: &Points, position: usize, after_ms: i64, wanted: Wanted) 
         Wanted::Value => Some(value.into()),
         Wanted::Time => Some(Sample::Float(time_ms as f64 / 1000.0)),
         Wanted::Start => {
-            let start_ms = points.starts_ms.as_ref().and_then(|starts| starts.get(at).copied())?;
-            known_start(start_ms).map(|start_ms| Sample::Float(start_ms as f64 / 1000.0))
+            let start_ms = points.starts_ms.as_ref().and_then(|starts| starts.get(at).copied()).and_then(known_start);
+            Some(Sample::Float(start_ms.unwrap_or(0) as f64 / 1000.0))
         }
     }
 }

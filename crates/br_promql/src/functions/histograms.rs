@@ -4,7 +4,7 @@ use super::call::{Sink, argument, text};
 use crate::annotations::Annotation;
 use crate::engine::{Column, Context, StepSeries, scalar, vector, vector_each};
 use crate::histogram::{self, QuantileNote};
-use crate::number::format_float;
+use crate::number::format_label_float;
 use crate::syntax::ast::Expr;
 use crate::syntax::span::Span;
 use br_model::{FloatHistogram, Labels};
@@ -78,7 +78,7 @@ pub(super) fn quantiles(context: &Context, arguments: &[Expr], sink: &mut Sink) 
                 .evaluate(context, expr.span, &mut |step, input| quantile_of(context, quantiles[step], input, family, expr.span));
             for (step, quantile) in quantiles.iter().enumerate() {
                 let Some(value) = points.float(step) else { continue };
-                let name = format_float(*quantile);
+                let name = format_label_float(*quantile);
                 let known = by_value.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
                     by_value.push((name, Column::absent(context.steps())));
                     by_value.len() - 1

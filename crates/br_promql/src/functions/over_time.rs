@@ -160,6 +160,9 @@ fn variance(call: &RangeCall, series: &RangeSeries, step: usize) -> Option<f64> 
 
 fn median_deviation(call: &RangeCall, series: &RangeSeries, step: usize) -> Option<Sample> {
     let parts = floats(call, series, step)?;
+    if parts.floats.iter().any(|value| value.is_nan()) {
+        return Some(Sample::Float(f64::NAN));
+    }
     let mut values = parts.floats.to_vec();
     let median = quantile::of(0.5, &mut values);
     values.iter_mut().for_each(|value| *value = (*value - median).abs());

@@ -283,12 +283,12 @@ fn instant_histogram(
     if !counter && gauges.contains(&false) {
         call.context.note(&Annotation::NotGauge { metric: metric() }, call.span);
     }
+    if counter && (reset_by_start || histogram::is_reset(now, before)) {
+        return Some(now.clone());
+    }
     if before.uses_custom_buckets() != now.uses_custom_buckets() {
         call.context.note(&Annotation::MixedExponentialCustom { metric: metric() }, call.span);
         return None;
-    }
-    if counter && (reset_by_start || histogram::is_reset(now, before)) {
-        return Some(now.clone());
     }
     let combined = histogram::subtract(now, before).ok()?;
     if combined.bounds_reconciled {
