@@ -62,7 +62,9 @@ fn mistakes_have_a_place() {
 fn an_alias_bomb_ends() {
     let mut text = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for (name, inner) in "bcdefghij".chars().zip("abcdefghi".chars()) {
-        text.push_str(&format!("{name}: &{name} [{}]\n", vec![format!("*{inner}"); 10].join(",")));
+        text.push_str(
+            &[&name.to_string(), ": &", &name.to_string(), " [", &vec![format!("*{inner}"); 10].join(","), "]\n"].concat(),
+        );
     }
     let parsed = parse("bomb.yml", &text, &|_| Ok(()));
     assert!(parsed.complaints[0].message.contains("nodes in one file"), "{:?}", parsed.complaints);

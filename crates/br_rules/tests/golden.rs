@@ -1,5 +1,7 @@
 //! Timelines that promtool proved, and the rule files of a public collection.
 
+#![allow(clippy::print_stdout, reason = "a test says what it skips and what it covered")]
+
 use br_model::{Labels, Value, is_stale};
 use br_rules::{Alerting, Effect, Environment, ResultSample, RuleKind, parse};
 use br_std::Nanos;
