@@ -23,9 +23,9 @@ export default defineConfig({
         // What nearly every page uses comes in one piece; what one page or the charts use stays with them.
         codeSplitting: {
           groups: [
-            { name: 'svelte', test: /node_modules\/(svelte|esm-env|clsx)\// },
-            { name: 'chart', test: /src\/(kit\/Chart(Table)?\.svelte|lib\/matrix\.ts)/ },
-            { name: 'kit', test: /src\/(api\/client|lib|state|kit\/(AlertTable|CopyButton|EmptyState|ErrorState|Facts|Fields|Icon|IssueTable|Load|Mark|Nav|Sparkline|Status|TimeRange|TraceTable)\.svelte)/ },
+            { name: 'svelte', priority: 3, test: /node_modules\/(svelte|esm-env|clsx)\// },
+            { name: 'chart', priority: 1, test: /src\/(kit\/Chart(Table)?\.svelte|lib\/matrix\.ts)/ },
+            { name: 'kit', priority: 2, test: /preload-helper|src\/(api\/client|lib\/|state|kit\/(AlertTable|CopyButton|EmptyState|ErrorState|Facts|Fields|Icon|IssueTable|Load|Mark|Nav|SignIn|Sparkline|Status|TimeRange|TraceTable)\.svelte)/ },
           ],
         },
       },

@@ -139,6 +139,8 @@ async function followLive(page) {
 }
 
 async function searchTraces(page) {
+  const summary = page.getByText('Search', { exact: true }).first();
+  if (!(await page.locator('input[name=min]').isVisible())) await summary.click();
   await page.locator('input[name=min]').fill('0ms');
   await page.getByRole('button', { name: 'Search' }).click();
   await page.waitForURL(/min=0ms/);

@@ -41,8 +41,9 @@ fn pages_get_the_shell_and_nothing_else_does() {
 #[test]
 fn the_shell_loads_only_what_is_embedded() {
     let loaded = loaded_by_the_shell();
-    assert!(loaded.iter().any(|path| path.ends_with(".js")), "{loaded:?}");
-    assert!(loaded.iter().any(|path| path.ends_with(".css")), "{loaded:?}");
+    for wanted in ["text/javascript; charset=utf-8", "text/css; charset=utf-8"] {
+        assert!(loaded.iter().any(|path| content_type(path) == wanted), "no {wanted} in {loaded:?}");
+    }
     for path in loaded {
         let found = asset(&path).unwrap_or_else(|| panic!("{path} is not embedded"));
         assert!(found.immutable, "{path}");

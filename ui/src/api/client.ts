@@ -2,6 +2,7 @@
 
 import { linesOf, type LogLine, type LokiStream } from '../lib/logs.ts';
 import { toRfc3339, type RangeMs } from '../lib/time.ts';
+import { token } from '../state/session.ts';
 import type {
   Alert,
   AlertDetail,
@@ -49,16 +50,25 @@ function address(path: string, query: Query): string {
   return text === '' ? path : `${path}?${text}`;
 }
 
-async function request<T>(path: string, options: { query?: Query; body?: unknown; signal?: AbortSignal | undefined }): Promise<T> {
+interface Options {
+  readonly query?: Query;
+  readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal | undefined;
+}
+
+async function request<T>(path: string, options: Options): Promise<T> {
   const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
+  const headers: Record<string, string> = { accept: 'application/json', ...options.headers };
+  if (token() !== '') headers['authorization'] = `Bearer ${token()}`;
   const init: RequestInit = {
     signal: options.signal ? AbortSignal.any([options.signal, timeout]) : timeout,
-    headers: { accept: 'application/json' },
+    headers,
     credentials: 'same-origin',
   };
   if (options.body !== undefined) {
     init.method = 'POST';
-    init.headers = { accept: 'application/json', 'content-type': 'application/json' };
+    headers['content-type'] = 'application/json';
     init.body = JSON.stringify(options.body);
   }
   let response: Response;
@@ -255,6 +265,8 @@ export async function logs(query: string, range: RangeMs, options: { limit: numb
       direction: 'backward',
       step: options.stepMs === undefined ? null : options.stepMs / 1000,
     },
+    // Keeps a line's own attributes apart from its stream's labels: only the latter may stand in a selector.
+    headers: { 'x-loki-response-encoding-flags': 'categorize-labels' },
     signal: options.signal,
   });
   const result = Array.isArray(answer.data?.result) ? answer.data.result : [];

@@ -1,8 +1,12 @@
-/** A live tail that survives cut connections: it resumes at the last line it saw and drops what it saw before. */
+/**
+ * A live tail that survives cut connections: it resumes at the last line it saw and drops what it saw before.
+ * Where no WebSocket gets through, as with some proxies and with a token (a browser sends none along), it asks again and again instead.
+ */
 
 import { linesOf, type LogLine, type LokiStream } from '../lib/logs.ts';
-import { compareNanos } from '../lib/nanos.ts';
-import { tailAddress } from './client.ts';
+import { compareNanos, nanosToMs } from '../lib/nanos.ts';
+import { token } from '../state/session.ts';
+import { logs, tailAddress } from './client.ts';
 
 export type TailState = 'connecting' | 'live' | 'reconnecting' | 'refused';
 
@@ -17,16 +21,20 @@ export interface TailEvents {
 interface TailMessage {
   readonly streams?: readonly LokiStream[] | null;
   readonly dropped_entries?: readonly unknown[] | null;
+  /** How many, where the server says so: the entries may be fewer. */
+  readonly dropped_count?: number;
 }
 
 const BACKOFF_MS: readonly number[] = [500, 1_000, 2_000, 5_000, 10_000];
-/** A connection that fails this often without ever opening is refused: the query is wrong, or the server has no tail. */
-const ATTEMPTS_MAX = 4;
-const LINES_PER_REQUEST = 1000;
+/** After so many connections that never opened it polls. */
+const ATTEMPTS_MAX = 3;
+const POLL_INTERVAL_MS = 1_000;
+const LINES_PER_REQUEST = 1_000;
 
 export class Tail {
   readonly #query: string;
   readonly #events: TailEvents;
+  readonly #cancel = new AbortController();
   #socket: WebSocket | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #lastNanos: string;
@@ -34,24 +42,24 @@ export class Tail {
   #seenAtLast = new Set<string>();
   #failures = 0;
   #opened = false;
-  #closed = false;
 
   constructor(query: string, startNanos: string, events: TailEvents) {
     this.#query = query;
     this.#events = events;
     this.#lastNanos = startNanos;
-    this.#connect();
+    this.#events.state('connecting', '');
+    if (token() === '') this.#connect();
+    else void this.#poll();
   }
 
   close(): void {
-    this.#closed = true;
+    this.#cancel.abort();
     clearTimeout(this.#timer);
     this.#socket?.close();
     this.#socket = null;
   }
 
   #connect(): void {
-    this.#events.state(this.#opened ? 'reconnecting' : 'connecting', '');
     const socket = new WebSocket(tailAddress(this.#query, this.#lastNanos, LINES_PER_REQUEST));
     this.#socket = socket;
     socket.onopen = () => {
@@ -73,10 +81,15 @@ export class Tail {
       this.#events.state('live', 'one message was not readable and is left out');
       return;
     }
-    const fresh = linesOf(message.streams ?? []).reverse().filter((line) => this.#isFresh(line));
-    if (fresh.length > 0) this.#events.lines(fresh);
-    const dropped = message.dropped_entries?.length ?? 0;
+    this.#take(linesOf(message.streams ?? []));
+    const dropped = message.dropped_count ?? message.dropped_entries?.length ?? 0;
     if (dropped > 0) this.#events.dropped(dropped);
+  }
+
+  /** Newest first, as answers are. */
+  #take(lines: readonly LogLine[]): void {
+    const fresh = [...lines].reverse().filter((line) => this.#isFresh(line));
+    if (fresh.length > 0) this.#events.lines(fresh);
   }
 
   #isFresh(line: LogLine): boolean {
@@ -95,14 +108,34 @@ export class Tail {
   }
 
   #reconnect(reason: string): void {
-    if (this.#closed) return;
+    if (this.#cancel.signal.aborted) return;
     this.#failures += 1;
     if (!this.#opened && this.#failures >= ATTEMPTS_MAX) {
-      this.#events.state('refused', reason);
+      void this.#poll();
       return;
     }
     this.#events.state(this.#opened ? 'reconnecting' : 'connecting', reason);
     const wait = BACKOFF_MS[Math.min(this.#failures, BACKOFF_MS.length) - 1] ?? 10_000;
     this.#timer = setTimeout(() => this.#connect(), wait);
+  }
+
+  /** One question a second for what came since the last line. */
+  async #poll(): Promise<void> {
+    try {
+      const range = { fromMs: nanosToMs(this.#lastNanos), toMs: Date.now() + 60_000 };
+      const answer = await logs(this.#query, range, { limit: LINES_PER_REQUEST, signal: this.#cancel.signal });
+      this.#events.state('live', 'asked every second, as no WebSocket gets through');
+      if (answer.kind === 'lines') {
+        this.#take(answer.lines.filter((line) => compareNanos(line.nanos, this.#lastNanos) >= 0));
+        if (answer.lines.length >= LINES_PER_REQUEST) this.#events.state('live', `only the newest ${LINES_PER_REQUEST} lines of each second are shown, as no WebSocket gets through`);
+      }
+      this.#failures = 0;
+    } catch (cause) {
+      if (this.#cancel.signal.aborted) return;
+      this.#failures += 1;
+      this.#events.state('refused', cause instanceof Error ? cause.message : String(cause));
+    }
+    const wait = this.#failures === 0 ? POLL_INTERVAL_MS : (BACKOFF_MS[Math.min(this.#failures, BACKOFF_MS.length) - 1] ?? 10_000);
+    this.#timer = setTimeout(() => void this.#poll(), wait);
   }
 }

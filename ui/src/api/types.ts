@@ -23,6 +23,7 @@ export interface Status {
 export interface ServiceSeries {
   readonly from: Instant;
   readonly step_ms: number;
+  /** How many in each step; so are `errors`. */
   readonly requests: readonly (number | null)[];
   readonly errors: readonly (number | null)[];
   readonly p95_ms: readonly (number | null)[];
@@ -74,6 +75,7 @@ export interface Span {
   readonly resource: Attributes;
   readonly scope: { readonly name: Text; readonly version: Text } | null;
   readonly events: readonly SpanEvent[];
+  readonly links?: readonly { readonly trace_id: Text; readonly span_id: Text }[];
 }
 
 export interface Trace {
@@ -99,7 +101,10 @@ export interface Issue {
   readonly last_seen: Instant;
   readonly release: Text | null;
   readonly last_trace_id: Text | null;
-  readonly series: { readonly from: Instant; readonly step_ms: number; readonly counts: readonly number[] } | null;
+  /** Of one issue only; a list may leave it out. */
+  readonly series?: { readonly from: Instant; readonly step_ms: number; readonly counts: readonly number[] } | null;
+  /** Whether it came back after it was resolved. */
+  readonly is_regressed?: boolean;
 }
 
 export interface Frame {
