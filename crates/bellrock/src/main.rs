@@ -1,3 +1,71 @@
-//! The observability platform for Python services in one binary.
+//! The command line. It reads the configuration, wires the parts, and does nothing else.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks on stdout and stderr")]
 
-fn main() {}
+mod ask;
+mod config;
+mod demo;
+mod lock;
+mod run;
+mod self_metrics;
+mod serve;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "bellrock", version, about = "The observability platform for Python services in one binary.", after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no answer from the server; `run` passes the program's own code on.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve: take telemetry, keep it, answer queries, alert.
+    Serve(serve::ServeArguments),
+    /// Start a shop of three services under load, break it, and show the alert.
+    Demo(demo::DemoArguments),
+    /// Run an unchanged program and observe it: logs, traces, metrics, errors.
+    Run(run::RunArguments),
+    /// Ask a server in PromQL, LogQL, TraceQL or SQL.
+    Query(ask::QueryArguments),
+    /// Show log lines, newest last; -f follows.
+    Logs(ask::LogsArguments),
+    /// Search traces, or show one by its id.
+    Traces(ask::TracesArguments),
+    /// List error issues.
+    Issues(ask::IssuesArguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("bellrock")
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(dispatch(arguments.command)));
+    match outcome {
+        Ok(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("bellrock: {error:#}");
+            ExitCode::from(if error.is::<ask::NoAnswer>() { 3 } else { 1 })
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<i32> {
+    // One TLS stack with one provider; a second call would only say that it is set.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match command {
+        Command::Serve(arguments) => serve::serve(arguments).await.map(|()| 0),
+        Command::Demo(arguments) => demo::demo(arguments).await.map(|()| 0),
+        Command::Run(arguments) => run::run(arguments).await,
+        Command::Query(arguments) => ask::query(arguments).await.map(|()| 0),
+        Command::Logs(arguments) => ask::logs(arguments).await.map(|()| 0),
+        Command::Traces(arguments) => ask::traces(arguments).await.map(|()| 0),
+        Command::Issues(arguments) => ask::issues(arguments).await.map(|()| 0),
+    }
+}

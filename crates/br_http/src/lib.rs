@@ -1,1 +1,58 @@
-//! The HTTP face: Prometheus, Loki, Tempo and native APIs over the query door.
+//! The HTTP face: Prometheus, Loki, Tempo and native APIs over the query door, and what services send.
+//!
+//! [`router`] makes the whole table of routes. Each route names the role it needs; what is not in the table is a page or a 404.
+
+pub mod app;
+pub mod auth;
+
+mod error;
+mod health;
+mod ingest;
+mod json;
+mod loki;
+mod native;
+mod pages;
+mod params;
+mod prometheus;
+mod routes;
+mod tempo;
+mod time;
+
+pub use routes::Route;
+
+use app::App;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use routes::Routes;
+use std::sync::Arc;
+
+/// Bodies of requests that are no telemetry: queries, notes, forms.
+const SMALL_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// All routes over one application.
+pub fn router(app: Arc<App>) -> Router {
+    let routes = Routes::new(app.clone());
+    let routes = ingest::routes(routes);
+    let routes = prometheus::routes(routes);
+    let routes = loki::routes(routes);
+    let routes = tempo::routes(routes);
+    let routes = native::routes(routes);
+    let routes = health::routes(routes);
+    let _ = app.table.set(routes.table().to_vec());
+    routes
+        .into_router()
+        .merge(health::open_routes(app))
+        .fallback(pages::page)
+        .layer(DefaultBodyLimit::max(SMALL_BODY_BYTES_MAX))
+        .layer(axum::middleware::map_response(harden))
+}
+
+/// Headers that every answer carries.
+async fn harden(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}

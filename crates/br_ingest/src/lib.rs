@@ -1,1 +1,17 @@
 //! Receivers: OTLP, remote write, Loki, Sentry and scraping, through the journal into the stores.
+//!
+//! [`intake::Intake`] is the one way in. A request is decoded, journaled and synced, and only then acknowledged; the stores' lanes
+//! apply it in the order of the journal.
+
+pub mod appliers;
+pub mod decode;
+pub mod decoded;
+mod delta;
+pub mod grpc;
+pub mod intake;
+pub mod lane;
+pub mod scrape;
+pub mod sink;
+pub mod tail;
+
+pub use intake::{Incoming, Intake, Receipt};

@@ -1,1 +1,5 @@
 //! What runs by itself: flushes, compaction, retention, rules, delivery.
+
+pub mod files;
+pub mod flush;
+pub mod upkeep;

@@ -1,0 +1,77 @@
+//! A client of the HTTP API.
+
+use crate::run::send::Upstream;
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::time::Duration;
+
+/// Which server, and as whom.
+#[derive(clap::Args, Debug)]
+pub(crate) struct ServerArguments {
+    #[arg(long, env = "BELLROCK_SERVER", default_value = "http://127.0.0.1:1811", value_name = "URL")]
+    pub(super) server: String,
+    #[arg(long, env = "BELLROCK_TOKEN", hide_env_values = true)]
+    pub(super) token: Option<String>,
+}
+
+/// The server could not be reached.
+#[derive(Debug)]
+pub(crate) struct NoAnswer(String);
+
+impl std::fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
+pub(super) struct Client {
+    upstream: Upstream,
+}
+
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+impl Client {
+    pub(super) fn new(arguments: &ServerArguments) -> Self {
+        let url = arguments.server.trim_end_matches('/').to_owned();
+        Self { upstream: Upstream { client: reqwest::Client::new(), url, token: arguments.token.clone() } }
+    }
+
+    pub(super) async fn get(&self, path: &str, parameters: &[(&str, String)]) -> Result<Value> {
+        let request = self.upstream.request(reqwest::Method::GET, path);
+        let query: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+        let request = if query.is_empty() { request } else { self.upstream.request(reqwest::Method::GET, &format!("{path}?{}", query.join("&"))) };
+        self.answer(request).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.answer(self.upstream.request(reqwest::Method::POST, path).json(body)).await
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Value> {
+        let sent = request.timeout(TIMEOUT).send().await;
+        let answer = sent.map_err(|error| NoAnswer(format!("no answer from {}: {}", self.upstream.url, error.without_url())))?;
+        let status = answer.status();
+        let text = answer.text().await.context("the answer broke off")?;
+        let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        if status.is_success() {
+            return Ok(body);
+        }
+        let message = body["error"]["message"].as_str().or_else(|| body["error"].as_str()).unwrap_or(text.trim());
+        bail!("{message} (HTTP {})", status.as_u16());
+    }
+}
+
+/// Percent-encodes everything but letters, digits and `-._~`.
+pub(super) fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(byte as char);
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}

@@ -1,0 +1,10 @@
+//! Commands that ask a server.
+
+mod client;
+mod logs;
+mod query;
+mod table;
+
+pub(crate) use client::NoAnswer;
+pub(crate) use logs::{LogsArguments, logs};
+pub(crate) use query::{IssuesArguments, QueryArguments, TracesArguments, issues, query, traces};

@@ -1,0 +1,232 @@
+//! The configuration file: Prometheus' own keys, and ours under `bellrock:`.
+
+use anyhow::{Context, Result, bail};
+use br_http::auth::Token;
+use br_ingest::scrape::{ByteSize, GlobalConfig, PromDuration, ScrapeConfig};
+use br_model::{Principal, Role, TenantId};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) global: GlobalConfig,
+    pub(crate) scrape_configs: Vec<ScrapeConfig>,
+    pub(crate) rule_files: Vec<String>,
+    pub(crate) bellrock: BellrockConfig,
+    /// Parts of a Prometheus configuration that this version reads without acting on them: the start says so.
+    alerting: Option<serde_norway::Value>,
+    remote_write: Option<serde_norway::Value>,
+    remote_read: Option<serde_norway::Value>,
+    storage: Option<serde_norway::Value>,
+    tracing: Option<serde_norway::Value>,
+    otlp: Option<serde_norway::Value>,
+    runtime: Option<serde_norway::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct BellrockConfig {
+    /// The address under which people reach the pages, for links in notifications.
+    pub(crate) external_url: Option<String>,
+    pub(crate) auth: AuthConfig,
+    pub(crate) retention: RetentionConfig,
+    pub(crate) limits: LimitsConfig,
+    pub(crate) alerts: AlertsConfig,
+    /// How long the journal waits for more before it syncs. 0 syncs as soon as the disk is free.
+    pub(crate) commit_interval: PromDuration,
+    /// How often heads are written to files.
+    pub(crate) flush_interval: PromDuration,
+}
+
+impl Default for BellrockConfig {
+    fn default() -> Self {
+        Self {
+            external_url: None,
+            auth: AuthConfig::default(),
+            retention: RetentionConfig::default(),
+            limits: LimitsConfig::default(),
+            alerts: AlertsConfig::default(),
+            commit_interval: PromDuration(Duration::ZERO),
+            flush_interval: PromDuration(Duration::from_mins(1)),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AuthConfig {
+    pub(crate) tokens: Vec<TokenConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TokenConfig {
+    name: String,
+    #[serde(default = "first_tenant")]
+    tenant: u32,
+    /// `ingest`, `viewer`, `responder` or `admin`.
+    role: String,
+    token: Option<String>,
+    token_file: Option<PathBuf>,
+}
+
+/// The secret is never printed.
+impl std::fmt::Debug for TokenConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TokenConfig({})", self.name)
+    }
+}
+
+fn first_tenant() -> u32 {
+    1
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RetentionConfig {
+    pub(crate) metrics: PromDuration,
+    pub(crate) logs: PromDuration,
+    pub(crate) spans: PromDuration,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        let days = |days: u64| PromDuration(Duration::from_hours(24 * days));
+        Self { metrics: days(15), logs: days(15), spans: days(15) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimitsConfig {
+    pub(crate) query_memory: ByteSize,
+    pub(crate) query_timeout: PromDuration,
+    pub(crate) queries_at_once: usize,
+    /// A request body as it comes, and after decompression.
+    pub(crate) body: ByteSize,
+    pub(crate) body_decompressed: ByteSize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            query_memory: ByteSize(256 << 20),
+            query_timeout: PromDuration(Duration::from_secs(30)),
+            queries_at_once: 16,
+            body: ByteSize(16 << 20),
+            body_decompressed: ByteSize(64 << 20),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AlertsConfig {
+    pub(crate) webhooks: Vec<WebhookConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WebhookConfig {
+    pub(crate) name: String,
+    pub(crate) url: String,
+    #[serde(default = "yes")]
+    pub(crate) send_resolved: bool,
+    pub(crate) authorization: Option<String>,
+}
+
+/// The address may hold a secret, as those of chat services do.
+impl std::fmt::Debug for WebhookConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WebhookConfig({})", self.name)
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Config {
+    /// Reads the file; relative paths inside it count from its folder.
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        let text = read(path)?;
+        let mut config: Self = serde_norway::from_str(&text).with_context(|| format!("{}", path.display()))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let absolute = |file: &mut String| *file = folder.join(&*file).display().to_string();
+        config.rule_files.iter_mut().for_each(absolute);
+        for scrape in &mut config.scrape_configs {
+            scrape.file_sd_configs.iter_mut().flat_map(|discovery| &mut discovery.files).for_each(absolute);
+        }
+        Ok(config)
+    }
+
+    /// The names of the parts that are read but not acted on.
+    pub(crate) fn unused_parts(&self) -> Vec<&'static str> {
+        let parts = [
+            ("alerting", &self.alerting),
+            ("remote_write", &self.remote_write),
+            ("remote_read", &self.remote_read),
+            ("storage", &self.storage),
+            ("tracing", &self.tracing),
+            ("otlp", &self.otlp),
+            ("runtime", &self.runtime),
+        ];
+        parts.into_iter().filter(|(_, part)| part.is_some()).map(|(name, _)| name).collect()
+    }
+
+    pub(crate) fn tokens(&self) -> Result<Vec<Token>> {
+        self.bellrock.auth.tokens.iter().map(token).collect()
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "configuration lies outside the data directory")]
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn token(config: &TokenConfig) -> Result<Token> {
+    let name = &config.name;
+    let role = match config.role.as_str() {
+        "ingest" => Role::Ingest,
+        "viewer" => Role::Viewer,
+        "responder" => Role::Responder,
+        "admin" => Role::Admin,
+        other => bail!("bellrock.auth.tokens: {name:?}: role {other:?} is none of ingest, viewer, responder, admin"),
+    };
+    let secret = match (&config.token, &config.token_file) {
+        (Some(token), None) => token.clone(),
+        (None, Some(file)) => read(file)?.trim().to_owned(),
+        _ => bail!("bellrock.auth.tokens: {name:?} needs either token or token_file"),
+    };
+    let principal = Principal { tenant: TenantId(config.tenant), role, name: name.clone() };
+    Ok(Token::new(principal, &secret)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prometheus_file_is_a_valid_configuration() {
+        let text = "
+            global: { scrape_interval: 15s, external_labels: { zone: a } }
+            rule_files: [rules/*.yml]
+            scrape_configs: [{ job_name: app, static_configs: [{ targets: ['localhost:8000'] }] }]
+            alerting: { alertmanagers: [{ static_configs: [{ targets: ['localhost:9093'] }] }] }
+            remote_write: [{ url: 'http://localhost/write' }]";
+        let config: Config = serde_norway::from_str(text).expect("valid");
+        assert_eq!(config.scrape_configs.len(), 1);
+        assert_eq!(config.unused_parts(), ["alerting", "remote_write"]);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let error = serde_norway::from_str::<Config>("bellrock: { retention: { metrics: 15 days } }").expect_err("not a duration");
+        assert!(error.to_string().contains("15 days"), "{error}");
+        assert!(serde_norway::from_str::<Config>("scrape_config: []").is_err(), "a typo in a key");
+        let config: Config = serde_norway::from_str("bellrock: { auth: { tokens: [{ name: a, role: king, token: 0123456789abcdef }] } }").expect("shape");
+        assert!(config.tokens().is_err());
+    }
+}

@@ -1,0 +1,222 @@
+//! Lines of output become records: a line is one record, a Python traceback is one record, a line cut by nobody is cut here.
+
+use br_std::Nanos;
+use std::time::Duration;
+
+/// A line longer than this is cut, with a mark at the end.
+const LINE_BYTES_MAX: usize = 256 << 10;
+/// A traceback longer than this ends as a record, and the next lines begin another.
+const RECORD_BYTES_MAX: usize = 512 << 10;
+/// A traceback whose next line does not come within this time is complete.
+pub(super) const PATIENCE: Duration = Duration::from_millis(250);
+const CUT_MARK: &str = " …[cut]";
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    /// When its first line was read.
+    pub(super) at: Nanos,
+    pub(super) text: String,
+}
+
+/// Where in a traceback the last line was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Outside,
+    /// After `Traceback (most recent call last):`, among the indented frames.
+    Frames,
+    /// After the line that names the exception: more may follow when the exception was raised during another.
+    AfterException,
+    /// After an empty line or a chain sentence, before the next traceback of the chain.
+    BetweenTracebacks,
+}
+
+/// Gathers lines of one stream.
+#[derive(Debug)]
+pub(super) struct Gatherer {
+    partial: Vec<u8>,
+    /// The rest of a line that was cut is thrown away.
+    skipping: bool,
+    state: State,
+    open: Option<Record>,
+    last_line_at: Nanos,
+}
+
+impl Gatherer {
+    pub(super) fn new() -> Self {
+        Self { partial: Vec::new(), skipping: false, state: State::Outside, open: None, last_line_at: Nanos(0) }
+    }
+
+    /// Takes bytes as they were read and hands out the records that are complete.
+    pub(super) fn push(&mut self, mut bytes: &[u8], now: Nanos, out: &mut Vec<Record>) {
+        while let Some(at) = bytes.iter().position(|byte| *byte == b'\n') {
+            self.extend(&bytes[..at]);
+            self.end_line(now, out);
+            bytes = &bytes[at + 1..];
+        }
+        self.extend(bytes);
+    }
+
+    /// Hands out a traceback whose next line has not come.
+    pub(super) fn idle(&mut self, now: Nanos, out: &mut Vec<Record>) {
+        if self.open.is_some() && now.since(self.last_line_at) >= PATIENCE {
+            self.close(out);
+        }
+    }
+
+    /// The stream has ended.
+    pub(super) fn finish(&mut self, now: Nanos, out: &mut Vec<Record>) {
+        if !self.partial.is_empty() {
+            self.end_line(now, out);
+        }
+        self.close(out);
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        if self.skipping {
+            return;
+        }
+        let room = LINE_BYTES_MAX.saturating_sub(self.partial.len());
+        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.skipping = bytes.len() > room;
+    }
+
+    fn end_line(&mut self, now: Nanos, out: &mut Vec<Record>) {
+        let mut line = String::from_utf8_lossy(&self.partial).into_owned();
+        if line.ends_with('\r') {
+            line.pop();
+        }
+        if self.skipping {
+            line.push_str(CUT_MARK);
+        }
+        self.partial.clear();
+        self.skipping = false;
+        self.last_line_at = now;
+        self.line(line, now, out);
+    }
+
+    fn line(&mut self, line: String, now: Nanos, out: &mut Vec<Record>) {
+        let next = next_state(self.state, &line);
+        let continues = next != State::Outside && self.open.is_some();
+        if continues && self.open.as_ref().is_some_and(|open| open.text.len() + line.len() < RECORD_BYTES_MAX) {
+            if let Some(open) = &mut self.open {
+                open.text.push('\n');
+                open.text.push_str(&line);
+            }
+            self.state = next;
+            return;
+        }
+        // A logger writes its own line right before the traceback: `logging.exception` makes them one record.
+        let begins_traceback = next == State::Frames;
+        if begins_traceback && self.state == State::Outside && self.open.is_some() {
+            if let Some(open) = &mut self.open {
+                open.text.push('\n');
+                open.text.push_str(&line);
+            }
+            self.state = next;
+            return;
+        }
+        self.close(out);
+        self.state = next;
+        if !line.is_empty() {
+            self.open = Some(Record { at: now, text: line });
+        }
+        // A plain line waits for nothing, except for a traceback that an error line announces.
+        if next == State::Outside && !self.open.as_ref().is_some_and(|open| announces_traceback(&open.text)) {
+            self.close(out);
+        }
+    }
+
+    fn close(&mut self, out: &mut Vec<Record>) {
+        self.state = State::Outside;
+        if let Some(mut record) = self.open.take() {
+            record.text.truncate(record.text.trim_end_matches('\n').len());
+            out.push(record);
+        }
+    }
+}
+
+fn next_state(state: State, line: &str) -> State {
+    let code = line.trim_start_matches(['|', '+', '-', ' ']);
+    if code.starts_with("Traceback (most recent call last):") || code.starts_with("Exception Group Traceback (most recent call last):") {
+        return State::Frames;
+    }
+    let is_chain_sentence = line.starts_with("During handling of the above exception") || line.starts_with("The above exception was the direct cause");
+    match state {
+        State::Outside => State::Outside,
+        State::Frames if line.starts_with(' ') || line.starts_with('\t') => State::Frames,
+        State::Frames => State::AfterException,
+        State::AfterException | State::BetweenTracebacks if is_chain_sentence => State::BetweenTracebacks,
+        State::AfterException if line.is_empty() => State::BetweenTracebacks,
+        State::BetweenTracebacks if line.is_empty() => State::BetweenTracebacks,
+        // Python 3.11 notes and messages of several lines are indented or follow at once without a mark; only the indented are ours.
+        State::AfterException if line.starts_with(' ') => State::AfterException,
+        _ => State::Outside,
+    }
+}
+
+/// A plain-text error line after which `logging` may print a traceback.
+fn announces_traceback(line: &str) -> bool {
+    !line.starts_with('{') && ["ERROR", "CRITICAL", "Exception", "exception"].iter().any(|word| line.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(chunks: &[&str]) -> Vec<String> {
+        let mut gatherer = Gatherer::new();
+        let mut out = Vec::new();
+        for chunk in chunks {
+            gatherer.push(chunk.as_bytes(), Nanos(1), &mut out);
+        }
+        gatherer.finish(Nanos(2), &mut out);
+        out.into_iter().map(|record| record.text).collect()
+    }
+
+    const TRACEBACK: &str = "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n    g()\nValueError: bad\n";
+
+    #[test]
+    fn plain_lines() {
+        assert_eq!(records(&["one\ntw", "o\r\n\nthree"]), ["one", "two", "three"]);
+    }
+
+    #[test]
+    fn a_traceback_is_one_record() {
+        let text = format!("before\n{TRACEBACK}after\n");
+        assert_eq!(records(&[&text]), ["before", TRACEBACK.trim_end(), "after"]);
+    }
+
+    #[test]
+    fn the_line_that_announces_a_traceback_belongs_to_it() {
+        let text = format!("12:00 ERROR [shop] job failed\n{TRACEBACK}12:01 INFO next\n");
+        assert_eq!(records(&[&text]), [format!("12:00 ERROR [shop] job failed\n{}", TRACEBACK.trim_end()), "12:01 INFO next".into()]);
+        assert_eq!(records(&["ERROR one\nERROR two\n"]), ["ERROR one", "ERROR two"]);
+    }
+
+    #[test]
+    fn chained_tracebacks_are_one_record() {
+        let text = format!("{TRACEBACK}\nDuring handling of the above exception, another exception occurred:\n\n{TRACEBACK}done\n");
+        let records = records(&[&text]);
+        assert_eq!(records.len(), 2);
+        assert_eq!(records[0].matches("Traceback").count(), 2);
+    }
+
+    #[test]
+    fn a_waiting_traceback_comes_out_when_nothing_follows() {
+        let mut gatherer = Gatherer::new();
+        let mut out = Vec::new();
+        gatherer.push(TRACEBACK.as_bytes(), Nanos(0), &mut out);
+        gatherer.idle(Nanos(0) + PATIENCE / 2, &mut out);
+        assert!(out.is_empty());
+        gatherer.idle(Nanos(0) + PATIENCE, &mut out);
+        assert_eq!(out.len(), 1);
+    }
+
+    #[test]
+    fn an_endless_line_is_cut() {
+        let long = "x".repeat(3 * LINE_BYTES_MAX);
+        let records = records(&[&long[..LINE_BYTES_MAX], &long[..LINE_BYTES_MAX], "\nnext\n"]);
+        assert_eq!(records.len(), 2);
+        assert_eq!(records[0].len(), LINE_BYTES_MAX + CUT_MARK.len());
+    }
+}

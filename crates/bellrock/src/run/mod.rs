@@ -1,0 +1,216 @@
+//! `bellrock run -- CMD`: an unchanged program, observed.
+
+mod lines;
+mod output;
+pub(crate) mod send;
+mod server;
+mod signals;
+mod tree;
+
+use anyhow::{Context as _, Result};
+use br_env::Clock;
+use br_env::real::SystemClock;
+use br_ingest::scrape::{GlobalConfig, Job, PromDuration, ScrapeManager};
+use br_ingest::sink::SampleSink;
+use br_model::{Attributes, Labels, MetricBatch, Resource, Sample, SeriesSamples, labels::METRIC_NAME};
+use output::{Context, Stream};
+use send::{LogSender, Upstream};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::process::Command;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct RunArguments {
+    /// The server to send to; without it one is started when none answers on the default address.
+    #[arg(long, env = "BELLROCK_SERVER", value_name = "URL")]
+    server: Option<String>,
+    /// The token for that server.
+    #[arg(long, env = "BELLROCK_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The service's name; by default that of the program.
+    #[arg(long, env = "OTEL_SERVICE_NAME")]
+    service: Option<String>,
+    /// The program serves Prometheus metrics on this port of the loopback address.
+    #[arg(long, value_name = "PORT")]
+    metrics_port: Option<u16>,
+    #[arg(long, default_value = "/metrics")]
+    metrics_path: String,
+    /// How often the processes are looked at, and metrics scraped.
+    #[arg(long, default_value = "5s", value_parser = br_std::duration::parse)]
+    sample_interval: Duration,
+    /// The program and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+/// How long output may still be sent after the program has ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Runs the program and returns its exit code.
+pub(crate) async fn run(arguments: RunArguments) -> Result<i32> {
+    let upstream = server::find_or_start(arguments.server.as_deref(), arguments.token.clone()).await?;
+    let service = arguments.service.clone().unwrap_or_else(|| service_name(&arguments.command));
+    eprintln!("bellrock: {service} is observed at {}{}", upstream.url, upstream.note);
+    let upstream = upstream.upstream;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+
+    let mut child = match command(&arguments, &upstream, &service).spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            eprintln!("bellrock: cannot start {}: {error}", arguments.command[0]);
+            return Ok(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 });
+        }
+    };
+    let pid = child.id().context("the program has no process id")?;
+    let sender = Arc::new(LogSender::start(upstream.clone()));
+    let context = Arc::new(Context { resource: Arc::new(resource(&service, pid)), clock: clock.clone(), sender: sender.clone() });
+    let out = tokio::spawn(output::follow(Stream::Out, child.stdout.take().context("no stdout")?, tokio::io::stdout(), context.clone()));
+    let err = tokio::spawn(output::follow(Stream::Err, child.stderr.take().context("no stderr")?, tokio::io::stderr(), context.clone()));
+    let sampler = tokio::spawn(sample_tree(pid, arguments.sample_interval, upstream.clone(), labels(&service, pid), clock.clone()));
+    let scraper = scrape(&arguments, &service, &upstream, &clock)?;
+
+    let status = signals::wait_and_forward(&mut child, pid).await?;
+
+    // A grandchild may hold the pipes open: what it still says within a moment is taken, then we go.
+    let _ = tokio::time::timeout(LAST_WORDS, async { tokio::join!(out, err) }).await;
+    sampler.abort();
+    if let Some(scraper) = scraper {
+        let _ = tokio::time::timeout(LAST_WORDS, scraper.stop()).await;
+    }
+    drop(context);
+    if let Ok(sender) = Arc::try_unwrap(sender)
+        && let Some(lost) = sender.finish(LAST_WORDS).await
+    {
+        eprintln!("bellrock: {lost}");
+    }
+    Ok(signals::exit_code(status))
+}
+
+/// `uvicorn app:app` is named after the program; an interpreter after its script or module.
+fn service_name(command: &[String]) -> String {
+    let stem = |text: &str| Path::new(text).file_stem().and_then(|stem| stem.to_str()).unwrap_or(text).to_owned();
+    let program = stem(&command[0]);
+    if !program.starts_with("python") {
+        return program;
+    }
+    let mut rest = command[1..].iter();
+    while let Some(argument) = rest.next() {
+        match argument.as_str() {
+            "-m" => return rest.next().cloned().unwrap_or(program),
+            "-c" => return program,
+            "-W" | "-X" => {
+                rest.next();
+            }
+            flag if flag.starts_with('-') => {}
+            script => return stem(script),
+        }
+    }
+    program
+}
+
+/// What the program's own SDKs need to find the server. What the user has set stays.
+fn command(arguments: &RunArguments, upstream: &Upstream, service: &str) -> Command {
+    let mut command = Command::new(&arguments.command[0]);
+    command.args(&arguments.command[1..]).stdin(Stdio::inherit()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let host = upstream.url.split_once("://").map_or(upstream.url.as_str(), |(_, host)| host);
+    let scheme = if upstream.url.starts_with("https") { "https" } else { "http" };
+    let key = upstream.token.as_deref().unwrap_or("public");
+    let mut defaults = vec![
+        ("OTEL_SERVICE_NAME", service.to_owned()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", upstream.url.clone()),
+        ("SENTRY_DSN", format!("{scheme}://{key}@{host}/1")),
+        ("PYTHONUNBUFFERED", "1".to_owned()),
+    ];
+    if let Some(token) = &upstream.token {
+        defaults.push(("OTEL_EXPORTER_OTLP_HEADERS", format!("authorization=Bearer%20{token}")));
+    }
+    for (name, value) in defaults {
+        if name == "OTEL_SERVICE_NAME" || std::env::var_os(name).is_none() {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+fn resource(service: &str, pid: u32) -> Resource {
+    let mut attributes = Attributes::default();
+    attributes.push("service.name", service);
+    attributes.push("service.instance.id", instance(pid));
+    Resource { attributes }
+}
+
+fn instance(pid: u32) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}:{pid}")
+}
+
+fn labels(service: &str, pid: u32) -> Labels {
+    Labels::from_pairs([("job", service), ("service_name", service), ("instance", &instance(pid))])
+}
+
+/// Looks at the processes on a beat until it is aborted. A sample that cannot be sent is gone: the next one has the same counters.
+async fn sample_tree(pid: u32, interval: Duration, upstream: Upstream, labels: Labels, clock: Arc<dyn Clock>) {
+    let mut tree = tree::Tree::new(pid);
+    let mut beat = tokio::time::interval(interval.max(Duration::from_millis(100)));
+    loop {
+        beat.tick().await;
+        let sampled = tokio::task::spawn_blocking(move || {
+            let usage = tree.sample();
+            (tree, usage)
+        });
+        let Ok((next, Some(usage))) = sampled.await else { return };
+        tree = next;
+        let at_ms = clock.now().as_millis();
+        let series = [
+            ("process_count", usage.processes as f64),
+            ("process_cpu_seconds_total", usage.cpu_seconds),
+            ("process_resident_memory_bytes", usage.resident_bytes as f64),
+            ("process_virtual_memory_bytes", usage.virtual_bytes as f64),
+            ("process_threads", usage.threads as f64),
+            ("process_open_fds", usage.open_files as f64),
+            ("process_disk_read_bytes_total", usage.disk_read_bytes as f64),
+            ("process_disk_written_bytes_total", usage.disk_written_bytes as f64),
+            ("process_network_receive_bytes_total", usage.network_received_bytes as f64),
+            ("process_network_transmit_bytes_total", usage.network_sent_bytes as f64),
+        ];
+        let series = series.into_iter().map(|(name, value)| {
+            let mut named = labels.to_builder();
+            named.set(METRIC_NAME, name);
+            SeriesSamples { labels: named.build(), samples: vec![Sample::float(at_ms, value)], exemplars: Vec::new() }
+        });
+        let batch = MetricBatch { series: series.collect(), metadata: Vec::new() };
+        if let Err(error) = upstream.write(batch).await {
+            tracing::debug!(event = "SampleSendError", "{error}");
+        }
+    }
+}
+
+fn scrape(arguments: &RunArguments, service: &str, upstream: &Upstream, clock: &Arc<dyn Clock>) -> Result<Option<ScrapeManager>> {
+    let Some(port) = arguments.metrics_port else { return Ok(None) };
+    let config = serde_json::json!({
+        "job_name": service,
+        "metrics_path": arguments.metrics_path,
+        "static_configs": [{ "targets": [format!("127.0.0.1:{port}")], "labels": { "service_name": service } }],
+    });
+    let interval = PromDuration(arguments.sample_interval.max(Duration::from_millis(100)));
+    let global = GlobalConfig { scrape_interval: interval, ..GlobalConfig::default() };
+    let job = Job::new(serde_json::from_value(config)?, &global)?;
+    let sink: Arc<dyn SampleSink> = Arc::new(upstream.clone());
+    Ok(Some(ScrapeManager::start(vec![job], sink, clock.clone())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_are_named_after_what_runs() {
+        let name = |command: &[&str]| service_name(&command.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert_eq!(name(&["uvicorn", "app:app"]), "uvicorn");
+        assert_eq!(name(&["python3", "-u", "/srv/shop/worker.py", "x"]), "worker");
+        assert_eq!(name(&["/usr/bin/python3.12", "-m", "flask", "run"]), "flask");
+        assert_eq!(name(&["python", "-c", "print()"]), "python");
+    }
+}

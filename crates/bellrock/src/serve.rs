@@ -1,0 +1,349 @@
+//! `bellrock serve`: opens the stores, starts the parts, and ends them in order.
+
+use crate::config::Config;
+use crate::lock::{DataLock, lock};
+use crate::self_metrics::StoreStats;
+use anyhow::{Context, Result, bail};
+use br_catalog::Catalog;
+use br_env::Env;
+use br_events::EventStore;
+use br_http::app::App;
+use br_http::auth::Auth;
+use br_ingest::appliers::{EventsApplier, IssuesApplier, MetricsApplier};
+use br_ingest::intake::TenantSink;
+use br_ingest::lane::LaneStart;
+use br_ingest::scrape::{Job, ScrapeManager};
+use br_ingest::tail::Tail;
+use br_ingest::Intake;
+use br_jobs::alerts::{AlertEngine, AlertOptions, Webhook};
+use br_jobs::files::SyncedDirectory;
+use br_jobs::flush::{Flusher, FlusherParts};
+use br_jobs::upkeep::{Retention, Upkeep};
+use br_journal::Journal;
+use br_model::TenantId;
+use br_query::door::{Door, Limits};
+use br_query::sql::SqlEngine;
+use br_storage::Table;
+use br_tsdb::Tsdb;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:1811";
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ServeArguments {
+    /// Where everything is kept.
+    #[arg(long, env = "BELLROCK_DATA_DIR", default_value = "bellrock-data")]
+    pub(crate) data_dir: PathBuf,
+    /// Pages, APIs and ingest.
+    #[arg(long, env = "BELLROCK_LISTEN", default_value = DEFAULT_LISTEN, value_name = "ADDR:PORT")]
+    pub(crate) listen: String,
+    /// OTLP over gRPC, on its usual port.
+    #[arg(long, env = "BELLROCK_OTLP_GRPC_LISTEN", default_value = "127.0.0.1:4317", value_name = "ADDR:PORT")]
+    pub(crate) otlp_grpc_listen: String,
+    /// OTLP over HTTP, on its usual port.
+    #[arg(long, env = "BELLROCK_OTLP_HTTP_LISTEN", default_value = "127.0.0.1:4318", value_name = "ADDR:PORT")]
+    pub(crate) otlp_http_listen: String,
+    /// A Prometheus configuration file, with our own keys under `bellrock:`.
+    #[arg(long, env = "BELLROCK_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Log to a file in the data directory instead of stderr.
+    #[arg(long)]
+    pub(crate) log_file: bool,
+}
+
+/// The tenant of what the configuration file sets up: scraping and rules.
+const FIRST_TENANT: TenantId = TenantId(1);
+/// How long requests under way may take when the server stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+pub(crate) async fn serve(arguments: ServeArguments) -> Result<()> {
+    let server = Server::start(arguments).await?;
+    eprintln!("bellrock: {} — data in {}", server.url(), server.data_dir.display());
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    server.stop().await
+}
+
+/// A running server.
+pub(crate) struct Server {
+    address: SocketAddr,
+    data_dir: PathBuf,
+    intake: Arc<Intake>,
+    scrape: Arc<ScrapeManager>,
+    alerts: Arc<AlertEngine>,
+    flusher: Arc<Flusher>,
+    door: Arc<Door>,
+    catalog: Arc<Catalog>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    _lock: DataLock,
+}
+
+/// The stores and what keeps them.
+struct Stores {
+    env: Env,
+    catalog: Arc<Catalog>,
+    metrics: Arc<Tsdb>,
+    events: Arc<EventStore>,
+    files: Arc<dyn object_store::ObjectStore>,
+}
+
+impl Server {
+    pub(crate) async fn start(arguments: ServeArguments) -> Result<Self> {
+        let config = arguments.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
+        let auth = Auth::new(config.tokens()?);
+        let listeners = bind(&arguments, &auth).await?;
+        let address = listeners[0].local_addr()?;
+        let data_lock = lock(&arguments.data_dir)?;
+        start_log(&arguments)?;
+        for part in config.unused_parts() {
+            tracing::warn!(event = "ConfigPartUnused", part, "this part of the configuration is read without being acted on");
+        }
+        let jobs: Vec<Job> = config.scrape_configs.iter().map(|scrape| Job::new(scrape.clone(), &config.global)).collect::<Result<_, _>>()?;
+        let stores = open_stores(&arguments.data_dir, &config).await?;
+        let tail = Tail::default();
+        let limits = wire_limits(&config);
+        let intake = start_intake(&stores, &config, tail.clone(), limits).await?;
+        let clock = stores.env.clock.clone();
+        let door = Door::new(door_limits(&config), clock.clone());
+        let sources = Arc::new(crate::self_metrics::StoreSources { metrics: stores.metrics.clone(), events: stores.events.clone() });
+        let sink = Arc::new(TenantSink { intake: intake.clone(), tenant: FIRST_TENANT });
+        let flusher = Arc::new(Flusher::new(FlusherParts {
+            intake: intake.clone(),
+            catalog: stores.catalog.clone(),
+            metrics: stores.metrics.clone(),
+            events: stores.events.clone(),
+            files: stores.files.clone(),
+            clock: clock.clone(),
+        })
+        .await?);
+        let promql = br_promql::Engine::new(br_promql::Options::default());
+        let alerts = AlertEngine::start(AlertOptions {
+            tenant: FIRST_TENANT,
+            rule_files: config.rule_files.clone(),
+            evaluation_interval: config.global.evaluation_interval.0,
+            external_labels: config.global.external_labels.clone(),
+            external_url: config.bellrock.external_url.clone().unwrap_or_else(|| format!("http://{address}")),
+            webhooks: webhooks(&config),
+            catalog: stores.catalog.clone(),
+            sources: sources.clone(),
+            engine: promql.clone(),
+            sink: sink.clone(),
+            clock: clock.clone(),
+        })
+        .await?;
+        let scrape = Arc::new(ScrapeManager::start(jobs, sink, clock.clone())?);
+        let stats = Arc::new(StoreStats::new(&stores.metrics, &stores.events, &flusher));
+        let app = Arc::new(App {
+            auth,
+            clock: clock.clone(),
+            started: clock.now(),
+            intake: intake.clone(),
+            limits,
+            door: door.clone(),
+            sources: sources.clone(),
+            promql,
+            sql: Arc::new(SqlEngine::new(sources.clone(), stores.events.clone())),
+            catalog: stores.catalog.clone(),
+            scrape: scrape.clone(),
+            alerts: alerts.clone(),
+            flusher: flusher.clone(),
+            tail,
+            stats,
+            errors: sources,
+            config_text: config.shown(),
+            table: std::sync::OnceLock::new(),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let upkeep = Upkeep { flusher: flusher.clone(), retention: retention(&config), flush_interval: config.bellrock.flush_interval.0 };
+        let mut tasks = vec![tokio::spawn(upkeep.run(stopped.clone()))];
+        tasks.extend(serve_all(listeners, &app, &stopped));
+        tracing::info!(event = "ServerStarted", address = %address, version = env!("CARGO_PKG_VERSION"));
+        Ok(Self {
+            address,
+            data_dir: arguments.data_dir,
+            intake,
+            scrape,
+            alerts,
+            flusher,
+            door,
+            catalog: stores.catalog,
+            stop,
+            tasks,
+            _lock: data_lock,
+        })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Stops taking requests, lets those under way end, writes the heads, closes.
+    pub(crate) async fn stop(self) -> Result<()> {
+        let _ = self.stop.send(true);
+        self.scrape.stop().await;
+        self.alerts.stop().await;
+        let drained = async {
+            for task in self.tasks {
+                let _ = task.await;
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN, drained).await;
+        self.door.close();
+        // Only to start faster: what is not in files is in the journal.
+        if let Ok(Err(error)) = tokio::time::timeout(DRAIN, self.flusher.flush()).await {
+            tracing::warn!(event = "LastFlushError", "{error}");
+        }
+        let intake = self.intake;
+        tokio::task::spawn_blocking(move || intake.close()).await?;
+        self.catalog.close().await;
+        tracing::info!(event = "ServerStopped");
+        Ok(())
+    }
+}
+
+/// Binds the ports first: what is taken already is known before anything is opened.
+async fn bind(arguments: &ServeArguments, auth: &Auth) -> Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for (flag, text) in [
+        ("--listen", &arguments.listen),
+        ("--otlp-grpc-listen", &arguments.otlp_grpc_listen),
+        ("--otlp-http-listen", &arguments.otlp_http_listen),
+    ] {
+        let listener = TcpListener::bind(text).await.with_context(|| format!("cannot listen on {flag} {text}"))?;
+        let address = listener.local_addr()?;
+        if auth.is_open() && !address.ip().is_loopback() {
+            bail!(
+                "{flag} {address} can be reached from other machines, and no users are configured: anybody could read and write. \
+                 Set bellrock.auth.tokens in the configuration file (docs/configuration.md), or listen on 127.0.0.1"
+            );
+        }
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn start_log(arguments: &ServeArguments) -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BELLROCK_LOG").unwrap_or_else(|_| "info".into());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    // A second server in one process (in tests) keeps the first one's log.
+    let _ = if arguments.log_file {
+        #[allow(clippy::disallowed_methods, reason = "the log is not data: it is written as it comes")]
+        let file = std::fs::File::options().create(true).append(true).open(arguments.data_dir.join("bellrock.log"))?;
+        builder.with_ansi(false).with_writer(std::sync::Mutex::new(file)).try_init()
+    } else {
+        builder.with_ansi(false).with_writer(std::io::stderr).try_init()
+    };
+    Ok(())
+}
+
+async fn open_stores(data_dir: &Path, config: &Config) -> Result<Stores> {
+    let env = br_env::real::env(data_dir)?;
+    let catalog = Arc::new(Catalog::open(data_dir.join("catalog.db")).await?);
+    let files: Arc<dyn object_store::ObjectStore> = Arc::new(SyncedDirectory::open(&data_dir.join("files"))?);
+    let options = br_tsdb::TsdbOptions { age_max: config.bellrock.retention.metrics.0, ..Default::default() };
+    let metric_files = catalog.files(Table::Metrics).await?;
+    let metrics = Arc::new(Tsdb::open(metric_files, files.clone(), options)?);
+    let mut event_files = catalog.files(Table::Logs).await?;
+    event_files.extend(catalog.files(Table::Spans).await?);
+    let events = Arc::new(EventStore::open(event_files, files.clone(), br_events::Options::default())?);
+    Ok(Stores { env, catalog, metrics, events, files })
+}
+
+async fn start_intake(stores: &Stores, config: &Config, tail: Tail, limits: br_wire::Limits) -> Result<Arc<Intake>> {
+    let catalog = &stores.catalog;
+    let options = br_journal::Options {
+        window: config.bellrock.commit_interval.0,
+        position_floor: catalog.highest_progress().await?,
+        ..Default::default()
+    };
+    let (journal, recovery) = Journal::open(stores.env.clone(), options)?;
+    for warning in &recovery.warnings {
+        tracing::warn!(event = "JournalRecovery", "{warning}");
+    }
+    tracing::info!(
+        event = "JournalOpened",
+        was_clean = recovery.was_clean,
+        last_position = recovery.last_position.0,
+        torn_bytes = recovery.torn_bytes,
+        quarantined = recovery.quarantined.len()
+    );
+    let metrics = LaneStart {
+        applier: Box::new(MetricsApplier { store: stores.metrics.clone() }),
+        progress: catalog.progress(br_catalog::Store::Metrics).await?,
+    };
+    let events = LaneStart {
+        applier: Box::new(EventsApplier { store: stores.events.clone(), tail }),
+        progress: catalog.progress(br_catalog::Store::Events).await?,
+    };
+    let issues = LaneStart {
+        applier: Box::new(IssuesApplier::new(catalog.clone(), tokio::runtime::Handle::current())),
+        progress: catalog.errors_recorded().await?,
+    };
+    let clock = stores.env.clock.clone();
+    Ok(Arc::new(Intake::start(Arc::new(journal), clock, limits, [metrics, events, issues])?))
+}
+
+fn wire_limits(config: &Config) -> br_wire::Limits {
+    let limits = &config.bellrock.limits;
+    br_wire::Limits {
+        body_bytes_max: usize::try_from(limits.body.0).unwrap_or(usize::MAX),
+        decoded_bytes_max: usize::try_from(limits.body_decompressed.0).unwrap_or(usize::MAX),
+        ..Default::default()
+    }
+}
+
+fn door_limits(config: &Config) -> Limits {
+    let limits = &config.bellrock.limits;
+    Limits {
+        query_bytes_max: limits.query_memory.0,
+        timeout: limits.query_timeout.0,
+        concurrent_max: limits.queries_at_once.max(1),
+        ..Limits::default()
+    }
+}
+
+fn retention(config: &Config) -> Retention {
+    let retention = &config.bellrock.retention;
+    Retention { metrics: retention.metrics.0, logs: retention.logs.0, spans: retention.spans.0 }
+}
+
+fn webhooks(config: &Config) -> Vec<Webhook> {
+    let webhooks = config.bellrock.alerts.webhooks.iter();
+    webhooks
+        .map(|webhook| Webhook {
+            name: webhook.name.clone(),
+            url: webhook.url.clone(),
+            send_resolved: webhook.send_resolved,
+            authorization: webhook.authorization.clone(),
+        })
+        .collect()
+}
+
+/// The same routes on every port: an exporter that speaks HTTP to the gRPC port, or the other way round, is served too.
+fn serve_all(listeners: Vec<TcpListener>, app: &Arc<App>, stopped: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+    let router = br_http::router(app.clone());
+    listeners
+        .into_iter()
+        .map(|listener| {
+            let (router, mut stopped) = (router.clone(), stopped.clone());
+            tokio::spawn(async move {
+                let stop = async move {
+                    let _ = stopped.wait_for(|stopped| *stopped).await;
+                };
+                if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
+                    tracing::error!(event = "ListenError", "{error}");
+                }
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,156 @@
+//! A server under test: ours or a peer's, started with its own folder on free ports, ended when dropped.
+
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Bellrock,
+    Prometheus,
+    VictoriaMetrics,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bellrock => "bellrock",
+            Self::Prometheus => "prometheus",
+            Self::VictoriaMetrics => "victoria-metrics",
+        }
+    }
+
+    fn program(self) -> PathBuf {
+        match self {
+            Self::Bellrock => {
+                let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+                target.join("release/bellrock")
+            }
+            other => PathBuf::from(other.name()),
+        }
+    }
+
+    /// Whether it can be measured here.
+    pub(crate) fn is_installed(self) -> bool {
+        Command::new(self.program()).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    }
+
+    pub(crate) fn write_path(self) -> &'static str {
+        "/api/v1/write"
+    }
+}
+
+pub(crate) struct Server {
+    pub(crate) kind: Kind,
+    pub(crate) url: String,
+    pub(crate) client: reqwest::Client,
+    child: Child,
+    folder: TempDir,
+}
+
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+impl Server {
+    pub(crate) async fn start(kind: Kind) -> Result<Self> {
+        let folder = TempDir::new()?;
+        let (port, data) = (free_port()?, folder.path().join("data"));
+        let mut command = Command::new(kind.program());
+        match kind {
+            Kind::Bellrock => {
+                command.arg("serve").arg("--data-dir").arg(&data).args(["--listen", &format!("127.0.0.1:{port}")]);
+                command.args(["--otlp-grpc-listen", &format!("127.0.0.1:{}", free_port()?)]);
+                command.args(["--otlp-http-listen", &format!("127.0.0.1:{}", free_port()?)]);
+            }
+            Kind::Prometheus => {
+                let config = folder.path().join("prometheus.yml");
+                std::fs::write(&config, "global: {}\n")?;
+                command.arg(format!("--config.file={}", config.display())).arg(format!("--storage.tsdb.path={}", data.display()));
+                command.arg("--web.enable-remote-write-receiver").arg(format!("--web.listen-address=127.0.0.1:{port}"));
+            }
+            Kind::VictoriaMetrics => {
+                command.arg(format!("-storageDataPath={}", data.display())).arg(format!("-httpListenAddr=127.0.0.1:{port}"));
+                command.arg("-retentionPeriod=1");
+            }
+        }
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().with_context(|| format!("cannot start {}", kind.name()))?;
+        let server = Self { kind, url: format!("http://127.0.0.1:{port}"), client: reqwest::Client::new(), child, folder };
+        server.wait_ready().await?;
+        Ok(server)
+    }
+
+    async fn wait_ready(&self) -> Result<()> {
+        let path = if self.kind == Kind::VictoriaMetrics { "/health" } else { "/-/ready" };
+        for _ in 0..400 {
+            let answer = self.client.get(format!("{}{path}", self.url)).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        bail!("{} did not become ready", self.kind.name())
+    }
+
+    pub(crate) async fn post(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<()> {
+        let mut request = self.client.post(format!("{}{path}", self.url)).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await?;
+        let status = answer.status();
+        if !status.is_success() {
+            bail!("{} answered {status} on {path}: {}", self.kind.name(), answer.text().await.unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn get(&self, path_and_query: &str) -> Result<String> {
+        let answer = self.client.get(format!("{}{path_and_query}", self.url)).send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        if !status.is_success() {
+            bail!("{} answered {status} on {path_and_query}: {text}", self.kind.name());
+        }
+        Ok(text)
+    }
+
+    /// User and system time of the process, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        let ticks: u64 = after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        // Linux counts in hundredths of a second on every architecture that Bellrock runs on.
+        ticks as f64 / 100.0
+    }
+
+    pub(crate) fn rss_bytes(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib: f64 = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(f64::NAN);
+        kib * 1024.0
+    }
+
+    pub(crate) fn disk_bytes(&self) -> f64 {
+        folder_bytes(&self.folder.path().join("data")) as f64
+    }
+}
+
+fn folder_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let sizes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => folder_bytes(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,92 @@
+//! What handlers work with.
+
+use crate::auth::Auth;
+use crate::routes::Route;
+use br_catalog::Catalog;
+use br_env::Clock;
+use br_ingest::scrape::ScrapeManager;
+use br_ingest::tail::Tail;
+use br_ingest::Intake;
+use br_jobs::alerts::AlertEngine;
+use br_jobs::flush::Flusher;
+use br_model::{LogRecord, TenantId};
+use br_query::door::{Door, Language, Sources};
+use br_query::sql::SqlEngine;
+use br_std::{Nanos, Result};
+use br_storage::{Budget, TimeRange};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Everything that the HTTP face may reach.
+pub struct App {
+    pub auth: Auth,
+    pub clock: Arc<dyn Clock>,
+    pub started: Nanos,
+    pub intake: Arc<Intake>,
+    pub limits: br_wire::Limits,
+    pub door: Arc<Door>,
+    pub sources: Arc<dyn Sources>,
+    pub promql: br_promql::Engine,
+    pub sql: Arc<SqlEngine>,
+    pub catalog: Arc<Catalog>,
+    pub scrape: Arc<ScrapeManager>,
+    pub alerts: Arc<AlertEngine>,
+    pub flusher: Arc<Flusher>,
+    pub tail: Tail,
+    /// What a store says of itself, for `/metrics` and `/api/v1/status/tsdb`.
+    pub stats: Arc<dyn Stats>,
+    /// Events of error issues.
+    pub errors: Arc<dyn ErrorEvents>,
+    /// The configuration as it was read, its secrets blanked.
+    pub config_text: String,
+    /// Set once by the router.
+    pub table: OnceLock<Vec<Route>>,
+}
+
+/// Reads the events of an issue back from the event store.
+pub trait ErrorEvents: Send + Sync {
+    /// The newest events of an issue.
+    fn events(&self, tenant: TenantId, issue: u64, range: TimeRange, limit: usize, budget: &Budget) -> Result<Vec<LogRecord>>;
+
+    /// How many events of an issue fell into each of `steps` windows of `step` from `from` on.
+    fn counts(&self, tenant: TenantId, issue: u64, from: Nanos, step: Duration, steps: usize, budget: &Budget) -> Result<Vec<u64>>;
+}
+
+/// Figures of the stores.
+pub trait Stats: Send + Sync {
+    fn metrics(&self, tenant: TenantId) -> MetricStats;
+
+    /// In text exposition format, without those that the HTTP face knows itself.
+    fn exposition(&self) -> String;
+
+    /// Files and bytes that the catalog lists.
+    fn storage(&self) -> (u64, u64);
+}
+
+/// Figures of a tenant's metrics.
+#[derive(Clone, Debug, Default)]
+pub struct MetricStats {
+    pub series: u64,
+    pub samples: u64,
+    pub min_time_ms: Option<i64>,
+    pub max_time_ms: Option<i64>,
+    /// Metric names with the most series.
+    pub top_metrics: Vec<(String, u64)>,
+    /// Label names with the most values.
+    pub top_labels: Vec<(String, u64)>,
+}
+
+impl App {
+    /// Runs a blocking query through the door.
+    pub async fn query<T: Send + 'static>(
+        &self,
+        tenant: TenantId,
+        language: Language,
+        text: &str,
+        timeout: Option<Duration>,
+        work: impl FnOnce(&dyn Sources, &Budget) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let sources = self.sources.clone();
+        self.door.run(tenant, language, text, timeout, move |budget| work(&*sources, budget)).await
+    }
+}

@@ -1,0 +1,111 @@
+//! Is it alive, is it ready, and what does it count.
+
+use crate::app::App;
+use crate::routes::Routes;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use br_model::Role;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) fn routes(routes: Routes) -> Routes {
+    routes.get("/metrics", Role::Viewer, metrics)
+}
+
+/// Probes have no credential, and learn nothing but yes or no.
+pub(crate) fn open_routes(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/-/healthy", get(|| async { "Bellrock is healthy.\n" }))
+        .route("/-/ready", get(ready))
+        .route("/ready", get(ready))
+        .with_state(app)
+}
+
+/// Ready to take data. Queries answer from the first moment too, with what has been read back so far.
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    match app.intake.journal().check_accepting() {
+        Ok(()) => "Bellrock is ready.\n".into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Text exposition under construction.
+#[derive(Default)]
+struct Exposition(String);
+
+impl Exposition {
+    fn family(&mut self, name: &str, kind: &str, help: &str) -> &mut Self {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        self
+    }
+
+    fn value(&mut self, name: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "{name} {value}");
+    }
+
+    fn labelled(&mut self, name: &str, label: &str, label_value: &str, value: impl std::fmt::Display) {
+        let escaped = label_value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let _ = writeln!(self.0, "{name}{{{label}=\"{escaped}\"}} {value}");
+    }
+
+    fn counter(&mut self, name: &str, help: &str, counter: &AtomicU64) {
+        self.family(name, "counter", help).value(name, counter.load(Ordering::Relaxed));
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, "gauge", help).value(name, value);
+    }
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let mut out = Exposition::default();
+    out.family("bellrock_build_info", "gauge", "The version that runs.");
+    out.labelled("bellrock_build_info", "version", env!("CARGO_PKG_VERSION"), 1);
+    out.gauge("process_start_time_seconds", "When the process started.", app.started.as_secs_f64());
+    intake(&mut out, &app);
+    journal(&mut out, &app);
+    let door = &app.door.counters;
+    out.counter("bellrock_queries_started_total", "Queries that were admitted.", &door.started);
+    out.counter("bellrock_queries_failed_total", "Queries that ended with an error.", &door.failed);
+    out.counter("bellrock_queries_over_limit_total", "Queries that reached a limit.", &door.over_limit);
+    out.counter("bellrock_queries_refused_total", "Queries that found no place to wait.", &door.refused);
+    out.0.push_str(&app.stats.exposition());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], out.0).into_response()
+}
+
+fn intake(out: &mut Exposition, app: &App) {
+    let counters = &app.intake.counters;
+    out.counter("bellrock_requests_total", "Requests taken in.", &counters.requests);
+    out.counter("bellrock_request_body_bytes_total", "Bytes of request bodies as received.", &counters.body_bytes);
+    out.counter("bellrock_samples_total", "Samples taken in.", &counters.samples);
+    out.counter("bellrock_log_records_total", "Log records taken in.", &counters.records);
+    out.counter("bellrock_spans_total", "Spans taken in.", &counters.spans);
+    out.counter("bellrock_error_events_total", "Error events taken in.", &counters.errors);
+    out.counter("bellrock_rejected_total", "Records that were refused as wrong.", &counters.rejected);
+    out.counter("bellrock_refused_overload_total", "Requests that were asked to come again.", &counters.refused_overload);
+    let name = "bellrock_unknown_items_total";
+    out.family(name, "counter", "Items of envelopes that nothing here reads, kept as they came.");
+    for (kind, count) in counters.unknown_items() {
+        out.labelled(name, "type", &kind, count);
+    }
+}
+
+fn journal(out: &mut Exposition, app: &App) {
+    let status = app.intake.journal().status();
+    out.gauge("bellrock_journal_position", "The last position given out.", status.last_position.0);
+    out.gauge("bellrock_journal_durable_position", "The last position on stable storage.", status.durable_position.0);
+    out.gauge("bellrock_journal_bytes", "Bytes in all segments.", status.bytes);
+    out.gauge("bellrock_journal_segments", "Segments.", status.segments);
+    out.gauge("bellrock_journal_quarantined_ranges", "Damaged ranges that were met.", status.quarantined_ranges);
+    out.gauge("bellrock_journal_poisoned_segments", "Segments given up after a failed write or sync.", status.poisoned_segments);
+    let lanes = &app.intake.lanes;
+    let name = "bellrock_applied_position";
+    out.family(name, "gauge", "How far a store has taken in the journal.");
+    for (lane, handle) in [("metrics", &lanes.metrics), ("events", &lanes.events), ("issues", &lanes.issues)] {
+        out.labelled(name, "store", lane, handle.applied().0);
+    }
+}

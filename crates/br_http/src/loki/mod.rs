@@ -1,0 +1,52 @@
+//! Loki's API, `/loki/api/v1`.
+
+mod encode;
+mod labels;
+mod query;
+mod tail;
+
+use crate::app::App;
+use crate::error::TextError;
+use crate::params::Params;
+use crate::routes::Routes;
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use br_model::Role;
+use br_std::{Nanos, Result};
+use br_storage::TimeRange;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+type Answer = Result<Response, TextError>;
+
+pub(crate) fn routes(routes: Routes) -> Routes {
+    routes
+        .get_or_form("/loki/api/v1/query", Role::Viewer, query::instant)
+        .get_or_form("/loki/api/v1/query_range", Role::Viewer, query::range)
+        .get_or_form("/loki/api/v1/labels", Role::Viewer, labels::names)
+        .get("/loki/api/v1/label", Role::Viewer, labels::names)
+        .get("/loki/api/v1/label/{name}/values", Role::Viewer, labels::values)
+        .get_or_form("/loki/api/v1/series", Role::Viewer, labels::series)
+        .get("/loki/api/v1/tail", Role::Viewer, tail::tail)
+        .get("/loki/api/v1/status/buildinfo", Role::Viewer, build)
+}
+
+/// Loki's default: the last hour. `since` counts back from the end.
+fn range(app: &App, params: &Params) -> Result<TimeRange> {
+    let now = app.clock.now();
+    let end = params.time("end")?.unwrap_or(now);
+    let since = params.duration("since")?.unwrap_or(Duration::from_hours(1));
+    let start = params.time("start")?.unwrap_or(end - since);
+    if end < start {
+        return Err(br_std::Error::fix_request("end timestamp must not be before or equal to start time"));
+    }
+    Ok(TimeRange::new(start, Nanos(end.0.max(start.0.saturating_add(1)))))
+}
+
+async fn build() -> Json<Value> {
+    Json(json!({ "version": "3.8.0", "revision": env!("CARGO_PKG_VERSION"), "branch": "bellrock", "goVersion": "", "buildUser": "", "buildDate": "" }))
+}
+
+fn success(data: Value) -> Answer {
+    Ok(Json(json!({ "status": "success", "data": data })).into_response())
+}

@@ -1,0 +1,71 @@
+//! The server's own state, and what runs.
+
+use super::Answer;
+use crate::app::App;
+use crate::time::rfc3339;
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use br_model::Principal;
+use br_std::Error;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(super) async fn status(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>) -> Answer {
+    let journal = app.intake.journal().status();
+    let lanes = &app.intake.lanes;
+    let applied = [&lanes.metrics, &lanes.events, &lanes.issues].map(|lane| lane.applied()).into_iter().min().unwrap_or_default();
+    let counters = &app.intake.counters;
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (files, bytes) = app.stats.storage();
+    Ok(Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "started_at": rfc3339(app.started),
+        "tenant": principal.tenant.0,
+        "principal": principal.name,
+        "role": format!("{:?}", principal.role).to_lowercase(),
+        "ready": true,
+        "replay": { "done": app.intake.is_caught_up(), "position": applied.0, "target": journal.last_position.0 },
+        "journal": {
+            "position": journal.last_position.0,
+            "bytes": journal.bytes,
+            "segments": journal.segments,
+            "state": format!("{:?}", journal.state),
+            "quarantined_ranges": journal.quarantined_ranges,
+        },
+        "ingest": {
+            "metrics": { "samples_total": count(&counters.samples), "series": app.stats.metrics(principal.tenant).series },
+            "logs": { "records_total": count(&counters.records) },
+            "spans": { "spans_total": count(&counters.spans) },
+            "errors": { "events_total": count(&counters.errors) },
+            "rejected_total": count(&counters.rejected),
+            "refused_overload_total": count(&counters.refused_overload),
+        },
+        "storage": { "files": files, "bytes": bytes },
+    })))
+}
+
+pub(super) async fn queries(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>) -> Answer {
+    let active: Vec<Value> = app
+        .door
+        .active(principal.tenant)
+        .iter()
+        .map(|query| {
+            json!({
+                "id": query.id,
+                "language": query.language.as_str(),
+                "query": query.text,
+                "started_at": rfc3339(query.started),
+                "rows_scanned": query.rows_scanned,
+                "memory_bytes": query.bytes_used,
+            })
+        })
+        .collect();
+    Ok(Json(json!({ "queries": active })))
+}
+
+pub(super) async fn cancel(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, Path(id): Path<String>) -> Answer {
+    let id = id.parse().map_err(|_| Error::fix_request(format!("{id:?} is no query id")))?;
+    app.door.cancel(principal.tenant, id)?;
+    Ok(Json(json!({ "cancelled": id })))
+}

@@ -1,0 +1,165 @@
+//! Traces: search, and one by its id.
+
+use super::{Answer, range};
+use crate::app::App;
+use crate::json::attributes;
+use crate::params::Params;
+use crate::time::{millis, rfc3339};
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use br_model::{Principal, TraceId};
+use br_query::door::Language;
+use br_std::{Error, Result};
+use br_storage::StoredSpan;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+const LIMIT_DEFAULT: usize = 20;
+const LIMIT_MAX: usize = 1000;
+
+pub(super) async fn search(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
+    let range = range(&app, &params)?;
+    let limit = params.number("limit", LIMIT_DEFAULT)?.min(LIMIT_MAX);
+    let text = params.get("q").map_or_else(|| expression(&params), |query| Ok(query.to_owned()))?;
+    let expr = br_traceql::parse(&text).map_err(|errors| Error::fix_request(format!("invalid parameter \"q\": {errors}")))?;
+    let found = app
+        .query(principal.tenant, Language::TraceQl, &text, None, move |sources, budget| {
+            br_traceql::search(&*sources.spans(principal.tenant), &expr, range, limit, budget)
+        })
+        .await?;
+    let traces: Vec<Value> = found.iter().map(summary).collect();
+    Ok(Json(json!({ "traces": traces })))
+}
+
+fn summary(found: &br_traceql::TraceMatch) -> Value {
+    let services: Vec<Value> = found.services.iter().map(|service| json!({ "name": service.name, "spans": service.spans })).collect();
+    json!({
+        "trace_id": found.trace_id.to_string(),
+        "root_service": found.root_service,
+        "root_name": found.root_name,
+        "started_at": rfc3339(found.start),
+        "duration_ms": millis(found.duration_nanos),
+        "spans": found.spans,
+        "errors": found.errors,
+        "services": services,
+    })
+}
+
+/// The form's fields as TraceQL.
+fn expression(params: &Params) -> Result<String> {
+    let mut conditions = Vec::new();
+    if let Some(service) = params.get("service") {
+        conditions.push(format!("resource.service.name = {}", quoted(service)));
+    }
+    if let Some(name) = params.get("name") {
+        conditions.push(format!("name = {}", quoted(name)));
+    }
+    if params.get("status") == Some("error") {
+        conditions.push("status = error".to_owned());
+    }
+    for (parameter, operator) in [("min_duration_ms", ">="), ("max_duration_ms", "<=")] {
+        if let Some(text) = params.get(parameter) {
+            let wrong = || Error::fix_request(format!("invalid parameter {parameter:?}: {text:?} is not a number of milliseconds"));
+            let duration_ms: f64 = text.parse().map_err(|_| wrong())?;
+            if !(duration_ms.is_finite() && duration_ms >= 0.0) {
+                return Err(wrong());
+            }
+            conditions.push(format!("duration {operator} {}ns", (duration_ms * 1e6).round()));
+        }
+    }
+    for attribute in params.all("attribute").filter(|attribute| !attribute.is_empty()) {
+        let (key, value) = attribute
+            .split_once('=')
+            .ok_or_else(|| Error::fix_request(format!("invalid parameter \"attribute\": {attribute:?} is not key=value")))?;
+        conditions.push(attribute_condition(key.trim(), value.trim()));
+    }
+    Ok(format!("{{ {} }}", conditions.join(" && ")))
+}
+
+/// A value that reads as a number or a truth value may have been sent as one, or as text.
+fn attribute_condition(key: &str, value: &str) -> String {
+    let key = format!(".{}", quoted(key));
+    let mut condition = format!("{key} = {}", quoted(value));
+    let plain_number = value.parse::<f64>().is_ok_and(f64::is_finite) && value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.' || byte == b'-');
+    if plain_number || matches!(value, "true" | "false") {
+        let _ = write!(condition, " || {key} = {value}");
+        condition = format!("({condition})");
+    }
+    condition
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+}
+
+pub(super) async fn trace(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, Path(id): Path<String>) -> Answer {
+    let trace_id = TraceId::from_hex(&id).filter(|id| !id.is_none());
+    let trace_id = trace_id.ok_or_else(|| Error::fix_request(format!("{id:?} is no trace id: 32 hexadecimal digits")))?;
+    let spans = app
+        .query(principal.tenant, Language::Lookup, &id, None, move |sources, budget| sources.spans(principal.tenant).trace(trace_id, None, budget))
+        .await?;
+    if spans.is_empty() {
+        return Err(Error::not_found(format!("no trace {trace_id}: it may not have arrived yet, or be past its retention")).into());
+    }
+    Ok(Json(whole(trace_id, spans)))
+}
+
+fn whole(trace_id: TraceId, mut spans: Vec<StoredSpan>) -> Value {
+    spans.sort_by_key(|stored| (stored.span.start, stored.span.span_id));
+    let start = spans.iter().map(|stored| stored.span.start).min().unwrap_or_default();
+    let end = spans.iter().map(|stored| stored.span.end).max().unwrap_or_default();
+    let shown: Vec<Value> = spans.iter().map(|stored| span(stored, start.0)).collect();
+    json!({
+        "trace_id": trace_id.to_string(),
+        "started_at": rfc3339(start),
+        "duration_ms": millis(end.0.saturating_sub(start.0).max(0)),
+        "spans": shown,
+    })
+}
+
+fn span(stored: &StoredSpan, start: i64) -> Value {
+    let span = &stored.span;
+    let offset = |nanos: i64| millis(nanos.saturating_sub(start));
+    let events: Vec<Value> = span
+        .events
+        .iter()
+        .map(|event| json!({ "offset_ms": offset(event.timestamp.0), "name": event.name, "attributes": attributes(&event.attributes) }))
+        .collect();
+    let links: Vec<Value> =
+        span.links.iter().map(|link| json!({ "trace_id": link.trace_id.to_string(), "span_id": link.span_id.to_string() })).collect();
+    let parent = (!span.parent_span_id.is_none()).then(|| span.parent_span_id.to_string());
+    json!({
+        "span_id": span.span_id.to_string(),
+        "parent_span_id": parent,
+        "service": stored.resource.service_name(),
+        "name": span.name,
+        "kind": span.kind.as_str(),
+        "offset_ms": offset(span.start.0),
+        "duration_ms": millis(span.duration_nanos()),
+        "status": span.status.as_str(),
+        "status_message": span.status_message,
+        "attributes": attributes(&span.attributes),
+        "resource": attributes(&stored.resource.attributes),
+        "scope": { "name": stored.scope.name, "version": stored.scope.version },
+        "events": events,
+        "links": links,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_becomes_traceql() {
+        let check = |form: &str, expect: &str| assert_eq!(expression(&Params::parse(form)).expect("valid"), expect);
+        check("", "{  }");
+        check("service=a%22b&status=error", r#"{ resource.service.name = "a\"b" && status = error }"#);
+        check("min_duration_ms=1.5", "{ duration >= 1500000ns }");
+        check("attribute=http.route%3D/a", r#"{ ."http.route" = "/a" }"#);
+        check("attribute=code%3D500", r#"{ (."code" = "500" || ."code" = 500) }"#);
+        assert!(expression(&Params::parse("attribute=x")).is_err());
+        assert!(expression(&Params::parse("min_duration_ms=x")).is_err());
+    }
+}

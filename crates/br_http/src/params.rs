@@ -1,0 +1,138 @@
+//! Parameters of a request, from the query string and from a form: names may repeat.
+
+use axum::body::to_bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{Method, header};
+use axum::response::{IntoResponse, Response};
+use br_std::{Error, Nanos, Result, duration};
+use std::time::Duration;
+
+use crate::error::{PrometheusError, TextError};
+
+/// A form may be this long: queries of dashboards are.
+const FORM_BYTES_MAX: usize = 1 << 20;
+
+#[derive(Clone, Debug, Default)]
+pub struct Params(Vec<(String, String)>);
+
+impl Params {
+    pub fn parse(encoded: &str) -> Self {
+        Self(form_urlencoded::parse(encoded.as_bytes()).into_owned().collect())
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
+    }
+
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn required(&self, name: &str) -> Result<&str> {
+        self.get(name).ok_or_else(|| Error::fix_request(format!("invalid parameter {name:?}: it is missing")))
+    }
+
+    pub fn number(&self, name: &str, default: usize) -> Result<usize> {
+        let Some(text) = self.get(name) else { return Ok(default) };
+        text.parse().map_err(|_| Error::fix_request(format!("invalid parameter {name:?}: cannot parse {text:?} as a number")))
+    }
+
+    /// As Prometheus and Loki take times: Unix seconds with a fraction, or RFC 3339; a whole number of 16 digits or more is nanoseconds.
+    pub fn time(&self, name: &str) -> Result<Option<Nanos>> {
+        self.get(name).map(|text| time(text).ok_or_else(|| wrong_time(name, text))).transpose()
+    }
+
+    /// The same, and relative to `now`: `-15m`, `now`, `now-1h`.
+    pub fn time_or_relative(&self, name: &str, now: Nanos) -> Result<Option<Nanos>> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let relative = text.strip_prefix("now").unwrap_or(text);
+        if relative.is_empty() {
+            return Ok(Some(now));
+        }
+        if let Some(back) = relative.strip_prefix('-').and_then(|back| duration::parse(back).ok()) {
+            return Ok(Some(now - back));
+        }
+        time(text).map(Some).ok_or_else(|| wrong_time(name, text))
+    }
+
+    /// Seconds with a fraction, or a duration such as `1m30s`.
+    pub fn duration(&self, name: &str) -> Result<Option<Duration>> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let seconds = text.parse::<f64>().ok().map(Duration::try_from_secs_f64);
+        let parsed = match seconds {
+            Some(Ok(duration)) => Some(duration),
+            Some(Err(_)) => None,
+            None => duration::parse(text).ok(),
+        };
+        let wrong = || Error::fix_request(format!("invalid parameter {name:?}: cannot parse {text:?} to a valid duration"));
+        parsed.map(Some).ok_or_else(wrong)
+    }
+}
+
+fn wrong_time(name: &str, text: &str) -> Error {
+    Error::fix_request(format!("invalid parameter {name:?}: cannot parse {text:?} to a valid timestamp"))
+}
+
+fn time(text: &str) -> Option<Nanos> {
+    if let Ok(whole) = text.parse::<i64>() {
+        // Nanoseconds of any time after 1970-04 have 16 digits; seconds have them only after the year 31 million.
+        return Some(if whole.unsigned_abs() >= 1_000_000_000_000_000 { Nanos(whole) } else { Nanos::from_secs(whole) });
+    }
+    if let Ok(seconds) = text.parse::<f64>() {
+        return (seconds.is_finite() && seconds.abs() < 9.2e9).then(|| Nanos((seconds * 1e3).round() as i64 * 1_000_000));
+    }
+    let timestamp: jiff::Timestamp = text.parse().ok()?;
+    i64::try_from(timestamp.as_nanosecond()).ok().map(Nanos)
+}
+
+/// Axum's extractor: query string first, then the form.
+impl<S: Send + Sync> FromRequest<S> for Params {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Response> {
+        let mut params = Self::parse(request.uri().query().unwrap_or(""));
+        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        if request.method() == Method::POST && content_type.starts_with("application/x-www-form-urlencoded") {
+            let is_loki = request.uri().path().starts_with("/loki");
+            let body = to_bytes(request.into_body(), FORM_BYTES_MAX).await.map_err(|error| {
+                let error = Error::fix_request(format!("the form cannot be read, or is longer than {FORM_BYTES_MAX} bytes: {error}"));
+                if is_loki { TextError(error).into_response() } else { PrometheusError(error).into_response() }
+            })?;
+            params.0.extend(form_urlencoded::parse(&body).into_owned());
+        }
+        Ok(params)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        for (text, expect) in [
+            ("1435781430", Some(1_435_781_430_000)),
+            ("1435781430.781", Some(1_435_781_430_781)),
+            ("1435781430781000000", Some(1_435_781_430_781)),
+            ("2015-07-01T20:10:30.781Z", Some(1_435_781_430_781)),
+            ("-1", Some(-1000)),
+            ("yesterday", None),
+            ("1e300", None),
+            ("NaN", None),
+        ] {
+            assert_eq!(time(text).map(Nanos::as_millis), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn relative_times_and_durations() {
+        let params = Params::parse("a=-15m&b=now-1h&c=now&d=1.5&e=5m&f=x&g=-1&match[]=a&match[]=b");
+        let now = Nanos::from_secs(10_000);
+        let at = |name| params.time_or_relative(name, now).expect("valid").map(Nanos::as_secs);
+        assert_eq!((at("a"), at("b"), at("c"), at("nothing")), (Some(9100), Some(6400), Some(10_000), None));
+        assert_eq!(params.duration("d").expect("seconds"), Some(Duration::from_millis(1500)));
+        assert_eq!(params.duration("e").expect("duration"), Some(Duration::from_mins(5)));
+        assert!(params.duration("f").is_err() && params.duration("g").is_err());
+        assert_eq!(params.all("match[]").collect::<Vec<_>>(), ["a", "b"]);
+    }
+}

@@ -1,0 +1,114 @@
+//! Queries: instant, range, exemplars.
+
+use super::{Answer, encode, success};
+use crate::app::App;
+use crate::params::Params;
+use axum::Extension;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use br_model::Principal;
+use br_promql::{Expr, ExprKind, QueryOutput};
+use br_query::door::Language;
+use br_std::{Error, Nanos, Result};
+use br_storage::{Matcher, SeriesQuery};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+fn parse(text: &str) -> Result<Expr> {
+    br_promql::parse(text).map_err(|errors| Error::fix_request(format!("invalid parameter \"query\": {errors}")))
+}
+
+fn json_text(output: &QueryOutput) -> axum::response::Response {
+    ([(header::CONTENT_TYPE, "application/json")], encode::answer(output)).into_response()
+}
+
+pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
+    let text = params.required("query")?.to_owned();
+    let expr = parse(&text)?;
+    let at_ms = params.time("time")?.unwrap_or_else(|| app.clock.now()).as_millis();
+    let (engine, timeout) = (app.promql.clone(), params.duration("timeout")?);
+    let output = app
+        .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
+            engine.instant(&*sources.metrics(principal.tenant), &expr, at_ms, budget)
+        })
+        .await?;
+    Ok(json_text(&output))
+}
+
+pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
+    let text = params.required("query")?.to_owned();
+    let expr = parse(&text)?;
+    params.required("start")?;
+    params.required("end")?;
+    params.required("step")?;
+    let start_ms = params.time("start")?.map_or(0, Nanos::as_millis);
+    let end_ms = params.time("end")?.map_or(0, Nanos::as_millis);
+    let step_ms = params.duration("step")?.map_or(0, |step| step.as_millis() as i64);
+    if end_ms < start_ms {
+        return Err(Error::fix_request("invalid parameter \"end\": end timestamp must not be before start time").into());
+    }
+    if step_ms <= 0 {
+        return Err(Error::fix_request(
+            "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer",
+        )
+        .into());
+    }
+    if (end_ms - start_ms) as u64 / step_ms as u64 > app.door.limits().points_max {
+        return Err(Error::fix_request(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        )
+        .into());
+    }
+    let (engine, timeout) = (app.promql.clone(), params.duration("timeout")?);
+    let output = app
+        .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
+            engine.range(&*sources.metrics(principal.tenant), &expr, start_ms, end_ms, step_ms, budget)
+        })
+        .await?;
+    Ok(json_text(&output))
+}
+
+pub(super) async fn format(params: Params) -> Answer {
+    success(Value::String(br_promql::pretty(&parse(params.required("query")?)?)))
+}
+
+/// The selectors inside an expression.
+fn selectors(expr: &Expr, out: &mut Vec<Vec<Matcher>>) {
+    if let ExprKind::Vector(selector) = &expr.kind {
+        out.push(selector.matchers.clone());
+    }
+    for child in expr.children() {
+        selectors(child, out);
+    }
+}
+
+pub(super) async fn exemplars(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
+    let text = params.required("query")?.to_owned();
+    let mut found = Vec::new();
+    selectors(&parse(&text)?, &mut found);
+    let now = app.clock.now();
+    let from_ms = params.time("start")?.unwrap_or(now - std::time::Duration::from_hours(1)).as_millis();
+    let to_ms = params.time("end")?.unwrap_or(now).as_millis();
+    let exemplars = app
+        .query(principal.tenant, Language::Lookup, &text, None, move |sources, budget| {
+            let source = sources.metrics(principal.tenant);
+            let mut all = Vec::new();
+            for matchers in found {
+                all.extend(source.exemplars(&SeriesQuery { matchers, from_ms, to_ms }, budget)?);
+            }
+            Ok(all)
+        })
+        .await?;
+    let shown = exemplars.into_iter().map(|(labels, exemplars)| {
+        let exemplars: Vec<Value> = exemplars
+            .iter()
+            .map(|exemplar| {
+                let value = br_promql::format_float(exemplar.value);
+                json!({ "labels": crate::json::labels(&exemplar.labels), "value": value, "timestamp": exemplar.timestamp_ms as f64 / 1000.0 })
+            })
+            .collect();
+        json!({ "seriesLabels": crate::json::labels(&labels), "exemplars": exemplars })
+    });
+    success(shown.collect())
+}

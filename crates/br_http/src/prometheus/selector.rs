@@ -1,0 +1,35 @@
+//! `match[]`: series selectors as parameters.
+
+use crate::params::Params;
+use br_promql::ExprKind;
+use br_std::{Error, Nanos, Result};
+use br_storage::SeriesQuery;
+
+/// The queries that `match[]`, `start` and `end` stand for. Without a selector: all series, where that is allowed.
+pub(super) fn queries(params: &Params, is_required: bool) -> Result<Vec<SeriesQuery>> {
+    let from_ms = params.time("start")?.map_or(i64::MIN, Nanos::as_millis);
+    let to_ms = params.time("end")?.map_or(i64::MAX, Nanos::as_millis);
+    if from_ms > to_ms {
+        return Err(Error::fix_request("invalid parameter \"end\": it is before the start"));
+    }
+    let mut queries = Vec::new();
+    for text in params.all("match[]") {
+        queries.push(SeriesQuery { matchers: matchers(text)?, from_ms, to_ms });
+    }
+    if queries.is_empty() {
+        if is_required {
+            return Err(Error::fix_request("no match[] parameter provided"));
+        }
+        queries.push(SeriesQuery { matchers: Vec::new(), from_ms, to_ms });
+    }
+    Ok(queries)
+}
+
+fn matchers(text: &str) -> Result<Vec<br_storage::Matcher>> {
+    let wrong = |message: String| Error::fix_request(format!("invalid parameter \"match[]\": {message}"));
+    let expr = br_promql::parse(text).map_err(|errors| wrong(errors.to_string()))?;
+    match expr.without_parens().kind {
+        ExprKind::Vector(ref selector) => Ok(selector.matchers.clone()),
+        _ => Err(wrong(format!("{text:?} is not a series selector"))),
+    }
+}

@@ -1,0 +1,89 @@
+//! The table of routes. Each declares the role that it needs; what is not in the table is denied.
+
+use crate::app::App;
+use crate::auth::refuse_cross_site;
+use crate::error::ApiError;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::handler::Handler;
+use axum::http::Method;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use br_model::Role;
+use br_std::Error;
+use std::sync::Arc;
+
+/// One line of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub method: Method,
+    pub path: &'static str,
+    pub role: Role,
+}
+
+/// Collects routes with the roles they need.
+pub struct Routes {
+    app: Arc<App>,
+    router: Router<Arc<App>>,
+    table: Vec<Route>,
+}
+
+impl Routes {
+    pub fn new(app: Arc<App>) -> Self {
+        Self { app, router: Router::new(), table: Vec::new() }
+    }
+
+    pub fn get<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, role: Role, handler: H) -> Self {
+        self.add(&Method::GET, path, role, handler)
+    }
+
+    pub fn post<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, role: Role, handler: H) -> Self {
+        self.add(&Method::POST, path, role, handler)
+    }
+
+    /// The same handler for GET and for POST with a form, as Prometheus' clients choose by length.
+    pub fn get_or_form<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, role: Role, handler: H) -> Self {
+        self.get(path, role, handler.clone()).post(path, role, handler)
+    }
+
+    pub fn add<H: Handler<T, Arc<App>>, T: 'static>(mut self, method: &Method, path: &'static str, role: Role, handler: H) -> Self {
+        let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
+        let guard = middleware::from_fn_with_state((self.app.clone(), role), allow);
+        let route: MethodRouter<Arc<App>> = on(filter, handler).layer(guard);
+        self.router = self.router.route(path, route);
+        self.table.push(Route { method: method.clone(), path, role });
+        self
+    }
+
+    pub fn table(&self) -> &[Route] {
+        &self.table
+    }
+
+    pub fn into_router(self) -> Router {
+        self.router.with_state(self.app)
+    }
+}
+
+/// Lets a request through when its principal has the role, and tells the handler who it is.
+async fn allow(State((app, role)): State<(Arc<App>, Role)>, mut request: Request, next: Next) -> Response {
+    if let Err(error) = refuse_cross_site(request.method(), request.headers()) {
+        return ApiError(error).into_response();
+    }
+    let sentry_key = br_wire::sentry::key_of(request.headers().get("x-sentry-auth").and_then(|value| value.to_str().ok()), request.uri().query());
+    let principal = match app.auth.principal(request.headers(), sentry_key.as_deref()) {
+        Ok(principal) => principal,
+        Err(error) => return ApiError(error).into_response(),
+    };
+    if !role_allows(principal.role, role) {
+        let error = Error::unauthorized(format!("{} may not do this: it needs the role {role:?}", principal.name));
+        return (axum::http::StatusCode::FORBIDDEN, ApiError(error)).into_response();
+    }
+    request.extensions_mut().insert(principal);
+    next.run(request).await
+}
+
+/// Ingest tokens may only send; every other role includes those below it, and sending.
+fn role_allows(has: Role, needs: Role) -> bool {
+    has >= needs
+}

@@ -1,0 +1,193 @@
+//! What the lanes do: into the metrics store, into the event store, into the list of error issues.
+
+use crate::decoded::Decoded;
+use crate::delta::Accumulator;
+use crate::lane::Applier;
+use crate::tail::Tail;
+use br_catalog::{Catalog, ErrorBatch, ErrorOccurrence};
+use br_events::{EventStore, SealedEvents};
+use br_model::{LogRecord, MetricBatch, Resource, TenantId};
+use br_std::Nanos;
+use br_storage::JournalPosition;
+use br_tsdb::{SealedHead, Tsdb};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// Heads that were sealed and wait to be written, oldest first. They are few: the lane seals only when the flusher asks.
+#[derive(Default)]
+pub struct Sealed {
+    metrics: Mutex<VecDeque<SealedHead>>,
+    events: Mutex<VecDeque<SealedEvents>>,
+}
+
+impl Sealed {
+    pub fn take_metrics(&self) -> Option<SealedHead> {
+        self.metrics.lock().pop_front()
+    }
+
+    /// After a failure: it is the oldest still.
+    pub fn put_back_metrics(&self, sealed: SealedHead) {
+        self.metrics.lock().push_front(sealed);
+    }
+
+    pub fn take_events(&self) -> Option<SealedEvents> {
+        self.events.lock().pop_front()
+    }
+
+    /// After a failure: it is the oldest still.
+    pub fn put_back_events(&self, sealed: SealedEvents) {
+        self.events.lock().push_front(sealed);
+    }
+}
+
+pub struct MetricsApplier {
+    store: Arc<Tsdb>,
+    sealed: Arc<Sealed>,
+    deltas: Accumulator,
+    last_received: Nanos,
+}
+
+impl MetricsApplier {
+    pub fn new(store: Arc<Tsdb>, sealed: Arc<Sealed>) -> Self {
+        Self { store, sealed, deltas: Accumulator::default(), last_received: Nanos::default() }
+    }
+
+    fn append(&self, tenant: TenantId, position: JournalPosition, received: Nanos, batch: &MetricBatch) {
+        match self.store.append(tenant, position, batch, received) {
+            Ok(outcome) => {
+                for rejection in &outcome.rejected {
+                    let (reason, count) = (rejection.reason.as_str(), rejection.count);
+                    tracing::debug!(event = "SamplesRejected", tenant = tenant.0, reason, count, "{}", rejection.example);
+                }
+            }
+            Err(error) => lost("metrics", position, &error),
+        }
+    }
+}
+
+impl Applier for MetricsApplier {
+    fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Decoded) {
+        self.last_received = received;
+        self.append(tenant, position, received, &decoded.metrics);
+        if !decoded.delta_metrics.series.is_empty() {
+            let cumulative = self.deltas.accumulate(tenant, &decoded.delta_metrics);
+            self.append(tenant, position, received, &cumulative);
+        }
+    }
+
+    fn seal(&mut self, position: JournalPosition) {
+        self.deltas.forget_idle(self.last_received.as_millis());
+        if self.deltas.dropped() > 0 {
+            tracing::warn!(event = "DeltaSeriesLimit", dropped = self.deltas.dropped(), "more delta series than can be summed up");
+        }
+        self.sealed.metrics.lock().extend(self.store.seal(position));
+    }
+}
+
+pub struct EventsApplier {
+    pub store: Arc<EventStore>,
+    pub sealed: Arc<Sealed>,
+    pub tail: Tail,
+}
+
+impl Applier for EventsApplier {
+    fn apply(&mut self, tenant: TenantId, position: JournalPosition, _received: Nanos, decoded: &Decoded) {
+        if !decoded.logs.groups.is_empty() {
+            if let Err(error) = self.store.append_logs(tenant, position, &decoded.logs) {
+                lost("logs", position, &error);
+            }
+            self.tail.publish(tenant, &decoded.logs);
+        }
+        if !decoded.spans.groups.is_empty()
+            && let Err(error) = self.store.append_spans(tenant, position, &decoded.spans)
+        {
+            lost("spans", position, &error);
+        }
+    }
+
+    fn seal(&mut self, position: JournalPosition) {
+        self.sealed.events.lock().extend(self.store.seal(position));
+    }
+}
+
+/// A store that breaks on a record has broken an invariant of its own. The record stays in the journal until it is cut.
+fn lost(store: &str, position: JournalPosition, error: &br_std::Error) {
+    tracing::error!(event = "StoreApplyError", store, position = position.0, "{error}");
+}
+
+/// Counts error events into issues. Writes to the catalog when nothing waits, or when enough has gathered.
+pub struct IssuesApplier {
+    catalog: Arc<Catalog>,
+    runtime: Handle,
+    gathered: Vec<ErrorBatch>,
+}
+
+const GATHERED_MAX: usize = 512;
+
+impl IssuesApplier {
+    pub fn new(catalog: Arc<Catalog>, runtime: Handle) -> Self {
+        Self { catalog, runtime, gathered: Vec::new() }
+    }
+
+    /// Tries again until the catalog takes it: nothing else could keep the count right.
+    fn write(&mut self) {
+        if self.gathered.is_empty() {
+            return;
+        }
+        let mut wait = std::time::Duration::from_millis(50);
+        while let Err(error) = self.runtime.block_on(self.catalog.record_errors(&self.gathered)) {
+            tracing::error!(event = "IssuesWriteError", "{error}");
+            self.runtime.block_on(tokio::time::sleep(wait));
+            wait = (wait * 2).min(std::time::Duration::from_secs(5));
+        }
+        self.gathered.clear();
+    }
+}
+
+impl Applier for IssuesApplier {
+    fn apply(&mut self, tenant: TenantId, position: JournalPosition, _received: Nanos, decoded: &Decoded) {
+        let mut occurrences = Vec::new();
+        for group in &decoded.logs.groups {
+            occurrences.extend(group.records.iter().filter_map(|record| occurrence(&group.resource, record)));
+        }
+        if !occurrences.is_empty() {
+            self.gathered.push(ErrorBatch { tenant, position, occurrences });
+        }
+        if self.gathered.len() >= GATHERED_MAX {
+            self.write();
+        }
+    }
+
+    fn idle(&mut self) {
+        self.write();
+    }
+
+    fn seal(&mut self, position: JournalPosition) {
+        // An empty batch moves the position, so that the journal need not be kept for days without errors.
+        self.gathered.push(ErrorBatch { tenant: TenantId(0), position, occurrences: Vec::new() });
+        self.write();
+    }
+}
+
+fn occurrence(resource: &Resource, record: &LogRecord) -> Option<ErrorOccurrence> {
+    let error = record.error.as_ref()?;
+    let primary = error.primary();
+    let culprit = error.culprit().map(|frame| {
+        let place = if frame.module.is_empty() { &frame.filename } else { &frame.module };
+        format!("{place} in {}", frame.function)
+    });
+    Some(ErrorOccurrence {
+        issue: error.grouping_hash(),
+        at: record.timestamp,
+        title: error.title(),
+        error_type: primary.map(|exception| exception.exception_type.clone()).unwrap_or_default(),
+        value: primary.map(|exception| exception.value.clone()).unwrap_or_default(),
+        culprit: culprit.unwrap_or_else(|| error.transaction.clone()),
+        service: resource.service_name().to_owned(),
+        level: record.severity.as_str().to_owned(),
+        release: error.release.clone(),
+        trace_id: if record.trace_id.is_none() { String::new() } else { record.trace_id.to_string() },
+    })
+}

@@ -1,0 +1,96 @@
+//! From a journal record to the model: the same code for a request that comes in and for one that is replayed.
+
+use crate::decoded::Decoded;
+use br_journal::{Protocol, Record};
+use br_model::{AttributeValue, Attributes, LogKind, LogRecord, Resource, ResourceLogs, Scope};
+use br_std::Nanos;
+use br_wire::otlp::{self, Encoding, MetricOptions};
+use br_wire::{Limits, Result, WireError, decompress, loki, remote_write, sentry};
+
+/// Reads a body. The good part comes with the complaints about the rest; an error means that nothing can be used.
+pub fn decode(record: &Record, limits: &Limits) -> Result<Decoded> {
+    let content_type = record.context_value("content-type").unwrap_or("");
+    let content_encoding = record.context_value("content-encoding").unwrap_or("");
+    let received = record.received;
+    let plain = || decompress::decompress_header(&record.body, content_encoding, limits);
+    match record.protocol {
+        Protocol::REMOTE_WRITE_1 | Protocol::REMOTE_WRITE_2 => {
+            let decoded = remote_write::decode(&record.body, remote_write_type(record, content_type), content_encoding, limits)?;
+            Ok(with_complaints(decoded, |metrics, out| out.metrics = metrics))
+        }
+        Protocol::OTLP_METRICS => {
+            let encoding = Encoding::from_content_type(content_type)?;
+            let decoded = otlp::decode_metrics(&plain()?, encoding, received, &MetricOptions::default(), limits)?;
+            Ok(with_complaints(decoded, |metrics, out| {
+                out.metrics = metrics.cumulative;
+                out.delta_metrics = metrics.delta;
+            }))
+        }
+        Protocol::OTLP_LOGS => {
+            let decoded = otlp::decode_logs(&plain()?, Encoding::from_content_type(content_type)?, received, limits)?;
+            Ok(with_complaints(decoded, |logs, out| out.logs = logs))
+        }
+        Protocol::OTLP_TRACES => {
+            let decoded = otlp::decode_traces(&plain()?, Encoding::from_content_type(content_type)?, received, limits)?;
+            Ok(with_complaints(decoded, |spans, out| {
+                out.logs = otlp::errors_of_spans(&spans);
+                out.spans = spans;
+            }))
+        }
+        Protocol::LOKI_PUSH => {
+            let decoded = loki::decode(&record.body, content_type, content_encoding, received, limits)?;
+            Ok(with_complaints(decoded, |logs, out| out.logs = logs))
+        }
+        Protocol::SENTRY_ENVELOPE => {
+            let decoded = sentry::decode_envelope(&plain()?, sentry_context(record), limits)?;
+            Ok(with_complaints(decoded, |batch, out| from_sentry(batch, received, out)))
+        }
+        Protocol::SENTRY_STORE => {
+            let decoded = sentry::decode_store(&plain()?, sentry_context(record), limits)?;
+            Ok(with_complaints(decoded, |batch, out| from_sentry(batch, received, out)))
+        }
+        other => Err(WireError::Unsupported(format!("protocol {} is not known to this version", other.0))),
+    }
+}
+
+/// Clients leave the content type out; the route has told the version apart already.
+fn remote_write_type<'a>(record: &Record, content_type: &'a str) -> &'a str {
+    match (content_type, record.protocol) {
+        ("", Protocol::REMOTE_WRITE_2) => "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+        ("", _) => "application/x-protobuf",
+        _ => content_type,
+    }
+}
+
+fn with_complaints<T>(decoded: br_wire::Decoded<T>, fill: impl FnOnce(T, &mut Decoded)) -> Decoded {
+    let mut out = Decoded { rejected: decoded.rejected, rejected_count: decoded.rejected_count as u64, ..Decoded::default() };
+    fill(decoded.value, &mut out);
+    out
+}
+
+/// A Sentry SDK does not say which service it is in, unless a tag or the release does.
+fn sentry_context(record: &Record) -> sentry::Context<'_> {
+    sentry::Context { service: record.context_value("service").unwrap_or("unknown_service"), received: record.received }
+}
+
+/// Items that nothing here reads are kept as records, as they came, and counted by type.
+fn from_sentry(batch: sentry::SentryBatch, received: Nanos, out: &mut Decoded) {
+    out.logs = batch.logs;
+    out.spans = batch.spans;
+    out.unknown_items = batch.others.iter().map(|item| item.item_type.clone()).collect();
+    if !batch.others.is_empty() {
+        let records = batch.others.into_iter().map(|item| kept(item, received)).collect();
+        let mut resource = Resource::default();
+        resource.attributes.push("service.name", "sentry");
+        out.logs.groups.push(ResourceLogs { resource: resource.into(), scope: Scope::default().into(), records });
+    }
+}
+
+/// The payload as text where it is text, else as hexadecimal digits.
+fn kept(item: sentry::UnknownItem, received: Nanos) -> LogRecord {
+    let mut attributes = Attributes::default();
+    attributes.push("sentry.item.type", item.item_type);
+    attributes.push("sentry.item.header", item.header);
+    let body = String::from_utf8(item.payload).unwrap_or_else(|error| AttributeValue::Bytes(error.into_bytes()).to_string());
+    LogRecord { timestamp: received, observed: received, kind: LogKind::Event, body, attributes, ..LogRecord::default() }
+}

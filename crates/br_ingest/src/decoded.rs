@@ -1,0 +1,28 @@
+//! What one request brings.
+
+use br_model::{LogBatch, MetricBatch, SpanBatch};
+use br_wire::Rejection;
+
+#[derive(Debug, Default)]
+pub struct Decoded {
+    pub metrics: MetricBatch,
+    /// Each sample counts what came since the one before it.
+    pub delta_metrics: MetricBatch,
+    pub logs: LogBatch,
+    pub spans: SpanBatch,
+    /// What was wrong, the first few of it; the rest of the request is good.
+    pub rejected: Vec<Rejection>,
+    pub rejected_count: u64,
+    /// Types of the items that no room of ours takes: they are kept as records of their own.
+    pub unknown_items: Vec<String>,
+}
+
+impl Decoded {
+    pub fn has_metrics(&self) -> bool {
+        !self.metrics.series.is_empty() || !self.metrics.metadata.is_empty() || !self.delta_metrics.series.is_empty()
+    }
+
+    pub fn has_events(&self) -> bool {
+        !self.logs.groups.is_empty() || !self.spans.groups.is_empty()
+    }
+}

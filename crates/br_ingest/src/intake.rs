@@ -1,0 +1,291 @@
+//! The accept path: decode, journal, hand over to the stores' lanes, acknowledge.
+
+use crate::decode::decode;
+use crate::decoded::Decoded;
+use crate::lane::{Lane, LaneStart};
+use crate::sink::SampleSink;
+use br_env::Clock;
+use br_journal::{Journal, Protocol, Record};
+use br_model::{MetricBatch, TenantId};
+use br_std::{Error, Result};
+use br_wire::{Limits, Rejection, WireError};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A request body with what is needed to read it.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    pub tenant: TenantId,
+    pub protocol: Protocol,
+    /// As the sender named it.
+    pub content_type: String,
+    /// As the sender named it; empty for none.
+    pub content_encoding: String,
+    pub body: Bytes,
+}
+
+/// What was done with a request that is now safe.
+#[derive(Debug, Default)]
+pub struct Receipt {
+    pub samples: usize,
+    pub exemplars: usize,
+    pub histograms: usize,
+    pub records: usize,
+    pub spans: usize,
+    pub rejected: Vec<Rejection>,
+    pub rejected_count: u64,
+}
+
+impl Receipt {
+    /// What was refused, in one line for the sender.
+    pub fn complaint(&self) -> String {
+        let shown: Vec<String> = self.rejected.iter().take(8).map(ToString::to_string).collect();
+        shown.join("; ")
+    }
+}
+
+/// Why nothing of a request was kept.
+#[derive(Debug)]
+pub enum AcceptError {
+    /// The body is at fault.
+    Wire(WireError),
+    /// The server is.
+    Other(Error),
+}
+
+impl AcceptError {
+    pub fn too_large(message: String) -> Self {
+        Self::Wire(WireError::TooLarge(message))
+    }
+
+    pub fn malformed(message: String) -> Self {
+        Self::Wire(WireError::Malformed(message))
+    }
+}
+
+impl std::fmt::Display for AcceptError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Wire(error) => error.fmt(f),
+            Self::Other(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<WireError> for AcceptError {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
+}
+
+impl From<Error> for AcceptError {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Counts for `/metrics`.
+#[derive(Debug, Default)]
+pub struct IntakeCounters {
+    pub requests: AtomicU64,
+    pub samples: AtomicU64,
+    pub records: AtomicU64,
+    pub spans: AtomicU64,
+    pub errors: AtomicU64,
+    pub rejected: AtomicU64,
+    pub refused_overload: AtomicU64,
+    pub body_bytes: AtomicU64,
+    unknown_items: Mutex<BTreeMap<String, u64>>,
+}
+
+impl IntakeCounters {
+    /// Items of envelopes that nothing here reads, by type.
+    pub fn unknown_items(&self) -> Vec<(String, u64)> {
+        self.unknown_items.lock().iter().map(|(kind, count)| (kind.clone(), *count)).collect()
+    }
+
+    /// Types are the sender's words: only so many are told apart.
+    fn count_unknown(&self, kind: &str) {
+        const KINDS_MAX: usize = 50;
+        let mut counts = self.unknown_items.lock();
+        let kind = if counts.len() < KINDS_MAX || counts.contains_key(kind) { kind } else { "other" };
+        *counts.entry(kind.chars().take(64).collect()).or_default() += 1;
+    }
+}
+
+/// The stores' lanes.
+pub struct Lanes {
+    pub metrics: Lane,
+    pub events: Lane,
+    pub issues: Lane,
+}
+
+pub struct Intake {
+    journal: Arc<Journal>,
+    clock: Arc<dyn Clock>,
+    /// Held while a record gets its position and goes into the lanes.
+    order: Arc<Mutex<()>>,
+    limits: Limits,
+    pub lanes: Lanes,
+    pub counters: IntakeCounters,
+}
+
+/// An acknowledgement waits this long for the stores to show what it acknowledges: who writes and then reads finds it.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+
+impl Intake {
+    /// Starts the lanes; each first reads what the journal has beyond its store.
+    pub fn start(
+        journal: Arc<Journal>,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+        [metrics, events, issues]: [LaneStart; 3],
+    ) -> Result<Self> {
+        let order = Arc::new(Mutex::new(()));
+        let lane = |name, start: LaneStart| Lane::start(name, journal.clone(), order.clone(), limits, start);
+        let lanes = Lanes { metrics: lane("metrics", metrics)?, events: lane("events", events)?, issues: lane("issues", issues)? };
+        Ok(Self { journal, clock, order, limits, lanes, counters: IntakeCounters::default() })
+    }
+
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Whether all stores have caught up with the journal.
+    pub fn is_caught_up(&self) -> bool {
+        let lanes = &self.lanes;
+        [&lanes.metrics, &lanes.events, &lanes.issues].iter().all(|lane| lane.is_live())
+    }
+
+    /// Takes a request. Returns when it is on the disk; an error means that nothing of it was kept.
+    pub async fn accept(&self, incoming: Incoming) -> Result<Receipt, AcceptError> {
+        self.journal.check_accepting().inspect_err(|_| self.count_overload())?;
+        let bytes = incoming.body.len();
+        for lane in [&self.lanes.metrics, &self.lanes.events] {
+            lane.check_room(bytes).inspect_err(|_| self.count_overload())?;
+        }
+        let record = Record {
+            tenant: incoming.tenant,
+            protocol: incoming.protocol,
+            received: self.clock.now(),
+            is_compressed: !matches!(incoming.content_encoding.as_str(), "" | "identity"),
+            context: context(&incoming),
+            body: incoming.body,
+        };
+        let limits = self.limits;
+        let decoding = tokio::task::spawn_blocking(move || decode(&record, &limits).map(|decoded| (record, decoded)));
+        let (record, decoded) = decoding.await.map_err(|panic| Error::corrupt(format!("decoding failed inside: {panic}")))??;
+        Ok(self.keep(record, decoded).await?)
+    }
+
+    /// Takes samples that were made here. They are journaled as a remote-write request.
+    pub async fn accept_samples(&self, tenant: TenantId, batch: MetricBatch) -> Result<Receipt> {
+        self.journal.check_accepting()?;
+        self.lanes.metrics.check_room(0)?;
+        let received = self.clock.now();
+        let encoding = tokio::task::spawn_blocking(move || {
+            let body = Bytes::from(br_wire::remote_write::v2::encode(&batch));
+            let context = vec![("content-encoding".to_owned(), "snappy".to_owned())];
+            let record = Record { tenant, protocol: Protocol::REMOTE_WRITE_2, received, is_compressed: true, context, body };
+            (record, Decoded { metrics: batch, ..Decoded::default() })
+        });
+        let (record, decoded) = encoding.await.map_err(|panic| Error::corrupt(format!("encoding failed inside: {panic}")))?;
+        self.keep(record, decoded).await
+    }
+
+    async fn keep(&self, record: Record, mut decoded: Decoded) -> Result<Receipt> {
+        let receipt = receipt(&mut decoded);
+        self.count(&receipt, &decoded, record.body.len());
+        let (uses_metrics, uses_events) = (decoded.has_metrics(), decoded.has_events());
+        if !uses_metrics && !uses_events {
+            return Ok(receipt);
+        }
+        let decoded = Arc::new(decoded);
+        let ticket = {
+            let _order = self.order.lock();
+            let ticket = self.journal.append(&record).inspect_err(|_| self.count_overload())?;
+            let lanes = &self.lanes;
+            // Every lane hears of every record: that is how it knows how far it is.
+            for lane in [&lanes.metrics, &lanes.events, &lanes.issues] {
+                lane.push(record.tenant, record.received, &decoded, &ticket, record.body.len());
+            }
+            ticket
+        };
+        let position = ticket.position();
+        ticket.await?;
+        if uses_metrics {
+            self.lanes.metrics.wait_applied(position, SHOWN_WITHIN).await;
+        }
+        if uses_events {
+            self.lanes.events.wait_applied(position, SHOWN_WITHIN).await;
+        }
+        Ok(receipt)
+    }
+
+    fn count(&self, receipt: &Receipt, decoded: &Decoded, body_bytes: usize) {
+        let counters = &self.counters;
+        let add = |counter: &AtomicU64, count: usize| counter.fetch_add(count as u64, Ordering::Relaxed);
+        add(&counters.requests, 1);
+        add(&counters.body_bytes, body_bytes);
+        add(&counters.samples, receipt.samples);
+        add(&counters.records, receipt.records);
+        add(&counters.spans, receipt.spans);
+        counters.rejected.fetch_add(receipt.rejected_count, Ordering::Relaxed);
+        let errors = decoded.logs.groups.iter().flat_map(|group| &group.records).filter(|record| record.error.is_some()).count();
+        add(&counters.errors, errors);
+        for kind in &decoded.unknown_items {
+            counters.count_unknown(kind);
+        }
+    }
+
+    fn count_overload(&self) {
+        self.counters.refused_overload.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Stops taking requests, lets the journal settle, ends the lanes.
+    pub fn close(&self) {
+        self.journal.close();
+        for lane in [&self.lanes.metrics, &self.lanes.events, &self.lanes.issues] {
+            lane.close();
+        }
+    }
+}
+
+fn context(incoming: &Incoming) -> Vec<(String, String)> {
+    let pairs = [("content-type", &incoming.content_type), ("content-encoding", &incoming.content_encoding)];
+    pairs.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.to_owned(), value.clone())).collect()
+}
+
+fn receipt(decoded: &mut Decoded) -> Receipt {
+    let series = || decoded.metrics.series.iter().chain(&decoded.delta_metrics.series);
+    let samples = || series().flat_map(|series| &series.samples);
+    let histograms = samples().filter(|sample| matches!(sample.value, br_model::Value::Histogram(_))).count();
+    let (all, exemplars) = (samples().count(), series().map(|series| series.exemplars.len()).sum());
+    Receipt {
+        samples: all - histograms,
+        histograms,
+        exemplars,
+        records: decoded.logs.record_count(),
+        spans: decoded.spans.span_count(),
+        rejected: std::mem::take(&mut decoded.rejected),
+        rejected_count: decoded.rejected_count,
+    }
+}
+
+/// The intake as one tenant's sink.
+pub struct TenantSink {
+    pub intake: Arc<Intake>,
+    pub tenant: TenantId,
+}
+
+impl SampleSink for TenantSink {
+    fn write(&self, batch: MetricBatch) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
+        Box::pin(async move { self.intake.accept_samples(self.tenant, batch).await.map(drop) })
+    }
+}

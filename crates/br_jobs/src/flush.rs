@@ -1,0 +1,169 @@
+//! Heads to files: seal at a position, write, publish in one catalog transaction, and only then forget the journal.
+
+use br_catalog::{Catalog, Lease, Store};
+use br_env::Clock;
+use br_events::EventStore;
+use br_ingest::Intake;
+use br_ingest::appliers::Sealed;
+use br_std::{Error, Result};
+use br_storage::{FileEntry, JournalPosition};
+use br_tsdb::Tsdb;
+use object_store::ObjectStore;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// What a flusher works with.
+pub struct FlusherParts {
+    pub intake: Arc<Intake>,
+    pub catalog: Arc<Catalog>,
+    pub metrics: Arc<Tsdb>,
+    pub events: Arc<EventStore>,
+    /// What the lanes have sealed and nobody has written yet.
+    pub sealed: Arc<Sealed>,
+    pub files: Arc<dyn ObjectStore>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What one flush wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flushed {
+    pub files: u64,
+    pub bytes: u64,
+}
+
+/// Writes heads, one flush at a time.
+pub struct Flusher {
+    pub(crate) parts: FlusherParts,
+    /// Held while a flush, a compaction or a removal changes the manifest.
+    pub(crate) turn: Mutex<Lease>,
+}
+
+const LEASE: &str = "files";
+/// The only holder on one machine: an earlier life of the server is shut out by taking the lease anew.
+const HOLDER: &str = "local";
+pub(crate) const LEASE_DURATION: Duration = Duration::from_mins(10);
+
+impl Flusher {
+    pub async fn new(parts: FlusherParts) -> Result<Self> {
+        let lease = parts.catalog.acquire_lease(LEASE, HOLDER, parts.clock.now(), LEASE_DURATION).await?;
+        let lease = lease.ok_or_else(|| Error::retry("another server writes to this catalog"))?;
+        Ok(Self { parts, turn: Mutex::new(lease) })
+    }
+
+    /// Writes both heads, and lets go of the journal that they held.
+    pub async fn flush(&self) -> Result<Flushed> {
+        let mut lease = self.turn.lock().await;
+        *lease = self.parts.catalog.renew_lease(&lease, self.parts.clock.now(), LEASE_DURATION).await?;
+        let mut flushed = Flushed::default();
+        let metrics = self.flush_metrics(&lease).await?;
+        let events = self.flush_events(&lease).await?;
+        self.parts.intake.lanes.issues.seal().await?;
+        for file in metrics.iter().chain(&events) {
+            flushed.files += 1;
+            flushed.bytes += file.size_bytes;
+        }
+        self.truncate_journal().await?;
+        if flushed.files > 0 {
+            tracing::info!(event = "HeadsFlushed", files = flushed.files, bytes = flushed.bytes);
+        }
+        Ok(flushed)
+    }
+
+    async fn flush_metrics(&self, lease: &Lease) -> Result<Vec<FileEntry>> {
+        let parts = &self.parts;
+        let position = parts.intake.lanes.metrics.seal().await?;
+        let mut all = Vec::new();
+        while let Some(sealed) = parts.sealed.take_metrics() {
+            let (store, to) = (parts.files.clone(), sealed.position());
+            let (sealed, written) = blocking(move || {
+                let written = sealed.write(&store);
+                (sealed, written)
+            })
+            .await?;
+            let committed = match written {
+                Ok(files) => self.commit(Store::Metrics, lease, to, &files).await,
+                Err(error) => Err(error),
+            };
+            match committed {
+                Ok(files) => {
+                    all.extend(files.iter().cloned());
+                    parts.metrics.publish(sealed, &files);
+                }
+                Err(error) => {
+                    parts.sealed.put_back_metrics(sealed);
+                    return Err(error.context("writing metrics"));
+                }
+            }
+        }
+        self.commit(Store::Metrics, lease, position, &[]).await?;
+        Ok(all)
+    }
+
+    async fn flush_events(&self, lease: &Lease) -> Result<Vec<FileEntry>> {
+        let parts = &self.parts;
+        let position = parts.intake.lanes.events.seal().await?;
+        let mut all = Vec::new();
+        while let Some(sealed) = parts.sealed.take_events() {
+            let (store, to) = (parts.files.clone(), sealed.position());
+            let (sealed, written) = blocking(move || {
+                let written = sealed.write(&store);
+                (sealed, written)
+            })
+            .await?;
+            let committed = match written {
+                Ok(files) => self.commit(Store::Events, lease, to, &files).await,
+                Err(error) => Err(error),
+            };
+            match committed {
+                Ok(files) => {
+                    all.extend(files.iter().cloned());
+                    parts.events.publish(&sealed, files);
+                }
+                Err(error) => {
+                    parts.sealed.put_back_events(sealed);
+                    return Err(error.context("writing events"));
+                }
+            }
+        }
+        self.commit(Store::Events, lease, position, &[]).await?;
+        Ok(all)
+    }
+
+    async fn commit(&self, store: Store, lease: &Lease, to: JournalPosition, files: &[FileEntry]) -> Result<Vec<FileEntry>> {
+        let from = self.parts.catalog.progress(store).await?;
+        if files.is_empty() && to <= from {
+            return Ok(Vec::new());
+        }
+        self.parts.catalog.commit_flush(store, lease, from, to, files).await
+    }
+
+    /// Deletes the segments that hold nothing any store still needs.
+    async fn truncate_journal(&self) -> Result<()> {
+        let catalog = &self.parts.catalog;
+        let metrics = catalog.progress(Store::Metrics).await?;
+        let events = catalog.progress(Store::Events).await?;
+        let issues = catalog.errors_recorded().await?;
+        let needed = metrics.min(events).min(issues).next();
+        let journal = self.parts.intake.journal().clone();
+        blocking(move || journal.truncate_before(needed)).await??;
+        Ok(())
+    }
+
+    /// Files and bytes that the catalog lists.
+    pub async fn storage(&self) -> Result<(u64, u64)> {
+        let mut totals = (0, 0);
+        for table in [br_storage::Table::Metrics, br_storage::Table::Logs, br_storage::Table::Spans] {
+            for file in self.parts.catalog.files(table).await? {
+                totals.0 += 1;
+                totals.1 += file.size_bytes;
+            }
+        }
+        Ok(totals)
+    }
+}
+
+/// Runs work that computes or waits for the disk off the runtime's own threads.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|panic| Error::corrupt(format!("a background job failed inside: {panic}")))
+}

@@ -1,0 +1,137 @@
+//! What runs by itself: flushes, compaction, retention, removal of files that nobody reads any more.
+
+use crate::flush::{Flusher, blocking};
+use br_std::{Nanos, Result};
+use br_storage::{FileEntry, Table};
+use object_store::ObjectStoreExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long each kind of data is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    pub metrics: Duration,
+    pub logs: Duration,
+    pub spans: Duration,
+}
+
+pub struct Upkeep {
+    pub flusher: Arc<Flusher>,
+    pub retention: Retention,
+    pub flush_interval: Duration,
+}
+
+/// A file stays on the disk for this long after the catalog has let go of it: a query may still read it.
+const READERS_GRACE: Duration = Duration::from_mins(5);
+const DELETE_AT_ONCE: u32 = 1000;
+/// Compactions between two flushes.
+const COMPACTIONS_AT_ONCE: usize = 8;
+
+impl Upkeep {
+    /// Until told to stop. A step that fails is told and tried again at the next beat.
+    pub async fn run(self, mut stopped: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(self.flush_interval) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
+            let steps = async {
+                report("FlushError", self.flusher.flush().await.map(drop));
+                report("RetentionError", self.retain().await);
+                report("CompactionError", self.compact().await);
+                report("DeleteError", self.delete_removed().await);
+            };
+            tokio::select! {
+                () = steps => {}
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
+        }
+    }
+
+    /// Drops what is past its time, before anything is spent on compacting it. Needs no free space.
+    async fn retain(&self) -> Result<()> {
+        let _turn = self.flusher.turn.lock().await;
+        let parts = &self.flusher.parts;
+        let now = parts.clock.now();
+        for (table, kept) in [(Table::Metrics, self.retention.metrics), (Table::Logs, self.retention.logs), (Table::Spans, self.retention.spans)] {
+            let cutoff = now - kept;
+            let expired: Vec<FileEntry> = parts.catalog.files(table).await?.into_iter().filter(|file| file.max_time < cutoff).collect();
+            if expired.is_empty() {
+                continue;
+            }
+            parts.catalog.remove_files(&ids(&expired), now).await?;
+            self.forget(table, &expired);
+            tracing::info!(event = "FilesExpired", table = table.as_str(), files = expired.len());
+        }
+        Ok(())
+    }
+
+    fn forget(&self, table: Table, expired: &[FileEntry]) {
+        let parts = &self.flusher.parts;
+        match table {
+            Table::Metrics => parts.metrics.replace(expired, &[]),
+            Table::Logs | Table::Spans => parts.events.exchange(expired, Vec::new()),
+        }
+    }
+
+    async fn compact(&self) -> Result<()> {
+        for _ in 0..COMPACTIONS_AT_ONCE {
+            let (metrics, events) = (self.compact_metrics().await?, self.compact_events().await?);
+            if !metrics && !events {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// One compaction of metric files; false when there was nothing to do.
+    async fn compact_metrics(&self) -> Result<bool> {
+        let lease = self.flusher.turn.lock().await;
+        let parts = &self.flusher.parts;
+        let Some(job) = parts.metrics.plan_compaction() else { return Ok(false) };
+        let (store, inputs) = (parts.metrics.clone(), job.inputs.clone());
+        let made = blocking(move || store.compact(&job)).await??;
+        let made = parts.catalog.commit_compaction(&lease, &ids(&inputs), &made, parts.clock.now()).await?;
+        parts.metrics.replace(&inputs, &made);
+        Ok(true)
+    }
+
+    /// One compaction of event files; false when there was nothing to do.
+    async fn compact_events(&self) -> Result<bool> {
+        let lease = self.flusher.turn.lock().await;
+        let parts = &self.flusher.parts;
+        let Some(job) = parts.events.plan_compactions().into_iter().next() else { return Ok(false) };
+        let (store, inputs) = (parts.events.clone(), job.inputs.clone());
+        let made = blocking(move || store.compact(&job)).await??;
+        let made = parts.catalog.commit_compaction(&lease, &ids(&inputs), &made, parts.clock.now()).await?;
+        parts.events.exchange(&inputs, made);
+        Ok(true)
+    }
+
+    /// Deletes files that the catalog let go of long enough ago. A file that is gone already counts as deleted.
+    async fn delete_removed(&self) -> Result<()> {
+        let _turn = self.flusher.turn.lock().await;
+        let parts = &self.flusher.parts;
+        let before: Nanos = parts.clock.now() - READERS_GRACE;
+        let mut deleted = Vec::new();
+        for file in parts.catalog.files_to_delete(before, DELETE_AT_ONCE).await? {
+            match parts.files.delete(&object_store::path::Path::from(file.path.as_str())).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => deleted.push(file.id),
+                Err(error) => tracing::warn!(event = "FileDeleteError", path = file.path, "{error}"),
+            }
+        }
+        parts.catalog.forget_files(&deleted).await?;
+        Ok(())
+    }
+}
+
+fn ids(files: &[FileEntry]) -> Vec<i64> {
+    files.iter().map(|file| file.id).collect()
+}
+
+fn report(event: &str, outcome: Result<()>) {
+    if let Err(error) = outcome {
+        tracing::error!(event, "{error}");
+    }
+}
