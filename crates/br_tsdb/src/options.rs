@@ -46,9 +46,9 @@ pub struct TsdbOptions {
 impl Default for TsdbOptions {
     fn default() -> Self {
         Self {
-            out_of_order_window: Duration::from_secs(30 * 60),
-            future_max: Duration::from_secs(10 * 60),
-            age_max: Duration::from_secs(15 * 24 * 3600),
+            out_of_order_window: Duration::from_mins(30),
+            future_max: Duration::from_mins(10),
+            age_max: Duration::from_hours(15 * 24),
             series_max: 2_000_000,
             series_per_metric_max: 200_000,
             labels_max: 128,

@@ -4,6 +4,7 @@ use crate::block::file::BlockFile;
 use crate::block::index::BlockIndex;
 use crate::compact::tidy_exemplars;
 use crate::head::{HeadSeries, OpenSamples};
+use crate::index::LabelIndex;
 use crate::points;
 use crate::store::Shared;
 use br_model::{Exemplar, Labels, Metadata, TenantId};
@@ -73,7 +74,7 @@ impl TenantSource {
         &self,
         query: &SeriesQuery,
         budget: &Budget,
-        find: impl for<'a> Fn(&'a crate::index::LabelIndex, &RoaringBitmap) -> Vec<&'a str>,
+        find: impl for<'a> Fn(&'a LabelIndex, &RoaringBitmap) -> Vec<&'a str>,
     ) -> Result<Vec<String>> {
         let mut texts = BTreeSet::new();
         if let Some(head) = self.shared.head(self.tenant) {
@@ -123,7 +124,7 @@ impl MetricSource for TenantSource {
     }
 
     fn label_names(&self, query: &SeriesQuery, budget: &Budget) -> Result<Vec<String>> {
-        self.texts(query, budget, |index, series| index.names_unsorted(series))
+        self.texts(query, budget, LabelIndex::names_unsorted)
     }
 
     fn label_values(&self, name: &str, query: &SeriesQuery, budget: &Budget) -> Result<Vec<String>> {

@@ -6,7 +6,7 @@ use br_env::Rng;
 use common::{Store, T0};
 use futures::executor::block_on;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
 
 fn read(store: &Store, path: &str) -> Vec<u8> {
     block_on(async {
@@ -16,7 +16,7 @@ fn read(store: &Store, path: &str) -> Vec<u8> {
 }
 
 fn write(store: &Store, path: &str, bytes: Vec<u8>) {
-    block_on(store.objects.put_opts(&Path::from(path), bytes.into(), Default::default())).expect("written");
+    block_on(store.objects.put_opts(&Path::from(path), bytes.into(), PutOptions::default())).expect("written");
 }
 
 fn filled() -> Store {

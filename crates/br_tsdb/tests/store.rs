@@ -304,7 +304,7 @@ fn windows_are_split_compacted_and_expired() {
     assert_eq!(store.dump(i64::MIN, i64::MAX), before);
     let part = store.dump(T0 + 10 * hour, T0 + 11 * hour);
     assert_eq!(part["m{a=\"1\"}"].len(), 4, "both ends are included");
-    let cutoff = Nanos::from_millis(T0) + Duration::from_secs(40 * 3600);
+    let cutoff = Nanos::from_millis(T0) + Duration::from_hours(40);
     let expired = store.tsdb.expired(cutoff);
     assert!(!expired.is_empty() && expired.iter().all(|file| file.max_time < cutoff));
     store.tsdb.replace(&expired, &[]);

@@ -4,8 +4,8 @@
 
 use br_std::{Error, Kind, Result};
 use futures::executor::block_on;
-use object_store::ObjectStore;
 use object_store::path::Path;
+use object_store::{MultipartUpload, ObjectStore, PutMultipartOptions, PutOptions};
 use parquet::errors::ParquetError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -27,7 +27,8 @@ pub(crate) fn guard<T>(path: &str, decode: impl FnOnce() -> Result<T>) -> Result
 /// Puts a whole file, in parts when it is large.
 pub(crate) struct Upload {
     path: Path,
-    upload: Option<Box<dyn object_store::MultipartUpload>>,
+    /// Begun with the first part; a file of one part is put at once.
+    parts: Option<Box<dyn MultipartUpload>>,
     checksum: crc32fast::Hasher,
     size_bytes: u64,
 }
@@ -38,7 +39,7 @@ pub(crate) const PART_BYTES: usize = 8 << 20;
 impl Upload {
     pub(crate) fn new(path: &str) -> Result<Self> {
         let path = Path::parse(path).map_err(|error| Error::fix_request(format!("not a path of an object: {error}")))?;
-        Ok(Self { path, upload: None, checksum: crc32fast::Hasher::new(), size_bytes: 0 })
+        Ok(Self { path, parts: None, checksum: crc32fast::Hasher::new(), size_bytes: 0 })
     }
 
     /// Sends one part.
@@ -46,35 +47,35 @@ impl Upload {
         self.checksum.update(&bytes);
         self.size_bytes += bytes.len() as u64;
         let path = self.path.to_string();
-        if self.upload.is_none() {
-            self.upload = Some(wait(store.put_multipart_opts(&self.path, Default::default()), &path)?);
+        if self.parts.is_none() {
+            self.parts = Some(wait(store.put_multipart_opts(&self.path, PutMultipartOptions::default()), &path)?);
         }
-        let Some(upload) = &mut self.upload else { return Ok(()) };
-        wait(upload.put_part(bytes.into()), &path)
+        let Some(parts) = &mut self.parts else { return Ok(()) };
+        wait(parts.put_part(bytes.into()), &path)
     }
 
     /// Sends the last part. Gives the size and the CRC-32 of the whole.
     pub(crate) fn finish(mut self, store: &dyn ObjectStore, bytes: Vec<u8>) -> Result<(u64, u32)> {
         let path = self.path.to_string();
-        if self.upload.is_some() {
+        if self.parts.is_some() {
             if !bytes.is_empty() {
                 self.put_part(store, bytes)?;
             }
-            if let Some(upload) = &mut self.upload {
-                wait(upload.complete(), &path)?;
+            if let Some(parts) = &mut self.parts {
+                wait(parts.complete(), &path)?;
             }
         } else {
             self.checksum.update(&bytes);
             self.size_bytes += bytes.len() as u64;
-            wait(store.put_opts(&self.path, bytes.into(), Default::default()), &path)?;
+            wait(store.put_opts(&self.path, bytes.into(), PutOptions::default()), &path)?;
         }
         Ok((self.size_bytes, self.checksum.finalize()))
     }
 
     /// Takes back what was sent. Best effort: what stays is an object that nothing names.
     pub(crate) fn abort(mut self) -> Result<()> {
-        match &mut self.upload {
-            Some(upload) => wait(upload.abort(), self.path.as_ref()),
+        match &mut self.parts {
+            Some(parts) => wait(parts.abort(), self.path.as_ref()),
             None => Ok(()),
         }
     }
