@@ -82,6 +82,7 @@ impl Tsdb {
     ///
     /// `up_to` is the last record that the caller applied. The seal's own position is that or, when the applier was faster, a later one:
     /// commit [`SealedHead::position`] together with the files.
+    /// Keep a seal until it is committed, and commit seals in their order: a position stands for everything before it.
     pub fn seal(&self, up_to: JournalPosition) -> Option<SealedHead> {
         let mut applied = self.shared.applied.lock();
         applied.position = applied.position.max(up_to);
