@@ -1,1 +1,25 @@
-//! TraceQL: parser and span matching over the storage seam.
+//! TraceQL: parser, search and metrics over the storage seam.
+//!
+//! [`parse`] turns text into an [`Expr`]; [`search`] finds traces, newest first; [`query_range`] computes series from spans.
+//! Source of the behaviour: Grafana Tempo's documentation of TraceQL.
+
+pub mod ast;
+mod attribute;
+mod error;
+mod hints;
+mod lexer;
+mod metrics;
+mod parser;
+pub mod script;
+mod search;
+mod spanset;
+mod trace;
+mod validate;
+mod value;
+
+pub use ast::Expr;
+pub use error::{Fault, ParseError};
+pub use hints::span_hints;
+pub use metrics::{MetricSeries, query_range};
+pub use parser::parse;
+pub use search::{MatchedSpan, MatchedSpanset, SearchOptions, TraceMatch, search};

@@ -1,0 +1,221 @@
+//! Finding traces, newest first.
+
+use crate::ast::{Expr, Field, FieldKind, Pipeline, Root, Stage};
+use crate::attribute::{View, holds, is_local};
+use crate::hints::{leaves, span_hints};
+use crate::spanset::{Evaluation, Set};
+use crate::trace::Trace;
+use br_model::{AttributeValue, SpanId, TraceId};
+use br_std::{Error, Nanos, Result};
+use br_storage::{Budget, SpanQuery, SpanSource, StoredSpan, TimeRange};
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug)]
+pub struct SearchOptions {
+    /// Traces with a matching span that starts in it.
+    pub range: TimeRange,
+    /// So many traces.
+    pub limit: usize,
+    /// So many spans of each spanset are shown.
+    pub spans_per_spanset: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraceMatch {
+    pub trace_id: TraceId,
+    /// Of the root span, or of the earliest span when the root is missing.
+    pub root_service: String,
+    pub root_name: String,
+    pub start: Nanos,
+    pub duration_nanos: i64,
+    /// At least one.
+    pub spansets: Vec<MatchedSpanset>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct MatchedSpanset {
+    /// How many spans matched, shown or not.
+    pub matched: usize,
+    /// What the query grouped by.
+    pub groups: Vec<AttributeValue>,
+    /// The earliest ones.
+    pub spans: Vec<MatchedSpan>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct MatchedSpan {
+    pub span_id: SpanId,
+    pub name: String,
+    pub start: Nanos,
+    pub duration_nanos: i64,
+    /// Fields that the query names, as it writes them; those that are missing are left out.
+    pub attributes: Vec<(String, AttributeValue)>,
+}
+
+/// Sources hand out spans newest first by windows of this width; candidates of one window are looked at together.
+const WINDOW: Duration = Duration::from_secs(3600);
+
+/// A trace is read this far around the span that gave it away.
+const AROUND: Duration = Duration::from_secs(2 * 3600);
+
+/// A trace's memory beside its spans' own, roughly, for each span.
+const SPAN_BYTES: u64 = 1024;
+
+/// The newest traces that match, by their start; the same question gets the same answer.
+pub fn search(
+    source: &dyn SpanSource,
+    expr: &Expr,
+    text: &str,
+    options: &SearchOptions,
+    budget: &Budget,
+) -> Result<Vec<TraceMatch>> {
+    let Root::Search(pipeline) = &expr.root else {
+        return Err(Error::fix_request("this is a metrics query: it answers with series, not with traces"));
+    };
+    let mut search = Search { source, expr, text, pipeline, options, budget, found: Vec::new(), seen: HashSet::new() };
+    let query = SpanQuery { range: options.range, hints: span_hints(pipeline) };
+    let leaves = leaves(pipeline);
+    let mut cursor = source.scan(&query, budget)?;
+    let mut candidates: HashMap<TraceId, Nanos> = HashMap::new();
+    let mut window = None;
+    while let Some(spans) = cursor.next_batch()? {
+        budget.check()?;
+        for stored in &spans {
+            if !options.range.contains(stored.span.start) {
+                continue;
+            }
+            let found = stored.span.start.window(WINDOW);
+            if window.is_some_and(|window| found < window) {
+                search.look_at(&mut candidates)?;
+                if search.found.len() >= options.limit {
+                    return Ok(search.finish());
+                }
+            }
+            window = Some(window.map_or(found, |window: Nanos| window.min(found)));
+            if is_candidate(stored, &leaves, expr) {
+                let start = candidates.entry(stored.span.trace_id).or_insert(stored.span.start);
+                *start = (*start).max(stored.span.start);
+            }
+        }
+    }
+    search.look_at(&mut candidates)?;
+    Ok(search.finish())
+}
+
+fn is_candidate(stored: &StoredSpan, leaves: &[&Field], expr: &Expr) -> bool {
+    let view = View { stored, trace: None, regexes: &expr.regexes };
+    leaves.is_empty() || leaves.iter().any(|field| !is_local(field) || holds(view, field))
+}
+
+struct Search<'a> {
+    source: &'a dyn SpanSource,
+    expr: &'a Expr,
+    text: &'a str,
+    pipeline: &'a Pipeline,
+    options: &'a SearchOptions,
+    budget: &'a Budget,
+    found: Vec<TraceMatch>,
+    seen: HashSet<TraceId>,
+}
+
+impl Search<'_> {
+    /// Reads the candidates' traces, newest first, until there are enough.
+    fn look_at(&mut self, candidates: &mut HashMap<TraceId, Nanos>) -> Result<()> {
+        let mut ordered: Vec<(TraceId, Nanos)> = candidates.drain().collect();
+        ordered.sort_by_key(|(id, start)| (std::cmp::Reverse(*start), *id));
+        for (id, start) in ordered {
+            if self.found.len() >= self.options.limit {
+                break;
+            }
+            if !self.seen.insert(id) {
+                continue;
+            }
+            self.budget.check()?;
+            let around = TimeRange::new(start - AROUND, start + AROUND);
+            let spans = self.source.trace(id, Some(around), self.budget)?;
+            let bytes = spans.len() as u64 * SPAN_BYTES;
+            self.budget.charge(bytes)?;
+            let trace = Trace::new(spans);
+            let sets = Evaluation { trace: &trace, regexes: &self.expr.regexes }.run(self.pipeline);
+            self.found.extend(self.matched(id, &trace, &sets));
+            self.budget.release(bytes);
+        }
+        Ok(())
+    }
+
+    fn matched(&self, trace_id: TraceId, trace: &Trace, sets: &[Set]) -> Option<TraceMatch> {
+        let root = trace.root()?;
+        if sets.is_empty() {
+            return None;
+        }
+        let (start, end) = trace.bounds();
+        let fields = shown_fields(self.pipeline);
+        let spansets = sets.iter().map(|set| self.spanset(trace, set, &fields)).collect();
+        Some(TraceMatch {
+            trace_id,
+            root_service: root.resource.service_name().to_owned(),
+            root_name: root.span.name.clone(),
+            start: Nanos(start),
+            duration_nanos: end.saturating_sub(start),
+            spansets,
+        })
+    }
+
+    fn spanset(&self, trace: &Trace, set: &Set, fields: &[&Field]) -> MatchedSpanset {
+        let show = |at: &usize| {
+            let span = &trace.spans[*at].span;
+            let view = View::of_trace(trace, *at, &self.expr.regexes);
+            let named = |field: &&Field| {
+                let value = view.field(field).to_attribute();
+                let name = self.text.get(field.span.clone()).unwrap_or_default().to_owned();
+                (value != AttributeValue::Empty).then_some((name, value))
+            };
+            let mut attributes: Vec<(String, AttributeValue)> = fields.iter().filter_map(named).collect();
+            attributes.sort_by(|left, right| left.0.cmp(&right.0));
+            attributes.dedup_by(|left, right| left.0 == right.0);
+            MatchedSpan {
+                span_id: span.span_id,
+                name: span.name.clone(),
+                start: span.start,
+                duration_nanos: span.duration_nanos(),
+                attributes,
+            }
+        };
+        let spans = set.spans.iter().take(self.options.spans_per_spanset).map(show).collect();
+        MatchedSpanset { matched: set.spans.len(), groups: set.groups.clone(), spans }
+    }
+
+    fn finish(mut self) -> Vec<TraceMatch> {
+        self.found.sort_by_key(|found| (std::cmp::Reverse(found.start), found.trace_id));
+        self.found
+    }
+}
+
+/// Attributes that filters, groups and `select` name.
+fn shown_fields(pipeline: &Pipeline) -> Vec<&Field> {
+    let mut fields = Vec::new();
+    for leaf in leaves(pipeline) {
+        attributes_of(leaf, &mut fields);
+    }
+    for stage in &pipeline.stages {
+        match stage {
+            Stage::By(field) => attributes_of(field, &mut fields),
+            Stage::Select(selected) => selected.iter().for_each(|field| attributes_of(field, &mut fields)),
+            _ => {}
+        }
+    }
+    fields
+}
+
+fn attributes_of<'a>(field: &'a Field, out: &mut Vec<&'a Field>) {
+    match &field.kind {
+        FieldKind::Static(_) => {}
+        FieldKind::Attribute(_) => out.push(field),
+        FieldKind::Not(inner) | FieldKind::Negative(inner) => attributes_of(inner, out),
+        FieldKind::Binary { left, right, .. } => {
+            attributes_of(left, out);
+            attributes_of(right, out);
+        }
+    }
+}
