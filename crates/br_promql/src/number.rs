@@ -30,7 +30,7 @@ fn format_with(value: f64, exponent_from: i32) -> String {
     let scientific = format!("{value:e}");
     let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-5..exponent_from).contains(&exponent) && !(exponent < -4) {
+    if (-4..exponent_from).contains(&exponent) {
         return format!("{value}");
     }
     let sign = if exponent < 0 { '-' } else { '+' };

@@ -36,6 +36,7 @@ impl Timeline {
 
 /// The query's own range; `step_ms` is 0 for an instant query.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_field_names, reason = "units end names")]
 pub(crate) struct QueryRange {
     pub(crate) start_ms: i64,
     pub(crate) end_ms: i64,

@@ -25,7 +25,9 @@ pub(crate) fn scalar(context: &Context, expr: &Expr) -> Result<Vec<f64>> {
         ExprKind::Unary { negative, expr } => {
             let mut values = scalar(context, expr)?;
             if *negative {
-                values.iter_mut().for_each(|value| *value = -*value);
+                for value in &mut values {
+                    *value = -*value;
+                }
             }
             Ok(values)
         }
@@ -109,8 +111,7 @@ pub(crate) fn is_step_invariant(expr: &Expr) -> bool {
         ExprKind::Subquery { at, .. } => at.is_some(),
         ExprKind::Call { function, arguments } => {
             let asks_time = match function.name {
-                "time" => true,
-                "timestamp" | "start_timestamp" | "predict_linear" => true,
+                "time" | "timestamp" | "start_timestamp" | "predict_linear" => true,
                 "minute" | "hour" | "day_of_month" | "day_of_week" | "day_of_year" | "days_in_month" | "month" | "year" => {
                     arguments.is_empty()
                 }

@@ -143,14 +143,10 @@ impl<'j> Joined<'j> {
             ));
         }
         let steps = self.context.steps();
-        let column = match self.results.get_mut(&key) {
-            Some(column) => column,
-            None => {
-                self.context.budget.charge(0)?;
-                self.order.push(key.clone());
-                self.results.entry(key).or_insert_with(|| Column::absent(steps))
-            }
-        };
+        if !self.results.contains_key(&key) {
+            self.order.push(key.clone());
+        }
+        let column = self.results.entry(key).or_insert_with(|| Column::absent(steps));
         if column.is_present(step) {
             return Err(Error::fix_request("multiple matches for labels: grouping labels must ensure unique matches"));
         }

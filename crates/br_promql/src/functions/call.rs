@@ -1,7 +1,9 @@
 //! From a call to the body of its function.
 
 use super::{absent, histograms, info, labels, math, over_time, rate, sort, time};
-use crate::engine::{Context, RangeSeries, Sample, StepSeries, ranges_each, scalar as scalar_of, vector_each as vector_of};
+use crate::engine::{
+    Column, Context, RangeSeries, Sample, StepSeries, ranges_each, scalar as scalar_of, vector_each as vector_of,
+};
 use crate::syntax::ast::{Expr, ExprKind, Extension};
 use crate::syntax::span::Span;
 use br_std::{Error, Result};
@@ -93,7 +95,7 @@ pub(crate) fn vector_each(context: &Context, name: &'static str, arguments: &[Ex
         "timestamp" | "start_timestamp" => time::of_samples(context, name, arguments, sink),
         "vector" => {
             let values = scalar_of(context, argument(arguments, 0, name)?)?;
-            sink(StepSeries::new(br_model::Labels::empty(), crate::engine::Column::floats(values)))
+            sink(StepSeries::new(br_model::Labels::empty(), Column::floats(values)))
         }
         _ => time::evaluate(context, name, arguments, sink)
             .unwrap_or_else(|| Err(Error::fix_request(format!("{span}: {}", unknown(name).message())))),
@@ -133,16 +135,7 @@ fn over_range(context: &Context, name: &'static str, arguments: &[Expr], body: R
     ranges_each(context, range, &mut |series| {
         let points = match rate::columns(&call, &series) {
             Some(points) => points,
-            None => {
-                let mut points = crate::engine::Column::absent(context.steps());
-                for step in 0..context.steps() {
-                    context.budget.check()?;
-                    if let Some(sample) = body(&call, &series, step) {
-                        points.set(step, Some(sample));
-                    }
-                }
-                points
-            }
+            None => by_step(&call, &series, body)?,
         };
         if points.is_all_absent() {
             return Ok(());
@@ -154,6 +147,18 @@ fn over_range(context: &Context, name: &'static str, arguments: &[Expr], body: R
         }
         sink(result)
     })
+}
+
+/// The general way: a body for each window.
+fn by_step(call: &RangeCall, series: &RangeSeries, body: RangeBody) -> Result<Column> {
+    let mut points = Column::absent(call.context.steps());
+    for step in 0..call.context.steps() {
+        call.context.budget.check()?;
+        if let Some(sample) = body(call, series, step) {
+            points.set(step, Some(sample));
+        }
+    }
+    Ok(points)
 }
 
 /// Only some functions know what to do with the ends of an extended range.

@@ -110,11 +110,15 @@ fn fold(call: &RangeCall, series: &RangeSeries, step: usize, is_avg: bool) -> Op
 fn fold_floats(values: &[f64], is_avg: bool) -> f64 {
     if is_avg {
         let mut mean = Mean::default();
-        values.iter().for_each(|value| mean.add(*value));
+        for value in values {
+            mean.add(*value);
+        }
         return mean.value();
     }
     let mut sum = Kahan::default();
-    values.iter().for_each(|value| sum.add(*value));
+    for value in values {
+        sum.add(*value);
+    }
     sum.value()
 }
 
@@ -165,7 +169,9 @@ fn median_deviation(call: &RangeCall, series: &RangeSeries, step: usize) -> Opti
     }
     let mut values = parts.floats.to_vec();
     let median = quantile::of(0.5, &mut values);
-    values.iter_mut().for_each(|value| *value = (*value - median).abs());
+    for value in &mut values {
+        *value = (*value - median).abs();
+    }
     Some(Sample::Float(quantile::of(0.5, &mut values)))
 }
 

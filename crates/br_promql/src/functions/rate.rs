@@ -141,7 +141,7 @@ fn extrapolated(call: &RangeCall, series: &RangeSeries, step: usize) -> Option<S
     let reset_by_start = |at: usize| uses_starts && starts::is_reset(&series.points, at);
     let samples: Vec<Value> = (from..to).map(|at| series.points.value(at)).collect();
     if samples.iter().all(|sample| matches!(sample, Value::Float(_))) {
-        let values: Vec<f64> = samples.iter().filter_map(|sample| float(sample)).collect();
+        let values: Vec<f64> = samples.iter().filter_map(float).collect();
         let mut result = values[values.len() - 1] - values[0];
         if begins_ms.is_some() {
             result += values[0];
@@ -198,7 +198,8 @@ fn histogram_difference(
     if counter && looked_at.iter().any(|histogram| is_gauge(histogram)) {
         call.context.note(&Annotation::NotCounter { metric: metric() }, call.span);
     }
-    if !counter && !(is_gauge(first) && is_gauge(last)) {
+    let both_gauges = is_gauge(first) && is_gauge(last);
+    if !counter && !both_gauges {
         call.context.note(&Annotation::NotGauge { metric: metric() }, call.span);
     }
     let is_reset = |at: usize| counter && (histogram::is_reset(&histograms[at], &histograms[at - 1]) || reset_by_start(at));

@@ -1,6 +1,7 @@
 //! The registry: one line for each function.
 
 use crate::syntax::ast::Type;
+use Arity::{Exact, Optional, Repeat};
 use Type::{Matrix, Scalar, String, Vector};
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -30,9 +31,9 @@ impl Signature {
     pub fn argument_counts(&self) -> (usize, Option<usize>) {
         let count = self.arguments.len();
         match self.arity {
-            Arity::Exact => (count, Some(count)),
-            Arity::Optional(missing) => (count - missing, Some(count)),
-            Arity::Repeat(missing) => (count - missing, None),
+            Exact => (count, Some(count)),
+            Optional(missing) => (count - missing, Some(count)),
+            Repeat(missing) => (count - missing, None),
         }
     }
 
@@ -43,7 +44,7 @@ impl Signature {
 }
 
 const fn function(name: &'static str, arguments: &'static [Type], returns: Type) -> Signature {
-    Signature { name, arguments, arity: Arity::Exact, returns, is_experimental: false }
+    Signature { name, arguments, arity: Exact, returns, is_experimental: false }
 }
 
 const fn flexible(name: &'static str, arguments: &'static [Type], arity: Arity, returns: Type) -> Signature {
@@ -64,8 +65,6 @@ pub(crate) fn find(name: &str) -> Option<&'static Signature> {
         LazyLock::new(|| SIGNATURES.iter().map(|signature| (signature.name, signature)).collect());
     BY_NAME.get(name).copied()
 }
-
-use Arity::{Exact, Optional, Repeat};
 
 static SIGNATURES: [Signature; 90] = [
     function("abs", &[Vector], Vector),

@@ -37,8 +37,8 @@ pub(crate) fn types(expr: &Expr, errors: &mut Vec<ParseError>) {
         ExprKind::Vector(selector) => {
             let names = selector.matchers.iter().filter(|matcher| matcher.name == METRIC_NAME).count();
             if let (Some(name), true) = (&selector.name, names > 1) {
-                let second = selector.matchers.iter().filter(|matcher| matcher.name == METRIC_NAME).map(|matcher| &matcher.value);
-                let other = second.filter(|value| *value != name).last().unwrap_or(name);
+                let mut others = selector.matchers.iter().filter(|matcher| matcher.name == METRIC_NAME);
+                let other = others.rfind(|matcher| matcher.value != *name).map_or(name, |matcher| &matcher.value);
                 complain(span, format!("metric name must not be set twice: {name:?} or {other:?}"));
             }
         }

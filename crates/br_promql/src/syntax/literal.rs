@@ -1,5 +1,7 @@
 //! Numbers and strings as Prometheus, that is Go, writes them.
 
+use std::fmt::Write as _;
+
 /// Reads a number: decimal, hexadecimal, octal with a leading zero, with `_` between digits. `None` when it is none.
 pub(crate) fn number(word: &str) -> Option<f64> {
     let plain = without_separators(word)?;
@@ -111,7 +113,7 @@ pub(crate) fn quote(text: &str) -> String {
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
             control if (control as u32) < 0x20 || control as u32 == 0x7f => {
-                quoted.push_str(&format!("\\x{:02x}", control as u32));
+                let _ = write!(quoted, "\\x{:02x}", control as u32);
             }
             other => quoted.push(other),
         }

@@ -14,7 +14,7 @@ const QUERY_BYTES_MAX: usize = 1 << 20;
 /// Parsing went wrong; what and where is in [`Parser::errors`].
 #[derive(Debug)]
 pub(crate) struct Failed;
-pub(crate) type Fallible<T> = std::result::Result<T, Failed>;
+pub(crate) type Fallible<T> = Result<T, Failed>;
 
 pub(crate) struct Parser<'a> {
     pub(super) text: &'a str,

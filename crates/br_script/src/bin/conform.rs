@@ -18,13 +18,11 @@ fn main() -> ExitCode {
             files.push(PathBuf::from(argument));
         }
     }
-    match area.as_str() {
-        "promql" => promql(&files),
-        _ => {
-            say(&format!("no runner for {area:?}; there is promql"));
-            ExitCode::from(2)
-        }
+    if area == "promql" {
+        return promql(&files);
     }
+    say(&format!("no runner for {area:?}; there is promql"));
+    ExitCode::from(2)
 }
 
 fn promql(files: &[PathBuf]) -> ExitCode {

@@ -150,7 +150,9 @@ fn fix(expr: &mut Expr, time_ms: i64) {
             }
         }
         ExprKind::Aggregate { parameter, expr, .. } => {
-            parameter.iter_mut().for_each(|parameter| fix(parameter, time_ms));
+            if let Some(parameter) = parameter {
+                fix(parameter, time_ms);
+            }
             fix(expr, time_ms);
         }
         ExprKind::Binary { lhs, rhs, .. } => {

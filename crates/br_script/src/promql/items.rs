@@ -15,8 +15,8 @@ pub(super) struct Item {
     pub(super) has_hint: bool,
 }
 
-fn float(value: f64) -> Option<Item> {
-    Some(Item { value: Value::Float(value), has_hint: false })
+fn float(value: f64) -> Item {
+    Item { value: Value::Float(value), has_hint: false }
 }
 
 pub(super) fn parse(text: &str) -> Result<Vec<Option<Item>>, String> {
@@ -38,20 +38,20 @@ fn plain(text: &str, items: &mut Vec<Option<Item>>) -> Result<usize, String> {
     }
     if let Some(repeat) = word.strip_prefix("stale") {
         let count = if repeat.is_empty() { 1 } else { times(repeat)? + 1 };
-        items.extend(std::iter::repeat_n(float(br_model::stale_nan()), count));
+        items.extend(std::iter::repeat_n(Some(float(br_model::stale_nan())), count));
         return Ok(word.len());
     }
     let (start, length) = number(word)?;
     let rest = &word[length..];
     if rest.is_empty() {
-        items.push(float(start));
+        items.push(Some(float(start)));
         return Ok(word.len());
     }
     let (step, step_length) = if rest.starts_with(['+', '-']) { number(rest)? } else { (0.0, 0) };
     let count = times(&rest[step_length..])?;
     let mut value = start;
     for _ in 0..=count {
-        items.push(float(value));
+        items.push(Some(float(value)));
         value += step;
     }
     Ok(word.len())
@@ -119,13 +119,9 @@ fn histograms(text: &str, items: &mut Vec<Option<Item>>) -> Result<usize, String
 fn histogram(text: &str) -> Result<((FloatHistogram, bool), usize), String> {
     let inner = text.strip_prefix("{{").ok_or_else(|| format!("expected {{{{, got {text:?}"))?;
     // The last closing braces of a line may be short of one.
-    let (fields, length) = match inner.find("}}") {
-        Some(end) => (&inner[..end], end + 4),
-        None => {
-            let end = inner.find('}').ok_or_else(|| format!("no closing braces: {text:?}"))?;
-            (&inner[..end], end + 3)
-        }
-    };
+    let end = inner.find('}').ok_or_else(|| format!("no closing braces: {text:?}"))?;
+    let closing = if inner[end..].starts_with("}}") { 2 } else { 1 };
+    let (fields, length) = (&inner[..end], 2 + end + closing);
     let mut histogram = FloatHistogram::default();
     let mut has_hint = false;
     let (mut offset, mut n_offset) = (0, 0);
@@ -133,9 +129,10 @@ fn histogram(text: &str) -> Result<((FloatHistogram, bool), usize), String> {
     while !rest.is_empty() {
         let (key, after) = rest.split_once(':').ok_or_else(|| format!("expected key:value, got {rest:?}"))?;
         let after = after.trim_start();
-        let end = match after.starts_with('[') {
-            true => after.find(']').map_or(after.len(), |at| at + 1),
-            false => after.find(char::is_whitespace).unwrap_or(after.len()),
+        let end = if after.starts_with('[') {
+            after.find(']').map_or(after.len(), |at| at + 1)
+        } else {
+            after.find(char::is_whitespace).unwrap_or(after.len())
         };
         let value = &after[..end];
         rest = after[end..].trim_start();

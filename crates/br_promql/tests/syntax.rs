@@ -1,0 +1,92 @@
+//! Texts to trees and back, and what is said of wrong ones.
+
+use br_promql::{parse, pretty};
+use proptest::prelude::*;
+
+/// A query and how it is printed.
+fn check(query: &str, printed: &str) {
+    let expr = parse(query).unwrap_or_else(|errors| panic!("{query}: {errors}"));
+    assert_eq!(expr.to_string(), printed);
+    let again = parse(printed).unwrap_or_else(|errors| panic!("{printed}: {errors}"));
+    assert_eq!(again.to_string(), printed, "printed text must read back the same");
+}
+
+#[test]
+fn prints_what_it_reads() {
+    check("SUM BY(job)(rate(x_total{a=~'b|c',}[5m]))", r#"sum by (job) (rate(x_total{a=~"b|c"}[5m]))"#);
+    check("topk(3,x) without (a, \"b.c\")", r#"topk without (a, "b.c") (3, x)"#);
+    check(r#"{"http.total", a="1"} offset -5m @ 12.5"#, r#"{"http.total",a="1"} @ 12.500 offset -5m"#);
+    check("x[1h:] @ end()", "x[1h:] @ end()");
+    check("x[2*step():1m+30s]", "x[2s * step():1m + 30s]");
+    check("a + on() group_left(b) fill(0) c", "a + on () group_left (b) fill (0) c");
+    check("a > bool 1_000", "a > bool 1000");
+    check("-1^2", "-1 ^ 2");
+    check("(a</1)>/x", "(a </ 1) >/ x");
+    check("rate(x[5m] anchored)", "rate(x[5m] anchored)");
+    check("'a\\'\\x41\\u00e9'", "\"a'Aé\"");
+    check("nan + Inf", "NaN + +Inf");
+}
+
+/// A query and a part of what is said of it, position included.
+fn refuse(query: &str, message: &str) {
+    let errors = parse(query).expect_err(query).to_string();
+    assert!(errors.contains(message), "{query}: {errors}");
+}
+
+#[test]
+fn says_what_and_where() {
+    refuse("", "1:1: parse error: no expression found in input");
+    refuse("a +", "1:4: parse error: unexpected end of input");
+    refuse("a\n+ rate(b)", "2:8: parse error: expected type range vector in call to function \"rate\", got instant vector");
+    refuse("sum(a", "1:6: parse error: unexpected end of input in aggregation, expected \")\"");
+    refuse("foo(a)", "1:1: parse error: unknown function with name \"foo\"");
+    refuse("{a=\"\"}", "vector selector must contain at least one non-empty matcher");
+    refuse("a{b=~\"(\"}", "1:6: parse error: invalid regular expression");
+    refuse("a and on(x) group_left b", "no grouping allowed for \"and\" operation");
+    refuse("a + on(x) group_left(x) b", "label \"x\" must not occur in ON and GROUP clause at once");
+    refuse("rate(a[0s])", "duration must be greater than 0");
+    refuse("a offset 5m offset 5m", "offset may not be set multiple times");
+    refuse("a[5m] + 1", "binary expression must contain only scalar and instant vector types");
+    refuse("clamp(a, 1)", "expected 3 argument(s) in call to \"clamp\", got 2");
+    refuse("a $ b", "1:3: parse error: unexpected character: '$'");
+    refuse("\"open", "unterminated quoted string");
+    refuse("rate(a) + irate(b)", "irate");
+    refuse(&"(".repeat(100_000), "nested too deeply");
+    refuse(&"-".repeat(100_000), "nested too deeply");
+    refuse(&format!("a[{}", "(".repeat(100_000)), "nested too deeply");
+}
+
+#[test]
+fn long_queries_get_lines() {
+    let query = format!("sum by (job) (rate({}_total[5m])) / sum by (job) (rate({}_total[5m]))", "a".repeat(40), "b".repeat(40));
+    let expr = parse(&query).expect("valid");
+    let lines = pretty(&expr);
+    assert!(lines.lines().count() > 1 && lines.lines().all(|line| line.len() <= 100), "{lines}");
+    assert_eq!(parse(&lines).expect("reads back").to_string(), expr.to_string());
+}
+
+proptest! {
+    #[test]
+    fn never_panics(text in "\\PC{0,40}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn never_panics_on_words_of_the_language(
+        words in proptest::collection::vec(
+            prop::sample::select(vec![
+                "sum", "by", "(", ")", "[", "]", "{", "}", ",", ":", "5m", "1", "x", "\"s\"", "+", "-", "^", "@", "offset",
+                "rate", "==", "bool", "on", "group_left", "=", "=~", "start", "step", "</", "smoothed", "#", "\n", "and",
+            ]),
+            0..25,
+        )
+    ) {
+        let text = words.join(" ");
+        if let Ok(expr) = parse(&text) {
+            let printed = expr.to_string();
+            let again = parse(&printed).expect("printed text reads back");
+            prop_assert_eq!(again.to_string(), printed);
+            parse(&pretty(&expr)).expect("pretty text reads back");
+        }
+    }
+}
