@@ -67,6 +67,7 @@ function visits() {
     { name: 'traces', path: `/traces${day}`, then: searchTraces },
     { name: 'issues', path: '/issues' },
     { name: 'alerts', path: '/alerts', then: switchTabs },
+    { name: 'rules', path: '/alerts?state=rules' },
     { name: 'incidents', path: '/incidents' },
     { name: 'missing', path: '/services/%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E' },
   ];

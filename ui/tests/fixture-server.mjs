@@ -1,7 +1,7 @@
 /**
  * Serves ui/dist and deterministic answers of the documented shapes, for development and for screenshots. Never shipped.
  *
- *   node tests/fixture-server.mjs [--port 1811] [--scenario full|empty|error|slow]
+ *   node tests/fixture-server.mjs [--port 1811] [--scenario full|empty|error|slow|locked]
  */
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -33,6 +33,11 @@ async function answer(request, response, scenario, spans, policy) {
   const api = /^\/(api|loki|bellrock)\//.test(url.pathname);
   if (!api) return page(url.pathname, response, policy);
   if (scenario === 'slow') return;
+  if (scenario === 'locked' && request.headers.authorization !== 'Bearer open sesame, please') {
+    response.writeHead(401, { 'content-type': 'application/json' });
+    response.end(JSON.stringify({ error: { kind: 'unauthorized', message: 'no credential: send Authorization: Bearer TOKEN' } }));
+    return;
+  }
   const body = await bodyOf(request);
   const [status, answered] = scenario === 'error' ? [503, { error: { kind: 'retry', message: 'replay is at 41 % of the journal: 1 204 of 2 930 MB' } }] : route(url, body, scenario, spans);
   response.writeHead(status, { 'content-type': 'application/json' });
@@ -107,6 +112,7 @@ function lokiRoute(url, query, from, to, empty) {
 function prometheus(path, query, from, to, empty) {
   if (path.endsWith('/query_range')) return { resultType: 'matrix', result: empty ? [] : signals.queryRange(from, to, Number(query.get('step')) * 1000) };
   if (path.endsWith('/__name__/values')) return empty ? [] : Object.keys(signals.METRICS);
+  if (path.endsWith('/rules')) return { groups: empty ? [] : signals.RULES };
   if (path.endsWith('/metadata')) return Object.fromEntries(Object.entries(signals.METRICS).map(([name, [type, help]]) => [name, [{ type, help, unit: '' }]]));
   if (path.endsWith('/labels')) return ['__name__', 'code', 'job', 'service_name'];
   if (path.endsWith('/values')) return ['200', '404', '500'];
@@ -114,6 +120,10 @@ function prometheus(path, query, from, to, empty) {
 }
 
 function tail(request, socket, scenario) {
+  if (scenario === 'locked') {
+    socket.end('HTTP/1.1 401 Unauthorized\r\nConnection: close\r\n\r\n');
+    return;
+  }
   const send = accept(request, socket);
   if (scenario !== 'full') return;
   const next = random(21);

@@ -25,6 +25,7 @@ const PAGES = {
   issues: '/issues',
   issue: '/issues/1',
   alerts: '/alerts',
+  rules: '/alerts?state=rules',
   alert: `/alerts/${ALERT_ID}`,
   incidents: '/incidents',
   incident: `/incidents/${INCIDENT_ID}`,

@@ -16,6 +16,7 @@ import type {
   MatrixSeries,
   MetricMetadata,
   RangeAnswer,
+  RuleGroup,
   Service,
   Status,
   Trace,
@@ -249,6 +250,11 @@ export async function metricMetadata(signal?: AbortSignal): Promise<ReadonlyMap<
     if (first) known.set(name, first);
   }
   return known;
+}
+
+export async function rules(signal?: AbortSignal): Promise<readonly RuleGroup[]> {
+  const answer = await request<PrometheusAnswer<{ groups?: RuleGroup[] }>>('/api/v1/rules', { query: { exclude_alerts: 'true' }, signal });
+  return listOf(answer.data?.groups);
 }
 
 export type LogAnswer =

@@ -221,6 +221,24 @@ export interface MetricMetadata {
   readonly unit: Text;
 }
 
+/** Of `/api/v1/rules`; durations are seconds. */
+export interface RuleGroup {
+  readonly name: Text;
+  readonly file: Text;
+  readonly interval: number;
+  readonly rules: readonly {
+    readonly name: Text;
+    readonly query: Text;
+    readonly type: 'alerting' | 'recording';
+    readonly state?: Text;
+    readonly health: 'ok' | 'err' | 'unknown';
+    readonly lastError?: Text;
+    readonly lastEvaluation?: Instant;
+    readonly evaluationTime?: number;
+    readonly duration?: number;
+  }[];
+}
+
 export interface RangeAnswer {
   readonly series: readonly MatrixSeries[];
   readonly warnings: readonly Text[];
