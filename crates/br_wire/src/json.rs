@@ -63,10 +63,10 @@ fn time_text(text: &str) -> Option<Nanos> {
 /// Seconds up to the year 5138, then milliseconds, microseconds, nanoseconds.
 fn whole_time(number: i64) -> Option<Nanos> {
     let factor = match number {
-        ..=0 => return None,
-        ..100_000_000_000 => 1_000_000_000,
-        ..100_000_000_000_000 => 1_000_000,
-        ..100_000_000_000_000_000 => 1_000,
+        i64::MIN..=0 => return None,
+        1..100_000_000_000 => 1_000_000_000,
+        100_000_000_000..100_000_000_000_000 => 1_000_000,
+        100_000_000_000_000..100_000_000_000_000_000 => 1_000,
         _ => 1,
     };
     number.checked_mul(factor).map(Nanos)

@@ -88,12 +88,12 @@ fn level(value: &Value) -> Option<(Severity, String)> {
 
 fn python_level(number: i64) -> Severity {
     match number {
-        ..=0 => Severity::UNSPECIFIED,
-        ..10 => Severity::TRACE,
-        ..20 => Severity::DEBUG,
-        ..30 => Severity::INFO,
-        ..40 => Severity::WARN,
-        ..50 => Severity::ERROR,
+        i64::MIN..=0 => Severity::UNSPECIFIED,
+        1..10 => Severity::TRACE,
+        10..20 => Severity::DEBUG,
+        20..30 => Severity::INFO,
+        30..40 => Severity::WARN,
+        40..50 => Severity::ERROR,
         _ => Severity::FATAL,
     }
 }
@@ -216,7 +216,7 @@ mod tests {
     fn loggers_of_python() {
         let structlog =
             r#"{"order": 7, "event": "paid", "level": "warning", "timestamp": "2026-01-02T10:00:00.5Z", "logger": "shop"}"#;
-        assert_eq!(check(structlog, "paid", Severity::WARN, &["order", "logger"]).timestamp, Nanos(1_767_348_000_500_000_000));
+        assert_eq!(check(structlog, "paid", Severity::WARN, &["logger", "order"]).timestamp, Nanos(1_767_348_000_500_000_000));
         let json_logger = r#"{"asctime": "2026-01-02 10:00:00,500", "levelname": "ERROR", "message": "no", "otelTraceID": "0af7651916cd43dd8448eb211c80319c", "otelSpanID": "b7ad6b7169203331"}"#;
         let record = check(json_logger, "no", Severity::ERROR, &[]);
         assert_eq!(record.trace_id.to_string(), "0af7651916cd43dd8448eb211c80319c");

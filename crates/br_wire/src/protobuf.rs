@@ -72,7 +72,9 @@ impl<'a> Field<'a> {
                 if !rest.is_empty() {
                     return Err(cut());
                 }
-                chunks.iter().for_each(|chunk| take(f64::from_le_bytes(*chunk)));
+                for chunk in chunks {
+                    take(f64::from_le_bytes(*chunk));
+                }
             }
             _ => return Err(WireError::malformed("protobuf: doubles expected")),
         }

@@ -199,7 +199,7 @@ impl<'a> Cursor<'a> {
             if self.take("=") {
                 self.skip_blanks();
                 let value = self.quoted("a label value in double quotes is expected")?;
-                self.add_label(labels, label_at, name, value)?;
+                add_label(labels, label_at, name, value)?;
             } else {
                 match metric_name.as_deref_mut() {
                     Some(place) if is_quoted && place.is_none() && !name.is_empty() => *place = Some(name),
@@ -212,17 +212,6 @@ impl<'a> Cursor<'a> {
                 return Err(self.fault("a comma or a closing brace is expected behind a label"));
             }
         }
-    }
-
-    fn add_label(&self, labels: &mut LabelPairs<'a>, at: usize, name: Cow<'a, str>, value: Cow<'a, str>) -> Result<(), Fault> {
-        if name.is_empty() || name == br_model::labels::METRIC_NAME {
-            return Err(Fault { at, message: "a label name is expected".into() });
-        }
-        if labels.iter().any(|(other, _)| *other == name) {
-            return Err(Fault { at, message: format!("label {name:?} stands twice").into() });
-        }
-        labels.push((name, value));
-        Ok(())
     }
 
     /// Everything up to the next blank.
@@ -264,7 +253,7 @@ impl<'a> Cursor<'a> {
             }
             return self.end();
         }
-        if self.rest().starts_with(" ") && !self.rest().starts_with(" #") && !self.rest().starts_with(" st@") {
+        if self.rest().starts_with(' ') && !self.rest().starts_with(" #") && !self.rest().starts_with(" st@") {
             self.at += 1;
             sample.timestamp = Some(self.timestamp()?);
         }
@@ -285,4 +274,15 @@ impl<'a> Cursor<'a> {
     fn end(&self) -> Result<(), Fault> {
         if self.rest().is_empty() { Ok(()) } else { Err(self.fault("the line should end here")) }
     }
+}
+
+fn add_label<'a>(labels: &mut LabelPairs<'a>, at: usize, name: Cow<'a, str>, value: Cow<'a, str>) -> Result<(), Fault> {
+    if name.is_empty() || name == br_model::labels::METRIC_NAME {
+        return Err(Fault { at, message: "a label name is expected".into() });
+    }
+    if labels.iter().any(|(other, _)| *other == name) {
+        return Err(Fault { at, message: format!("label {name:?} stands twice").into() });
+    }
+    labels.push((name, value));
+    Ok(())
 }

@@ -140,10 +140,7 @@ impl<'a> Metric<'a> {
                 4 => classic.count = field.f64()?,
                 2 => classic.sum = field.f64()?,
                 3 => classic.parts.push(bucket(field.bytes()?)?),
-                5 => {
-                    native.schema =
-                        i32::try_from(field.zigzag()?).map_err(|_| WireError::malformed("histogram: schema out of range"))?
-                }
+                5 => native.schema = schema(field)?,
                 6 => {
                     native.zero_threshold = field.f64()?;
                     is_native |= native.zero_threshold > 0.0;
@@ -319,4 +316,8 @@ fn span(message: &[u8]) -> Result<BucketSpan> {
         }
     }
     Ok(span)
+}
+
+fn schema(field: Field<'_>) -> Result<i32> {
+    i32::try_from(field.zigzag()?).map_err(|_| WireError::malformed("histogram: schema out of range"))
 }

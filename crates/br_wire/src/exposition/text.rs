@@ -63,7 +63,7 @@ impl<'a> Reader<'a> {
             let trimmed = line.trim_ascii_start();
             return match trimmed.strip_prefix('#') {
                 _ if trimmed.is_empty() => Ok(()),
-                Some(comment) => self.text_comment(comment, line.len() - comment.len()),
+                Some(comment) => self.text_comment(comment, line.len()),
                 None => self.sample(line),
             };
         }
@@ -80,16 +80,20 @@ impl<'a> Reader<'a> {
     }
 
     /// `# TYPE` and `# HELP` mean something, any other comment is skipped.
-    fn text_comment(&mut self, comment: &'a str, at: usize) -> Result<(), Fault> {
+    fn text_comment(&mut self, comment: &'a str, line_len: usize) -> Result<(), Fault> {
+        // A comment reaches to the end of its line: what is left of it tells where a fault is.
+        let fault = |rest: &str, message: String| Fault { at: line_len.saturating_sub(rest.len()), message: message.into() };
         let (keyword, rest) = split_blank(comment.trim_ascii_start());
         if !matches!(keyword, "TYPE" | "HELP") {
             return Ok(());
         }
-        let (name, rest) = family_name(rest.trim_ascii_start()).map_err(|message| Fault { at, message: message.into() })?;
+        let rest = rest.trim_ascii_start();
+        let (name, rest) = family_name(rest).map_err(|message| fault(rest, message))?;
+        let rest = rest.trim_ascii_start();
         let descriptor = if keyword == "TYPE" {
-            Descriptor::Type(metric_type(rest.trim_ascii()).map_err(|message| Fault { at, message: message.into() })?)
+            Descriptor::Type(metric_type(rest.trim_ascii_end()).map_err(|message| fault(rest, message))?)
         } else {
-            Descriptor::Help(unescape(rest.trim_ascii_start()))
+            Descriptor::Help(unescape(rest))
         };
         self.describe(name, descriptor);
         Ok(())

@@ -25,7 +25,9 @@ pub fn write_text(batch: &MetricBatch) -> String {
             }
             push(&mut text, format_args!("# TYPE {shown} {}\n", type_word(family.metric_type)));
         }
-        series.into_iter().for_each(|series| write_series(&mut text, series));
+        for series in series {
+            write_series(&mut text, series);
+        }
     }
     text
 }

@@ -238,9 +238,8 @@ fn json_labels(stream: Option<&Value>) -> Result<Vec<(String, String)>, String> 
 /// `["1700000000000000000", "line", {"key": "value"}]`
 fn json_entry(value: &Value) -> Result<Entry, String> {
     let parts = value.as_array().map(Vec::as_slice).unwrap_or_default();
-    let (time, line) = match parts {
-        [time, line] | [time, line, _] => (time, line),
-        _ => return Err("an entry must be [time, line] or [time, line, metadata]".into()),
+    let ([time, line] | [time, line, _]) = parts else {
+        return Err("an entry must be [time, line] or [time, line, metadata]".into());
     };
     let timestamp = match time {
         Value::String(text) => text.parse().ok(),

@@ -22,8 +22,8 @@ pub(super) fn value(wire: Option<AnyValue>, limits: &Limits, depth: usize) -> At
             AttributeValue::Array(array.values.into_iter().map(|item| self::value(Some(item), limits, depth + 1)).collect())
         }
         any_value::Value::KvlistValue(list) => AttributeValue::Map(attributes_at(list.values, limits, depth + 1)),
-        #[allow(unreachable_patterns, reason = "later versions of the protocol add members")]
-        _ => AttributeValue::Empty,
+        // A reference into the string table of profiles, which these signals do not have.
+        any_value::Value::StringValueStrindex(_) => AttributeValue::Empty,
     }
 }
 

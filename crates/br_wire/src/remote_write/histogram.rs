@@ -63,10 +63,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Result<Stamped, String>> {
             1 => histogram.count = field.u64()? as f64,
             2 => histogram.count = field.f64()?,
             3 => histogram.sum = field.f64()?,
-            4 => {
-                histogram.schema =
-                    i32::try_from(field.zigzag()?).map_err(|_| WireError::malformed("histogram: schema out of range"))?
-            }
+            4 => histogram.schema = schema(field)?,
             5 => histogram.zero_threshold = field.f64()?,
             6 => histogram.zero_count = field.u64()? as f64,
             7 => histogram.zero_count = field.f64()?,
@@ -171,4 +168,8 @@ fn put_spans(out: &mut Vec<u8>, number: u32, spans: &[BucketSpan]) {
             put_varint(out, 2, u64::from(span.length));
         });
     }
+}
+
+fn schema(field: Field<'_>) -> Result<i32> {
+    i32::try_from(field.zigzag()?).map_err(|_| WireError::malformed("histogram: schema out of range"))
 }

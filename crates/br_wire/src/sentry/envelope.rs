@@ -76,28 +76,26 @@ fn take_item(rest: &mut &[u8]) -> Result<Option<Item>, String> {
     if item_type.is_empty() {
         return Err("item header: no type".into());
     }
-    let payload = match header.get("length").filter(|length| !length.is_null()) {
-        Some(length) => {
-            let length = length.as_u64().and_then(|length| usize::try_from(length).ok());
-            let length = length.ok_or_else(|| format!("{item_type} item: the length is no number"))?;
-            let split = behind.split_at_checked(length);
-            let (payload, behind) =
-                split.ok_or_else(|| format!("{item_type} item: {length} bytes are told, {} are there", behind.len()))?;
-            *rest = match behind {
-                [] => behind,
-                [b'\n', behind @ ..] | [b'\r', b'\n', behind @ ..] => behind,
-                _ => return Err(format!("{item_type} item: no line end behind its {length} bytes")),
-            };
-            payload
-        }
-        None => {
-            let (payload, behind) = take_line(behind);
-            *rest = behind;
-            payload
-        }
+    let length = header.get("length").filter(|length| !length.is_null());
+    let (payload, behind) = match length {
+        Some(length) => sized_payload(behind, length).map_err(|reason| format!("{item_type} item: {reason}"))?,
+        None => take_line(behind),
     };
+    *rest = behind;
     let header = String::from_utf8_lossy(line).into_owned();
     Ok(Some(Item { item_type, header, payload: payload.to_vec() }))
+}
+
+/// A payload of a told length, and what stands behind its line end.
+fn sized_payload<'a>(bytes: &'a [u8], length: &Value) -> Result<(&'a [u8], &'a [u8]), String> {
+    let length = length.as_u64().and_then(|length| usize::try_from(length).ok()).ok_or("the length is no number")?;
+    let split = bytes.split_at_checked(length);
+    let (payload, behind) = split.ok_or_else(|| format!("{length} bytes are told, {} are there", bytes.len()))?;
+    match behind {
+        [] => Ok((payload, behind)),
+        [b'\n', behind @ ..] | [b'\r', b'\n', behind @ ..] => Ok((payload, behind)),
+        _ => Err(format!("no line end behind its {length} bytes")),
+    }
 }
 
 fn take_line(bytes: &[u8]) -> (&[u8], &[u8]) {

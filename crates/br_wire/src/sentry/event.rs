@@ -159,8 +159,11 @@ fn exception(value: &Value) -> Exception {
         .and_then(Value::as_array)
         .map(|frames| frames.iter().filter(|frame| frame.is_object()).map(frame).collect())
         .unwrap_or_default();
-    let surplus = frames.len().saturating_sub(FRAMES_MAX);
-    frames.drain(FRAMES_MAX / 2..FRAMES_MAX / 2 + surplus.min(frames.len().saturating_sub(FRAMES_MAX / 2)));
+    if frames.len() > FRAMES_MAX {
+        // Recursion fills the middle; where it began and where it ended tells more.
+        let surplus = frames.len() - FRAMES_MAX;
+        frames.drain(FRAMES_MAX / 2..FRAMES_MAX / 2 + surplus);
+    }
     Exception {
         exception_type: string(value, "type").to_owned(),
         value: value.get("value").map(text).unwrap_or_default(),

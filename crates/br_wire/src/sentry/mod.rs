@@ -100,11 +100,14 @@ fn add_item(item: Item, decoded: &mut Decoded<SentryBatch>, context: Context<'_>
     match item.item_type.as_str() {
         "event" => {
             let value = parse_json(&item.payload).map_err(with_type)?;
-            let is_transaction = crate::json::string(&value, "type") == "transaction";
-            if is_transaction {
-                add_transaction(&value, &mut decoded.value, context, limits).map_err(with_type)?;
-            } else {
-                add_event(value, &mut decoded.value, context, limits);
+            match crate::json::string(&value, "type") {
+                "" | "error" | "default" | "event" => add_event(value, &mut decoded.value, context, limits),
+                "transaction" => add_transaction(&value, &mut decoded.value, context, limits).map_err(with_type)?,
+                // A person's feedback comes as an event too, and is none.
+                other => {
+                    let item_type = other.to_owned();
+                    decoded.value.others.push(UnknownItem { item_type, header: item.header, payload: item.payload });
+                }
             }
         }
         "transaction" => {

@@ -1,0 +1,113 @@
+//! No decoder panics, whatever the bytes: random ones, and good bodies with damage.
+
+use br_std::Nanos;
+use br_wire::decompress::{Encoding, decompress};
+use br_wire::exposition::{self, Format};
+use br_wire::sentry::{self, Context};
+use br_wire::{Limits, json_line, loki, otlp, remote_write, traceback};
+use proptest::prelude::*;
+
+/// Lets every decoder read the bytes; the outcome does not matter.
+fn decode_all(bytes: &[u8]) {
+    let limits = Limits { decoded_bytes_max: 1 << 20, ..Limits::default() };
+    let now = Nanos(1);
+    for encoding in [Encoding::Gzip, Encoding::Deflate, Encoding::Zstd, Encoding::Snappy, Encoding::Lz4] {
+        let _ = decompress(bytes, encoding, &limits);
+    }
+    for format in [Format::Text, Format::OpenMetrics, Format::Protobuf] {
+        let _ = exposition::parse_format(bytes, format);
+    }
+    let _ = exposition::parse_openmetrics_strict(bytes);
+    let _ = remote_write::v1::decode(bytes, &limits);
+    let _ = remote_write::v2::decode(bytes, &limits);
+    for encoding in [otlp::Encoding::Protobuf, otlp::Encoding::Json] {
+        let _ = otlp::decode_traces(bytes, encoding, now, &limits).map(|decoded| otlp::errors_of_spans(&decoded.value));
+        let _ = otlp::decode_logs(bytes, encoding, now, &limits);
+        let _ = otlp::decode_metrics(bytes, encoding, now, &otlp::MetricOptions::default(), &limits);
+    }
+    let _ = loki::decode_json(bytes, now, &limits);
+    let _ = loki::decode_protobuf(bytes, now, &limits);
+    let context = Context { service: "p", received: now };
+    let _ = sentry::decode_envelope(bytes, context, &limits);
+    let _ = sentry::decode_store(bytes, context, &limits);
+    let text = String::from_utf8_lossy(bytes);
+    let _ = json_line::parse(&text, now);
+    let _ = traceback::parse(&text);
+    let _ = loki::parse_labels(&text);
+    let _ = sentry::key_of(Some(&text), Some(&text));
+    let _ = sentry::Dsn::parse(&text);
+    let _ = otlp::metric_name(&text, &text, true, true);
+}
+
+fn good_bodies() -> Vec<Vec<u8>> {
+    let logs = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":"5","severityNumber":9,"body":{"stringValue":"é"},"attributes":[{"key":"exception.type","value":{"stringValue":"E"}}]}]}]}]}"#;
+    let log_batch = otlp::decode_logs(logs.as_bytes(), otlp::Encoding::Json, Nanos(1), &Limits::default()).expect("valid").value;
+    let metrics =
+        "# TYPE a histogram\na_bucket{le=\"1\"} 1 # {t=\"é\"} 1\na_bucket{le=\"+Inf\"} 2\na_count 2\na_sum 1.5\n# EOF\n";
+    let batch = exposition::parse_format(metrics.as_bytes(), Format::OpenMetrics).expect("valid");
+    vec![
+        logs.as_bytes().to_vec(),
+        otlp::encode_logs(&log_batch),
+        metrics.as_bytes().to_vec(),
+        remote_write::v2::encode_message(&batch),
+        remote_write::v2::encode(&batch),
+        br#"{"streams":[{"stream":{"a":"b"},"values":[["1","level=info \u00e9",{"k":"v"}]]}]}"#.to_vec(),
+        b"{\"event_id\":\"e\"}\n{\"type\":\"event\",\"length\":68}\n{\"exception\":{\"values\":[{\"type\":\"E\",\"stacktrace\":{\"frames\":[{}]}}]}}\n".to_vec(),
+        b"{\"event_id\":\"e\"}\n{\"type\":\"transaction\"}\n{\"contexts\":{\"trace\":{\"span_id\":\"1\",\"trace_id\":\"2\"}},\"spans\":[{}]}\n".to_vec(),
+        b"Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n    x\n    ^\nE: \xc3\xa9\n".to_vec(),
+        b"{app=\"\\u00e9\", b=`c`}".to_vec(),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        decode_all(&bytes);
+    }
+
+    #[test]
+    fn random_text(text in "[ -~\n\"\\\\{}#=,é]{0,80}") {
+        decode_all(text.as_bytes());
+    }
+
+    #[test]
+    fn damaged_bodies(which in 0usize..10, damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut in any::<prop::sample::Index>()) {
+        let mut bytes = good_bodies().swap_remove(which);
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        decode_all(&bytes);
+        bytes.truncate(cut.index(bytes.len()));
+        decode_all(&bytes);
+    }
+}
+
+#[test]
+fn good_bodies_are_good() {
+    assert_eq!(good_bodies().len(), 10);
+    for body in good_bodies() {
+        decode_all(&body);
+    }
+    for body in &good_bodies()[6..8] {
+        let context = Context { service: "p", received: Nanos(1) };
+        let decoded = sentry::decode_envelope(body, context, &Limits::default()).expect("an envelope");
+        assert_eq!((decoded.rejected_count, decoded.message().as_str()), (0, ""));
+    }
+}
+
+#[test]
+fn deep_nesting_is_refused() {
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    decode_all(deep.as_bytes());
+    let mut message = Vec::new();
+    for _ in 0..5_000 {
+        let mut outer = vec![0x0a];
+        br_std::varint::put_u64(&mut outer, message.len() as u64);
+        outer.extend(message);
+        message = outer;
+    }
+    decode_all(&message);
+}

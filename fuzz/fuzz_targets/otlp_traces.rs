@@ -1,0 +1,10 @@
+//! OTLP traces, as protobuf and as JSON.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    for encoding in [br_wire::otlp::Encoding::Protobuf, br_wire::otlp::Encoding::Json] {
+        let _ = br_wire::otlp::decode_traces(bytes, encoding, br_std::Nanos(1), &br_wire::Limits::default());
+    }
+});
