@@ -40,7 +40,7 @@ pub(crate) fn encode(value: &AttributeValue) -> (u8, Cow<'_, str>) {
         AttributeValue::Double(value) => (DOUBLE, Cow::Owned(format!("{value:?}"))),
         AttributeValue::Bytes(bytes) => (BYTES, Cow::Owned(hex::encode(bytes))),
         AttributeValue::Array(_) | AttributeValue::Map(_) => (NESTED, Cow::Owned(json::encode_value(value))),
-        AttributeValue::Empty => (EMPTY, Cow::Borrowed("")),
+        AttributeValue::Empty => (EMPTY, Cow::Borrowed("null")),
     }
 }
 
@@ -57,6 +57,14 @@ pub(crate) fn decode(letter: u8, text: &str) -> Result<AttributeValue> {
         EMPTY => AttributeValue::Empty,
         _ => return Err(wrong()),
     })
+}
+
+/// The text that a label, a filter or a person sees: what [`AttributeValue`] shows, without the tags of our JSON.
+pub(crate) fn shown<'a>(entry: &'a Entry<'_>) -> Result<Cow<'a, str>> {
+    match entry.letter {
+        NESTED | DOUBLE => Ok(Cow::Owned(decode(entry.letter, &entry.text)?.to_string())),
+        _ => Ok(Cow::Borrowed(&entry.text)),
+    }
 }
 
 /// Builds the map column and the column of its letters.
@@ -211,6 +219,11 @@ impl<'a> AttributesReader<'a> {
             Some(order) if !order.is_null(row) => reorder(&entries, order.value(row)),
             _ => Ok(entries),
         }
+    }
+
+    /// The first attribute of a row with this key.
+    pub(crate) fn first(&self, row: usize, key: &str) -> Result<Option<Entry<'_>>> {
+        Ok(self.entries(row)?.into_iter().find(|entry| entry.key == key))
     }
 
     pub(crate) fn attributes(&self, row: usize) -> Result<Attributes> {

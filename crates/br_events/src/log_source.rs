@@ -102,7 +102,7 @@ fn file_streams(file: &EventFile, conditions: &Conditions) -> Result<Vec<Labels>
     Ok(found)
 }
 
-fn conditions_of(query: &LogQuery) -> Conditions {
+pub(crate) fn conditions_of(query: &LogQuery) -> Conditions {
     let mut conditions = Conditions::new(Table::Logs, query.range);
     conditions.streams.clone_from(&query.streams);
     conditions.kind = query.kind;
@@ -400,9 +400,7 @@ impl<'a> RowReader<'a> {
         let (trace_id, span_id) = (trace_id(self.trace_ids, row), span_id(self.span_ids, row));
         let mut metadata = Vec::new();
         for entry in self.attributes.entries(row)? {
-            // Nested values and bytes read as everywhere else: JSON without our tags.
-            let text = crate::attributes::decode(entry.letter, &entry.text)?.to_string();
-            metadata.push((label_name(entry.key), text));
+            metadata.push((label_name(entry.key), crate::attributes::shown(&entry)?.into_owned()));
         }
         let mut add = |name: &str, text: String| {
             if !text.is_empty() && metadata.iter().all(|(known, _)| known != name) {

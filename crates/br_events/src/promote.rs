@@ -117,7 +117,7 @@ impl Promotion {
     }
 }
 
-fn is_promotable(entry: &Entry<'_>) -> bool {
+pub(crate) fn is_promotable(entry: &Entry<'_>) -> bool {
     matches!(entry.letter, STRING | BOOL | INT | DOUBLE) && entry.key.len() <= KEY_BYTES_MAX
 }
 

@@ -241,15 +241,19 @@ fn terms_of(page: &RecordBatch) -> Result<HashSet<u64>> {
         terms.extend(names.iter().flatten().filter_map(|name| terms::pair_term(NAME, name)));
     }
     let trace_ids: &FixedSizeBinaryArray = column(page, TRACE_ID)?;
-    let attributes = AttributesReader::new(page)?;
+    if page.column_by_name("error_group").is_some() {
+        let groups: &StringArray = column(page, "error_group")?;
+        terms.extend(groups.iter().flatten().filter_map(|group| terms::pair_term("error_group", group)));
+    }
+    let reader = AttributesReader::new(page)?;
     let mut resources: Interned<'_, Resource> = resources(page)?;
     let mut last_resource = None;
     for row in 0..page.num_rows() {
         if !trace_ids.is_null(row) {
             terms.insert(terms::trace_term(logs_codec::trace_id(trace_ids, row)));
         }
-        for entry in attributes.entries(row)? {
-            terms.extend(terms::pair_term(entry.key, &entry.text));
+        for entry in reader.entries(row)? {
+            terms.extend(terms::pair_term(entry.key, &attributes::shown(&entry)?));
         }
         let resource = resources.get(row)?;
         if last_resource.as_ref().is_none_or(|last| !std::sync::Arc::ptr_eq(last, &resource)) {

@@ -1,1 +1,5 @@
 //! The front door for queries: one language, one range, limits, a stream of batches.
+
+pub mod sql;
+
+pub mod door;

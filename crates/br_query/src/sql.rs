@@ -1,0 +1,180 @@
+//! SQL over the stores: read-only, one session for each query, within limits.
+
+mod encode;
+mod metrics_table;
+mod rows;
+
+pub use encode::{write_csv, write_json_lines};
+pub use rows::{write_columns, write_json_rows};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use br_model::TenantId;
+use br_std::{Error, Kind, Result};
+use br_storage::{Budget, MetricSource};
+use datafusion::catalog::TableProvider;
+use datafusion::common::DataFusionError;
+use datafusion::common::config::Dialect;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::context::{SQLOptions, SessionContext};
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::ScalarUDF;
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::Statement as ParsedStatement;
+use datafusion::sql::sqlparser::ast::Statement;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use metrics_table::MetricsTable;
+use std::sync::Arc;
+
+/// The tables of a tenant for one query, besides `metrics`.
+pub type TablesOf = dyn Fn(TenantId, &Arc<Budget>) -> Vec<(String, Arc<dyn TableProvider>)> + Send + Sync;
+/// A tenant's series.
+pub type MetricsOf = dyn Fn(TenantId) -> Arc<dyn MetricSource> + Send + Sync;
+
+/// What one SQL query may use.
+#[derive(Clone, Debug)]
+pub struct SqlLimits {
+    /// Memory of the operators (sorts, joins, aggregates). They do not spill.
+    pub memory_bytes_max: usize,
+    /// Bytes of the query's text.
+    pub text_bytes_max: usize,
+    /// Rows of the answer; the stream ends with an error beyond it.
+    pub rows_max: u64,
+    /// Partitions of a plan.
+    pub partitions: usize,
+}
+
+impl Default for SqlLimits {
+    fn default() -> Self {
+        Self { memory_bytes_max: 256 << 20, text_bytes_max: 1 << 20, rows_max: 1_000_000, partitions: 2 }
+    }
+}
+
+/// The answer: its columns, and its rows as they come.
+pub struct SqlAnswer {
+    pub schema: SchemaRef,
+    pub batches: BoxStream<'static, Result<RecordBatch>>,
+}
+
+/// Answers SQL.
+pub struct SqlEngine {
+    tables: Arc<TablesOf>,
+    metrics: Arc<MetricsOf>,
+    functions: Vec<ScalarUDF>,
+    limits: SqlLimits,
+}
+
+impl SqlEngine {
+    pub fn new(tables: Arc<TablesOf>, metrics: Arc<MetricsOf>, functions: Vec<ScalarUDF>, limits: SqlLimits) -> Self {
+        Self { tables, metrics, functions, limits }
+    }
+
+    /// Plans a query and starts it. SELECT, EXPLAIN, SHOW and DESCRIBE only: anything else is refused, and so is text with
+    /// more than one statement. Rows are read as the stream is polled; `budget` stops it.
+    pub async fn query(&self, tenant: TenantId, sql: &str, budget: Arc<Budget>) -> Result<SqlAnswer> {
+        if sql.len() > self.limits.text_bytes_max {
+            return Err(Error::over_limit(format!("the query has more than {} bytes", self.limits.text_bytes_max)));
+        }
+        let session = self.session(tenant, &budget)?;
+        let stream = run(&session, sql).await.map_err(|error| query_error(&error))?;
+        Ok(self.answer(stream, budget))
+    }
+
+    fn session(&self, tenant: TenantId, budget: &Arc<Budget>) -> Result<SessionContext> {
+        let mut config = SessionConfig::new().with_information_schema(true).with_target_partitions(self.limits.partitions);
+        let options = config.options_mut();
+        options.sql_parser.dialect = Dialect::PostgreSQL;
+        options.execution.parquet.pushdown_filters = true;
+        options.sql_parser.map_string_types_to_utf8view = false;
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(GreedyMemoryPool::new(self.limits.memory_bytes_max)))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+            .build_arc()
+            .map_err(|error| query_error(&error))?;
+        let session = SessionContext::new_with_config_rt(config, runtime);
+        for function in &self.functions {
+            session.register_udf(function.clone());
+        }
+        let mut tables = (self.tables)(tenant, budget);
+        let metrics = MetricsTable::new((self.metrics)(tenant), budget.clone());
+        tables.push(("metrics".to_owned(), Arc::new(metrics)));
+        for (name, table) in tables {
+            session.register_table(name, table).map_err(|error| query_error(&error))?;
+        }
+        Ok(session)
+    }
+
+    fn answer(&self, stream: SendableRecordBatchStream, budget: Arc<Budget>) -> SqlAnswer {
+        let schema = stream.schema();
+        let rows_max = self.limits.rows_max;
+        let mut rows = 0;
+        let batches = stream.map(move |batch| {
+            budget.check()?;
+            let batch = batch.map_err(|error| query_error(&error))?;
+            rows += batch.num_rows() as u64;
+            if rows > rows_max {
+                return Err(Error::over_limit(format!("the answer has more than {rows_max} rows: add a LIMIT or aggregate")));
+            }
+            Ok(batch)
+        });
+        SqlAnswer { schema, batches: batches.boxed() }
+    }
+}
+
+async fn run(session: &SessionContext, sql: &str) -> Result<SendableRecordBatchStream, DataFusionError> {
+    let state = session.state();
+    let statement = state.sql_to_statement(sql, &Dialect::PostgreSQL)?;
+    check_statement(&statement)?;
+    let plan = state.statement_to_plan(statement).await?;
+    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
+    session.execute_logical_plan(plan).await?.execute_stream().await
+}
+
+/// Only what reads. An EXPLAIN is checked for what it explains by [`SQLOptions::verify_plan`].
+fn check_statement(statement: &ParsedStatement) -> Result<(), DataFusionError> {
+    let reads = match statement {
+        ParsedStatement::Statement(statement) => matches!(
+            **statement,
+            Statement::Query(_)
+                | Statement::Explain { .. }
+                | Statement::ExplainTable { .. }
+                | Statement::ShowTables { .. }
+                | Statement::ShowColumns { .. }
+                | Statement::ShowVariable { .. }
+                | Statement::ShowFunctions { .. }
+        ),
+        ParsedStatement::Explain(explain) => return check_statement(&explain.statement),
+        _ => false,
+    };
+    if reads {
+        return Ok(());
+    }
+    Err(DataFusionError::Plan("only SELECT, EXPLAIN, SHOW and DESCRIBE are allowed: SQL here reads and never writes".to_owned()))
+}
+
+/// What the user should do about an error of DataFusion. Our own errors, from inside a table, come out as they went in.
+fn query_error(error: &DataFusionError) -> Error {
+    let root = error.find_root();
+    if let DataFusionError::External(source) = root
+        && let Some(own) = source.downcast_ref::<Error>()
+    {
+        return Error::new(own.kind(), own.message().to_owned());
+    }
+    let message = root.strip_backtrace();
+    let place = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| span.start);
+    let message = match place {
+        Some(place) => format!("{message} (line {}, column {})", place.line, place.column),
+        None => message,
+    };
+    match root {
+        DataFusionError::ResourcesExhausted(_) => Error::new(
+            Kind::OverLimit,
+            format!("the query needs more memory than it may use: narrow the time range or aggregate less ({message})"),
+        ),
+        DataFusionError::Internal(_) => Error::corrupt(message),
+        _ => Error::fix_request(message),
+    }
+}
