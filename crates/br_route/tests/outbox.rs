@@ -54,8 +54,8 @@ fn what_is_tried_again() {
 #[test]
 fn the_header_is_read() {
     let now = Nanos::from_secs(1_445_412_480); // 2015-10-21 07:28:00
-    assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
-    assert_eq!(retry_after("Wed, 21 Oct 2015 07:29:00 GMT", now), Some(Duration::from_secs(60)));
+    assert_eq!(retry_after("120", now), Some(Duration::from_mins(2)));
+    assert_eq!(retry_after("Wed, 21 Oct 2015 07:29:00 GMT", now), Some(Duration::from_mins(1)));
     assert_eq!(retry_after("Wed, 21 Oct 2015 07:00:00 GMT", now), Some(Duration::ZERO));
     assert_eq!(retry_after("soon", now), None);
 }
