@@ -175,7 +175,7 @@ impl Evaluator<'_> {
     }
 
     fn first(&self, pipeline: &Pipeline, function: &MetricFunction) -> Result<SeriesMap> {
-        let filters = self.local_filters(pipeline, function)?;
+        let filters = local_filters(pipeline, function)?;
         let keeps_values = matches!(function.op, MetricOp::QuantileOverTime | MetricOp::HistogramOverTime);
         let query = SpanQuery { range: self.range, hints: span_hints(pipeline) };
         let mut cursor = self.source.scan(&query, self.budget)?;
@@ -210,26 +210,6 @@ impl Evaluator<'_> {
         self.text.get(field.span.clone()).unwrap_or_default().to_owned()
     }
 
-    /// The filters of a pipeline that can be judged span by span.
-    fn local_filters<'p>(&self, pipeline: &'p Pipeline, function: &MetricFunction) -> Result<Vec<&'p Field>> {
-        let unsupported = |what: &str| Err(Error::fix_request(format!("{what} is not supported in metrics queries")));
-        if function.op == MetricOp::Compare {
-            return unsupported("compare()");
-        }
-        if !function.by.iter().chain(&function.field).all(is_local) {
-            return unsupported("a field of the trace or of the parent");
-        }
-        let mut filters = Vec::new();
-        for stage in &pipeline.stages {
-            match stage {
-                Stage::Spanset(Spanset::Filter(field)) if is_local(field) => filters.push(field),
-                Stage::Select(_) => {}
-                _ => return unsupported("anything but filters on single spans before the metrics function"),
-            }
-        }
-        Ok(filters)
-    }
-
     fn finish(&self, function: &MetricFunction, cells: BTreeMap<Key, Vec<Cell>>) -> SeriesMap {
         let mut series = SeriesMap::new();
         for (key, cells) in cells {
@@ -262,6 +242,26 @@ impl Evaluator<'_> {
             }
         }
     }
+}
+
+/// The filters of a pipeline that can be judged span by span.
+fn local_filters<'p>(pipeline: &'p Pipeline, function: &MetricFunction) -> Result<Vec<&'p Field>> {
+    let unsupported = |what: &str| Err(Error::fix_request(format!("{what} is not supported in metrics queries")));
+    if function.op == MetricOp::Compare {
+        return unsupported("compare()");
+    }
+    if !function.by.iter().chain(&function.field).all(is_local) {
+        return unsupported("a field of the trace or of the parent");
+    }
+    let mut filters = Vec::new();
+    for stage in &pipeline.stages {
+        match stage {
+            Stage::Spanset(Spanset::Filter(field)) if is_local(field) => filters.push(field),
+            Stage::Select(_) => {}
+            _ => return unsupported("anything but filters on single spans before the metrics function"),
+        }
+    }
+    Ok(filters)
 }
 
 /// 1 for counting functions; durations in seconds; `None` when the span lacks the field.

@@ -5,10 +5,10 @@ use crate::attribute::{View, holds, is_local};
 use crate::hints::{leaves, span_hints};
 use crate::spanset::{Evaluation, Set};
 use crate::trace::Trace;
-use br_model::{AttributeValue, SpanId, TraceId};
+use br_model::{AttributeValue, SpanId, SpanStatus, TraceId};
 use br_std::{Error, Nanos, Result};
 use br_storage::{Budget, SpanQuery, SpanSource, StoredSpan, TimeRange};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,11 @@ pub struct TraceMatch {
     pub root_name: String,
     pub start: Nanos,
     pub duration_nanos: i64,
+    /// Spans of the whole trace, and those of them that failed.
+    pub spans: usize,
+    pub errors: usize,
+    /// Services by name, each with the number of its spans.
+    pub services: Vec<(String, usize)>,
     /// At least one.
     pub spansets: Vec<MatchedSpanset>,
 }
@@ -54,10 +59,10 @@ pub struct MatchedSpan {
 }
 
 /// Sources hand out spans newest first by windows of this width; candidates of one window are looked at together.
-const WINDOW: Duration = Duration::from_secs(3600);
+const WINDOW: Duration = Duration::from_hours(1);
 
 /// A trace is read this far around the span that gave it away.
-const AROUND: Duration = Duration::from_secs(2 * 3600);
+const AROUND: Duration = Duration::from_hours(2);
 
 /// A trace's memory beside its spans' own, roughly, for each span.
 const SPAN_BYTES: u64 = 1024;
@@ -119,6 +124,14 @@ struct Search<'a> {
     seen: HashSet<TraceId>,
 }
 
+fn services(trace: &Trace) -> Vec<(String, usize)> {
+    let mut services: BTreeMap<&str, usize> = BTreeMap::new();
+    for stored in &trace.spans {
+        *services.entry(stored.resource.service_name()).or_default() += 1;
+    }
+    services.into_iter().map(|(name, spans)| (name.to_owned(), spans)).collect()
+}
+
 impl Search<'_> {
     /// Reads the candidates' traces, newest first, until there are enough.
     fn look_at(&mut self, candidates: &mut HashMap<TraceId, Nanos>) -> Result<()> {
@@ -158,6 +171,9 @@ impl Search<'_> {
             root_name: root.span.name.clone(),
             start: Nanos(start),
             duration_nanos: end.saturating_sub(start),
+            spans: trace.spans.len(),
+            errors: trace.spans.iter().filter(|stored| stored.span.status == SpanStatus::Error).count(),
+            services: services(trace),
             spansets,
         })
     }

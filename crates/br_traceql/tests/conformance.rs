@@ -1,6 +1,6 @@
 //! Runs the parser's conformance cases: our own, and those of the shared data folder where it exists.
 
-#![allow(clippy::disallowed_methods, reason = "tests read the real disk")]
+#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "tests read the real disk and show what they ran")]
 
 use std::path::{Path, PathBuf};
 

@@ -93,7 +93,7 @@ impl Aggregator<'_> {
         let Some((line, value)) = self.pipeline.sample(row) else { return Ok(false) };
         if line.labels.has_error() {
             return Err(Error::fix_request(format!(
-                "pipeline error: '{}' for series: '{}': {}. Use a label filter to intentionally skip this error: | __error__!=\"\" drops nothing else, | __error__=\"\" keeps the good lines",
+                "pipeline error: '{}' for series: '{}': {}. To leave such lines out, add | __error__=\"\"",
                 line.labels.get_or_empty(ERROR),
                 row.stream,
                 line.labels.get_or_empty(ERROR_DETAILS),

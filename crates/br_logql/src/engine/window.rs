@@ -122,7 +122,7 @@ impl Window {
                 }
             }
             None => {
-                self.back.push_back(Pane { expires, partial: one, values: if keeps_values { vec![value] } else { Vec::new() } })
+                self.back.push_back(Pane { expires, partial: one, values: if keeps_values { vec![value] } else { Vec::new() } });
             }
         }
     }

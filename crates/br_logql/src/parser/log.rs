@@ -246,7 +246,7 @@ impl Parser<'_> {
         loop {
             let explicit = self.take_word("and") || self.take_symbol(",");
             let starts_another = self.is_symbol("(") || (matches!(self.peek(), TokenKind::Identifier(_)) && !self.is_word("or"));
-            if !explicit && !(starts_another && !self.is_word("offset")) {
+            if !explicit && (!starts_another || self.is_word("offset")) {
                 return Ok(left);
             }
             left = LabelFilter::And(Box::new(left), Box::new(self.label_filter_one()?));

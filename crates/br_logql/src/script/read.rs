@@ -144,8 +144,10 @@ fn expected_series(line: &str) -> Result<ExpectedSeries, String> {
     Ok((labels, rest.split_whitespace().map(value).collect::<Result<_, _>>()?))
 }
 
+type Pairs = Vec<(String, String)>;
+
 /// `name="value"` pairs up to `close`, and what follows it.
-fn pairs(text: &str, close: char) -> Result<(Vec<(String, String)>, &str), String> {
+fn pairs(text: &str, close: char) -> Result<(Pairs, &str), String> {
     let mut pairs = Vec::new();
     let mut rest = text.trim_start_matches([' ', ',']);
     while !rest.starts_with(close) {

@@ -15,7 +15,7 @@ pub(crate) struct LineFilterStage {
 }
 
 enum Test {
-    Contains(Finder<'static>),
+    Contains(Box<Finder<'static>>),
     Regex(Regex),
     Pattern(Pattern),
     Ip(IpRange),
@@ -43,7 +43,7 @@ impl Test {
     fn new(op: LineOp, operand: &LineOperand) -> Result<Self, String> {
         Ok(match (op, operand) {
             (LineOp::Contains | LineOp::NotContains, LineOperand::Text(text)) => {
-                Self::Contains(Finder::new(text.as_bytes()).into_owned())
+                Self::Contains(Box::new(Finder::new(text.as_bytes()).into_owned()))
             }
             (LineOp::Regex | LineOp::NotRegex, LineOperand::Text(text)) => Self::Regex(bounded_regex(text)?),
             (LineOp::Pattern | LineOp::NotPattern, LineOperand::Text(text)) => Self::Pattern(Pattern::for_filter(text)?),

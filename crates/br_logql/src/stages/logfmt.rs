@@ -35,8 +35,7 @@ impl LogfmtStage {
 impl Stage for LogfmtStage {
     fn process(&self, line: &mut Line<'_>) -> bool {
         let text = line.text.clone();
-        let mut pairs = Pairs { text: &text, at: 0 };
-        while let Some(pair) = pairs.next() {
+        for pair in (Pairs { text: &text, at: 0 }) {
             match pair {
                 Ok((key, value)) => self.take(line, key, value),
                 Err(message) if self.strict => {

@@ -344,7 +344,7 @@ fn printf(format: &str, arguments: &[Value]) -> String {
             continue;
         }
         let Some(value) = arguments.next() else {
-            out.push_str(&format!("%!{verb}(MISSING)"));
+            out.extend(["%!", verb.encode_utf8(&mut [0; 4]), "(MISSING)"]);
             continue;
         };
         let (width, precision) = spec.split_once('.').map_or((spec, None), |(width, precision)| (width, Some(precision)));
@@ -451,13 +451,12 @@ fn date(layout: &str, nanos: i64) -> Result<Value, String> {
 
 fn to_date(layout: &str, zone: &str, subject: &str) -> Result<Value, String> {
     let broken = jiff::fmt::strtime::parse(strftime_of(layout), subject).map_err(|error| error.to_string())?;
-    let time = match broken.to_timestamp() {
-        Ok(time) => time,
-        Err(_) => {
-            let date = broken.to_date().map_err(|error| error.to_string())?;
-            let civil = date.to_datetime(broken.to_time().unwrap_or(jiff::civil::Time::midnight()));
-            civil.in_tz(zone).map_err(|error| error.to_string())?.timestamp()
-        }
+    let time = if let Ok(time) = broken.to_timestamp() {
+        time
+    } else {
+        let date = broken.to_date().map_err(|error| error.to_string())?;
+        let civil = date.to_datetime(broken.to_time().unwrap_or(jiff::civil::Time::midnight()));
+        civil.in_tz(zone).map_err(|error| error.to_string())?.timestamp()
     };
     i64::try_from(time.as_nanosecond()).map(Value::Time).map_err(|error| error.to_string())
 }

@@ -1,0 +1,217 @@
+//! Searching and measuring, through the public API, over spans in memory.
+
+use br_model::{AttributeValue, Attributes, Resource, Scope, Span, SpanEvent, SpanId, SpanKind, SpanStatus, TraceId};
+use br_std::{Nanos, Result};
+use br_storage::{Budget, SpanCursor, SpanHint, SpanQuery, SpanSource, StoredSpan, TimeRange};
+use br_traceql::{Expr, SearchOptions, TraceMatch, ast::Root, parse, query_range, search, span_hints};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Default)]
+struct MemorySpans(Vec<StoredSpan>);
+
+struct MemoryCursor(std::vec::IntoIter<StoredSpan>);
+
+impl SpanCursor for MemoryCursor {
+    /// Small batches, so that windows end in the middle of the scan.
+    fn next_batch(&mut self) -> Result<Option<Vec<StoredSpan>>> {
+        let batch: Vec<StoredSpan> = self.0.by_ref().take(2).collect();
+        Ok((!batch.is_empty()).then_some(batch))
+    }
+}
+
+impl SpanSource for MemorySpans {
+    fn scan<'a>(&'a self, query: &SpanQuery, _: &'a Budget) -> Result<Box<dyn SpanCursor + 'a>> {
+        let mut spans: Vec<StoredSpan> =
+            self.0.iter().filter(|stored| query.range.contains(stored.span.start)).cloned().collect();
+        spans.sort_by_key(|stored| std::cmp::Reverse(stored.span.start));
+        Ok(Box::new(MemoryCursor(spans.into_iter())))
+    }
+
+    fn trace(&self, id: TraceId, _: Option<TimeRange>, _: &Budget) -> Result<Vec<StoredSpan>> {
+        Ok(self.0.iter().filter(|stored| stored.span.trace_id == id).cloned().collect())
+    }
+
+    fn services(&self, _: TimeRange, _: &Budget) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn operations(&self, _: &str, _: TimeRange, _: &Budget) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}
+
+impl MemorySpans {
+    /// Ids are numbers; parent 0 is none. Times in seconds.
+    fn add(
+        &mut self,
+        trace: u8,
+        (id, parent): (u8, u8),
+        service: &str,
+        name: &str,
+        (start, length): (i64, i64),
+    ) -> &mut StoredSpan {
+        let resource = Resource { attributes: Attributes::from_iter([("service.name", service.to_owned())]) };
+        let span = Span {
+            trace_id: TraceId([trace; 16]),
+            span_id: SpanId([id; 8]),
+            parent_span_id: SpanId([parent; 8]),
+            name: name.to_owned(),
+            start: Nanos::from_secs(start),
+            end: Nanos::from_secs(start + length),
+            ..Span::default()
+        };
+        self.0.push(StoredSpan { resource: Arc::new(resource), scope: Arc::new(Scope::default()), span });
+        self.0.last_mut().expect("just pushed")
+    }
+}
+
+/// Two shop traces: 1 is slow and fails in the database, 2 comes two hours later and goes well.
+fn shop() -> MemorySpans {
+    let mut spans = MemorySpans::default();
+    spans.add(1, (1, 0), "web", "GET /cart", (100, 10)).span.kind = SpanKind::Server;
+    spans.add(1, (2, 1), "web", "render", (101, 2));
+    spans.add(1, (3, 1), "pay", "charge", (103, 6)).span.attributes.push("amount", 40i64);
+    let query = &mut spans.add(1, (4, 3), "pay", "select", (104, 4)).span;
+    query.status = SpanStatus::Error;
+    query.attributes.push("db.system", "postgresql".to_owned());
+    query.attributes.0.push(("tags".to_owned(), AttributeValue::Array(vec!["a".to_owned().into(), "b".to_owned().into()])));
+    query.events.push(SpanEvent {
+        timestamp: Nanos::from_secs(105),
+        name: "exception".to_owned(),
+        attributes: Attributes::from_iter([("exception.type", "KeyError".to_owned())]),
+    });
+    spans.add(2, (1, 0), "web", "GET /", (7300, 1)).span.kind = SpanKind::Server;
+    spans.add(2, (2, 1), "web", "render", (7300, 1)).span.attributes.push("amount", 7.5);
+    spans
+}
+
+fn expr(text: &str) -> Expr {
+    parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn find(text: &str, limit: usize) -> Vec<TraceMatch> {
+    let options = SearchOptions { range: TimeRange::ALL, limit, spans_per_spanset: 10 };
+    search(&shop(), &expr(text), text, &options, &Budget::unlimited()).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// `expect` names the traces, newest first, with the spans of each spanset by name: `2:render 1:charge,select`.
+fn check(text: &str, expect: &str) {
+    let names = |found: &TraceMatch| {
+        let sets: Vec<String> = found
+            .spansets
+            .iter()
+            .map(|set| set.spans.iter().map(|span| span.name.as_str()).collect::<Vec<_>>().join(","))
+            .collect();
+        format!("{}:{}", found.trace_id.0[0], sets.join("|"))
+    };
+    let found: Vec<String> = find(text, 20).iter().map(names).collect();
+    assert_eq!(found.join(" "), expect, "{text}");
+}
+
+#[test]
+fn filters() {
+    check("{ status = error }", "1:select");
+    check("{ name = `render` }", "2:render 1:render");
+    check(r#"{ resource.service.name = "pay" && duration > 5s }"#, "1:charge");
+    check("{ .amount > 7 }", "2:render 1:charge");
+    check("{ span.amount / 2 = 20 }", "1:charge");
+    check(r#"{ span.tags = "b" }"#, "1:select");
+    check(r#"{ event.exception.type =~ "Key.*" }"#, "1:select");
+    check("{ event:timeSinceStart >= 1s }", "1:select");
+    check("{ span.amount != nil && !(span.amount > 20) }", "2:render");
+    check("{ span:childCount = 2 }", "1:GET /cart");
+    check("{ nestedSetParent < 0 }", "2:GET / 1:GET /cart");
+    check(r#"{ rootName = "GET /" && name = "render" }"#, "2:render");
+    check(r#"{ parent.name = "charge" }"#, "1:select");
+    check(r#"{ name = "nothing" }"#, "");
+}
+
+#[test]
+fn structure() {
+    check("{ kind = server } > { }", "2:render 1:render,charge");
+    check("{ kind = server } >> { status = error }", "1:select");
+    check("{ status = error } << { kind = server }", "1:GET /cart");
+    check("{ status = error } < { }", "1:charge");
+    check(r#"{ name = "charge" } ~ { }"#, "1:render");
+    check("{ kind = server } !>> { }", "2:GET / 1:GET /cart");
+    check("{ kind = server } &>> { status = error }", "1:GET /cart,select");
+    check("{ status = error } && { kind = server }", "1:GET /cart,select");
+    check(r#"{ status = error } || { name = "GET /" }"#, "2:GET / 1:select");
+}
+
+#[test]
+fn pipelines() {
+    check("{ } | count() > 2", "1:GET /cart,render,charge,select");
+    check("{ } | max(duration) / min(duration) >= 5", "1:GET /cart,render,charge,select");
+    check("{ } | by(resource.service.name) | count() > 1", "2:GET /,render 1:charge,select|GET /cart,render");
+    check("{ } | by(resource.service.name) | coalesce() | count() = 4", "1:GET /cart,render,charge,select");
+    check("({ } | avg(duration) > 5s) && { kind = server }", "1:GET /cart,render,charge,select");
+    let found = find("{ status = error } | select(span.db.system)", 1);
+    let span = &found[0].spansets[0].spans[0];
+    assert!(span.attributes.contains(&("span.db.system".to_owned(), "postgresql".to_owned().into())), "{span:?}");
+    assert_eq!((found[0].root_service.as_str(), found[0].duration_nanos), ("web", 10_000_000_000));
+}
+
+#[test]
+fn newest_first_and_no_more_than_asked_for() {
+    let found = find("{ }", 1);
+    assert_eq!(found.iter().map(|found| found.trace_id.0[0]).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn hints() {
+    let text = r#"{ resource.service.name = "pay" && span.db.system = "postgresql" && duration > 1s && status = error && (.x = "1" || .y = "2") }"#;
+    let Root::Search(pipeline) = expr(text).root else { panic!("a search") };
+    let expect = [
+        SpanHint::Service("pay".to_owned()),
+        SpanHint::AttributeEquals { key: "db.system".to_owned(), value: "postgresql".to_owned().into() },
+        SpanHint::DurationNanosAtLeast(1_000_000_000),
+        SpanHint::IsError,
+    ];
+    assert_eq!(span_hints(&pipeline), expect);
+}
+
+fn measure(text: &str) -> Vec<(String, Vec<Option<f64>>)> {
+    let range = TimeRange::new(Nanos::from_secs(100), Nanos::from_secs(120));
+    let series = query_range(&shop(), &expr(text), text, range, Duration::from_secs(10), &Budget::unlimited());
+    let series = series.unwrap_or_else(|error| panic!("{text}: {error}"));
+    let shown = |labels: &[(String, AttributeValue)]| {
+        labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
+    };
+    series.iter().map(|series| (shown(&series.labels), series.points.iter().map(|(_, value)| *value).collect())).collect()
+}
+
+#[test]
+fn metrics() {
+    assert_eq!(measure("{ } | rate()"), [(String::new(), vec![Some(0.4), Some(0.0)])]);
+    assert_eq!(
+        measure("{ } | count_over_time() by (resource.service.name)"),
+        [
+            ("resource.service.name=pay".to_owned(), vec![Some(2.0), Some(0.0)]),
+            ("resource.service.name=web".to_owned(), vec![Some(2.0), Some(0.0)])
+        ]
+    );
+    assert_eq!(measure("{ } | max_over_time(duration)"), [(String::new(), vec![Some(10.0), None])]);
+    assert_eq!(measure("{ } | quantile_over_time(duration, .5)"), [("p=0.5".to_owned(), vec![Some(5.0), None])]);
+    assert_eq!(measure("({ status = error } | count_over_time()) / ({ } | count_over_time()) * 100")[0].1[0], Some(25.0));
+    assert_eq!(
+        measure("{ } | count_over_time() by (name) | topk(1)").len(),
+        1,
+        "of equals the first by name is picked at each step"
+    );
+    assert!(measure("{ } | count_over_time() > 10").is_empty());
+}
+
+proptest::proptest! {
+    #[test]
+    fn parsing_never_panics(text in r#"[\{\}\(\)a-z0-9 .:"`=<>!~&|+*/^,-]{0,60}"#) {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn nested_text_is_refused_not_fatal(depth in 0usize..5000) {
+        let text = format!("{}{}", "(".repeat(depth), "{".repeat(depth));
+        proptest::prop_assert!(parse(&text).is_err());
+    }
+}
