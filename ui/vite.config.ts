@@ -25,7 +25,7 @@ export default defineConfig({
           groups: [
             { name: 'svelte', priority: 3, test: /node_modules\/(svelte|esm-env|clsx)\// },
             { name: 'chart', priority: 1, test: /src\/(kit\/Chart(Table)?\.svelte|lib\/matrix\.ts)/ },
-            { name: 'kit', priority: 2, test: /preload-helper|src\/(api\/client|lib\/|state|kit\/(AlertTable|CopyButton|EmptyState|ErrorState|Facts|Fields|Icon|IssueTable|Load|Mark|Nav|SignIn|Sparkline|Status|TimeRange|TraceTable)\.svelte)/ },
+            { name: 'kit', priority: 2, test: /preload-helper|src\/(api\/(client|complete)|lib\/|state|kit\/(AlertTable|CopyButton|EmptyState|ErrorState|Facts|Fields|Icon|IssueTable|Load|Mark|Nav|SignIn|Sparkline|Status|TimeRange|TraceTable)\.svelte)/ },
           ],
         },
       },

@@ -81,6 +81,9 @@ const journeys = {
   async 'follows live, pauses, and catches up'(page, url) {
     await open(page, `${url}/logs?live=1`);
     await page.locator('[role=status]', { hasText: 'Live' }).waitFor();
+    await page.locator('[data-row="0"]').click();
+    await page.locator('[role=status]', { hasText: 'Held while you read' }).waitFor();
+    await page.keyboard.press('Escape');
     await page.getByRole('button', { name: 'Pause' }).click();
     await page.getByRole('button', { name: /new lines?$/ }).waitFor();
     const held = await page.locator('.text').first().innerText();

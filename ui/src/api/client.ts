@@ -2,6 +2,7 @@
 
 import { linesOf, type LogLine, type LokiStream } from '../lib/logs.ts';
 import { toRfc3339, type RangeMs } from '../lib/time.ts';
+import { completeAlert, completeAlertDetail, completeIncident, completeIncidentDetail, completeIssue, completeIssueDetail, completeTrace } from './complete.ts';
 import { token } from '../state/session.ts';
 import type {
   Alert,
@@ -158,16 +159,16 @@ export async function traces(query: TraceQuery, range: RangeMs, signal?: AbortSi
 }
 
 export async function trace(id: string, signal?: AbortSignal): Promise<Trace> {
-  return request<Trace>(`${native}/traces/${encodeURIComponent(id)}`, { signal });
+  return completeTrace(await request<Trace>(`${native}/traces/${encodeURIComponent(id)}`, { signal }));
 }
 
 export async function issues(filter: { status?: string; service?: string; limit: number }, signal?: AbortSignal): Promise<readonly Issue[]> {
   const answer = await request<{ issues?: Issue[] }>(`${native}/issues`, { query: filter, signal });
-  return listOf(answer.issues);
+  return listOf(answer.issues).map(completeIssue);
 }
 
 export async function issue(id: string, signal?: AbortSignal): Promise<IssueDetail> {
-  return request<IssueDetail>(`${native}/issues/${encodeURIComponent(id)}`, { signal });
+  return completeIssueDetail(await request<IssueDetail>(`${native}/issues/${encodeURIComponent(id)}`, { signal }));
 }
 
 export async function setIssueStatus(id: string, to: IssueStatus): Promise<Issue> {
@@ -176,26 +177,26 @@ export async function setIssueStatus(id: string, to: IssueStatus): Promise<Issue
 
 export async function alerts(state: AlertState | '', signal?: AbortSignal): Promise<readonly Alert[]> {
   const answer = await request<{ alerts?: Alert[] }>(`${native}/alerts`, { query: { state }, signal });
-  return listOf(answer.alerts);
+  return listOf(answer.alerts).map(completeAlert);
 }
 
 export async function alert(id: string, signal?: AbortSignal): Promise<AlertDetail> {
-  return request<AlertDetail>(`${native}/alerts/${encodeURIComponent(id)}`, { signal });
+  return completeAlertDetail(await request<AlertDetail>(`${native}/alerts/${encodeURIComponent(id)}`, { signal }));
 }
 
 export async function incidents(state: IncidentState | '', signal?: AbortSignal): Promise<readonly Incident[]> {
   const answer = await request<{ incidents?: Incident[] }>(`${native}/incidents`, { query: { state }, signal });
-  return listOf(answer.incidents);
+  return listOf(answer.incidents).map(completeIncident);
 }
 
 export async function incident(id: string, signal?: AbortSignal): Promise<IncidentDetail> {
-  return request<IncidentDetail>(`${native}/incidents/${encodeURIComponent(id)}`, { signal });
+  return completeIncidentDetail(await request<IncidentDetail>(`${native}/incidents/${encodeURIComponent(id)}`, { signal }));
 }
 
 export type IncidentAction = 'acknowledge' | 'resolve' | 'notes';
 
 export async function actOnIncident(id: string, action: IncidentAction, by: string, text: string): Promise<IncidentDetail> {
-  return request<IncidentDetail>(`${native}/incidents/${encodeURIComponent(id)}/${action}`, { body: { by, text } });
+  return completeIncidentDetail(await request<IncidentDetail>(`${native}/incidents/${encodeURIComponent(id)}/${action}`, { body: { by, text } }));
 }
 
 interface PrometheusAnswer<T> {
