@@ -13,6 +13,7 @@ pub mod remote_write;
 pub mod sentry;
 pub mod traceback;
 
+mod amount;
 mod json;
 mod protobuf;
 
@@ -28,7 +29,7 @@ pub struct Limits {
     /// How many times larger a body may become, once it is larger than [`Limits::ratio_free_bytes`].
     pub ratio_max: usize,
     pub ratio_free_bytes: usize,
-    /// Samples, records or spans in one request.
+    /// Samples, records or spans in one request. What surrounds them (attributes, JSON values) is bounded with it.
     pub records_max: usize,
     /// Labels of one series or log stream.
     pub labels_max: usize,
@@ -49,7 +50,7 @@ impl Default for Limits {
             decoded_bytes_max: 64 << 20,
             ratio_max: 100,
             ratio_free_bytes: 1 << 20,
-            records_max: 2_000_000,
+            records_max: 500_000,
             labels_max: 64,
             label_name_bytes_max: 512,
             label_value_bytes_max: 4096,

@@ -276,12 +276,18 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Labels of one line; Prometheus' own users stay below a hundred.
+const LABELS_MAX: usize = 1_000;
+
 fn add_label<'a>(labels: &mut LabelPairs<'a>, at: usize, name: Cow<'a, str>, value: Cow<'a, str>) -> Result<(), Fault> {
     if name.is_empty() || name == br_model::labels::METRIC_NAME {
         return Err(Fault { at, message: "a label name is expected".into() });
     }
     if labels.iter().any(|(other, _)| *other == name) {
         return Err(Fault { at, message: format!("label {name:?} stands twice").into() });
+    }
+    if labels.len() == LABELS_MAX {
+        return Err(Fault { at, message: format!("more than {LABELS_MAX} labels").into() });
     }
     labels.push((name, value));
     Ok(())

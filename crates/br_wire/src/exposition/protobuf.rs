@@ -85,7 +85,7 @@ impl<'a> Metric<'a> {
         let mut reader = Reader::new(message);
         while let Some((number, field)) = reader.next()? {
             match number {
-                1 => metric.labels.push(label(field.bytes()?)?),
+                1 => add_label(&mut metric.labels, field)?,
                 2 | 5 => metric.value = Some(single(field.bytes()?)?),
                 3 => metric.read_counter(field.bytes()?)?,
                 4 => metric.read_summary(field.bytes()?)?,
@@ -221,6 +221,17 @@ fn add_deltas(counts: &mut Vec<f64>, deltas: &[i64], spans: &[BucketSpan]) -> Re
     if covered == counts.len() as u64 { Ok(()) } else { Err(WireError::malformed("histogram: the spans do not fit the buckets")) }
 }
 
+/// Labels of one metric; Prometheus' own users stay below a hundred.
+const LABELS_MAX: usize = 1_000;
+
+fn add_label<'a>(labels: &mut Vec<(&'a str, &'a str)>, field: Field<'a>) -> Result<()> {
+    if labels.len() == LABELS_MAX {
+        return Err(WireError::Malformed(format!("more than {LABELS_MAX} labels")));
+    }
+    labels.push(label(field.bytes()?)?);
+    Ok(())
+}
+
 fn label(message: &[u8]) -> Result<(&str, &str)> {
     let (mut name, mut value) = ("", "");
     let mut reader = Reader::new(message);
@@ -280,7 +291,7 @@ fn exemplar(message: &[u8]) -> Result<Exemplar> {
     let mut reader = Reader::new(message);
     while let Some((number, field)) = reader.next()? {
         match number {
-            1 => labels.push(label(field.bytes()?)?),
+            1 => add_label(&mut labels, field)?,
             2 => exemplar.value = field.f64()?,
             3 => exemplar.timestamp_ms = timestamp_ms(field.bytes()?)?,
             _ => {}

@@ -2,6 +2,9 @@
 
 use br_model::labels::is_legacy_label_name;
 
+/// Labels of one stream that are looked at; fewer are taken.
+const LABELS_MAX: usize = 1_000;
+
 /// Reads a label string as strictly as Loki does: braces, `=`, quoted values with Go's escapes or in backquotes, no name twice.
 /// The complaint has the byte at which reading stopped.
 pub fn parse_labels(text: &str) -> Result<Vec<(String, String)>, String> {
@@ -25,6 +28,9 @@ pub fn parse_labels(text: &str) -> Result<Vec<(String, String)>, String> {
         let value = cursor.value()?;
         if labels.iter().any(|(other, _)| *other == name) {
             return Err(cursor.fault(&format!("label {name:?} stands twice")));
+        }
+        if labels.len() == LABELS_MAX {
+            return Err(cursor.fault("too many labels"));
         }
         labels.push((name, value));
         cursor.blanks();

@@ -35,6 +35,7 @@ pub fn decode(
 
 /// Reads the uncompressed JSON form. Streams and entries that make no sense are rejected one by one.
 pub fn decode_json(body: &[u8], received: Nanos, limits: &Limits) -> Result<Decoded<LogBatch>> {
+    crate::amount::check_json(body, limits)?;
     let value: Value = serde_json::from_slice(body).map_err(|error| WireError::Malformed(format!("Loki push: {error}")))?;
     let streams = value.get("streams").and_then(Value::as_array);
     let streams = streams.ok_or_else(|| WireError::malformed("Loki push: no list \"streams\""))?;

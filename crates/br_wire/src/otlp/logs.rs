@@ -21,7 +21,7 @@ const EVENT_NAME_KEY: &str = "event.name";
 /// Reads an `ExportLogsServiceRequest`. A record with `exception.*` attributes is an error. `received` is when it was
 /// observed where the sender does not say.
 pub fn decode_logs(body: &[u8], encoding: Encoding, received: Nanos, limits: &Limits) -> Result<Decoded<LogBatch>> {
-    logs_of(request(body, encoding)?, received, limits)
+    logs_of(request(body, encoding, limits)?, received, limits)
 }
 
 /// [`decode_logs`] for a message that gRPC has read already.

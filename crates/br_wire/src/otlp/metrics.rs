@@ -57,7 +57,7 @@ pub fn decode_metrics(
     options: &MetricOptions,
     limits: &Limits,
 ) -> Result<Decoded<Metrics>> {
-    metrics_of(request(body, encoding)?, received, options, limits)
+    metrics_of(request(body, encoding, limits)?, received, options, limits)
 }
 
 /// [`decode_metrics`] for a message that gRPC has read already.

@@ -17,9 +17,9 @@ pub use logs::{decode_logs, encode_logs, logs_of};
 pub use metrics::{MetricOptions, Metrics, decode_metrics, metrics_of};
 pub use names::{label_name, metric_name};
 pub use respond::{Signal, response, status};
-pub use traces::{decode_traces, encode_traces, traces_of};
+pub use traces::{decode_traces, encode_traces, encode_traces_json, traces_of};
 
-use crate::{Result, WireError};
+use crate::{Limits, Result, WireError, amount};
 use prost::Message;
 use serde::de::DeserializeOwned;
 
@@ -50,9 +50,15 @@ impl Encoding {
 }
 
 /// Reads a request message; prost and serde_json both bound how deep it may nest.
-fn request<M: Message + Default + DeserializeOwned>(body: &[u8], encoding: Encoding) -> Result<M> {
+fn request<M: Message + Default + DeserializeOwned>(body: &[u8], encoding: Encoding, limits: &Limits) -> Result<M> {
     match encoding {
-        Encoding::Protobuf => M::decode(body).map_err(|error| WireError::Malformed(format!("OTLP protobuf: {error}"))),
-        Encoding::Json => json::decode(body),
+        Encoding::Protobuf => {
+            amount::check_otlp(body, limits)?;
+            M::decode(body).map_err(|error| WireError::Malformed(format!("OTLP protobuf: {error}")))
+        }
+        Encoding::Json => {
+            amount::check_json(body, limits)?;
+            json::decode(body)
+        }
     }
 }

@@ -11,7 +11,7 @@ use prost::Message;
 
 /// Reads an `ExportTraceServiceRequest`. A span without valid ids is rejected; `received` stands in for a start that is not told.
 pub fn decode_traces(body: &[u8], encoding: Encoding, received: Nanos, limits: &Limits) -> Result<Decoded<SpanBatch>> {
-    traces_of(request(body, encoding)?, received, limits)
+    traces_of(request(body, encoding, limits)?, received, limits)
 }
 
 /// [`decode_traces`] for a message that gRPC has read already.
@@ -90,6 +90,15 @@ fn link(wire: wire::span::Link, limits: &Limits) -> SpanLink {
 
 /// Writes a batch as a protobuf `ExportTraceServiceRequest`, which [`decode_traces`] reads back as it was.
 pub fn encode_traces(batch: &SpanBatch) -> Vec<u8> {
+    to_wire(batch).encode_to_vec()
+}
+
+/// The same as OTLP/JSON.
+pub fn encode_traces_json(batch: &SpanBatch) -> String {
+    serde_json::to_string(&to_wire(batch)).unwrap_or_default()
+}
+
+fn to_wire(batch: &SpanBatch) -> ExportTraceServiceRequest {
     let groups = batch.groups.iter().map(|group| wire::ResourceSpans {
         resource: Some(to_wire_resource(&group.resource)),
         scope_spans: vec![wire::ScopeSpans {
@@ -99,7 +108,7 @@ pub fn encode_traces(batch: &SpanBatch) -> Vec<u8> {
         }],
         ..wire::ResourceSpans::default()
     });
-    ExportTraceServiceRequest { resource_spans: groups.collect() }.encode_to_vec()
+    ExportTraceServiceRequest { resource_spans: groups.collect() }
 }
 
 fn to_wire_span(span: &Span) -> wire::Span {

@@ -1,7 +1,7 @@
 //! Remote write 1.0: `prometheus.WriteRequest`.
 
 use super::histogram;
-use super::series::series_labels;
+use super::series::{EXEMPLAR_LABELS_MAX, series_labels};
 use crate::protobuf::Reader;
 use crate::{Decoded, Limits, Result, WireError};
 use br_model::{Exemplar, Label, Labels, Metadata, MetricBatch, MetricType, Sample, SeriesSamples, Value};
@@ -136,6 +136,9 @@ fn exemplar<'a>(bytes: &'a [u8], texts: &mut Interner<'a>) -> Result<Option<Exem
     let mut reader = Reader::new(bytes);
     while let Some((number, field)) = reader.next()? {
         match number {
+            1 if labels.len() == EXEMPLAR_LABELS_MAX => {
+                return Err(WireError::Malformed(format!("an exemplar with more than {EXEMPLAR_LABELS_MAX} labels")));
+            }
             1 => labels.push(label(field.bytes()?, texts)?),
             2 => value = field.f64()?,
             3 => timestamp_ms = field.i64()?,

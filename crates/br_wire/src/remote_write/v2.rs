@@ -3,7 +3,7 @@
 //! The experimental `created_timestamp` of a series and the `start_timestamp` of a sample both become `Sample::start_ms`.
 
 use super::histogram;
-use super::series::series_labels;
+use super::series::{EXEMPLAR_LABELS_MAX, series_labels};
 use super::v1::metric_type;
 use crate::protobuf::{Field, Reader, put_bytes, put_f64, put_int, put_message, put_packed_varint, put_varint};
 use crate::{Decoded, Limits, Result, WireError};
@@ -191,6 +191,9 @@ fn exemplar(bytes: &[u8], symbols: &Symbols) -> Result<Result<Exemplar, String>>
             3 => timestamp_ms = field.i64()?,
             _ => {}
         }
+    }
+    if references.len() > 2 * EXEMPLAR_LABELS_MAX {
+        return Ok(Err(format!("more than {EXEMPLAR_LABELS_MAX} labels")));
     }
     Ok(labels(&references, symbols).map(|labels| Exemplar {
         labels: Labels::from_pairs(labels.iter().map(|label| (&label.name, &label.value))),

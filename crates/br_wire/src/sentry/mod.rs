@@ -75,7 +75,7 @@ pub fn decode_store(body: &[u8], context: Context<'_>, limits: &Limits) -> Resul
         &unwrapped
     };
     let mut decoded = Decoded::new(SentryBatch::default());
-    let value = parse_json(json).map_err(WireError::Malformed)?;
+    let value = parse_json(json, limits).map_err(WireError::Malformed)?;
     add_event(value, &mut decoded.value, context, limits);
     Ok(decoded)
 }
@@ -87,7 +87,8 @@ fn from_base64(body: &[u8], limits: &Limits) -> Result<Vec<u8>> {
     crate::decompress::decompress(&bytes, crate::decompress::Encoding::Deflate, limits).map(std::borrow::Cow::into_owned)
 }
 
-fn parse_json(payload: &[u8]) -> Result<Value, String> {
+fn parse_json(payload: &[u8], limits: &Limits) -> Result<Value, String> {
+    crate::amount::check_json(payload, limits).map_err(|error| error.to_string())?;
     match serde_json::from_slice(payload) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(_) => Err("the payload is no JSON object".into()),
@@ -99,7 +100,7 @@ fn add_item(item: Item, decoded: &mut Decoded<SentryBatch>, context: Context<'_>
     let with_type = |reason| format!("{} item: {reason}", item.item_type);
     match item.item_type.as_str() {
         "event" => {
-            let value = parse_json(&item.payload).map_err(with_type)?;
+            let value = parse_json(&item.payload, limits).map_err(with_type)?;
             match crate::json::string(&value, "type") {
                 "" | "error" | "default" | "event" => add_event(value, &mut decoded.value, context, limits),
                 "transaction" => add_transaction(&value, &mut decoded.value, context, limits).map_err(with_type)?,
@@ -111,11 +112,11 @@ fn add_item(item: Item, decoded: &mut Decoded<SentryBatch>, context: Context<'_>
             }
         }
         "transaction" => {
-            let value = parse_json(&item.payload).map_err(with_type)?;
+            let value = parse_json(&item.payload, limits).map_err(with_type)?;
             add_transaction(&value, &mut decoded.value, context, limits).map_err(with_type)?;
         }
         "log" => {
-            let value = parse_json(&item.payload).map_err(with_type)?;
+            let value = parse_json(&item.payload, limits).map_err(with_type)?;
             logs::add(&value, decoded, context, limits).map_err(with_type)?;
         }
         _ => decoded.value.others.push(UnknownItem { item_type: item.item_type, header: item.header, payload: item.payload }),

@@ -1,0 +1,137 @@
+//! How much a body holds, counted before anything is allocated for it.
+//!
+//! Two bytes on the wire can be an empty span of three hundred in memory: a bound on the bytes does not bound the memory.
+
+use crate::protobuf::{Field, Reader};
+use crate::{Limits, Result, WireError};
+
+/// Parts (attributes, values, events) that may come with each record, on average.
+const PARTS_PER_RECORD: usize = 16;
+
+/// The messages of OTLP as far as they nest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Node {
+    Request,
+    Group,
+    Scoped,
+    /// A span, log record or metric.
+    Record,
+    /// Anything inside a record, a resource or a scope.
+    Part,
+}
+
+/// Checks a protobuf export request of any of the three signals.
+pub(crate) fn check_otlp(message: &[u8], limits: &Limits) -> Result<()> {
+    let mut counter = Counter { records: 0, parts: 0, limits };
+    counter.walk(message, Node::Request, 0)
+}
+
+struct Counter<'a> {
+    records: usize,
+    parts: usize,
+    limits: &'a Limits,
+}
+
+/// prost reads no deeper.
+const DEPTH_MAX: usize = 100;
+
+impl Counter<'_> {
+    fn walk(&mut self, message: &[u8], node: Node, depth: usize) -> Result<()> {
+        let mut reader = Reader::new(message);
+        while let Some((number, field)) = reader.next()? {
+            let Field::Bytes(bytes) = field else { continue };
+            self.parts += 1;
+            let inner = match (node, number) {
+                (Node::Request, 1) => Node::Group,
+                (Node::Group, 2) => Node::Scoped,
+                (Node::Scoped, 2) => {
+                    self.records += 1;
+                    Node::Record
+                }
+                (Node::Request, _) => continue,
+                _ => Node::Part,
+            };
+            self.check()?;
+            if inner == Node::Part {
+                self.walk_part(bytes, depth + 1)?;
+            } else {
+                self.walk(bytes, inner, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what may be messages inside a part. Text looks like one at times: what does not parse is none.
+    fn walk_part(&mut self, bytes: &[u8], depth: usize) -> Result<()> {
+        if depth > DEPTH_MAX {
+            return Ok(());
+        }
+        let mut reader = Reader::new(bytes);
+        while let Ok(Some((_, field))) = reader.next() {
+            if let Field::Bytes(inner) = field {
+                self.parts += 1;
+                self.check()?;
+                self.walk_part(inner, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        check(self.records, self.limits.records_max, "records")?;
+        check(self.parts, self.limits.records_max.saturating_mul(PARTS_PER_RECORD), "parts")
+    }
+}
+
+/// Checks a JSON body: how many values it holds.
+pub(crate) fn check_json(body: &[u8], limits: &Limits) -> Result<()> {
+    let mut values = 0;
+    let mut rest = body;
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b',' | b'[' | b'{')) {
+        let byte = rest[at];
+        rest = &rest[at + 1..];
+        if byte == b'"' {
+            rest = behind_string(rest);
+        } else {
+            values += 1;
+        }
+    }
+    check(values, limits.records_max.saturating_mul(PARTS_PER_RECORD), "JSON values")
+}
+
+/// What stands behind the quote that ends a string.
+fn behind_string(mut rest: &[u8]) -> &[u8] {
+    while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
+        if rest[at] == b'"' {
+            return &rest[at + 1..];
+        }
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    &[]
+}
+
+fn check(count: usize, count_max: usize, what: &str) -> Result<()> {
+    if count > count_max {
+        return Err(WireError::TooLarge(format!("more than {count_max} {what} in one request")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_small_things_are_too_many() {
+        let limits = Limits { records_max: 10, ..Limits::default() };
+        let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+        let request = |spans: usize| field(1, &field(2, &field(2, b"").repeat(spans)));
+        assert_eq!(check_otlp(&request(10), &limits), Ok(()));
+        assert_eq!(check_otlp(&request(11), &limits).map_err(|error| error.http_status()), Err(413));
+        let attributes = field(1, &field(1, &field(1, b"").repeat(40)));
+        assert_eq!(check_otlp(&attributes, &limits), Ok(()));
+        assert_eq!(check_otlp(&attributes.repeat(4), &limits).map_err(|error| error.http_status()), Err(413));
+        assert_eq!(check_json(br#"{"a,,,[[[\"": [1, 2]}"#, &limits), Ok(()));
+        assert_eq!(check_json("[0,".repeat(99).as_bytes(), &limits).map_err(|error| error.http_status()), Err(413));
+    }
+}
