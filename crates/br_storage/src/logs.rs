@@ -24,7 +24,7 @@ pub struct LogQuery {
 pub enum LogHint {
     /// The line contains these bytes.
     LineContains(String),
-    /// An attribute, by its label name, has this text.
+    /// An attribute of the record or of its resource, by its label name, has this text.
     AttributeEquals {
         name: String,
         value: String,

@@ -18,7 +18,7 @@ pub struct SpanQuery {
 pub enum SpanHint {
     Service(String),
     Name(String),
-    /// An attribute of the span or of its resource.
+    /// An attribute of the span or of its resource; of an array, one element is enough.
     AttributeEquals {
         key: String,
         value: AttributeValue,
