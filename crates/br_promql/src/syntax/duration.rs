@@ -77,9 +77,14 @@ impl Parser<'_> {
             return self.fail("the duration is nested too deeply");
         }
         let mut lhs = self.duration_operand(depth)?;
+        let mut height = depth;
         while let Some((op, precedence)) = self.peek_duration_op() {
             if precedence < precedence_min {
                 break;
+            }
+            height += 1;
+            if height > NESTING_MAX {
+                return self.fail("the duration has too many operators");
             }
             self.advance();
             let next_min = if op == DurationOp::Pow { precedence } else { precedence + 1 };

@@ -58,9 +58,16 @@ impl Parser<'_> {
             return self.fail("the expression is nested too deeply");
         }
         let mut lhs = self.unary(depth)?;
+        // A chain of operators leans to the left: each makes the tree higher.
+        let mut height = depth;
         while let Some(op) = self.peek_binary_op() {
             if op.precedence() < precedence_min {
                 break;
+            }
+            height += 1;
+            if height > NESTING_MAX {
+                return self
+                    .fail(format!("more than {NESTING_MAX} operators in a row: use a regular expression or an aggregation"));
             }
             self.advance();
             let (return_bool, matching) = self.binary_modifiers(op)?;
@@ -409,11 +416,12 @@ impl Parser<'_> {
     }
 
     /// A subquery needs an instant vector.
-    pub(super) fn require_vector(&mut self, expr: &Expr) {
-        if expr.value_type() != Type::Vector {
-            let message = format!("subquery is only allowed on instant vector, got {} instead", expr.value_type().as_str());
-            self.errors.push(ParseError { span: expr.span, message });
+    pub(super) fn require_vector(&mut self, expr: &Expr) -> Fallible<()> {
+        if expr.value_type() == Type::Vector {
+            return Ok(());
         }
+        let message = format!("subquery is only allowed on instant vector, got {} instead", expr.value_type().as_str());
+        self.fail_at(expr.span, message)
     }
 }
 

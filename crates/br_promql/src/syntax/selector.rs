@@ -137,7 +137,7 @@ impl Parser<'_> {
             if let Some(step) = &step {
                 self.require_positive(step, open);
             }
-            self.require_vector(&expr);
+            self.require_vector(&expr)?;
             let kind = ExprKind::Subquery { expr: Box::new(expr), range, step, offset: None, at: None };
             return Ok(Expr { kind, span });
         }
