@@ -1,5 +1,6 @@
 //! What runs by itself: flushes, compaction, retention, rules, delivery.
 
+pub mod alerts;
 pub mod files;
 pub mod flush;
 pub mod upkeep;

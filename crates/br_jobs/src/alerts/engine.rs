@@ -50,7 +50,8 @@ pub struct AlertEngine {
     journal: Mutex<Journal>,
     /// What is shown; replaced after each evaluation, so that readers never wait for one.
     views: RwLock<Vec<Arc<GroupView>>>,
-    kept: BTreeMap<String, Vec<u8>>,
+    /// States of an earlier run that no rule has taken over yet.
+    kept: parking_lot::Mutex<BTreeMap<String, Vec<u8>>>,
 }
 
 impl AlertEngine {
@@ -67,7 +68,7 @@ impl AlertEngine {
             channel.check()?;
         }
         let prefix = format!("alerts/{}/rule/", options.tenant.0);
-        let kept = catalog.states(&prefix, STATES_MAX).await?.into_iter().collect();
+        let kept: BTreeMap<String, Vec<u8>> = catalog.states(&prefix, STATES_MAX).await?.into_iter().collect();
         let journal =
             Journal::open(options.tenant, catalog, options.channels.clone(), options.group_times, options.external_url.clone());
         let journal = Mutex::new(journal.await?);
@@ -80,7 +81,7 @@ impl AlertEngine {
             groups: Mutex::new(Vec::new()),
             journal,
             views: RwLock::new(Vec::new()),
-            kept,
+            kept: parking_lot::Mutex::new(kept),
         })
     }
 
@@ -105,6 +106,7 @@ impl AlertEngine {
         let mut groups = self.groups.lock().await;
         let ended = self.take_over(&mut fresh, std::mem::take(&mut *groups));
         *groups = fresh;
+        let ended = self.end(ended).await;
         *self.views.write() = groups.iter().map(|group| Arc::new(group.view())).collect();
         drop(groups);
         if let Err(error) = self.write(self.clock.now(), ended).await {
@@ -113,20 +115,47 @@ impl AlertEngine {
         Ok(complaints)
     }
 
-    /// Moves the states of rules that stay into `fresh`; gives markers for the series of those that go.
-    fn take_over(&self, fresh: &mut [GroupRuntime], old: Vec<GroupRuntime>) -> Vec<RuleSample> {
-        let mut ended = Vec::new();
-        let mut previous: BTreeMap<String, RuleRuntime> = BTreeMap::new();
-        for rule in old.into_iter().flat_map(|group| group.rules) {
-            previous.insert(rule.state_key.clone(), rule);
+    /// Rules that a reload took away: receivers and incidents hear the end of what fired. Gives markers for their series.
+    async fn end(&self, rules: Vec<(GroupKey, RuleRuntime)>) -> Vec<RuleSample> {
+        let now = self.clock.now();
+        let mut journal = self.journal.lock().await;
+        let mut markers = Vec::new();
+        for (key, rule) in rules {
+            for mut alert in rule.alerts().into_iter().filter(|alert| alert.state == AlertState::Firing) {
+                alert.state = AlertState::Inactive;
+                alert.resolved_at = Some(now);
+                if let Err(error) = journal.resolved(now, &key, &alert) {
+                    tracing::error!(event = "AlertRecordError", alert = %alert.id, %error);
+                }
+            }
+            if let Err(error) = journal.keep(rule.state_key.clone(), &[]) {
+                tracing::error!(event = "AlertKeepError", rule = rule.rule.name(), %error);
+            }
+            markers.extend(rule.end());
+        }
+        if let Err(error) = journal.commit(now).await {
+            tracing::error!(event = "AlertCommitError", %error);
+        }
+        markers
+    }
+
+    /// Moves the states of rules that stay into `fresh`; gives the rules that go.
+    fn take_over(&self, fresh: &mut [GroupRuntime], old: Vec<GroupRuntime>) -> Vec<(GroupKey, RuleRuntime)> {
+        let mut previous: BTreeMap<String, (GroupKey, RuleRuntime)> = BTreeMap::new();
+        for group in old {
+            for rule in group.rules {
+                let alertname = rule.rule.name().to_owned();
+                let key = GroupKey { rule_file: group.file.clone(), rule_group: group.group.name.clone(), alertname };
+                previous.insert(rule.state_key.clone(), (key, rule));
+            }
         }
         for rule in fresh.iter_mut().flat_map(|group| &mut group.rules) {
-            if let Some(previous) = previous.remove(&rule.state_key) {
+            if let Some((_, previous)) = previous.remove(&rule.state_key) {
                 rule.adopt(previous);
                 continue;
             }
-            let Some(bytes) = self.kept.get(&rule.state_key) else { continue };
-            match serde_json::from_slice::<Vec<AlertSnapshot>>(bytes) {
+            let Some(bytes) = self.kept.lock().remove(&rule.state_key) else { continue };
+            match serde_json::from_slice::<Vec<AlertSnapshot>>(&bytes) {
                 Ok(snapshots) => {
                     for error in rule.restore(&snapshots) {
                         tracing::error!(event = "AlertRestoreError", rule = rule.rule.name(), %error);
@@ -135,10 +164,7 @@ impl AlertEngine {
                 Err(error) => tracing::error!(event = "AlertRestoreError", rule = rule.rule.name(), %error),
             }
         }
-        for rule in previous.into_values() {
-            ended.extend(rule.end());
-        }
-        ended
+        previous.into_values().collect()
     }
 
     /// Evaluates each group at its times and sends messages when they are due, until told to stop.

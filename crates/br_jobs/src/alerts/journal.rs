@@ -255,7 +255,11 @@ impl Journal {
         for flush in flushes {
             let alerts = self.message_alerts(flush).await?;
             for channel in &self.channels {
-                items.extend(self.item(channel, flush, &alerts, now)?);
+                match self.item(channel, flush, &alerts, now) {
+                    Ok(item) => items.extend(item),
+                    // One message that cannot be written must not hold up the others.
+                    Err(error) => tracing::error!(event = "MessageBuildError", channel = %channel.name, %error),
+                }
             }
         }
         let count = items.len();
