@@ -97,8 +97,8 @@ mod tests {
 
     #[test]
     fn durations() {
-        assert_eq!(query_duration("1h30m"), Some(Duration::from_secs(5400)));
-        assert_eq!(query_duration("1d"), Some(Duration::from_secs(86400)));
+        assert_eq!(query_duration("1h30m"), Some(Duration::from_mins(90)));
+        assert_eq!(query_duration("1d"), Some(Duration::from_hours(24)));
         assert_eq!(go_duration_nanos("-1.5h"), Some(-5_400_000_000_000));
         assert_eq!(go_duration_nanos("1µs"), Some(1000));
         for wrong in ["", "1", "s", "1d", "1.2.3s", "-", "1x", "99999999999h"] {
