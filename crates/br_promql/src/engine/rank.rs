@@ -114,8 +114,15 @@ fn choose(op: AggregateOp, members: &[StepSeries], step: usize, count: usize, or
     }
     let value = |at: usize| members[at].points.float(step);
     order.extend((0..members.len()).filter(|at| value(*at).is_some()));
-    order.sort_by(|left, right| better_first(op, value(*left).unwrap_or(f64::NAN), value(*right).unwrap_or(f64::NAN)));
+    let compare = |left: &usize, right: &usize| {
+        let (left_value, right_value) = (value(*left).unwrap_or(f64::NAN), value(*right).unwrap_or(f64::NAN));
+        better_first(op, left_value, right_value).then(left.cmp(right))
+    };
+    if count > 0 && count < order.len() {
+        order.select_nth_unstable_by(count - 1, compare);
+    }
     order.truncate(count);
+    order.sort_by(compare);
     members.iter().any(|series| series.points.histogram(step).is_some())
 }
 
