@@ -28,21 +28,35 @@ pub(crate) struct Tail {
     reader: CheckedReader,
 }
 
+impl Tail {
+    /// The rows of the file that make up a page.
+    pub(crate) fn page_rows(&self, page: usize) -> Range<usize> {
+        let rows = self.metadata.metadata().file_metadata().num_rows() as usize;
+        (page * PAGE_ROWS).min(rows)..((page + 1) * PAGE_ROWS).min(rows)
+    }
+}
+
+#[derive(Default)]
+struct Tails {
+    uses: u64,
+    /// By path, with the number of the last use.
+    by_path: HashMap<String, (u64, Arc<Tail>)>,
+}
+
 /// The tails that were read last.
 pub(crate) struct TailCache {
     files_max: usize,
-    /// By path, with the number of the last use.
-    tails: Mutex<(u64, HashMap<String, (u64, Arc<Tail>)>)>,
+    tails: Mutex<Tails>,
 }
 
 impl TailCache {
     pub(crate) fn new(files_max: usize) -> Self {
-        Self { files_max: files_max.max(1), tails: Mutex::new((0, HashMap::new())) }
+        Self { files_max: files_max.max(1), tails: Mutex::default() }
     }
 
     fn get(&self, path: &str) -> Option<Arc<Tail>> {
         let mut guard = self.tails.lock();
-        let (uses, tails) = &mut *guard;
+        let Tails { uses, by_path: tails } = &mut *guard;
         *uses += 1;
         let (last_use, tail) = tails.get_mut(path)?;
         *last_use = *uses;
@@ -51,7 +65,7 @@ impl TailCache {
 
     fn insert(&self, path: &str, tail: Arc<Tail>) {
         let mut guard = self.tails.lock();
-        let (uses, tails) = &mut *guard;
+        let Tails { uses, by_path: tails } = &mut *guard;
         if tails.len() >= self.files_max {
             let oldest = tails.iter().min_by_key(|(_, (last_use, _))| *last_use).map(|(path, _)| path.clone());
             oldest.and_then(|path| tails.remove(&path));
@@ -149,16 +163,10 @@ impl EventFile {
         conditions: &Conditions,
         streams: Option<&HashSet<u64>>,
     ) -> Result<(RecordBatch, Vec<u32>)> {
-        let rows = self.page_rows(tail, page);
+        let rows = tail.page_rows(page);
         let batch = self.read(tail, std::slice::from_ref(&rows), &conditions.columns())?;
         let matching = conditions.rows(&batch, streams)?;
         Ok((batch, matching))
-    }
-
-    /// The rows of the file that make up a page.
-    pub(crate) fn page_rows(&self, tail: &Tail, page: usize) -> Range<usize> {
-        let rows = tail.metadata.metadata().file_metadata().num_rows() as usize;
-        (page * PAGE_ROWS).min(rows)..((page + 1) * PAGE_ROWS).min(rows)
     }
 
     /// Reads ranges of rows, ascending and apart, of the columns named; a column that the file lacks is left out.
@@ -193,7 +201,7 @@ impl EventFile {
     pub(crate) fn read_all(&self) -> Result<Vec<RecordBatch>> {
         let tail = self.tail()?;
         let pages = 0..tail.summary.pages.len();
-        pages.map(|page| self.read_selected(&tail, &[self.page_rows(&tail, page)], |_| true)).collect()
+        pages.map(|page| self.read_selected(&tail, &[tail.page_rows(page)], |_| true)).collect()
     }
 
     /// Whether a failed read is the file's own fault; then it is reported, and the rest answers without it.

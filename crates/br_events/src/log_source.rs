@@ -299,7 +299,7 @@ impl Cursor<'_> {
             left.sort_unstable();
             left
         };
-        let ranges = ranges_of(&file.page_rows(tail, page), &numbers);
+        let ranges = ranges_of(&tail.page_rows(page), &numbers);
         let batch = match file.read_selected(tail, &ranges, is_shown) {
             Ok(batch) => batch,
             Err(error) if file.is_damaged(&error) => return Ok(None),

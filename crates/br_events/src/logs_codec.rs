@@ -161,10 +161,7 @@ impl<'a> LogReader<'a> {
 
     /// A row below the number of rows of the batch.
     pub(crate) fn record(&mut self, row: usize) -> Result<(Arc<Resource>, Arc<Scope>, LogRecord)> {
-        let error = match self.errors.is_null(row) {
-            true => None,
-            false => Some(Box::new(decode_error(self.errors.value(row))?)),
-        };
+        let error = if self.errors.is_null(row) { None } else { Some(Box::new(decode_error(self.errors.value(row))?)) };
         let record = LogRecord {
             timestamp: Nanos(self.timestamps.value(row)),
             observed: Nanos(self.observed.value(row)),

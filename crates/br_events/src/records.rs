@@ -38,7 +38,7 @@ impl EventStore {
                 for page in pages.pages {
                     budget.check()?;
                     let (_, rows) = file.matching_rows(&tail, page, &conditions, pages.streams.as_ref())?;
-                    let ranges = ranges_of(&file.page_rows(&tail, page), &rows);
+                    let ranges = ranges_of(&tail.page_rows(page), &rows);
                     batches.push(file.read_selected(&tail, &ranges, |_| true)?);
                 }
                 Ok(batches)

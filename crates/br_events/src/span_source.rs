@@ -162,7 +162,7 @@ impl Cursor<'_> {
         let Some(page) = pages.pop() else { return Ok(None) };
         // Before reading: a damaged page does not hide the others.
         self.parts.push(Part::Pages { file: file.clone(), tail: tail.clone(), pages, streams: streams.clone() });
-        let page_rows = file.page_rows(&tail, page);
+        let page_rows = tail.page_rows(page);
         self.budget.scanned(page_rows.len() as u64);
         let ranges = if self.conditions.holds_for_all(&tail.summary.pages[page]) {
             vec![page_rows]

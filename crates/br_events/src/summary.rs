@@ -123,9 +123,10 @@ fn check_numbers(summary: &Summary) -> Result<()> {
     let fits = |(first, last): (usize, usize), count: usize| first <= last && last < count;
     let sound =
         summary.pages.iter().all(|page| fits(page.services, summary.services.len()) && fits(page.streams, summary.streams.len()));
-    match sound && summary.format == FORMAT {
-        true => Ok(()),
-        false => Err(Error::corrupt("file summary: numbers of services or streams out of bounds")),
+    if sound && summary.format == FORMAT {
+        Ok(())
+    } else {
+        Err(Error::corrupt("file summary: numbers of services or streams out of bounds"))
     }
 }
 

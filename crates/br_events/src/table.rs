@@ -221,7 +221,7 @@ impl Scan {
         let found = file.pages(&tail, &self.conditions)?;
         for page in found.pages {
             self.budget.check()?;
-            let page_rows = file.page_rows(&tail, page);
+            let page_rows = tail.page_rows(page);
             self.budget.scanned(page_rows.len() as u64);
             let ranges = if self.conditions.holds_for_all(&tail.summary.pages[page]) {
                 vec![page_rows]

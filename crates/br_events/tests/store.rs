@@ -47,7 +47,8 @@ fn each_record_is_seen_once_from_head_to_file_and_after_reopening() {
 
 /// Text that hardly compresses, of one word each.
 fn noise(seed: i64) -> String {
-    (0..12).map(|at| format!("{:x}", br_std::hash::hash64(&(seed * 100 + at).to_le_bytes()))).collect::<Vec<_>>().join("")
+    let words: Vec<String> = (0..12).map(|at| format!("{:x}", br_std::hash::hash64(&(seed * 100 + at).to_le_bytes()))).collect();
+    words.concat()
 }
 
 /// 40,000 records of ten services; one body holds a rare word, one trace id occurs twice.

@@ -75,7 +75,9 @@ impl TableProvider for MetricsTable {
         limit: Option<usize>,
     ) -> SqlResult<Arc<dyn ExecutionPlan>> {
         let mut query = SeriesQuery { matchers: Vec::new(), from_ms: i64::MIN, to_ms: i64::MAX };
-        filters.iter().for_each(|filter| narrow(filter, &mut query));
+        for filter in filters {
+            narrow(filter, &mut query);
+        }
         if query.matchers.is_empty() {
             query.matchers.push(Matcher::new(br_storage::MatchOp::NotEqual, METRIC_NAME, "").map_err(sql_error)?);
         }
