@@ -40,7 +40,7 @@ pub(crate) fn scalar(context: &Context, expr: &Expr) -> Result<Vec<f64>> {
     }
 }
 
-/// An instant vector, all of it.
+/// An instant vector, all of it. What it holds stays charged until the query ends.
 pub(crate) fn vector(context: &Context, expr: &Expr) -> Result<Vec<StepSeries>> {
     let mut all = Vec::new();
     vector_each(context, expr, &mut |series| {
@@ -48,8 +48,6 @@ pub(crate) fn vector(context: &Context, expr: &Expr) -> Result<Vec<StepSeries>> 
         all.push(series);
         Ok(())
     })?;
-    let held = all.iter().map(|series: &StepSeries| series.points.bytes()).sum();
-    context.budget.release(held);
     Ok(all)
 }
 

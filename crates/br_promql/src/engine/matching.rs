@@ -144,6 +144,7 @@ impl<'j> Joined<'j> {
         }
         let steps = self.context.steps();
         if !self.results.contains_key(&key) {
+            self.context.budget.charge(Column::absent_bytes(steps))?;
             self.order.push(key.clone());
         }
         let column = self.results.entry(key).or_insert_with(|| Column::absent(steps));

@@ -144,9 +144,14 @@ impl Column {
         repeated
     }
 
+    /// Roughly what a column without histograms holds.
+    pub(crate) fn absent_bytes(steps: usize) -> u64 {
+        steps as u64 * 9 + 64
+    }
+
     /// Roughly what this holds.
     pub(crate) fn bytes(&self) -> u64 {
-        (self.kinds.len() * 9 + self.histograms.len() * 8) as u64 + 64
+        Self::absent_bytes(self.kinds.len()) + self.histograms.len() as u64 * 8
     }
 }
 
