@@ -41,6 +41,8 @@ pub(super) struct Journal {
     /// Alert id to incident id.
     pub(super) incident_of: BTreeMap<String, String>,
     groups: Groups,
+    /// They differ from what the backlog or the catalog holds; written once for each commit, not for each alert.
+    groups_changed: bool,
     backlog: Change,
 }
 
@@ -62,6 +64,7 @@ impl Journal {
             incidents: BTreeMap::new(),
             incident_of: BTreeMap::new(),
             groups: Groups::default(),
+            groups_changed: false,
             backlog: Change::default(),
         };
         if let Some(bytes) = journal.catalog.state(&journal.groups_key()).await? {
@@ -123,7 +126,8 @@ impl Journal {
         let name = alert.labels.get("alertname").unwrap_or("").to_owned();
         self.record(Fact::new(&incident_id, at, FactKind::AlertLinked { alert_id: alert.id.clone(), name }))?;
         self.entry(at, "alert.fired", alert, Some(evidence))?;
-        self.tell(at, key, alert, true)
+        self.tell(at, key, alert, true);
+        Ok(())
     }
 
     /// An alert's condition no longer holds.
@@ -133,7 +137,8 @@ impl Journal {
             self.record(Fact::new(incident_id, at, FactKind::AlertResolved { alert_id: alert.id.clone(), name }))?;
         }
         self.entry(at, "alert.resolved", alert, None)?;
-        self.tell(at, key, alert, false)
+        self.tell(at, key, alert, false);
+        Ok(())
     }
 
     /// The state of a rule's alerts, for the next commit.
@@ -148,9 +153,9 @@ impl Journal {
         self.backlog.state.push((key, bytes));
     }
 
-    fn tell(&mut self, at: Nanos, key: &GroupKey, alert: &Alert, is_firing: bool) -> Result<()> {
+    fn tell(&mut self, at: Nanos, key: &GroupKey, alert: &Alert, is_firing: bool) {
         self.groups.observe(at, key, &alert.id, is_firing);
-        self.keep_groups()
+        self.groups_changed = true;
     }
 
     fn keep_groups(&mut self) -> Result<()> {
@@ -208,6 +213,10 @@ impl Journal {
 
     /// Commits what happened since the last time.
     pub(super) async fn commit(&mut self, now: Nanos) -> Result<()> {
+        if self.groups_changed {
+            self.keep_groups()?;
+            self.groups_changed = false;
+        }
         if self.backlog.ledger.is_empty() && self.backlog.outbox.is_empty() && self.backlog.state.is_empty() {
             return Ok(());
         }
