@@ -1,4 +1,4 @@
-//! Which series have which labels: an inverted index over numbered series, for the head and for files alike.
+//! Which series have which labels: an inverted index over the numbered series of the head.
 
 use crate::symbols::{Symbol, Symbols};
 use br_model::{Label, Labels};
@@ -27,6 +27,15 @@ struct NameEntry {
     series: RoaringBitmap,
 }
 
+/// Texts of numbered series, in the head and in files.
+pub(crate) trait LabelLookup {
+    /// Names of the labels on these series, unsorted.
+    fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str>;
+
+    /// Values of one label on these series, unsorted.
+    fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<&str>;
+}
+
 #[derive(Default)]
 pub(crate) struct LabelIndex {
     symbols: Symbols,
@@ -37,12 +46,8 @@ pub(crate) struct LabelIndex {
 impl LabelIndex {
     /// Adds a series under a number that is free.
     pub(crate) fn insert(&mut self, id: SeriesId, labels: &Labels) -> SymbolPairs {
-        self.insert_pairs(id, labels.iter())
-    }
-
-    /// The pairs come sorted by name, as in a label set.
-    pub(crate) fn insert_pairs<'a>(&mut self, id: SeriesId, labels: impl Iterator<Item = (&'a str, &'a str)>) -> SymbolPairs {
-        let pairs: SymbolPairs = labels.map(|(name, value)| (self.symbols.intern(name), self.symbols.intern(value))).collect();
+        let pairs: SymbolPairs =
+            labels.iter().map(|(name, value)| (self.symbols.intern(name), self.symbols.intern(value))).collect();
         for (name, value) in &pairs {
             let entry = self.by_name.entry(*name).or_default();
             entry.series.insert(id);
@@ -143,19 +148,6 @@ impl LabelIndex {
         union(failing.map(|(_, postings)| postings))
     }
 
-    /// Names of the labels on these series, unsorted.
-    pub(crate) fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str> {
-        let on_series = self.by_name.iter().filter(|(_, entry)| !entry.series.is_disjoint(series));
-        on_series.map(|(name, _)| self.text(*name)).collect()
-    }
-
-    /// Values of one label on these series, unsorted.
-    pub(crate) fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<&str> {
-        let Some(entry) = self.symbols.find(name).and_then(|name| self.by_name.get(&name)) else { return Vec::new() };
-        let on_series = entry.by_value.iter().filter(|(_, postings)| postings.overlaps(series));
-        on_series.map(|(value, _)| self.text(*value)).collect()
-    }
-
     /// For each label name how many values it has, and for each of its values how many series; unsorted.
     pub(crate) fn cardinality_unsorted(&self) -> impl Iterator<Item = (&str, Vec<(&str, u64)>)> {
         self.by_name.iter().map(|(name, entry)| {
@@ -170,6 +162,19 @@ impl LabelIndex {
             values + entry.by_value.capacity() * 24 + entry.series.serialized_size()
         };
         self.symbols.heap_bytes() + self.all.serialized_size() + self.by_name.values().map(of_entry).sum::<usize>()
+    }
+}
+
+impl LabelLookup for LabelIndex {
+    fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str> {
+        let on_series = self.by_name.iter().filter(|(_, entry)| !entry.series.is_disjoint(series));
+        on_series.map(|(name, _)| self.text(*name)).collect()
+    }
+
+    fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<&str> {
+        let Some(entry) = self.symbols.find(name).and_then(|name| self.by_name.get(&name)) else { return Vec::new() };
+        let on_series = entry.by_value.iter().filter(|(_, postings)| postings.overlaps(series));
+        on_series.map(|(value, _)| self.text(*value)).collect()
     }
 }
 

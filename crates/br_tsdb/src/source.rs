@@ -1,10 +1,12 @@
 //! One tenant's series as a query sees them: files, sealed parts and the open head as one.
 
 use crate::block::file::BlockFile;
-use crate::block::index::BlockIndex;
+use crate::block::footer::OpenFile;
+use crate::block::row::RowHead;
+use crate::block::section::SectionIndex;
 use crate::compact::tidy_exemplars;
 use crate::head::{HeadSeries, OpenSamples};
-use crate::index::LabelIndex;
+use crate::index::LabelLookup;
 use crate::points;
 use crate::store::Shared;
 use br_model::{Exemplar, Labels, Metadata, TenantId};
@@ -21,21 +23,39 @@ pub(crate) struct TenantSource {
     shared: Arc<Shared>,
 }
 
-/// A file that a query reads, with the series of it that match.
-struct Selected {
+/// A file that a query reads.
+struct SelectedFile {
     file: Arc<BlockFile>,
-    index: Arc<BlockIndex>,
+    open: Arc<OpenFile>,
+    sections: Vec<SelectedSection>,
+}
+
+/// A section of it, with the series that match.
+struct SelectedSection {
+    index: Arc<SectionIndex>,
     series: RoaringBitmap,
+}
+
+/// Where a series stands in files.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Positions in the list of selected files, and in its list of sections.
+    file: u32,
+    section: u32,
+    /// Number within the section.
+    id: u32,
 }
 
 /// One series that matches, and where its samples are.
 struct Candidate {
     hash: u128,
     head: Option<HeadSeries>,
-    /// Position in the list of files, and number of the series there; files stored first come first.
-    blocks: Vec<(u32, u32)>,
+    /// Files stored first come first.
+    places: Vec<Place>,
 }
 
+/// Sections that are read before looking whether the query shall go on.
+const SECTIONS_PER_READ: usize = 32;
 /// Series in one batch of a cursor.
 const BATCH_SERIES: usize = 512;
 /// What a candidate takes in memory beside its samples.
@@ -51,20 +71,41 @@ impl TenantSource {
         self.shared.head(self.tenant).map_or_else(Vec::new, |head| head.read().select(query))
     }
 
-    fn select_files(&self, query: &SeriesQuery, files: Vec<Arc<BlockFile>>, budget: &Budget) -> Result<Vec<Selected>> {
+    fn select_files(&self, query: &SeriesQuery, files: Vec<Arc<BlockFile>>, budget: &Budget) -> Result<Vec<SelectedFile>> {
         let mut selected = Vec::new();
         for file in files {
             budget.check()?;
-            let Some(index) = self.shared.files.index(&file)? else { continue };
-            let series = index.select(&query.matchers, query.from_ms, query.to_ms);
-            if !series.is_empty() {
-                selected.push(Selected { file, index, series });
+            let Some(open) = self.shared.files.open(&file)? else { continue };
+            let sections = self.select_sections(query, &file, &open, budget)?;
+            if !sections.is_empty() {
+                selected.push(SelectedFile { file, open, sections });
             }
         }
         Ok(selected)
     }
 
-    fn selected_files(&self, query: &SeriesQuery, budget: &Budget) -> Result<Vec<Selected>> {
+    fn select_sections(
+        &self,
+        query: &SeriesQuery,
+        file: &BlockFile,
+        open: &OpenFile,
+        budget: &Budget,
+    ) -> Result<Vec<SelectedSection>> {
+        let mut selected = Vec::new();
+        for numbers in open.directory.find(&query.matchers).chunks(SECTIONS_PER_READ) {
+            budget.check()?;
+            let Some(sections) = self.shared.files.sections(file, open, numbers)? else { return Ok(Vec::new()) };
+            for index in sections {
+                let series = index.select(&query.matchers, query.from_ms, query.to_ms);
+                if !series.is_empty() {
+                    selected.push(SelectedSection { index, series });
+                }
+            }
+        }
+        Ok(selected)
+    }
+
+    fn selected_files(&self, query: &SeriesQuery, budget: &Budget) -> Result<Vec<SelectedFile>> {
         let files = self.shared.files.overlapping(self.tenant, query.from_ms, query.to_ms);
         self.select_files(query, files, budget)
     }
@@ -74,7 +115,7 @@ impl TenantSource {
         &self,
         query: &SeriesQuery,
         budget: &Budget,
-        find: impl for<'a> Fn(&'a LabelIndex, &RoaringBitmap) -> Vec<&'a str>,
+        find: impl for<'a> Fn(&'a dyn LabelLookup, &RoaringBitmap) -> Vec<&'a str>,
     ) -> Result<Vec<String>> {
         let mut texts = BTreeSet::new();
         if let Some(head) = self.shared.head(self.tenant) {
@@ -82,8 +123,9 @@ impl TenantSource {
             let series: RoaringBitmap = head.matching(query).into_iter().collect();
             texts.extend(find(head.index(), &series).into_iter().map(str::to_owned));
         }
-        for selected in self.selected_files(query, budget)? {
-            texts.extend(find(selected.index.label_index(), &selected.series).into_iter().map(str::to_owned));
+        let files = self.selected_files(query, budget)?;
+        for section in files.iter().flat_map(|file| &file.sections) {
+            texts.extend(find(&*section.index.table, &section.series).into_iter().map(str::to_owned));
         }
         budget.charge(texts.iter().map(|text| text.len() as u64 + 24).sum())?;
         Ok(texts.into_iter().collect())
@@ -115,20 +157,21 @@ impl MetricSource for TenantSource {
         for query in queries {
             let head = self.head_series(query).into_iter().filter(|series| series.may_touch(query));
             found.extend(head.map(|series| series.labels));
-            for selected in self.selected_files(query, budget)? {
-                budget.charge(selected.series.len() * CANDIDATE_BYTES)?;
-                found.extend(selected.series.iter().map(|id| selected.index.labels(id)));
+            let files = self.selected_files(query, budget)?;
+            for SelectedSection { index, series } in files.iter().flat_map(|file| &file.sections) {
+                budget.charge(series.len() * CANDIDATE_BYTES)?;
+                found.extend(series.iter().map(|id| index.table.labels(id)));
             }
         }
         Ok(found.into_iter().collect())
     }
 
     fn label_names(&self, query: &SeriesQuery, budget: &Budget) -> Result<Vec<String>> {
-        self.texts(query, budget, LabelIndex::names_unsorted)
+        self.texts(query, budget, |labels, series| labels.names_unsorted(series))
     }
 
     fn label_values(&self, name: &str, query: &SeriesQuery, budget: &Budget) -> Result<Vec<String>> {
-        self.texts(query, budget, |index, series| index.values_unsorted(name, series))
+        self.texts(query, budget, |labels, series| labels.values_unsorted(name, series))
     }
 
     fn metadata(&self, metric: Option<&str>) -> Result<Vec<(String, Metadata)>> {
@@ -163,25 +206,32 @@ impl MetricSource for TenantSource {
 }
 
 impl TenantSource {
-    fn file_exemplars(&self, selected: &Selected, budget: &Budget, found: &mut BTreeMap<Labels, Vec<Exemplar>>) -> Result<()> {
-        let ids: Vec<u32> = selected.series.iter().collect();
-        for ids in ids.chunks(BATCH_SERIES) {
+    fn file_exemplars(
+        &self,
+        selected: &SelectedFile,
+        budget: &Budget,
+        found: &mut BTreeMap<Labels, Vec<Exemplar>>,
+    ) -> Result<()> {
+        for SelectedSection { index, series } in &selected.sections {
             budget.check()?;
             // Exemplars stand in the first row of their series.
-            let firsts = ids.iter().filter_map(|id| Some((selected.index.rows(*id, i64::MIN, i64::MAX).next()?, *id)));
-            let (rows, ids): (Vec<u32>, Vec<u32>) = firsts.unzip();
-            let chunks = self.shared.files.pass_damage(&selected.file, selected.index.block.chunks(&rows))?;
+            let firsts = series.iter().filter_map(|id| {
+                let row = index.rows(id, i64::MIN, i64::MAX).next()?;
+                Some(((row, index.head(row)?), id))
+            });
+            let (rows, ids): (Vec<_>, Vec<u32>) = firsts.unzip();
+            let chunks = self.shared.files.pass_damage(&selected.file, selected.open.block.chunks(&rows))?;
             for ((row, crc32), id) in chunks.into_iter().flatten().zip(ids) {
                 if row.exemplars.is_none() {
                     continue;
                 }
-                let exemplars = if row.crc32(selected.index.hash(id)) == crc32 { row.exemplars().ok() } else { None };
+                let exemplars = if row.crc32(index.table.hash(id)) == crc32 { row.exemplars().ok() } else { None };
                 let Some(exemplars) = exemplars else {
                     self.shared.files.count_damaged_chunk();
                     continue;
                 };
                 budget.charge(exemplars.len() as u64 * CANDIDATE_BYTES)?;
-                found.entry(selected.index.labels(id)).or_default().extend(exemplars);
+                found.entry(index.table.labels(id)).or_default().extend(exemplars);
             }
         }
         Ok(())
@@ -206,23 +256,25 @@ impl HeadSeries {
 }
 
 /// Joins the series of head and files by the hash of their labels.
-fn candidates(head: Vec<HeadSeries>, files: &[Selected]) -> Vec<Candidate> {
-    let mut places: HashMap<u128, usize, FixedState> = HashMap::default();
+fn candidates(head: Vec<HeadSeries>, files: &[SelectedFile]) -> Vec<Candidate> {
+    let mut positions: HashMap<u128, usize, FixedState> = HashMap::default();
     let mut candidates: Vec<Candidate> = Vec::new();
-    for (at, selected) in files.iter().enumerate() {
-        for id in &selected.series {
-            let hash = selected.index.hash(id);
-            let place = *places.entry(hash).or_insert_with(|| {
-                candidates.push(Candidate { hash, head: None, blocks: Vec::new() });
-                candidates.len() - 1
-            });
-            candidates[place].blocks.push((at as u32, id));
+    for (file, selected) in files.iter().enumerate() {
+        for (section, SelectedSection { index, series }) in selected.sections.iter().enumerate() {
+            for id in series {
+                let hash = index.table.hash(id);
+                let position = *positions.entry(hash).or_insert_with(|| {
+                    candidates.push(Candidate { hash, head: None, places: Vec::new() });
+                    candidates.len() - 1
+                });
+                candidates[position].places.push(Place { file: file as u32, section: section as u32, id });
+            }
         }
     }
     for series in head {
-        match places.get(&series.hash) {
-            Some(place) => candidates[*place].head = Some(series),
-            None => candidates.push(Candidate { hash: series.hash, head: Some(series), blocks: Vec::new() }),
+        match positions.get(&series.hash) {
+            Some(position) => candidates[*position].head = Some(series),
+            None => candidates.push(Candidate { hash: series.hash, head: Some(series), places: Vec::new() }),
         }
     }
     candidates
@@ -232,7 +284,7 @@ struct TenantCursor<'a> {
     shared: &'a Shared,
     from_ms: i64,
     to_ms: i64,
-    files: Vec<Selected>,
+    files: Vec<SelectedFile>,
     candidates: std::vec::IntoIter<Candidate>,
     timestamps: SharedTimestamps,
     budget: &'a Budget,
@@ -240,6 +292,16 @@ struct TenantCursor<'a> {
     held_bytes: u64,
     /// What the last batch was charged for.
     batch_bytes: u64,
+}
+
+/// A chunk that a batch needs.
+struct WantedRow {
+    /// Position in the list of selected files.
+    file: u32,
+    row: u32,
+    head: RowHead,
+    /// Position in the batch.
+    candidate: usize,
 }
 
 impl SeriesCursor for TenantCursor<'_> {
@@ -262,8 +324,10 @@ impl SeriesCursor for TenantCursor<'_> {
 impl TenantCursor<'_> {
     fn read(&mut self, batch: &[Candidate]) -> Result<Vec<SeriesData>> {
         let mut parts: Vec<Vec<Points>> = batch.iter().map(|_| Vec::new()).collect();
-        for file in 0..self.files.len() {
-            self.read_file(file, batch, &mut parts)?;
+        let mut rows = self.rows(batch);
+        rows.sort_unstable_by_key(|wanted| (wanted.file, wanted.row));
+        for rows in rows.chunk_by(|one, other| one.file == other.file) {
+            self.read_file(rows, batch, &mut parts)?;
         }
         let mut series = Vec::with_capacity(batch.len());
         for (candidate, mut parts) in batch.iter().zip(parts) {
@@ -285,26 +349,29 @@ impl TenantCursor<'_> {
         Ok(series)
     }
 
-    /// Adds what one file has of the series of a batch.
-    fn read_file(&self, file: usize, batch: &[Candidate], parts: &mut [Vec<Points>]) -> Result<()> {
-        let Selected { file: block, index, .. } = &self.files[file];
-        let mut rows: Vec<(u32, usize)> = Vec::new();
-        for (at, candidate) in batch.iter().enumerate() {
-            let of_file = candidate.blocks.iter().filter(|(other, _)| *other as usize == file);
-            for (_, id) in of_file {
-                rows.extend(index.rows(*id, self.from_ms, self.to_ms).map(|row| (row, at)));
-            }
+    /// The rows that a batch needs.
+    fn rows(&self, batch: &[Candidate]) -> Vec<WantedRow> {
+        let mut rows = Vec::new();
+        for (candidate, Place { file, section, id }) in
+            batch.iter().enumerate().flat_map(|(at, candidate)| candidate.places.iter().map(move |place| (at, *place)))
+        {
+            let index = &self.files[file as usize].sections[section as usize].index;
+            let of_series = index.rows(id, self.from_ms, self.to_ms);
+            rows.extend(of_series.filter_map(|row| Some(WantedRow { file, row, head: index.head(row)?, candidate })));
         }
-        if rows.is_empty() {
-            return Ok(());
-        }
-        rows.sort_unstable();
-        let numbers: Vec<u32> = rows.iter().map(|(row, _)| *row).collect();
-        let Some(chunks) = self.shared.files.pass_damage(block, index.block.chunks(&numbers))? else { return Ok(()) };
-        for ((row, crc32), (_, at)) in chunks.into_iter().zip(rows) {
-            let points = if row.crc32(batch[at].hash) == crc32 { row.points().ok() } else { None };
+        rows
+    }
+
+    /// Adds what one file has of the series of a batch. All rows are of that file, ascending.
+    fn read_file(&self, rows: &[WantedRow], batch: &[Candidate], parts: &mut [Vec<Points>]) -> Result<()> {
+        let Some(first) = rows.first() else { return Ok(()) };
+        let SelectedFile { file, open, .. } = &self.files[first.file as usize];
+        let numbers: Vec<(u32, RowHead)> = rows.iter().map(|wanted| (wanted.row, wanted.head)).collect();
+        let Some(chunks) = self.shared.files.pass_damage(file, open.block.chunks(&numbers))? else { return Ok(()) };
+        for ((row, crc32), WantedRow { candidate, .. }) in chunks.into_iter().zip(rows) {
+            let points = if row.crc32(batch[*candidate].hash) == crc32 { row.points().ok() } else { None };
             match points {
-                Some(points) => parts[at].extend(points),
+                Some(points) => parts[*candidate].extend(points),
                 None => self.shared.files.count_damaged_chunk(),
             }
         }
@@ -315,8 +382,8 @@ impl TenantCursor<'_> {
         if let Some(head) = &candidate.head {
             return head.labels.clone();
         }
-        let first = candidate.blocks.first();
-        first.map_or_else(Labels::empty, |(file, id)| self.files[*file as usize].index.labels(*id))
+        let Some(Place { file, section, id }) = candidate.places.first() else { return Labels::empty() };
+        self.files[*file as usize].sections[*section as usize].index.table.labels(*id)
     }
 }
 

@@ -37,6 +37,11 @@ impl Symbols {
         &self.texts[symbol as usize]
     }
 
+    /// Symbols are numbered from zero up to this, without it.
+    pub(crate) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
     pub(crate) fn heap_bytes(&self) -> usize {
         // Each text: its bytes, the two counts of the shared pointer, the pointer itself and the slot in the table.
         self.text_bytes + self.texts.len() * (16 + 16 + 6)

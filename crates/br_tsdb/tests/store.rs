@@ -332,6 +332,41 @@ fn labels_and_series_come_from_head_and_files() {
     assert_eq!(stats.values_by_label[0].name, "job");
 }
 
+/// Of files with many metrics, a query for one metric reads and keeps what is about that one.
+#[test]
+fn a_query_keeps_only_what_its_metric_needs() {
+    let mut store = Store::new();
+    let series_of = |metric: usize, at: i64| {
+        (0..600).map(move |instance| SeriesSamples {
+            labels: Labels::from_pairs([("__name__", format!("metric_{metric}")), ("instance", format!("10.0.0.{instance}"))]),
+            samples: vec![Sample::float(T0 + at * 1000, instance as f64)],
+            exemplars: vec![],
+        })
+    };
+    for at in 0..4 {
+        let series = (0..10).flat_map(|metric| series_of(metric, at)).collect();
+        store.append(&MetricBatch { series, metadata: vec![] });
+        store.flush();
+    }
+    store.reopen();
+    let cache = |store: &Store| store.tsdb.stats().index_cache_bytes;
+    let of_metric = |metric: usize| [matcher(MatchOp::Equal, "__name__", &format!("metric_{metric}"))];
+    let first = store.select(&of_metric(3), T0, T0);
+    assert_eq!((first.len(), first[0].points.len()), (600, 1));
+    let one_file = cache(&store);
+    assert_eq!(store.select(&of_metric(3), T0, i64::MAX)[0].points.len(), 4);
+    let four_files = cache(&store);
+    assert!(four_files < one_file * 2, "files with the same series share them: {one_file} B, then {four_files} B");
+    assert_eq!(store.select(&[matcher(MatchOp::Equal, "instance", "10.0.0.7")], T0, i64::MAX).len(), 10);
+    let all = cache(&store);
+    assert!(all > four_files * 3, "one metric of ten: {four_files} B, all: {all} B");
+
+    store.options.index_cache_bytes = one_file as usize * 2;
+    store.reopen();
+    assert_eq!(store.select(&[], T0, i64::MAX).len(), 6000, "a small budget costs time, not series");
+    assert!(cache(&store) <= one_file * 2);
+}
+
 #[test]
 fn tenants_do_not_see_each_other() {
     let mut store = Store::new();

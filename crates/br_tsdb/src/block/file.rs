@@ -1,7 +1,8 @@
-//! The files that the catalog lists, and the indexes of those that were asked lately.
+//! The files that the catalog lists, and what was read of those that were asked lately.
 
-use super::index::{BlockIndex, read_metadata};
-use super::read::OpenBlock;
+use super::cache::{FileNumber, PartCache};
+use super::footer::{OpenFile, read_metadata};
+use super::section::{SectionIndex, Wanted, read_sections};
 use super::stats::BlockStats;
 use br_model::{Metadata, TenantId};
 use br_std::{Error, Kind, Nanos, Result};
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub(crate) struct BlockFile {
     pub(crate) entry: FileEntry,
+    number: FileNumber,
     positions: (JournalPosition, JournalPosition),
     /// Why the file is not read any more.
     damage: Mutex<Option<String>>,
@@ -24,7 +26,8 @@ pub(crate) struct FileSet {
     pub(crate) store: Arc<dyn ObjectStore>,
     /// By tenant and path.
     files: RwLock<BTreeMap<(TenantId, String), Arc<BlockFile>>>,
-    cache: Mutex<IndexCache>,
+    cache: Mutex<PartCache>,
+    next_number: AtomicU64,
     metadata: Mutex<BTreeMap<TenantId, KnownMetadata>>,
     damaged_files: AtomicU64,
     damaged_chunks: AtomicU64,
@@ -38,21 +41,13 @@ struct KnownMetadata {
     families: BTreeMap<String, (JournalPosition, Metadata)>,
 }
 
-struct IndexCache {
-    bytes_max: usize,
-    bytes: usize,
-    clock: u64,
-    /// By path, with the time of last use.
-    indexes: BTreeMap<String, (u64, usize, Arc<BlockIndex>)>,
-}
-
 impl FileSet {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, cache_bytes_max: usize) -> Self {
-        let cache = IndexCache { bytes_max: cache_bytes_max, bytes: 0, clock: 0, indexes: BTreeMap::new() };
         Self {
             store,
             files: RwLock::default(),
-            cache: Mutex::new(cache),
+            cache: Mutex::new(PartCache::new(cache_bytes_max)),
+            next_number: AtomicU64::new(0),
             metadata: Mutex::default(),
             damaged_files: AtomicU64::new(0),
             damaged_chunks: AtomicU64::new(0),
@@ -62,9 +57,7 @@ impl FileSet {
     /// Lists files, and takes others off the list, in one step.
     pub(crate) fn replace(&self, removed: &[FileEntry], added: &[FileEntry]) {
         let mut files = self.files.write();
-        for entry in removed {
-            files.remove(&(entry.tenant, entry.path.clone()));
-        }
+        let gone: Vec<_> = removed.iter().filter_map(|entry| files.remove(&(entry.tenant, entry.path.clone()))).collect();
         for entry in added.iter().filter(|entry| entry.table == Table::Metrics) {
             let (positions, damage) = match BlockStats::of(entry) {
                 Ok(stats) => (stats.positions(), None),
@@ -73,11 +66,20 @@ impl FileSet {
                     (Default::default(), Some(error.message().to_owned()))
                 }
             };
-            let file = BlockFile { entry: entry.clone(), positions, damage: Mutex::new(damage) };
+            let file = BlockFile {
+                entry: entry.clone(),
+                number: self.next_number.fetch_add(1, Ordering::Relaxed),
+                positions,
+                damage: Mutex::new(damage),
+            };
             files.insert((entry.tenant, entry.path.clone()), Arc::new(file));
         }
         drop(files);
-        self.cache.lock().forget(removed);
+        let mut cache = self.cache.lock();
+        for file in gone {
+            cache.forget(file.number);
+        }
+        drop(cache);
         self.forget_metadata(removed);
     }
 
@@ -122,18 +124,45 @@ impl FileSet {
         files
     }
 
-    /// The index of a file; `None` when the file is damaged, which is counted and answered by the other files.
-    pub(crate) fn index(&self, file: &BlockFile) -> Result<Option<Arc<BlockIndex>>> {
+    /// The footer of a file; `None` when the file is damaged, which is counted and answered by the other files.
+    pub(crate) fn open(&self, file: &BlockFile) -> Result<Option<Arc<OpenFile>>> {
         if file.damage.lock().is_some() {
             return Ok(None);
         }
-        if let Some(index) = self.cache.lock().find(&file.entry.path) {
-            return Ok(Some(index));
+        if let Some(open) = self.cache.lock().footer(file.number) {
+            return Ok(Some(open));
         }
-        let loaded = BlockIndex::load(self.store.clone(), &file.entry).map(Arc::new);
-        let Some(index) = self.pass_damage(file, loaded)? else { return Ok(None) };
-        self.cache.lock().insert(&file.entry.path, index.clone());
-        Ok(Some(index))
+        let opened = OpenFile::open(self.store.clone(), &file.entry).map(Arc::new);
+        let Some(open) = self.pass_damage(file, opened)? else { return Ok(None) };
+        self.cache.lock().insert_footer(file.number, open.clone());
+        Ok(Some(open))
+    }
+
+    /// Some sections (ascending) of a file; `None` when the file is damaged.
+    pub(crate) fn sections(&self, file: &BlockFile, open: &OpenFile, numbers: &[u32]) -> Result<Option<Vec<Arc<SectionIndex>>>> {
+        let mut found: BTreeMap<u32, Arc<SectionIndex>> = BTreeMap::new();
+        let mut wanted = Vec::new();
+        let mut cache = self.cache.lock();
+        for number in numbers {
+            let Some(section) = open.directory.section(*number) else { continue };
+            match cache.section(file.number, *number, section.identity) {
+                Some(known) => {
+                    found.insert(*number, known);
+                }
+                None => wanted.push(Wanted { section: *number, table: cache.table(section.identity) }),
+            }
+        }
+        drop(cache);
+        if !wanted.is_empty() {
+            let Some(read) = self.pass_damage(file, read_sections(open, &wanted))? else { return Ok(None) };
+            let mut cache = self.cache.lock();
+            for (wanted, section) in wanted.iter().zip(read) {
+                let section = Arc::new(section);
+                cache.insert_section(file.number, wanted.section, section.table.identity(), section.clone());
+                found.insert(wanted.section, section);
+            }
+        }
+        Ok(Some(found.into_values().collect()))
     }
 
     /// Notes damage of a file and makes it `None`; other errors pass.
@@ -175,7 +204,7 @@ impl FileSet {
     }
 
     pub(crate) fn index_cache_bytes(&self) -> usize {
-        self.cache.lock().bytes
+        self.cache.lock().bytes()
     }
 
     /// What the files say about metric families.
@@ -185,8 +214,8 @@ impl FileSet {
             if is_known || file.damage().is_some() {
                 continue;
             }
-            let open = OpenBlock::open(self.store.clone(), &file.entry.path, file.entry.size_bytes);
-            let Some(families) = self.pass_damage(&file, open.and_then(|block| read_metadata(&block)))? else { continue };
+            let Some(open) = self.open(&file)? else { continue };
+            let Some(families) = self.pass_damage(&file, read_metadata(&open.block))? else { continue };
             self.learn(tenant, &file, families);
         }
         let known = self.metadata.lock();
@@ -230,37 +259,5 @@ impl FileSet {
 impl BlockFile {
     pub(crate) fn damage(&self) -> Option<String> {
         self.damage.lock().clone()
-    }
-}
-
-impl IndexCache {
-    fn find(&mut self, path: &str) -> Option<Arc<BlockIndex>> {
-        self.clock += 1;
-        let (used, _, index) = self.indexes.get_mut(path)?;
-        *used = self.clock;
-        Some(index.clone())
-    }
-
-    /// Keeps an index and lets go of those that were not used for longest, down to the budget.
-    fn insert(&mut self, path: &str, index: Arc<BlockIndex>) {
-        self.clock += 1;
-        let bytes = index.heap_bytes();
-        self.bytes += bytes;
-        if let Some((_, before, _)) = self.indexes.insert(path.to_owned(), (self.clock, bytes, index)) {
-            self.bytes -= before;
-        }
-        while self.bytes > self.bytes_max && self.indexes.len() > 1 {
-            let oldest = self.indexes.iter().min_by_key(|(_, (used, ..))| *used).map(|(path, _)| path.clone());
-            let Some((_, bytes, _)) = oldest.and_then(|path| self.indexes.remove(&path)) else { return };
-            self.bytes -= bytes;
-        }
-    }
-
-    fn forget(&mut self, removed: &[FileEntry]) {
-        for entry in removed {
-            if let Some((_, bytes, _)) = self.indexes.remove(&entry.path) {
-                self.bytes -= bytes;
-            }
-        }
     }
 }

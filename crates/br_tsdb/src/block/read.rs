@@ -1,4 +1,4 @@
-//! Reading columns of a file: whole ones for an index, ranges of rows for chunks.
+//! Reading columns of a file: ranges of rows for its sections, single rows for chunks.
 
 use super::io::{IntoStoreError, guard, wait};
 use super::reader::BlockReader;
@@ -12,7 +12,7 @@ use futures::executor::block_on;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
 use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::file::metadata::PageIndexPolicy;
 use std::ops::Range;
@@ -64,27 +64,37 @@ impl OpenBlock {
         self.metadata.metadata().memory_size()
     }
 
-    /// All rows, or those in `rows` (ascending), with the columns at these positions of the schema.
-    pub(crate) fn stream(&self, columns: Range<usize>, rows: Option<&[u32]>) -> Result<BatchStream> {
+    /// All rows, with all columns.
+    pub(crate) fn stream_all(&self) -> Result<BatchStream> {
+        self.stream(super::schema::column::ALL, None)
+    }
+
+    /// Ranges of rows (ascending), with the columns at these positions of the schema.
+    pub(crate) fn stream_ranges(&self, columns: Range<usize>, ranges: impl Iterator<Item = Range<usize>>) -> Result<BatchStream> {
+        let row_count = usize::try_from(self.row_count()).unwrap_or(usize::MAX);
+        self.stream(columns, Some(RowSelection::from_consecutive_ranges(ranges, row_count)))
+    }
+
+    fn stream(&self, columns: Range<usize>, selection: Option<RowSelection>) -> Result<BatchStream> {
         let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.reader.clone(), self.metadata.clone());
         let mask = ProjectionMask::roots(builder.parquet_schema(), columns);
         builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS);
-        if let Some(rows) = rows {
-            builder = builder.with_row_selection(selection(rows, self.row_count()));
+        if let Some(selection) = selection {
+            builder = builder.with_row_selection(selection);
         }
         builder.build().map_err(|error| error.into_store_error(&self.path))
     }
 
-    /// The chunks at these rows (ascending), each with the checksum that the file has for it.
-    pub(crate) fn chunks(&self, rows: &[u32]) -> Result<Vec<(ChunkRow, u32)>> {
+    /// The chunks at these rows (ascending) whose heads are known, each with the checksum that the file has for it.
+    pub(crate) fn chunks(&self, rows: &[(u32, RowHead)]) -> Result<Vec<(ChunkRow, u32)>> {
         guard(&self.path, || {
-            let mut stream = self.stream(super::schema::column::OF_CHUNK, Some(rows))?;
+            let ranges = rows.iter().map(|(row, _)| *row as usize..*row as usize + 1);
+            let mut stream = self.stream_ranges(super::schema::column::OF_CHUNK, ranges)?;
             let mut chunks = Vec::with_capacity(rows.len());
             while let Some(batch) = next_batch(&mut stream, &self.path)? {
                 let columns = ChunkColumns::of(&batch, &self.path)?;
-                for at in 0..batch.num_rows() {
-                    chunks.push(columns.row(at, &self.path)?);
-                }
+                let heads = rows.get(chunks.len()..).unwrap_or_default();
+                chunks.extend(heads.iter().take(batch.num_rows()).enumerate().map(|(at, (_, head))| columns.row(at, *head)));
             }
             if chunks.len() != rows.len() {
                 return Err(Error::corrupt(format!("{}: {} of {} rows are there", self.path, chunks.len(), rows.len())));
@@ -103,44 +113,23 @@ fn object_reader(store: &Arc<dyn ObjectStore>, path: &str, size_bytes: u64) -> R
     Ok(BlockReader { store: store.clone(), location, size_bytes })
 }
 
-fn selection(rows: &[u32], row_count: u64) -> RowSelection {
-    let mut selectors: Vec<RowSelector> = Vec::new();
-    let mut next = 0usize;
-    for row in rows {
-        let row = *row as usize;
-        if row > next {
-            selectors.push(RowSelector::skip(row - next));
-        }
-        match selectors.last_mut() {
-            Some(last) if !last.skip => last.row_count += 1,
-            _ => selectors.push(RowSelector::select(1)),
-        }
-        next = row + 1;
-    }
-    let row_count = usize::try_from(row_count).unwrap_or(usize::MAX);
-    if row_count > next {
-        selectors.push(RowSelector::skip(row_count - next));
-    }
-    selectors.into()
-}
-
-/// Identity and head of rows.
-pub(crate) struct IndexColumns<'a> {
+/// Whose the rows are.
+pub(crate) struct IdentityColumns<'a> {
     metric: &'a StringArray,
     labels: &'a MapArray,
     names: &'a StringArray,
     values: &'a StringArray,
-    heads: HeadColumns<'a>,
 }
 
-struct HeadColumns<'a> {
+/// Kind, times and count of rows.
+pub(crate) struct HeadColumns<'a> {
     kind: &'a [u8],
     min_time: &'a [i64],
     max_time: &'a [i64],
     count: &'a [u32],
 }
 
-impl<'a> IndexColumns<'a> {
+impl<'a> IdentityColumns<'a> {
     pub(crate) fn of(batch: &'a RecordBatch, path: &str) -> Result<Self> {
         let labels = find(batch, "labels", path)?.as_map_opt().ok_or_else(|| wrong_column("labels", path))?;
         let text = |array: &'a dyn Array| array.as_string_opt::<i32>().ok_or_else(|| wrong_column("labels", path));
@@ -149,7 +138,6 @@ impl<'a> IndexColumns<'a> {
             labels,
             names: text(labels.keys().as_ref())?,
             values: text(labels.values().as_ref())?,
-            heads: HeadColumns::of(batch, path)?,
         })
     }
 
@@ -168,14 +156,10 @@ impl<'a> IndexColumns<'a> {
         }
         pairs.extend(metric);
     }
-
-    pub(crate) fn head_at(&self, at: usize, path: &str) -> Result<RowHead> {
-        self.heads.head(at, path)
-    }
 }
 
 impl<'a> HeadColumns<'a> {
-    fn of(batch: &'a RecordBatch, path: &str) -> Result<Self> {
+    pub(crate) fn of(batch: &'a RecordBatch, path: &str) -> Result<Self> {
         Ok(Self {
             kind: find(batch, "kind", path)?.as_primitive_opt::<UInt8Type>().ok_or_else(|| wrong_column("kind", path))?.values(),
             min_time: times(batch, "min_time", path)?,
@@ -184,16 +168,16 @@ impl<'a> HeadColumns<'a> {
         })
     }
 
-    fn head(&self, at: usize, path: &str) -> Result<RowHead> {
+    /// `at` is below the row count.
+    pub(crate) fn head(&self, at: usize, path: &str) -> Result<RowHead> {
         let kind = ChunkKind::from_code(self.kind[at]);
         let kind = kind.ok_or_else(|| Error::corrupt(format!("{path}: row of unknown kind {}", self.kind[at])))?;
         Ok(RowHead { kind, min_ms: self.min_time[at], max_ms: self.max_time[at], count: self.count[at] })
     }
 }
 
-/// Everything of a row but its identity.
+/// Everything of a row but its identity and its head.
 pub(crate) struct ChunkColumns<'a> {
-    heads: HeadColumns<'a>,
     aggregates: [&'a arrow::array::Float64Array; 3],
     timestamps: &'a BinaryArray,
     values: &'a BinaryArray,
@@ -207,7 +191,6 @@ impl<'a> ChunkColumns<'a> {
         let floats = |name| find(batch, name, path)?.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong_column(name, path));
         let bytes = |name| find(batch, name, path)?.as_binary_opt::<i32>().ok_or_else(|| wrong_column(name, path));
         Ok(Self {
-            heads: HeadColumns::of(batch, path)?,
             aggregates: [floats("min")?, floats("max")?, floats("sum")?],
             timestamps: bytes("timestamps")?,
             values: bytes("values")?,
@@ -218,19 +201,19 @@ impl<'a> ChunkColumns<'a> {
     }
 
     /// The row and the checksum that the file has for it. `at` is below the row count.
-    pub(crate) fn row(&self, at: usize, path: &str) -> Result<(ChunkRow, u32)> {
+    pub(crate) fn row(&self, at: usize, head: RowHead) -> (ChunkRow, u32) {
         let optional = |array: &BinaryArray| array.is_valid(at).then(|| array.value(at).to_vec());
         let [min, max, sum] = self.aggregates;
         let has_aggregates = min.is_valid(at) && max.is_valid(at) && sum.is_valid(at);
         let row = ChunkRow {
-            head: self.heads.head(at, path)?,
+            head,
             aggregates: has_aggregates.then(|| Aggregates { min: min.value(at), max: max.value(at), sum: sum.value(at) }),
             timestamps: self.timestamps.value(at).to_vec(),
             values: self.values.value(at).to_vec(),
             starts: optional(self.starts),
             exemplars: optional(self.exemplars),
         };
-        Ok((row, self.crc32[at]))
+        (row, self.crc32[at])
     }
 }
 

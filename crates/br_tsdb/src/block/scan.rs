@@ -1,10 +1,11 @@
 //! Reading a whole file from front to back, one series at a time, in little memory.
 
-use super::index::{hash_pairs, read_metadata};
+use super::footer::{check_format, read_metadata};
 use super::io::guard;
-use super::read::{BatchStream, ChunkColumns, IndexColumns, OpenBlock, next_batch};
+use super::read::{BatchStream, ChunkColumns, HeadColumns, IdentityColumns, OpenBlock, next_batch};
 use super::row::ChunkRow;
-use super::schema::{FORMAT, KEY_FORMAT, KEY_INDEX_CRC32, column};
+use super::schema::KEY_INDEX_CRC32;
+use super::series_table::hash_pairs;
 use br_model::{Labels, Metadata};
 use br_std::{Error, Result};
 use br_storage::FileEntry;
@@ -36,10 +37,8 @@ pub(crate) struct ScannedSeries {
 impl BlockScan {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, entry: &FileEntry) -> Result<Self> {
         let block = OpenBlock::open(store, &entry.path, entry.size_bytes)?;
-        if block.footer_text(KEY_FORMAT) != Some(FORMAT) {
-            return Err(Error::corrupt(format!("{}: the format in its footer is not {FORMAT}", entry.path)));
-        }
-        let stream = guard(&entry.path, || block.stream(column::ALL, None))?;
+        check_format(&block)?;
+        let stream = guard(&entry.path, || block.stream_all())?;
         Ok(Self {
             metadata: read_metadata(&block)?,
             block,
@@ -92,12 +91,13 @@ impl BlockScan {
             let damage = || Error::corrupt(format!("{path}: the checksum of its series does not fit"));
             return if is_whole { Ok(()) } else { Err(damage()) };
         };
-        let (identities, chunks) = (IndexColumns::of(&batch, path)?, ChunkColumns::of(&batch, path)?);
+        let (identities, heads) = (IdentityColumns::of(&batch, path)?, HeadColumns::of(&batch, path)?);
+        let chunks = ChunkColumns::of(&batch, path)?;
         let (mut pairs, mut bytes) = (Vec::new(), Vec::new());
         for at in 0..batch.num_rows() {
             identities.labels_at(at, &mut pairs);
             let hash = hash_pairs(&pairs, &mut bytes);
-            let (row, crc32) = chunks.row(at, path)?;
+            let (row, crc32) = chunks.row(at, heads.head(at, path)?);
             row.head.checksum(hash, &mut self.index_crc32);
             if row.crc32(hash) != crc32 {
                 return Err(Error::corrupt(format!("{path}: the checksum of a chunk does not fit")));

@@ -11,6 +11,9 @@ pub(crate) const FORMAT: &str = "metrics-1";
 pub(crate) const KEY_FORMAT: &str = "bellrock.format";
 /// CRC-32 over identity and head of all rows, in hexadecimal.
 pub(crate) const KEY_INDEX_CRC32: &str = "bellrock.index_crc32";
+/// Where the metrics stand ([`super::directory`]), as JSON, and the CRC-32 of that text.
+pub(crate) const KEY_SECTIONS: &str = "bellrock.sections";
+pub(crate) const KEY_SECTIONS_CRC32: &str = "bellrock.sections_crc32";
 /// Metadata of metric families, as JSON, and the CRC-32 of that text.
 pub(crate) const KEY_METADATA: &str = "bellrock.metadata";
 pub(crate) const KEY_METADATA_CRC32: &str = "bellrock.metadata_crc32";
@@ -19,10 +22,12 @@ pub(crate) const KEY_METADATA_CRC32: &str = "bellrock.metadata_crc32";
 pub(crate) mod column {
     use std::ops::Range;
 
-    /// What a series index is made of: identity and head of the rows.
-    pub(crate) const OF_INDEX: Range<usize> = 0..6;
-    /// What a chunk is made of: everything but identity.
-    pub(crate) const OF_CHUNK: Range<usize> = 2..14;
+    /// Whose a row is.
+    pub(crate) const OF_IDENTITY: Range<usize> = 0..2;
+    /// Kind, times and count of a row.
+    pub(crate) const OF_HEAD: Range<usize> = 2..6;
+    /// What a chunk is made of beside its head.
+    pub(crate) const OF_CHUNK: Range<usize> = 6..14;
     pub(crate) const ALL: Range<usize> = 0..14;
 }
 

@@ -1,8 +1,11 @@
 //! Writing a file, row by row, in parts: what is held in memory is one row group and one part.
 
+use super::directory::DirectoryBuilder;
 use super::io::{IntoStoreError, PART_BYTES, Upload};
 use super::row::{ChunkRow, RowHead};
-use super::schema::{self, FORMAT, KEY_FORMAT, KEY_INDEX_CRC32, KEY_METADATA, KEY_METADATA_CRC32};
+use super::schema::{
+    self, FORMAT, KEY_FORMAT, KEY_INDEX_CRC32, KEY_METADATA, KEY_METADATA_CRC32, KEY_SECTIONS, KEY_SECTIONS_CRC32,
+};
 use super::stats::BlockStats;
 use arrow::array::{
     ArrayRef, BinaryBuilder, Float64Builder, MapBuilder, MapFieldNames, RecordBatch, StringBuilder, TimestampMillisecondBuilder,
@@ -53,7 +56,7 @@ pub(crate) struct BlockWriter {
     writer: ArrowWriter<WrittenBytes>,
     columns: Columns,
     index_crc32: crc32fast::Hasher,
-    last_series: Option<u128>,
+    directory: DirectoryBuilder,
     rows: u64,
     series: u64,
     samples: u64,
@@ -76,7 +79,7 @@ impl BlockWriter {
             writer,
             columns: Columns::default(),
             index_crc32: crc32fast::Hasher::new(),
-            last_series: None,
+            directory: DirectoryBuilder::default(),
             rows: 0,
             series: 0,
             samples: 0,
@@ -84,12 +87,17 @@ impl BlockWriter {
         })
     }
 
-    /// Adds rows of one series. Series come in the order of [`super::row::order`], their rows in time order.
+    /// Adds all rows of one series. Series come in the order of [`super::row::order`], their rows in time order.
     pub(crate) fn push(&mut self, labels: &Labels, hash: u128, rows: &[ChunkRow]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.directory.push(labels.metric_name(), hash, rows.iter().map(|row| row.head))?;
+        self.series += 1;
         for row in rows {
             self.columns.push(labels, row, row.crc32(hash));
             row.head.checksum(hash, &mut self.index_crc32);
-            self.count(hash, row.head);
+            self.count(row.head);
             if self.columns.rows >= BATCH_ROWS {
                 self.flush_columns()?;
             }
@@ -108,9 +116,13 @@ impl BlockWriter {
         let metadata = metadata_json(metadata);
         let metadata_crc32 = crc32fast::hash(metadata.as_bytes());
         let index_crc32 = self.index_crc32.finalize();
+        let sections = self.directory.finish().to_json();
+        let sections_crc32 = crc32fast::hash(sections.as_bytes());
         for (key, value) in [
             (KEY_FORMAT, FORMAT.to_owned()),
             (KEY_INDEX_CRC32, format!("{index_crc32:08x}")),
+            (KEY_SECTIONS, sections),
+            (KEY_SECTIONS_CRC32, format!("{sections_crc32:08x}")),
             (KEY_METADATA, metadata),
             (KEY_METADATA_CRC32, format!("{metadata_crc32:08x}")),
         ] {
@@ -148,13 +160,9 @@ impl BlockWriter {
         self.upload.abort()
     }
 
-    fn count(&mut self, hash: u128, head: RowHead) {
+    fn count(&mut self, head: RowHead) {
         self.rows += 1;
         self.samples += u64::from(head.count);
-        if self.last_series != Some(hash) {
-            self.series += 1;
-            self.last_series = Some(hash);
-        }
         let (min_ms, max_ms) = self.times.unwrap_or((head.min_ms, head.max_ms));
         self.times = Some((min_ms.min(head.min_ms), max_ms.max(head.max_ms)));
     }
