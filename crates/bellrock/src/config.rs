@@ -121,10 +121,27 @@ impl Default for LimitsConfig {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct AlertsConfig {
     pub(crate) webhooks: Vec<WebhookConfig>,
+    /// From the first news of a quiet group of alerts to its message.
+    pub(crate) group_wait: PromDuration,
+    /// Between messages of one group when there is news.
+    pub(crate) group_interval: PromDuration,
+    /// Between messages without news while something fires.
+    pub(crate) repeat_interval: PromDuration,
+}
+
+impl Default for AlertsConfig {
+    fn default() -> Self {
+        Self {
+            webhooks: Vec::new(),
+            group_wait: PromDuration(Duration::from_secs(5)),
+            group_interval: PromDuration(Duration::from_mins(1)),
+            repeat_interval: PromDuration(Duration::from_hours(4)),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -162,6 +179,14 @@ impl Config {
         Ok(config)
     }
 
+    /// The file as it was read, with every value blanked whose key speaks of a secret. Empty without a file.
+    pub(crate) fn shown(path: Option<&Path>) -> Result<String> {
+        let Some(path) = path else { return Ok(String::new()) };
+        let mut value: serde_norway::Value = serde_norway::from_str(&read(path)?)?;
+        blank_secrets(&mut value);
+        Ok(serde_norway::to_string(&value)?)
+    }
+
     /// The names of the parts that are read but not acted on.
     pub(crate) fn unused_parts(&self) -> Vec<&'static str> {
         let parts = [
@@ -178,6 +203,25 @@ impl Config {
 
     pub(crate) fn tokens(&self) -> Result<Vec<Token>> {
         self.bellrock.auth.tokens.iter().map(token).collect()
+    }
+}
+
+/// Keys whose values are secrets, or may hold one, as the addresses of chat services do.
+const SECRET_KEYS: [&str; 8] = ["token", "password", "credentials", "authorization", "secret", "bearer_token", "url", "proxy_url"];
+
+fn blank_secrets(value: &mut serde_norway::Value) {
+    match value {
+        serde_norway::Value::Mapping(mapping) => {
+            for (key, value) in mapping.iter_mut() {
+                if key.as_str().is_some_and(|key| SECRET_KEYS.contains(&key)) && value.is_string() {
+                    *value = "<secret>".into();
+                } else {
+                    blank_secrets(value);
+                }
+            }
+        }
+        serde_norway::Value::Sequence(values) => values.iter_mut().for_each(blank_secrets),
+        _ => {}
     }
 }
 
@@ -219,6 +263,14 @@ mod tests {
         let config: Config = serde_norway::from_str(text).expect("valid");
         assert_eq!(config.scrape_configs.len(), 1);
         assert_eq!(config.unused_parts(), ["alerting", "remote_write"]);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let mut value = serde_norway::from_str("bellrock: { auth: { tokens: [{ name: a, token: hunter2hunter2 }] } }").expect("yaml");
+        blank_secrets(&mut value);
+        let shown = serde_norway::to_string(&value).expect("yaml");
+        assert!(!shown.contains("hunter2") && shown.contains("name: a"), "{shown}");
     }
 
     #[test]

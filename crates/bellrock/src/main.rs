@@ -1,13 +1,14 @@
 //! The command line. It reads the configuration, wires the parts, and does nothing else.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks on stdout and stderr")]
 
+mod alerting;
 mod ask;
 mod config;
 mod demo;
 mod lock;
 mod run;
-mod self_metrics;
 mod serve;
+mod sources;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

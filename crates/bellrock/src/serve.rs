@@ -2,28 +2,28 @@
 
 use crate::config::Config;
 use crate::lock::{DataLock, lock};
-use crate::self_metrics::StoreStats;
+use crate::alerting::{self, Surroundings};
+use crate::sources::{StoreSources, StoreStats};
 use anyhow::{Context, Result, bail};
 use br_catalog::Catalog;
 use br_env::Env;
 use br_events::EventStore;
 use br_http::app::App;
 use br_http::auth::Auth;
-use br_ingest::appliers::{EventsApplier, IssuesApplier, MetricsApplier};
+use br_ingest::appliers::{EventsApplier, IssuesApplier, MetricsApplier, Sealed};
 use br_ingest::intake::TenantSink;
 use br_ingest::lane::LaneStart;
 use br_ingest::scrape::{Job, ScrapeManager};
 use br_ingest::tail::Tail;
 use br_ingest::Intake;
-use br_jobs::alerts::{AlertEngine, AlertOptions, Webhook};
 use br_jobs::files::SyncedDirectory;
 use br_jobs::flush::{Flusher, FlusherParts};
 use br_jobs::upkeep::{Retention, Upkeep};
 use br_journal::Journal;
 use br_model::TenantId;
 use br_query::door::{Door, Limits};
-use br_query::sql::SqlEngine;
-use br_storage::Table;
+use br_query::sql::{SqlEngine, SqlLimits};
+use br_storage::{Budget, Table};
 use br_tsdb::Tsdb;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -79,7 +79,6 @@ pub(crate) struct Server {
     data_dir: PathBuf,
     intake: Arc<Intake>,
     scrape: Arc<ScrapeManager>,
-    alerts: Arc<AlertEngine>,
     flusher: Arc<Flusher>,
     door: Arc<Door>,
     catalog: Arc<Catalog>,
@@ -94,6 +93,7 @@ struct Stores {
     catalog: Arc<Catalog>,
     metrics: Arc<Tsdb>,
     events: Arc<EventStore>,
+    sealed: Arc<Sealed>,
     files: Arc<dyn object_store::ObjectStore>,
 }
 
@@ -115,32 +115,30 @@ impl Server {
         let intake = start_intake(&stores, &config, tail.clone(), limits).await?;
         let clock = stores.env.clock.clone();
         let door = Door::new(door_limits(&config), clock.clone());
-        let sources = Arc::new(crate::self_metrics::StoreSources { metrics: stores.metrics.clone(), events: stores.events.clone() });
+        let sources = Arc::new(StoreSources { metrics: stores.metrics.clone(), events: stores.events.clone() });
         let sink = Arc::new(TenantSink { intake: intake.clone(), tenant: FIRST_TENANT });
         let flusher = Arc::new(Flusher::new(FlusherParts {
             intake: intake.clone(),
             catalog: stores.catalog.clone(),
             metrics: stores.metrics.clone(),
             events: stores.events.clone(),
+            sealed: stores.sealed.clone(),
             files: stores.files.clone(),
             clock: clock.clone(),
         })
         .await?);
         let promql = br_promql::Engine::new(br_promql::Options::default());
-        let alerts = AlertEngine::start(AlertOptions {
+        let (stop, stopped) = watch::channel(false);
+        let around = Surroundings {
             tenant: FIRST_TENANT,
-            rule_files: config.rule_files.clone(),
-            evaluation_interval: config.global.evaluation_interval.0,
-            external_labels: config.global.external_labels.clone(),
             external_url: config.bellrock.external_url.clone().unwrap_or_else(|| format!("http://{address}")),
-            webhooks: webhooks(&config),
             catalog: stores.catalog.clone(),
             sources: sources.clone(),
+            intake: intake.clone(),
             engine: promql.clone(),
-            sink: sink.clone(),
-            clock: clock.clone(),
-        })
-        .await?;
+            env: stores.env.clone(),
+        };
+        let (alerts, mut tasks) = alerting::start(&config, around, &stopped).await?;
         let scrape = Arc::new(ScrapeManager::start(jobs, sink, clock.clone())?);
         let stats = Arc::new(StoreStats::new(&stores.metrics, &stores.events, &flusher));
         let app = Arc::new(App {
@@ -152,20 +150,20 @@ impl Server {
             door: door.clone(),
             sources: sources.clone(),
             promql,
-            sql: Arc::new(SqlEngine::new(sources.clone(), stores.events.clone())),
+            sql: Arc::new(sql_engine(&stores)),
             catalog: stores.catalog.clone(),
             scrape: scrape.clone(),
-            alerts: alerts.clone(),
+            alerts,
+            alerts_tenant: FIRST_TENANT,
             flusher: flusher.clone(),
             tail,
             stats,
             errors: sources,
-            config_text: config.shown(),
+            config_text: Config::shown(arguments.config.as_deref())?,
             table: std::sync::OnceLock::new(),
         });
-        let (stop, stopped) = watch::channel(false);
         let upkeep = Upkeep { flusher: flusher.clone(), retention: retention(&config), flush_interval: config.bellrock.flush_interval.0 };
-        let mut tasks = vec![tokio::spawn(upkeep.run(stopped.clone()))];
+        tasks.push(tokio::spawn(upkeep.run(stopped.clone())));
         tasks.extend(serve_all(listeners, &app, &stopped));
         tracing::info!(event = "ServerStarted", address = %address, version = env!("CARGO_PKG_VERSION"));
         Ok(Self {
@@ -173,7 +171,6 @@ impl Server {
             data_dir: arguments.data_dir,
             intake,
             scrape,
-            alerts,
             flusher,
             door,
             catalog: stores.catalog,
@@ -191,7 +188,6 @@ impl Server {
     pub(crate) async fn stop(self) -> Result<()> {
         let _ = self.stop.send(true);
         self.scrape.stop().await;
-        self.alerts.stop().await;
         let drained = async {
             for task in self.tasks {
                 let _ = task.await;
@@ -252,11 +248,11 @@ async fn open_stores(data_dir: &Path, config: &Config) -> Result<Stores> {
     let files: Arc<dyn object_store::ObjectStore> = Arc::new(SyncedDirectory::open(&data_dir.join("files"))?);
     let options = br_tsdb::TsdbOptions { age_max: config.bellrock.retention.metrics.0, ..Default::default() };
     let metric_files = catalog.files(Table::Metrics).await?;
-    let metrics = Arc::new(Tsdb::open(metric_files, files.clone(), options)?);
+    let metrics = Arc::new(Tsdb::open(metric_files, files.clone(), env.rng.clone(), options));
     let mut event_files = catalog.files(Table::Logs).await?;
     event_files.extend(catalog.files(Table::Spans).await?);
-    let events = Arc::new(EventStore::open(event_files, files.clone(), br_events::Options::default())?);
-    Ok(Stores { env, catalog, metrics, events, files })
+    let events = EventStore::open(event_files, files.clone(), br_events::EventOptions::new(env.rng.clone()));
+    Ok(Stores { env, catalog, metrics, events, sealed: Arc::default(), files })
 }
 
 async fn start_intake(stores: &Stores, config: &Config, tail: Tail, limits: br_wire::Limits) -> Result<Arc<Intake>> {
@@ -278,11 +274,11 @@ async fn start_intake(stores: &Stores, config: &Config, tail: Tail, limits: br_w
         quarantined = recovery.quarantined.len()
     );
     let metrics = LaneStart {
-        applier: Box::new(MetricsApplier { store: stores.metrics.clone() }),
+        applier: Box::new(MetricsApplier::new(stores.metrics.clone(), stores.sealed.clone())),
         progress: catalog.progress(br_catalog::Store::Metrics).await?,
     };
     let events = LaneStart {
-        applier: Box::new(EventsApplier { store: stores.events.clone(), tail }),
+        applier: Box::new(EventsApplier { store: stores.events.clone(), sealed: stores.sealed.clone(), tail }),
         progress: catalog.progress(br_catalog::Store::Events).await?,
     };
     let issues = LaneStart {
@@ -317,16 +313,11 @@ fn retention(config: &Config) -> Retention {
     Retention { metrics: retention.metrics.0, logs: retention.logs.0, spans: retention.spans.0 }
 }
 
-fn webhooks(config: &Config) -> Vec<Webhook> {
-    let webhooks = config.bellrock.alerts.webhooks.iter();
-    webhooks
-        .map(|webhook| Webhook {
-            name: webhook.name.clone(),
-            url: webhook.url.clone(),
-            send_resolved: webhook.send_resolved,
-            authorization: webhook.authorization.clone(),
-        })
-        .collect()
+fn sql_engine(stores: &Stores) -> SqlEngine {
+    let (events, metrics) = (stores.events.clone(), stores.metrics.clone());
+    let tables = Arc::new(move |tenant: TenantId, budget: &Arc<Budget>| events.tables(tenant, budget));
+    let series = Arc::new(move |tenant: TenantId| metrics.source(tenant));
+    SqlEngine::new(tables, series, br_events::sql_functions(), SqlLimits::default())
 }
 
 /// The same routes on every port: an exporter that speaks HTTP to the gRPC port, or the other way round, is served too.

@@ -12,7 +12,7 @@ use br_jobs::flush::Flusher;
 use br_model::{LogRecord, TenantId};
 use br_query::door::{Door, Language, Sources};
 use br_query::sql::SqlEngine;
-use br_std::{Nanos, Result};
+use br_std::{Error, Nanos, Result};
 use br_storage::{Budget, TimeRange};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -30,7 +30,9 @@ pub struct App {
     pub sql: Arc<SqlEngine>,
     pub catalog: Arc<Catalog>,
     pub scrape: Arc<ScrapeManager>,
+    /// The rules of one tenant; see [`App::has_alerts`].
     pub alerts: Arc<AlertEngine>,
+    pub alerts_tenant: TenantId,
     pub flusher: Arc<Flusher>,
     pub tail: Tail,
     /// What a store says of itself, for `/metrics` and `/api/v1/status/tsdb`.
@@ -77,6 +79,16 @@ pub struct MetricStats {
 }
 
 impl App {
+    /// Rules, alerts and incidents belong to the tenant of the configuration file.
+    pub(crate) fn has_alerts(&self, tenant: TenantId) -> bool {
+        tenant == self.alerts_tenant
+    }
+
+    /// Another tenant's incident does not exist, as far as this one can tell.
+    pub(crate) fn check_alerts(&self, tenant: TenantId, id: &str) -> Result<()> {
+        if self.has_alerts(tenant) { Ok(()) } else { Err(Error::not_found(format!("there is no incident {id}"))) }
+    }
+
     /// Runs a blocking query through the door.
     pub async fn query<T: Send + 'static>(
         &self,

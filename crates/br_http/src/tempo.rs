@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::error::{ApiError, TextError};
+use crate::native::traces::search_traces;
 use crate::params::Params;
 use crate::routes::Routes;
 use axum::extract::{Path, State};
@@ -12,6 +13,7 @@ use br_model::{Principal, Role, TraceId};
 use br_query::door::Language;
 use br_std::{Error, Nanos, Result};
 use br_storage::TimeRange;
+use br_traceql::{MatchedSpanset, SearchOptions};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,11 +50,10 @@ async fn spans(app: &App, principal: &Principal, id: &str) -> Result<br_model::S
 /// Protobuf where the client asks for it, as Grafana does; JSON otherwise.
 fn encoded(headers: &HeaderMap, batch: &br_model::SpanBatch) -> Response {
     let wants_protobuf = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("protobuf"));
-    let export = br_wire::otlp::encode_spans(batch);
     if wants_protobuf {
-        ([(header::CONTENT_TYPE, "application/protobuf")], export.to_protobuf()).into_response()
+        ([(header::CONTENT_TYPE, "application/protobuf")], br_wire::otlp::encode_traces(batch)).into_response()
     } else {
-        ([(header::CONTENT_TYPE, "application/json")], export.to_json()).into_response()
+        ([(header::CONTENT_TYPE, "application/json")], br_wire::otlp::encode_traces_json(batch)).into_response()
     }
 }
 
@@ -72,7 +73,7 @@ async fn trace_v2(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let batch = spans(&app, &principal, &id).await?;
-    let trace: Value = serde_json::from_str(&br_wire::otlp::encode_spans(&batch).to_json())
+    let trace: Value = serde_json::from_str(&br_wire::otlp::encode_traces_json(&batch))
         .map_err(|error| Error::corrupt(format!("the trace cannot be written as JSON: {error}")))?;
     Ok(Json(json!({ "trace": trace, "status": "COMPLETE" })))
 }
@@ -84,17 +85,14 @@ async fn search(State(app): State<Arc<App>>, Extension(principal): Extension<Pri
     let range = TimeRange::new(start, Nanos(end.0.saturating_add(1)));
     let limit = params.number("limit", 20)?.min(1000);
     let text = params.get("q").unwrap_or("{}").to_owned();
-    let expr = br_traceql::parse(&text).map_err(|errors| Error::fix_request(errors.to_string()))?;
-    let tenant = principal.tenant;
-    let found = app
-        .query(tenant, Language::TraceQl, &text, None, move |sources, budget| {
-            br_traceql::search(&*sources.spans(tenant), &expr, range, limit, budget)
-        })
-        .await?;
+    let options = SearchOptions { range, limit, spans_per_spanset: params.number("spss", 3)? };
+    let found = search_traces(&app, principal.tenant, text, options).await?;
     let traces: Vec<Value> = found
         .iter()
         .map(|found| {
+            let span_sets: Vec<Value> = found.spansets.iter().map(span_set).collect();
             json!({
+                "spanSets": span_sets,
                 "traceID": found.trace_id.to_string(),
                 "rootServiceName": found.root_service,
                 "rootTraceName": found.root_name,
@@ -104,4 +102,20 @@ async fn search(State(app): State<Arc<App>>, Extension(principal): Extension<Pri
         })
         .collect();
     Ok(Json(json!({ "traces": traces, "metrics": {} })))
+}
+
+fn span_set(set: &MatchedSpanset) -> Value {
+    let spans: Vec<Value> = set
+        .spans
+        .iter()
+        .map(|span| {
+            json!({
+                "spanID": span.span_id.to_string(),
+                "name": span.name,
+                "startTimeUnixNano": span.start.0.to_string(),
+                "durationNanos": span.duration_nanos.to_string(),
+            })
+        })
+        .collect();
+    json!({ "matched": set.matched, "spans": spans })
 }

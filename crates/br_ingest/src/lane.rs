@@ -134,6 +134,11 @@ impl Lane {
 
     /// Seals the store's head between two records and returns the last position in it.
     pub async fn seal(&self) -> Result<JournalPosition> {
+        let told = self.ask_for_seal()?;
+        told.await.map_err(|_| Error::closed("the lane is closed"))
+    }
+
+    fn ask_for_seal(&self) -> Result<oneshot::Receiver<JournalPosition>> {
         let (tell, told) = oneshot::channel();
         let mut queue = self.shared.queue.lock();
         if queue.is_closed {
@@ -142,7 +147,7 @@ impl Lane {
         queue.work.push_back(Work::Seal(tell));
         drop(queue);
         self.shared.queue_changed.notify_one();
-        told.await.map_err(|_| Error::closed("the lane is closed"))
+        Ok(told)
     }
 
     pub fn applied(&self) -> JournalPosition {

@@ -5,7 +5,7 @@ use br_env::Clock;
 use br_events::EventStore;
 use br_ingest::Intake;
 use br_ingest::appliers::Sealed;
-use br_std::{Error, Result};
+use br_std::{Error, Nanos, Result};
 use br_storage::{FileEntry, JournalPosition};
 use br_tsdb::Tsdb;
 use object_store::ObjectStore;
@@ -150,16 +150,12 @@ impl Flusher {
         Ok(())
     }
 
-    /// Files and bytes that the catalog lists.
-    pub async fn storage(&self) -> Result<(u64, u64)> {
-        let mut totals = (0, 0);
-        for table in [br_storage::Table::Metrics, br_storage::Table::Logs, br_storage::Table::Spans] {
-            for file in self.parts.catalog.files(table).await? {
-                totals.0 += 1;
-                totals.1 += file.size_bytes;
-            }
-        }
-        Ok(totals)
+    /// Files that the stores answer from, and their bytes.
+    pub fn storage(&self) -> (u64, u64) {
+        let metrics = self.parts.metrics.expired(Nanos::MAX);
+        let events = self.parts.events.files();
+        let files = || metrics.iter().chain(&events);
+        (files().count() as u64, files().map(|file| file.size_bytes).sum())
     }
 }
 

@@ -29,7 +29,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { query_bytes_max: 256 << 20, timeout: Duration::from_secs(30), concurrent_max: 16, waiting_max: 256, points_max: 11_000 }
+        Self {
+            query_bytes_max: 256 << 20,
+            timeout: Duration::from_secs(30),
+            concurrent_max: 16,
+            waiting_max: 256,
+            points_max: 11_000,
+        }
     }
 }
 

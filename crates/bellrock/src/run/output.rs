@@ -4,7 +4,6 @@ use super::lines::{Gatherer, PATIENCE, Record};
 use super::send::LogSender;
 use br_env::Clock;
 use br_model::{LogBatch, LogRecord, Resource, ResourceLogs, Scope, Severity};
-use br_std::Nanos;
 use br_wire::json_line;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -88,6 +87,7 @@ fn level_of(text: &str) -> (Severity, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use br_std::Nanos;
 
     #[test]
     fn levels_of_plain_lines() {

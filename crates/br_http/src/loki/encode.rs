@@ -32,22 +32,31 @@ pub(super) fn streams(result: &LogResult, categorize: bool, took: Duration) -> V
     data
 }
 
-pub(super) fn metric(value: &MetricValue, counted: Stats, took: Duration) -> Value {
+/// An instant query answers a scalar or a vector, a range query a matrix.
+pub(super) fn metric(value: &MetricValue, is_instant: bool, counted: Stats, took: Duration) -> Value {
     let (kind, result) = match value {
-        MetricValue::Scalar { at, value } => ("scalar", json!([seconds(*at), br_promql::format_float(*value)])),
-        MetricValue::Vector(series) => ("vector", series.iter().map(vector_sample).collect()),
-        MetricValue::Matrix(series) => ("matrix", series.iter().map(matrix_series).collect()),
+        MetricValue::Scalar(points) if is_instant => ("scalar", points.first().map_or(Value::Null, |(at, value)| point(*at, *value))),
+        MetricValue::Scalar(points) => {
+            let points: Vec<Value> = points.iter().map(|(at, value)| point(*at, *value)).collect();
+            ("matrix", json!([{ "metric": {}, "values": points }]))
+        }
+        MetricValue::Series(series) if is_instant => ("vector", series.iter().map(vector_sample).collect()),
+        MetricValue::Series(series) => ("matrix", series.iter().map(matrix_series).collect()),
     };
     json!({ "resultType": kind, "result": result, "stats": stats(counted, took) })
 }
 
+fn point(at: Nanos, value: f64) -> Value {
+    json!([seconds(at), br_promql::format_float(value)])
+}
+
 fn vector_sample(series: &Series) -> Value {
-    let point = series.points.first().map(|(at, value)| json!([seconds(*at), br_promql::format_float(*value)]));
-    json!({ "metric": labels(&series.labels), "value": point })
+    let value = series.points.first().map(|(at, value)| point(*at, *value));
+    json!({ "metric": labels(&series.labels), "value": value })
 }
 
 fn matrix_series(series: &Series) -> Value {
-    let points: Vec<Value> = series.points.iter().map(|(at, value)| json!([seconds(*at), br_promql::format_float(*value)])).collect();
+    let points: Vec<Value> = series.points.iter().map(|(at, value)| point(*at, *value)).collect();
     json!({ "metric": labels(&series.labels), "values": points })
 }
 

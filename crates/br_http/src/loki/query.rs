@@ -92,10 +92,10 @@ async fn over_range(app: &App, principal: &Principal, text: &str, metric: Metric
     let (tenant, started) = (principal.tenant, app.clock.monotonic());
     let (value, stats) = app
         .query(tenant, Language::LogQl, text, None, move |sources, budget| {
-            br_logql::query_range(&*sources.logs(tenant), &metric, range.from, range.to, step, budget)
+            br_logql::query_range(&*sources.logs(tenant), &metric, (range.from, range.to), step, budget)
         })
         .await?;
-    success(encode::metric(&value, stats, app.clock.monotonic().saturating_sub(started)))
+    success(encode::metric(&value, false, stats, app.clock.monotonic().saturating_sub(started)))
 }
 
 pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
@@ -113,7 +113,7 @@ pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): E
                     br_logql::query_instant(&*sources.logs(tenant), &metric, at, budget)
                 })
                 .await?;
-            success(encode::metric(&value, stats, app.clock.monotonic().saturating_sub(started)))
+            success(encode::metric(&value, true, stats, app.clock.monotonic().saturating_sub(started)))
         }
     }
 }

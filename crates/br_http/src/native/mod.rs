@@ -7,7 +7,7 @@ pub(crate) mod openapi;
 mod services;
 mod sql;
 mod status;
-mod traces;
+pub(crate) mod traces;
 
 use crate::app::App;
 use crate::error::ApiError;

@@ -9,6 +9,7 @@ use axum::{Extension, Json};
 use br_catalog::{IssueFilter, IssueStatus};
 use br_model::{Principal, SpanKind, SpanStatus};
 use br_query::door::Language;
+use br_rules::AlertState;
 use br_std::{Nanos, Result};
 use br_storage::{Budget, SpanQuery, SpanSource, StoredSpan, TimeRange};
 use serde_json::{Value, json};
@@ -47,7 +48,12 @@ pub(super) async fn services(State(app): State<Arc<App>>, Extension(principal): 
     for issue in app.catalog.issues(tenant, &filter, 1000).await? {
         *open_issues.entry(issue.service).or_default() += 1;
     }
-    let firing = app.alerts.firing_by_service(tenant);
+    let mut firing: BTreeMap<String, u64> = BTreeMap::new();
+    if app.has_alerts(tenant) {
+        for view in app.alerts.alerts(Some(AlertState::Firing)).await {
+            *firing.entry(br_incident::fact::service_of(&view.alert.labels).to_owned()).or_default() += 1;
+        }
+    }
     let seconds = range.to.since(range.from).as_secs_f64().max(1.0);
     let step_ms = seconds * 1000.0 / STEPS as f64;
     let shown: Vec<Value> = services
@@ -104,9 +110,9 @@ impl Service {
         if span.start >= self.last_seen {
             self.last_seen = span.start;
             let attributes = &stored.resource.attributes;
-            let text = |keys: [&str; 2]| keys.iter().find_map(|key| attributes.get_str(key)).unwrap_or("").to_owned();
-            self.version = text(["service.version", "service.version"]);
-            self.environment = text(["deployment.environment.name", "deployment.environment"]);
+            let text = |keys: &[&str]| keys.iter().find_map(|key| attributes.get_str(key)).unwrap_or("").to_owned();
+            self.version = text(&["service.version"]);
+            self.environment = text(&["deployment.environment.name", "deployment.environment"]);
         }
         if !matches!(span.kind, SpanKind::Server | SpanKind::Consumer) {
             return;

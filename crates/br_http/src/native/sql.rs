@@ -9,7 +9,9 @@ use axum::response::{IntoResponse, Response};
 use axum::Extension;
 use br_model::Principal;
 use br_query::door::Language;
-use br_std::Error;
+use br_query::sql::{SqlAnswer, write_columns, write_csv, write_json_lines, write_json_rows};
+use br_std::{Error, Result};
+use futures::StreamExt;
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -21,28 +23,56 @@ struct SqlRequest {
     format: Format,
 }
 
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Format {
     #[default]
     Json,
     Csv,
-    Arrow,
+    Jsonl,
 }
 
-pub(super) async fn sql(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, body: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn sql(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, body: Bytes) -> std::result::Result<Response, ApiError> {
     let request: SqlRequest = serde_json::from_slice(&body)
         .map_err(|error| Error::fix_request(format!("the body must be JSON such as {{\"query\": \"SELECT 1\"}}: {error}")))?;
-    let (engine, tenant) = (app.sql.clone(), principal.tenant);
+    let (engine, tenant, format) = (app.sql.clone(), principal.tenant, request.format);
     let text = request.query.clone();
-    let result = app
+    let body = app
         .door
-        .run_async(tenant, Language::Sql, &request.query, async |budget| engine.query(tenant, &text, budget).await?.collect().await)
+        .run_async(tenant, Language::Sql, &request.query, async |budget| encode(engine.query(tenant, &text, budget).await?, format).await)
         .await?;
-    let (content_type, body) = match request.format {
-        Format::Json => ("application/json", result.to_json()?),
-        Format::Csv => ("text/csv; charset=utf-8", result.to_csv()?),
-        Format::Arrow => ("application/vnd.apache.arrow.stream", result.to_arrow_stream()?),
+    let content_type = match format {
+        Format::Json => "application/json",
+        Format::Csv => "text/csv; charset=utf-8",
+        Format::Jsonl => "application/x-ndjson",
     };
     Ok(([(header::CONTENT_TYPE, content_type)], body).into_response())
+}
+
+/// An answer may take this many bytes, written out.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+async fn encode(mut answer: SqlAnswer, format: Format) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut is_first = true;
+    if format == Format::Json {
+        out.extend_from_slice(br#"{"columns":"#);
+        write_columns(&mut out, &answer.schema)?;
+        out.extend_from_slice(br#","rows":["#);
+    }
+    while let Some(batch) = answer.batches.next().await {
+        let batch = batch?;
+        match format {
+            Format::Json => write_json_rows(&mut out, &batch, &mut is_first)?,
+            Format::Csv => write_csv(&mut out, &batch, std::mem::take(&mut is_first))?,
+            Format::Jsonl => write_json_lines(&mut out, &batch)?,
+        }
+        if out.len() > ANSWER_BYTES_MAX {
+            return Err(Error::over_limit(format!("the answer has more than {} MiB: add a LIMIT or aggregate", ANSWER_BYTES_MAX >> 20)));
+        }
+    }
+    if format == Format::Json {
+        out.extend_from_slice(b"]}");
+    }
+    Ok(out)
 }

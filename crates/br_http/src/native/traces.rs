@@ -7,10 +7,11 @@ use crate::params::Params;
 use crate::time::{millis, rfc3339};
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
-use br_model::{Principal, TraceId};
+use br_model::{Principal, TenantId, TraceId};
 use br_query::door::Language;
 use br_std::{Error, Result};
 use br_storage::StoredSpan;
+use br_traceql::{SearchOptions, TraceMatch};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -22,18 +23,24 @@ pub(super) async fn search(State(app): State<Arc<App>>, Extension(principal): Ex
     let range = range(&app, &params)?;
     let limit = params.number("limit", LIMIT_DEFAULT)?.min(LIMIT_MAX);
     let text = params.get("q").map_or_else(|| expression(&params), |query| Ok(query.to_owned()))?;
-    let expr = br_traceql::parse(&text).map_err(|errors| Error::fix_request(format!("invalid parameter \"q\": {errors}")))?;
-    let found = app
-        .query(principal.tenant, Language::TraceQl, &text, None, move |sources, budget| {
-            br_traceql::search(&*sources.spans(principal.tenant), &expr, range, limit, budget)
-        })
-        .await?;
+    let options = SearchOptions { range, limit, spans_per_spanset: 0 };
+    let found = search_traces(&app, principal.tenant, text, options).await?;
     let traces: Vec<Value> = found.iter().map(summary).collect();
     Ok(Json(json!({ "traces": traces })))
 }
 
-fn summary(found: &br_traceql::TraceMatch) -> Value {
-    let services: Vec<Value> = found.services.iter().map(|service| json!({ "name": service.name, "spans": service.spans })).collect();
+/// Searches through the query door.
+pub(crate) async fn search_traces(app: &App, tenant: TenantId, text: String, options: SearchOptions) -> Result<Vec<TraceMatch>> {
+    let expr = br_traceql::parse(&text).map_err(|error| Error::fix_request(format!("invalid parameter \"q\": {error}")))?;
+    let shown = text.clone();
+    app.query(tenant, Language::TraceQl, &shown, None, move |sources, budget| {
+        br_traceql::search(&*sources.spans(tenant), &expr, &text, &options, budget)
+    })
+    .await
+}
+
+fn summary(found: &TraceMatch) -> Value {
+    let services: Vec<Value> = found.services.iter().map(|(name, spans)| json!({ "name": name, "spans": spans })).collect();
     json!({
         "trace_id": found.trace_id.to_string(),
         "root_service": found.root_service,

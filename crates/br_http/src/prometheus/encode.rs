@@ -129,7 +129,7 @@ fn histogram_pair(out: &mut String, timestamp_ms: i64, histogram: &FloatHistogra
     time(out, timestamp_ms);
     let (count, sum) = (format_float(histogram.count), format_float(histogram.sum));
     let _ = write!(out, r#",{{"count":"{count}","sum":"{sum}""#);
-    let buckets: Vec<_> = br_promql::histogram::buckets(histogram).filter(|bucket| bucket.count != 0.0).collect();
+    let buckets: Vec<_> = br_promql::histogram::buckets(histogram).into_iter().filter(|bucket| bucket.count != 0.0).collect();
     if !buckets.is_empty() {
         out.push_str(r#","buckets":["#);
         separated(out, buckets, |out, bucket| {

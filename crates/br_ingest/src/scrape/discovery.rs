@@ -31,7 +31,7 @@ pub fn read_files(config: &FileSdConfig, known: &mut BTreeMap<PathBuf, Vec<Targe
     let mut complaints = Vec::new();
     let mut present = Vec::new();
     for pattern in &config.files {
-        for path in expand(Path::new(pattern)) {
+        for path in expand_pattern(Path::new(pattern)) {
             match read_file(&path) {
                 Ok(groups) => {
                     known.insert(path.clone(), groups);
@@ -61,7 +61,7 @@ fn read_file(path: &Path) -> Result<Vec<TargetGroup>> {
 }
 
 /// The files that a pattern names: its last part may hold one `*`.
-fn expand(pattern: &Path) -> Vec<PathBuf> {
+pub fn expand_pattern(pattern: &Path) -> Vec<PathBuf> {
     let name = pattern.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let Some((before, after)) = name.split_once('*') else { return vec![pattern.to_owned()] };
     let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

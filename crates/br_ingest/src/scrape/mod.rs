@@ -7,7 +7,7 @@ mod relabel;
 mod target;
 
 pub use config::{ByteSize, FileSdConfig, GlobalConfig, Job, PromDuration, ScrapeConfig, TargetGroup};
-pub use discovery::Target;
+pub use discovery::{Target, expand_pattern};
 pub use manager::{ScrapeManager, TargetStatus};
 pub use relabel::{Relabel, RelabelConfig, relabel};
 pub use target::TargetHealth;

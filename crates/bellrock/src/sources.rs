@@ -1,0 +1,144 @@
+//! The stores as the HTTP face and the rules see them, and what they say of themselves.
+
+use br_events::EventStore;
+use br_http::app::{ErrorEvents, MetricStats, Stats};
+use br_jobs::flush::Flusher;
+use br_model::{LogKind, LogRecord, TenantId};
+use br_query::door::Sources;
+use br_std::{Nanos, Result};
+use br_storage::{Budget, Direction, LogHint, LogQuery, LogSource, MetricSource, SpanSource, TimeRange};
+use br_tsdb::Tsdb;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// The stores, by tenant.
+pub(crate) struct StoreSources {
+    pub(crate) metrics: Arc<Tsdb>,
+    pub(crate) events: Arc<EventStore>,
+}
+
+impl Sources for StoreSources {
+    fn metrics(&self, tenant: TenantId) -> Arc<dyn MetricSource> {
+        self.metrics.source(tenant)
+    }
+
+    fn logs(&self, tenant: TenantId) -> Arc<dyn LogSource> {
+        self.events.logs(tenant)
+    }
+
+    fn spans(&self, tenant: TenantId) -> Arc<dyn SpanSource> {
+        self.events.spans(tenant)
+    }
+}
+
+impl ErrorEvents for StoreSources {
+    fn events(&self, tenant: TenantId, issue: u64, range: TimeRange, limit: usize, budget: &Budget) -> Result<Vec<LogRecord>> {
+        // From the newest back, in growing steps: an issue of a million events must not be read to show twenty.
+        let mut found = Vec::new();
+        let mut to = range.to;
+        let mut step = Duration::from_mins(10);
+        while found.len() < limit && to > range.from {
+            let from = (to - step).max(range.from);
+            found.extend(self.errors(tenant, issue, TimeRange::new(from, to), budget)?);
+            (to, step) = (from, step * 4);
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    fn counts(&self, tenant: TenantId, issue: u64, from: Nanos, step: Duration, steps: usize, budget: &Budget) -> Result<Vec<u64>> {
+        let mut counts = vec![0; steps];
+        for (at, count) in counts.iter_mut().enumerate() {
+            let start = from + step * at as u32;
+            *count = self.errors(tenant, issue, TimeRange::new(start, start + step), budget)?.len() as u64;
+        }
+        Ok(counts)
+    }
+}
+
+/// Error events of one step that are looked at.
+const ERRORS_MAX: usize = 100_000;
+
+impl StoreSources {
+    /// The events of an issue in a range, newest first.
+    fn errors(&self, tenant: TenantId, issue: u64, range: TimeRange, budget: &Budget) -> Result<Vec<LogRecord>> {
+        let hints = vec![LogHint::AttributeEquals { name: "error_group".into(), value: format!("{issue:016x}") }];
+        let query = LogQuery { range, streams: Vec::new(), kind: Some(LogKind::Error), hints, direction: Direction::Backward, rows_wanted: None };
+        let records = self.events.records(tenant, &query, ERRORS_MAX, budget)?.into_iter().map(|stored| stored.record);
+        let is_of_issue = |record: &LogRecord| record.error.as_ref().is_some_and(|error| error.grouping_hash() == issue);
+        Ok(records.filter(is_of_issue).collect())
+    }
+}
+
+/// Figures of the stores, for `/metrics` and the status pages.
+pub(crate) struct StoreStats {
+    metrics: Arc<Tsdb>,
+    events: Arc<EventStore>,
+    flusher: Arc<Flusher>,
+}
+
+/// Names shown in lists of the largest.
+const TOP: usize = 10;
+
+impl StoreStats {
+    pub(crate) fn new(metrics: &Arc<Tsdb>, events: &Arc<EventStore>, flusher: &Arc<Flusher>) -> Self {
+        Self { metrics: metrics.clone(), events: events.clone(), flusher: flusher.clone() }
+    }
+}
+
+impl Stats for StoreStats {
+    fn metrics(&self, tenant: TenantId) -> MetricStats {
+        let stats = self.metrics.tenant_stats(tenant, TOP);
+        let pairs = |counts: Vec<br_tsdb::NameCount>| counts.into_iter().map(|one| (one.name, one.count)).collect();
+        MetricStats {
+            series: stats.series,
+            samples: stats.unflushed_samples + stats.file_samples,
+            min_time_ms: stats.min_time_ms,
+            max_time_ms: stats.max_time_ms,
+            top_metrics: pairs(stats.series_by_metric),
+            top_labels: pairs(stats.values_by_label),
+        }
+    }
+
+    fn exposition(&self) -> String {
+        let mut text = String::new();
+        let mut family = |name: &str, kind: &str, help: &str, values: &[(String, u64)]| {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            for (labels, value) in values {
+                let _ = writeln!(text, "{name}{labels} {value}");
+            }
+        };
+        let tenants: Vec<_> = self.metrics.tenants().into_iter().map(|tenant| (tenant.0, self.metrics.tenant_stats(tenant, 0))).collect();
+        let by_tenant = |value: fn(&br_tsdb::TenantStats) -> u64| -> Vec<(String, u64)> {
+            tenants.iter().map(|(tenant, stats)| (format!("{{tenant=\"{tenant}\"}}"), value(stats))).collect()
+        };
+        family("bellrock_active_series", "gauge", "Series in the head.", &by_tenant(|stats| stats.series));
+        family("bellrock_series_created_total", "counter", "Series that were new.", &by_tenant(|stats| stats.series_created));
+        family("bellrock_samples_stored_total", "counter", "Samples that were stored.", &by_tenant(|stats| stats.accepted));
+        family("bellrock_samples_out_of_order_total", "counter", "Samples that came out of order.", &by_tenant(|stats| stats.out_of_order));
+        let rejected: Vec<_> = tenants
+            .iter()
+            .flat_map(|(tenant, stats)| {
+                stats.rejected.iter().map(move |(reason, count)| (format!("{{tenant=\"{tenant}\",reason=\"{}\"}}", reason.as_str()), *count))
+            })
+            .collect();
+        family("bellrock_samples_rejected_total", "counter", "Samples that were refused, by reason.", &rejected);
+        let store = self.metrics.stats();
+        let plain = |value: u64| vec![(String::new(), value)];
+        family("bellrock_metric_files_damaged", "gauge", "Metric files that could not be read.", &plain(store.damaged_files));
+        let counters = self.events.counters();
+        let logs = counters.logs_appended.load(Ordering::Relaxed);
+        let spans = counters.spans_appended.load(Ordering::Relaxed);
+        family("bellrock_log_records_stored_total", "counter", "Log records that were stored.", &plain(logs));
+        family("bellrock_spans_stored_total", "counter", "Spans that were stored.", &plain(spans));
+        family("bellrock_event_files_damaged", "gauge", "Event files that could not be read.", &plain(counters.damages().len() as u64));
+        family("bellrock_event_head_bytes", "gauge", "Bytes of events in memory.", &plain(self.events.head_bytes() as u64));
+        text
+    }
+
+    fn storage(&self) -> (u64, u64) {
+        self.flusher.storage()
+    }
+}

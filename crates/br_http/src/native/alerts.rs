@@ -1,0 +1,207 @@
+//! Alerts with their evidence, and incidents.
+
+use super::Answer;
+use crate::app::App;
+use crate::json::labels;
+use crate::params::Params;
+use crate::time::{rfc3339, rfc3339_or_null};
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use br_incident::{Incident, IncidentState};
+use br_jobs::alerts::{AlertView, Evidence};
+use br_model::Principal;
+use br_rules::{Alert, AlertState};
+use br_std::{Error, Nanos, Result};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// The API's word: what the engine calls inactive is an alert that was resolved lately.
+fn state_name(state: AlertState) -> &'static str {
+    match state {
+        AlertState::Pending => "pending",
+        AlertState::Firing => "firing",
+        AlertState::Inactive => "resolved",
+    }
+}
+
+fn parse_state(text: &str) -> Result<AlertState> {
+    [AlertState::Pending, AlertState::Firing, AlertState::Inactive]
+        .into_iter()
+        .find(|state| state_name(*state) == text)
+        .ok_or_else(|| Error::fix_request(format!("state {text:?} is none of pending, firing, resolved")))
+}
+
+pub(super) async fn list(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
+    let state = params.get("state").map(parse_state).transpose()?;
+    let views = if app.has_alerts(principal.tenant) { app.alerts.alerts(state).await } else { Vec::new() };
+    let shown: Vec<Value> = views.iter().map(with_rule).collect();
+    Ok(Json(json!({ "alerts": shown })))
+}
+
+fn with_rule(view: &AlertView) -> Value {
+    let mut shown = summary(&view.alert, view.incident_id.as_deref());
+    shown["rule"] = json!({ "file": view.file, "group": view.group, "name": shown["name"], "query": view.query, "for_ms": view.hold.as_millis() as u64 });
+    shown
+}
+
+fn summary(alert: &Alert, incident_id: Option<&str>) -> Value {
+    json!({
+        "id": alert.id,
+        "name": alert.labels.get("alertname").unwrap_or(""),
+        "state": state_name(alert.state),
+        "severity": alert.labels.get("severity").unwrap_or(""),
+        "service": br_incident::fact::service_of(&alert.labels),
+        "labels": labels(&alert.labels),
+        "annotations": labels(&alert.annotations),
+        "value": if alert.value.is_finite() { json!(alert.value) } else { json!(alert.value.to_string()) },
+        "active_at": rfc3339(alert.active_at),
+        "fired_at": rfc3339_or_null(alert.fired_at),
+        "resolved_at": rfc3339_or_null(alert.resolved_at),
+        "unknown_since": rfc3339_or_null(alert.unknown_since),
+        "incident_id": incident_id,
+    })
+}
+
+pub(super) async fn get(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, Path(id): Path<String>) -> Answer {
+    if !app.has_alerts(principal.tenant) {
+        return Err(Error::not_found(format!("there is no alert {id}")).into());
+    }
+    let (alert, incident_id, evidence) = app.alerts.alert(&id).await?;
+    let live = app.alerts.alerts(None).await.into_iter().find(|view| view.alert.id == id);
+    let mut shown = live.as_ref().map_or_else(|| summary(&alert, incident_id.as_deref()), with_rule);
+    shown["evidence"] = evidence.as_ref().map_or(Value::Null, evidence_json);
+    Ok(Json(shown))
+}
+
+fn evidence_json(evidence: &Evidence) -> Value {
+    let at = |nanos: i64| rfc3339(Nanos(nanos));
+    let number = |text: &str| text.parse::<f64>().ok().filter(|value| value.is_finite());
+    let points: Vec<Value> = evidence.points.iter().map(|(time, value)| json!([at(*time), number(value)])).collect();
+    let errors: Vec<Value> = evidence
+        .errors
+        .iter()
+        .map(|error| json!({ "at": at(error.at), "title": error.title, "trace_id": error.trace_id, "message": error.title }))
+        .collect();
+    let deploy = evidence.deploy.as_ref().map(|deploy| json!({ "service": deploy.service, "version": deploy.version, "at": at(deploy.at) }));
+    json!({
+        "frozen_at": at(evidence.frozen_at),
+        "what": evidence.what,
+        "where": evidence.place,
+        "why": evidence.why,
+        "since": at(evidence.since),
+        "service": evidence.service,
+        "owner": evidence.owner,
+        "runbook": evidence.runbook,
+        "next_steps": evidence.next_steps,
+        "curve": { "query": evidence.query, "threshold": null, "points": points },
+        "traces": evidence.traces,
+        "paths": evidence.paths,
+        "errors": errors,
+        "deploy": deploy,
+        "missing": evidence.missing,
+    })
+}
+
+fn parse_incident_state(text: &str) -> Result<IncidentState> {
+    [IncidentState::Open, IncidentState::Acknowledged, IncidentState::Resolved]
+        .into_iter()
+        .find(|state| state.as_str() == text)
+        .ok_or_else(|| Error::fix_request(format!("state {text:?} is none of open, acknowledged, resolved")))
+}
+
+pub(super) async fn incidents(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
+    let state = params.get("state").map(parse_incident_state).transpose()?;
+    let found = if app.has_alerts(principal.tenant) { app.alerts.incidents(state).await } else { Vec::new() };
+    let shown: Vec<Value> = found.iter().map(incident_summary).collect();
+    Ok(Json(json!({ "incidents": shown })))
+}
+
+fn incident_summary(incident: &Incident) -> Value {
+    let (acknowledged, resolved) = (incident.acknowledged(), incident.resolved());
+    json!({
+        "id": incident.id,
+        "title": incident.title(),
+        "state": incident.state().as_str(),
+        "severity": incident.severity(),
+        "service": incident.service(),
+        "opened_at": rfc3339(incident.opened_at()),
+        "acknowledged_at": rfc3339_or_null(acknowledged.map(|(at, _)| at)),
+        "acknowledged_by": acknowledged.map(|(_, by)| by),
+        "resolved_at": rfc3339_or_null(resolved.map(|(at, _)| at)),
+        "resolved_by": resolved.map(|(_, by)| by),
+        "stable_since": rfc3339_or_null(incident.stable_since()),
+        "alerts": incident.alerts().keys().collect::<Vec<_>>(),
+        "firing": incident.firing(),
+    })
+}
+
+fn whole(incident: &Incident) -> Value {
+    let timeline: Vec<Value> = incident
+        .timeline()
+        .iter()
+        .map(|entry| json!({ "at": rfc3339(entry.at), "kind": entry.kind, "by": entry.by, "text": entry.text }))
+        .collect();
+    let mut shown = incident_summary(incident);
+    shown["timeline"] = Value::Array(timeline);
+    shown
+}
+
+pub(super) async fn incident(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, Path(id): Path<String>) -> Answer {
+    app.check_alerts(principal.tenant, &id)?;
+    Ok(Json(whole(&app.alerts.incident(&id).await?)))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Action {
+    by: String,
+    text: String,
+}
+
+/// Who acts: the name in the body, else the principal's own.
+fn action(body: &Bytes, principal: &Principal) -> Result<Action> {
+    let mut action: Action = if body.is_empty() {
+        Action::default()
+    } else {
+        serde_json::from_slice(body).map_err(|error| Error::fix_request(format!("the body must be JSON such as {{\"by\": \"ada\"}}: {error}")))?
+    };
+    if action.by.trim().is_empty() {
+        action.by.clone_from(&principal.name);
+    }
+    Ok(action)
+}
+
+pub(super) async fn acknowledge(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Answer {
+    app.check_alerts(principal.tenant, &id)?;
+    let action = action(&body, &principal)?;
+    Ok(Json(whole(&app.alerts.acknowledge(&id, &action.by, &action.text).await?)))
+}
+
+pub(super) async fn resolve(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Answer {
+    app.check_alerts(principal.tenant, &id)?;
+    let action = action(&body, &principal)?;
+    Ok(Json(whole(&app.alerts.resolve(&id, &action.by, &action.text).await?)))
+}
+
+pub(super) async fn note(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Answer {
+    app.check_alerts(principal.tenant, &id)?;
+    let action = action(&body, &principal)?;
+    Ok(Json(whole(&app.alerts.note(&id, &action.by, &action.text).await?)))
+}
