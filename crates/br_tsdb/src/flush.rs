@@ -39,8 +39,7 @@ impl SealedHead {
 
     /// Samples in here.
     pub fn sample_count(&self) -> u64 {
-        let series = self.parts.iter().flat_map(|(_, part)| &part.series);
-        series.map(|series| series.samples.sample_count() as u64).sum()
+        self.parts.iter().map(|(_, part)| part.samples.sample_count() as u64).sum()
     }
 
     /// Writes one file for each tenant and window. Blocks on the object store.
@@ -63,16 +62,14 @@ impl SealedHead {
 
 impl WindowWriters<'_> {
     fn write(&mut self, head: &RwLock<TenantHead>) -> Result<()> {
-        let ids = self.part.series.iter().map(|series| series.id);
-        let by_metric = head.read().by_metric(ids);
+        let by_metric = head.read().by_metric(self.part.samples.ids());
         // A metric at a time: label sets are large, and only those of one metric have to be in memory for sorting.
         for ids in by_metric {
             let identities = head.read().identities(ids.iter().copied());
             let mut series: Vec<_> = ids.iter().zip(identities).filter_map(|(id, known)| Some((known?, *id))).collect();
             series.sort_by(|((one, _), _), ((other, _), _)| row::order(one, other));
             for ((labels, hash), id) in &series {
-                let Some(at) = self.part.find(*id) else { continue };
-                let samples = &self.part.series[at].samples;
+                let Some(samples) = self.part.samples.get(*id) else { continue };
                 self.write_series(labels, *hash, samples.points()?, samples.exemplars())?;
             }
         }

@@ -37,8 +37,11 @@ pub struct TsdbOptions {
     pub metadata_max: usize,
     /// A series without samples for this many flushes leaves the head.
     pub idle_flushes_max: u8,
-    /// Memory for the series indexes of files.
+    /// Memory for footers and series of files that were asked lately.
     pub index_cache_bytes: usize,
+    /// Memory, over all tenants, for samples that are in files already: the last minutes are then answered without a file.
+    /// The oldest go first; none is kept longer than for `idle_flushes_max` flushes.
+    pub retained_bytes_max: usize,
     /// Input of one compaction, and about the size of each file that it writes.
     pub compaction_bytes_max: u64,
 }
@@ -60,6 +63,7 @@ impl Default for TsdbOptions {
             metadata_max: 50_000,
             idle_flushes_max: 10,
             index_cache_bytes: 64 << 20,
+            retained_bytes_max: 64 << 20,
             compaction_bytes_max: 512 << 20,
         }
     }

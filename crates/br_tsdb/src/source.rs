@@ -5,7 +5,7 @@ use crate::block::footer::OpenFile;
 use crate::block::row::RowHead;
 use crate::block::section::SectionIndex;
 use crate::compact::tidy_exemplars;
-use crate::head::{HeadSeries, OpenSamples};
+use crate::head::{HeadSelection, HeadSeries, SealNumber, SealedTenant};
 use crate::index::LabelLookup;
 use crate::points;
 use crate::store::Shared;
@@ -67,8 +67,8 @@ impl TenantSource {
     }
 
     /// The head is asked before the files: what is published in between is then seen twice, not never.
-    fn head_series(&self, query: &SeriesQuery) -> Vec<HeadSeries> {
-        self.shared.head(self.tenant).map_or_else(Vec::new, |head| head.read().select(query))
+    fn select_head(&self, query: &SeriesQuery) -> HeadSelection {
+        self.shared.head(self.tenant).map_or_else(HeadSelection::default, |head| head.read().select(query))
     }
 
     fn select_files(&self, query: &SeriesQuery, files: Vec<Arc<BlockFile>>, budget: &Budget) -> Result<Vec<SelectedFile>> {
@@ -105,12 +105,13 @@ impl TenantSource {
         Ok(selected)
     }
 
-    fn selected_files(&self, query: &SeriesQuery, budget: &Budget) -> Result<Vec<SelectedFile>> {
-        let files = self.shared.files.overlapping(self.tenant, query.from_ms, query.to_ms);
+    /// What files have beside the seals that are in memory.
+    fn selected_files(&self, query: &SeriesQuery, held: &BTreeSet<SealNumber>, budget: &Budget) -> Result<Vec<SelectedFile>> {
+        let files = self.shared.files.overlapping(self.tenant, query.from_ms, query.to_ms, held);
         self.select_files(query, files, budget)
     }
 
-    /// Texts that `of_head` and `of_file` find on the series that match, sorted.
+    /// Texts that `find` finds on the series that match, sorted.
     fn texts(
         &self,
         query: &SeriesQuery,
@@ -118,12 +119,13 @@ impl TenantSource {
         find: impl for<'a> Fn(&'a dyn LabelLookup, &RoaringBitmap) -> Vec<&'a str>,
     ) -> Result<Vec<String>> {
         let mut texts = BTreeSet::new();
+        let mut held = BTreeSet::new();
         if let Some(head) = self.shared.head(self.tenant) {
             let head = head.read();
-            let series: RoaringBitmap = head.matching(query).into_iter().collect();
-            texts.extend(find(head.index(), &series).into_iter().map(str::to_owned));
+            held = head.held();
+            texts.extend(find(head.index(), &head.touching(query)).into_iter().map(str::to_owned));
         }
-        let files = self.selected_files(query, budget)?;
+        let files = self.selected_files(query, &held, budget)?;
         for section in files.iter().flat_map(|file| &file.sections) {
             texts.extend(find(&*section.index.table, &section.series).into_iter().map(str::to_owned));
         }
@@ -134,9 +136,9 @@ impl TenantSource {
 
 impl MetricSource for TenantSource {
     fn select<'a>(&'a self, query: &SeriesQuery, budget: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
-        let head = self.head_series(query);
-        let files = self.selected_files(query, budget)?;
-        let candidates = candidates(head, &files);
+        let HeadSelection { series, parts, held } = self.select_head(query);
+        let files = self.selected_files(query, &held, budget)?;
+        let candidates = candidates(series, &files);
         let held_bytes = candidates.len() as u64 * CANDIDATE_BYTES;
         budget.charge(held_bytes)?;
         Ok(Box::new(TenantCursor {
@@ -144,6 +146,7 @@ impl MetricSource for TenantSource {
             from_ms: query.from_ms,
             to_ms: query.to_ms,
             files,
+            parts,
             candidates: candidates.into_iter(),
             timestamps: SharedTimestamps::default(),
             budget,
@@ -155,9 +158,15 @@ impl MetricSource for TenantSource {
     fn series(&self, queries: &[SeriesQuery], budget: &Budget) -> Result<Vec<Labels>> {
         let mut found = BTreeSet::new();
         for query in queries {
-            let head = self.head_series(query).into_iter().filter(|series| series.may_touch(query));
-            found.extend(head.map(|series| series.labels));
-            let files = self.selected_files(query, budget)?;
+            let mut held = BTreeSet::new();
+            if let Some(head) = self.shared.head(self.tenant) {
+                let head = head.read();
+                held = head.held();
+                let touching = head.touching(query);
+                budget.charge(touching.len() * CANDIDATE_BYTES)?;
+                found.extend(head.labels_of(&touching));
+            }
+            let files = self.selected_files(query, &held, budget)?;
             for SelectedSection { index, series } in files.iter().flat_map(|file| &file.sections) {
                 budget.charge(series.len() * CANDIDATE_BYTES)?;
                 found.extend(series.iter().map(|id| index.table.labels(id)));
@@ -185,13 +194,14 @@ impl MetricSource for TenantSource {
 
     fn exemplars(&self, query: &SeriesQuery, budget: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
         let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
-        for series in self.head_series(query) {
-            let exemplars: Vec<Exemplar> = series.parts().flat_map(|samples| samples.exemplars().to_vec()).collect();
+        let HeadSelection { series, parts, held } = self.select_head(query);
+        for series in series {
+            let exemplars = series.exemplars(&parts);
             if !exemplars.is_empty() {
                 found.entry(series.labels).or_default().extend(exemplars);
             }
         }
-        let files = self.shared.files.overlapping_windows(self.tenant, query.from_ms, query.to_ms);
+        let files = self.shared.files.overlapping_windows(self.tenant, query.from_ms, query.to_ms, &held);
         let everything = SeriesQuery { matchers: query.matchers.clone(), from_ms: i64::MIN, to_ms: i64::MAX };
         for selected in self.select_files(&everything, files, budget)? {
             self.file_exemplars(&selected, budget, &mut found)?;
@@ -238,23 +248,6 @@ impl TenantSource {
     }
 }
 
-impl HeadSeries {
-    /// What the head holds of the series, first stored first.
-    fn parts(&self) -> impl Iterator<Item = &OpenSamples> {
-        let sealed = self.sealed.iter().filter_map(|(part, at)| part.series.get(*at)).map(|series| &series.samples);
-        sealed.chain(self.open.as_ref())
-    }
-
-    /// Whether a sample lies in the range. What cannot be decoded is not left out here: [`SeriesCursor`] reports it.
-    fn may_touch(&self, query: &SeriesQuery) -> bool {
-        self.parts().any(|samples| {
-            samples
-                .points()
-                .map_or(true, |points| points.is_some_and(|points| !points::cut(points, query.from_ms, query.to_ms).is_empty()))
-        })
-    }
-}
-
 /// Joins the series of head and files by the hash of their labels.
 fn candidates(head: Vec<HeadSeries>, files: &[SelectedFile]) -> Vec<Candidate> {
     let mut positions: HashMap<u128, usize, FixedState> = HashMap::default();
@@ -285,6 +278,8 @@ struct TenantCursor<'a> {
     from_ms: i64,
     to_ms: i64,
     files: Vec<SelectedFile>,
+    /// Sealed parts in memory.
+    parts: Arc<[Arc<SealedTenant>]>,
     candidates: std::vec::IntoIter<Candidate>,
     timestamps: SharedTimestamps,
     budget: &'a Budget,
@@ -331,8 +326,8 @@ impl TenantCursor<'_> {
         }
         let mut series = Vec::with_capacity(batch.len());
         for (candidate, mut parts) in batch.iter().zip(parts) {
-            for samples in candidate.head.iter().flat_map(HeadSeries::parts) {
-                parts.extend(samples.points()?);
+            if let Some(head) = &candidate.head {
+                parts.extend(head.points(&self.parts)?);
             }
             let Some(points) = points::merge(parts) else { continue };
             let mut points = points::cut(points, self.from_ms, self.to_ms);

@@ -22,11 +22,13 @@ pub struct TenantStats {
     /// Samples that no file holds yet, and about what they take in memory.
     pub unflushed_samples: u64,
     pub unflushed_bytes: u64,
+    /// About what samples take in memory that are in files already.
+    pub retained_bytes: u64,
     /// About what labels and index of the head take in memory.
     pub registry_bytes: u64,
     /// Parts that were sealed and wait for their files.
     pub sealed_parts: usize,
-    /// Times of the oldest and of the newest sample in memory, in milliseconds.
+    /// Times of the oldest and of the newest sample that no file holds yet, in milliseconds.
     pub min_time_ms: Option<i64>,
     pub max_time_ms: Option<i64>,
     pub files: u64,
@@ -103,6 +105,7 @@ impl Tsdb {
         (stats.unflushed_samples, stats.unflushed_bytes) = head.unflushed();
         stats.series = head.series_count() as u64;
         stats.registry_bytes = head.registry_bytes() as u64;
+        stats.retained_bytes = head.retained_bytes() as u64;
         stats.sealed_parts = head.sealed_count();
         (stats.min_time_ms, stats.max_time_ms) = head.time_range().unzip();
         stats.accepted = counters.accepted;

@@ -101,13 +101,16 @@ impl Tsdb {
         (!parts.is_empty()).then(|| SealedHead { parts, position, rng: self.shared.rng.clone() })
     }
 
-    /// Lists the files of a seal after the catalog has them, and lets its memory go.
+    /// Lists the files of a seal after the catalog has them, and lets its memory go as soon as other seals need it.
     pub fn publish(&self, sealed: SealedHead, files: &[FileEntry]) {
         // The files come first: a query in between sees samples twice, which it merges, and never misses one.
-        self.shared.files.replace(&[], files);
+        let number_of =
+            |tenant: TenantId| sealed.parts.iter().find(|(_, part)| part.tenant == tenant).map(|(_, part)| part.number);
+        self.shared.files.publish(files, number_of);
         for (head, part) in &sealed.parts {
             head.write().release(part, &self.shared.options);
         }
+        self.shared.trim_retained();
     }
 
     /// The next compaction that is worth doing. Damaged files are left alone.
@@ -167,6 +170,24 @@ impl Shared {
 
     fn heads(&self) -> Vec<Arc<RwLock<TenantHead>>> {
         self.heads.read().values().cloned().collect()
+    }
+
+    /// Lets go of samples that are in files, the oldest first, down to the budget for them.
+    fn trim_retained(&self) {
+        let heads = self.heads();
+        let mut retained: Vec<_> = Vec::new();
+        for (at, head) in heads.iter().enumerate() {
+            retained.extend(head.read().retained().map(|(position, number, bytes)| (position, at, number, bytes)));
+        }
+        retained.sort_unstable();
+        let mut bytes: usize = retained.iter().map(|(.., bytes)| bytes).sum();
+        for (_, at, number, freed) in retained {
+            if bytes <= self.options.retained_bytes_max {
+                return;
+            }
+            heads[at].write().let_go(number);
+            bytes -= freed;
+        }
     }
 
     pub(crate) fn tenants(&self) -> Vec<TenantId> {

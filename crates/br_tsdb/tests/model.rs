@@ -2,6 +2,7 @@
 
 mod common;
 
+use br_tsdb::TsdbOptions;
 use common::{Store, T0};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -47,8 +48,11 @@ fn expected(model: &Model, from: i64, to: i64) -> BTreeMap<String, Vec<(i64, u64
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
-    fn answers_as_the_model(steps in prop::collection::vec(any_step(), 1..120)) {
-        let mut store = Store::new();
+    fn answers_as_the_model(
+        steps in prop::collection::vec(any_step(), 1..120),
+        retained_bytes_max in prop_oneof![Just(0), Just(200), Just(64 << 20)],
+    ) {
+        let mut store = Store::with(TsdbOptions { retained_bytes_max, ..TsdbOptions::default() });
         let mut model = Model::new();
         for step in steps {
             match step {

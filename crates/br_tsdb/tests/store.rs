@@ -339,7 +339,7 @@ fn a_query_keeps_only_what_its_metric_needs() {
     let series_of = |metric: usize, at: i64| {
         (0..600).map(move |instance| SeriesSamples {
             labels: Labels::from_pairs([("__name__", format!("metric_{metric}")), ("instance", format!("10.0.0.{instance}"))]),
-            samples: vec![Sample::float(T0 + at * 1000, instance as f64)],
+            samples: vec![Sample::float(T0 + at * 1000, f64::from(instance))],
             exemplars: vec![],
         })
     };

@@ -2,8 +2,10 @@
 
 use super::cache::{FileNumber, PartCache};
 use super::footer::{OpenFile, read_metadata};
+use super::residency::{Residency, TimeSpan};
 use super::section::{SectionIndex, Wanted, read_sections};
 use super::stats::BlockStats;
+use crate::head::SealNumber;
 use br_model::{Metadata, TenantId};
 use br_std::{Error, Kind, Nanos, Result};
 use br_storage::{FileEntry, JournalPosition, Table};
@@ -17,6 +19,7 @@ use std::time::Duration;
 pub(crate) struct BlockFile {
     pub(crate) entry: FileEntry,
     number: FileNumber,
+    residency: Residency,
     positions: (JournalPosition, JournalPosition),
     /// Why the file is not read any more.
     damage: Mutex<Option<String>>,
@@ -54,25 +57,29 @@ impl FileSet {
         }
     }
 
-    /// Lists files, and takes others off the list, in one step.
+    /// Lists the files of a seal. `seal_of` gives the number of the seal of a tenant.
+    pub(crate) fn publish(&self, added: &[FileEntry], seal_of: impl Fn(TenantId) -> Option<SealNumber>) {
+        let mut files = self.files.write();
+        for entry in added {
+            let span = time_span(entry);
+            let seal = seal_of(entry.tenant);
+            let residency = seal.map_or_else(|| Residency::unknown(span), |seal| Residency::of_seal(seal, span));
+            self.list(&mut files, entry, residency);
+        }
+    }
+
+    /// Lists files, and takes others off the list, in one step. Where both are given, the first were merged from the second.
     pub(crate) fn replace(&self, removed: &[FileEntry], added: &[FileEntry]) {
         let mut files = self.files.write();
         let gone: Vec<_> = removed.iter().filter_map(|entry| files.remove(&(entry.tenant, entry.path.clone()))).collect();
-        for entry in added.iter().filter(|entry| entry.table == Table::Metrics) {
-            let (positions, damage) = match BlockStats::of(entry) {
-                Ok(stats) => (stats.positions(), None),
-                Err(error) => {
-                    self.damaged_files.fetch_add(1, Ordering::Relaxed);
-                    (Default::default(), Some(error.message().to_owned()))
-                }
+        for entry in added {
+            let is_merge = !gone.is_empty() && gone.len() == removed.len();
+            let residency = if is_merge && gone.iter().all(|file| file.entry.tenant == entry.tenant) {
+                Residency::merged(gone.iter().map(|file| &file.residency))
+            } else {
+                Residency::unknown(time_span(entry))
             };
-            let file = BlockFile {
-                entry: entry.clone(),
-                number: self.next_number.fetch_add(1, Ordering::Relaxed),
-                positions,
-                damage: Mutex::new(damage),
-            };
-            files.insert((entry.tenant, entry.path.clone()), Arc::new(file));
+            self.list(&mut files, entry, residency);
         }
         drop(files);
         let mut cache = self.cache.lock();
@@ -81,6 +88,22 @@ impl FileSet {
         }
         drop(cache);
         self.forget_metadata(removed);
+    }
+
+    fn list(&self, files: &mut BTreeMap<(TenantId, String), Arc<BlockFile>>, entry: &FileEntry, residency: Residency) {
+        if entry.table != Table::Metrics {
+            return;
+        }
+        let (positions, damage) = match BlockStats::of(entry) {
+            Ok(stats) => (stats.positions(), None),
+            Err(error) => {
+                self.damaged_files.fetch_add(1, Ordering::Relaxed);
+                (Default::default(), Some(error.message().to_owned()))
+            }
+        };
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let file = BlockFile { entry: entry.clone(), number, residency, positions, damage: Mutex::new(damage) };
+        files.insert((entry.tenant, entry.path.clone()), Arc::new(file));
     }
 
     fn forget_metadata(&self, removed: &[FileEntry]) {
@@ -105,21 +128,36 @@ impl FileSet {
         self.files.read().values().cloned().collect()
     }
 
-    /// Files with samples between two times, both included, first stored first.
-    pub(crate) fn overlapping(&self, tenant: TenantId, from_ms: i64, to_ms: i64) -> Vec<Arc<BlockFile>> {
+    /// Files with samples between two times, both included, that are not in memory with the seals `held`; first stored first.
+    pub(crate) fn overlapping(
+        &self,
+        tenant: TenantId,
+        from_ms: i64,
+        to_ms: i64,
+        held: &BTreeSet<SealNumber>,
+    ) -> Vec<Arc<BlockFile>> {
+        let range = TimeSpan { from_ms, to_ms };
         let mut files = self.of_tenant(tenant);
         files.retain(|file| {
-            file.entry.rows > 0 && file.entry.min_time.as_millis() <= to_ms && file.entry.max_time.as_millis() >= from_ms
+            let is_inside = file.entry.min_time.as_millis() <= to_ms && file.entry.max_time.as_millis() >= from_ms;
+            file.entry.rows > 0 && is_inside && file.residency.needs_file(held, range)
         });
         files
     }
 
     /// Files whose window touches the range: exemplars may lie beside the samples.
-    pub(crate) fn overlapping_windows(&self, tenant: TenantId, from_ms: i64, to_ms: i64) -> Vec<Arc<BlockFile>> {
+    pub(crate) fn overlapping_windows(
+        &self,
+        tenant: TenantId,
+        from_ms: i64,
+        to_ms: i64,
+        held: &BTreeSet<SealNumber>,
+    ) -> Vec<Arc<BlockFile>> {
         let mut files = self.of_tenant(tenant);
         files.retain(|file| {
             let end = file.entry.window + Duration::from_secs(u64::from(file.entry.window_secs));
-            file.entry.rows > 0 && file.entry.window.as_millis() <= to_ms && end.as_millis() >= from_ms
+            let is_inside = file.entry.window.as_millis() <= to_ms && end.as_millis() >= from_ms;
+            file.entry.rows > 0 && is_inside && !file.residency.is_held(held)
         });
         files
     }
@@ -260,4 +298,8 @@ impl BlockFile {
     pub(crate) fn damage(&self) -> Option<String> {
         self.damage.lock().clone()
     }
+}
+
+fn time_span(entry: &FileEntry) -> TimeSpan {
+    TimeSpan { from_ms: entry.min_time.as_millis(), to_ms: entry.max_time.as_millis() }
 }

@@ -9,6 +9,7 @@ pub(crate) mod footer;
 pub(crate) mod io;
 pub(crate) mod read;
 mod reader;
+pub(crate) mod residency;
 pub(crate) mod row;
 pub(crate) mod scan;
 pub(crate) mod schema;

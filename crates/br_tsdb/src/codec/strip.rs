@@ -52,9 +52,21 @@ impl Strip {
 
     /// Time of the first sample; zero when there is none.
     pub(crate) fn first_timestamp_ms(&self) -> i64 {
-        let mut input = self.bytes.get(1..).unwrap_or_default();
-        let is_written = self.bytes.first().is_some_and(|code| code & INTERVAL_CHANGED != 0);
-        if is_written { varint::take_i64(&mut input).unwrap_or(0) } else { 0 }
+        first_timestamp_ms(&self.bytes)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Empties the strip and keeps its memory, unless that is far more than it needed.
+    pub(crate) fn clear(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        if bytes.capacity() > bytes.len() * 2 + 32 {
+            bytes = Vec::new();
+        }
+        bytes.clear();
+        *self = Self { bytes, ..Self::default() };
     }
 
     /// Time of the newest sample; zero when there is none.
@@ -72,13 +84,28 @@ impl Strip {
     }
 }
 
+/// Time of the first sample in the bytes of a strip; zero when there is none.
+pub(crate) fn first_timestamp_ms(bytes: &[u8]) -> i64 {
+    let mut input = bytes.get(1..).unwrap_or_default();
+    let is_written = bytes.first().is_some_and(|code| code & INTERVAL_CHANGED != 0);
+    if is_written { varint::take_i64(&mut input).unwrap_or(0) } else { 0 }
+}
+
 /// Reads `count` samples from the bytes of a strip.
 pub(crate) fn decode(bytes: &[u8], count: usize) -> Result<(Vec<i64>, Vec<f64>)> {
+    let (mut timestamps, mut values) = (Vec::new(), Vec::new());
+    decode_into(bytes, count, &mut timestamps, &mut values)?;
+    Ok((timestamps, values))
+}
+
+/// The same, after what the columns have already.
+pub(crate) fn decode_into(bytes: &[u8], count: usize, timestamps: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<()> {
     if count > bytes.len() {
         return Err(damaged("a strip's count"));
     }
     let mut input = bytes;
-    let (mut timestamps, mut values) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    timestamps.reserve(count);
+    values.reserve(count);
     let (mut timestamp, mut interval, mut bits) = (0i64, 0i64, 0u64);
     for _ in 0..count {
         let code = take_byte(&mut input, "a strip")?;
@@ -97,7 +124,7 @@ pub(crate) fn decode(bytes: &[u8], count: usize) -> Result<(Vec<i64>, Vec<f64>)>
         timestamps.push(timestamp);
         values.push(f64::from_bits(bits));
     }
-    Ok((timestamps, values))
+    Ok(())
 }
 
 /// The difference of two whole numbers; `None` where a value is not whole, too large, or the negative zero.

@@ -1,22 +1,26 @@
 //! One tenant's series in memory: who they are, and their samples since the last flush.
 //!
 //! The registry of series stays across flushes, so that a steady series is registered once.
-//! A flush takes the samples away as a [`SealedTenant`], which stays listed here until its files are published.
+//! A flush takes the samples away as a [`SealedTenant`], which stays listed here until its files are published, and after that
+//! as long as the budget for it allows: what is asked most is the last minutes, and these then need no file.
 
 pub(crate) mod append;
 mod seal;
+mod sealed;
+mod select;
 mod series;
 
-pub(crate) use seal::SealedTenant;
+pub(crate) use seal::{SealNumber, SealedTenant};
+pub(crate) use select::{HeadSelection, HeadSeries};
 pub(crate) use series::OpenSamples;
 
 use crate::index::{LabelIndex, SeriesId, SymbolPairs};
 use crate::options::TsdbOptions;
 use crate::outcome::RejectReason;
 use br_model::{Labels, Metadata, TenantId};
-use br_storage::SeriesQuery;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
+use seal::HeldPart;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -52,7 +56,9 @@ pub(crate) struct TenantHead {
     metric_counts: HashMap<u32, u32, FixedState>,
     dropped_since_rebuild: usize,
     metadata: BTreeMap<String, FamilyMetadata>,
-    sealed: Vec<Arc<SealedTenant>>,
+    /// In the order in which they were sealed.
+    sealed: Vec<HeldPart>,
+    seal_number: SealNumber,
     exemplar_count: usize,
     /// Times of the open samples; `i64::MAX` and `i64::MIN` when there are none.
     min_ms: i64,
@@ -72,15 +78,6 @@ pub(crate) struct HeadCounters {
     pub(crate) rejected: [u64; RejectReason::ALL.len()],
 }
 
-/// What the head holds of one series, taken so that no lock is needed any more.
-pub(crate) struct HeadSeries {
-    pub(crate) labels: Labels,
-    pub(crate) hash: u128,
-    /// Sealed parts, oldest first, with the position of the series in each.
-    pub(crate) sealed: Vec<(Arc<SealedTenant>, usize)>,
-    pub(crate) open: Option<OpenSamples>,
-}
-
 impl TenantHead {
     pub(crate) fn new(tenant: TenantId) -> Self {
         Self {
@@ -94,6 +91,7 @@ impl TenantHead {
             dropped_since_rebuild: 0,
             metadata: BTreeMap::new(),
             sealed: Vec::new(),
+            seal_number: 0,
             exemplar_count: 0,
             min_ms: i64::MAX,
             max_ms: i64::MIN,
@@ -214,33 +212,6 @@ impl TenantHead {
         by_name.into_values().collect()
     }
 
-    pub(crate) fn matching(&self, query: &SeriesQuery) -> Vec<SeriesId> {
-        let sealed_overlaps = self.sealed.iter().any(|part| part.min_ms <= query.to_ms && part.max_ms >= query.from_ms);
-        let open_overlaps = self.min_ms <= query.to_ms && self.max_ms >= query.from_ms;
-        if !sealed_overlaps && !open_overlaps {
-            return Vec::new();
-        }
-        self.index.resolve(&query.matchers).into_iter().collect()
-    }
-
-    /// What the head holds of the series that match; samples outside of the range may be among them.
-    pub(crate) fn select(&self, query: &SeriesQuery) -> Vec<HeadSeries> {
-        let overlaps = |part: &SealedTenant| part.min_ms <= query.to_ms && part.max_ms >= query.from_ms;
-        let open_overlaps = self.min_ms <= query.to_ms && self.max_ms >= query.from_ms;
-        let mut found = Vec::new();
-        for id in self.matching(query) {
-            let Some(series) = self.series.get(id as usize).and_then(Option::as_ref) else { continue };
-            let parts = self.sealed.iter().filter(|part| overlaps(part));
-            let sealed: Vec<_> = parts.filter_map(|part| Some((part.clone(), part.find(id)?))).collect();
-            let open = (open_overlaps && !series.open.is_empty()).then(|| series.open.clone());
-            if sealed.is_empty() && open.is_none() {
-                continue;
-            }
-            found.push(HeadSeries { labels: self.index.labels(&series.pairs), hash: self.hashes[id as usize], sealed, open });
-        }
-        found
-    }
-
     pub(crate) fn metadata(&self) -> impl Iterator<Item = (&String, &Metadata)> {
         self.metadata.iter().map(|(family, known)| (family, &known.metadata))
     }
@@ -255,10 +226,15 @@ impl TenantHead {
 
     /// Samples that no file holds yet, and about what they take in memory.
     pub(crate) fn unflushed(&self) -> (u64, u64) {
-        let open = self.series.iter().flatten().map(|series| &series.open);
-        let sealed = self.sealed.iter().flat_map(|part| part.series.iter().map(|series| &series.samples));
-        let parts = open.chain(sealed).filter(|samples| !samples.is_empty());
-        parts.fold((0, 0), |(count, bytes), samples| (count + samples.sample_count() as u64, bytes + samples.heap_bytes() as u64))
+        let add = |(count, bytes): (u64, u64), (more, more_bytes)| (count + more as u64, bytes + more_bytes as u64);
+        let open = self.series.iter().flatten().map(|series| &series.open).filter(|samples| !samples.is_empty());
+        let open = open.map(|samples| (samples.sample_count(), samples.heap_bytes()));
+        let sealed = self.unpublished().map(|part| (part.samples.sample_count(), part.samples.heap_bytes()));
+        open.chain(sealed).fold((0, 0), add)
+    }
+
+    fn unpublished(&self) -> impl Iterator<Item = &Arc<SealedTenant>> {
+        self.sealed.iter().filter(|held| !held.is_published).map(|held| &held.part)
     }
 
     /// About what the registry of series takes in memory.
@@ -269,13 +245,18 @@ impl TenantHead {
     }
 
     pub(crate) fn sealed_count(&self) -> usize {
-        self.sealed.len()
+        self.unpublished().count()
+    }
+
+    /// About what the parts take in memory that are in files already.
+    pub(crate) fn retained_bytes(&self) -> usize {
+        self.sealed.iter().filter(|held| held.is_published).map(|held| held.part.samples.heap_bytes()).sum()
     }
 
     /// Time of the oldest and of the newest sample that no file holds yet.
     pub(crate) fn time_range(&self) -> Option<(i64, i64)> {
-        let min = self.sealed.iter().map(|part| part.min_ms).fold(self.min_ms, i64::min);
-        let max = self.sealed.iter().map(|part| part.max_ms).fold(self.max_ms, i64::max);
+        let min = self.unpublished().map(|part| part.min_ms).fold(self.min_ms, i64::min);
+        let max = self.unpublished().map(|part| part.max_ms).fold(self.max_ms, i64::max);
         (min <= max).then_some((min, max))
     }
 }

@@ -1,18 +1,23 @@
 //! Taking the samples of a flush out of the head.
 
-use super::{OpenSamples, TenantHead};
+use super::TenantHead;
+use super::sealed::SealedSamples;
 use crate::index::SeriesId;
 use crate::options::TsdbOptions;
 use br_model::{Metadata, TenantId};
 use br_storage::JournalPosition;
 use std::sync::Arc;
 
-/// What one tenant got between two seals. Never changes; queries read it until its files are published.
+/// Number of a seal of one tenant: 1 for the first, one more for each.
+pub(crate) type SealNumber = u64;
+
+/// What one tenant got between two seals. Never changes; queries read it until its files are published, and for some time after.
 #[derive(Debug)]
 pub(crate) struct SealedTenant {
     pub(crate) tenant: TenantId,
-    /// Sorted by id. The head keeps the labels of these ids until this part is published.
-    pub(crate) series: Vec<SealedSeries>,
+    pub(crate) number: SealNumber,
+    /// The head keeps the labels of these series as long as it holds this part.
+    pub(crate) samples: SealedSamples,
     /// Metadata that has to be written.
     pub(crate) metadata: Vec<(String, Metadata)>,
     /// Times of the samples and exemplars, both included; `min` above `max` when there is only metadata.
@@ -24,31 +29,36 @@ pub(crate) struct SealedTenant {
     pub(crate) positions: (JournalPosition, JournalPosition),
 }
 
-#[derive(Debug)]
-pub(crate) struct SealedSeries {
-    pub(crate) id: SeriesId,
-    pub(crate) samples: OpenSamples,
+/// A sealed part that the head holds.
+#[derive(Clone)]
+pub(super) struct HeldPart {
+    pub(super) part: Arc<SealedTenant>,
+    /// Its files are listed: it is kept only to spare queries the files.
+    pub(super) is_published: bool,
 }
 
 impl SealedTenant {
-    pub(crate) fn find(&self, id: SeriesId) -> Option<usize> {
-        self.series.binary_search_by_key(&id, |series| series.id).ok()
+    pub(crate) fn overlaps(&self, from_ms: i64, to_ms: i64) -> bool {
+        self.min_ms <= to_ms && self.max_ms >= from_ms
     }
 }
 
 impl TenantHead {
     /// Moves all open samples into a sealed part; `None` when there is nothing to write.
     pub(crate) fn seal(&mut self, positions: (JournalPosition, JournalPosition), window_ms: i64) -> Option<Arc<SealedTenant>> {
-        let mut sealed = Vec::new();
+        self.seal_number += 1;
+        let mut samples = SealedSamples::default();
         for (id, slot) in self.series.iter_mut().enumerate() {
             let Some(series) = slot else { continue };
             if series.open.is_empty() {
                 series.idle_flushes = series.idle_flushes.saturating_add(1);
+                series.open.release_memory();
                 continue;
             }
             series.idle_flushes = 0;
-            sealed.push(SealedSeries { id: id as SeriesId, samples: std::mem::take(&mut series.open) });
+            samples.push(id as SeriesId, &mut series.open);
         }
+        samples.finish();
         let unwritten = self.metadata.iter_mut().filter(|(_, known)| known.written_window_ms.is_none());
         let metadata: Vec<_> = unwritten
             .map(|(family, known)| {
@@ -58,24 +68,42 @@ impl TenantHead {
             .collect();
         let (min_ms, max_ms) = (self.min_ms, self.max_ms);
         (self.min_ms, self.max_ms, self.exemplar_count) = (i64::MAX, i64::MIN, 0);
-        if sealed.is_empty() && metadata.is_empty() {
+        if samples.is_empty() && metadata.is_empty() {
             return None;
         }
-        let tenant = self.tenant;
-        let part = Arc::new(SealedTenant { tenant, series: sealed, metadata, min_ms, max_ms, window_ms, positions });
-        self.sealed.push(part.clone());
+        let (tenant, number) = (self.tenant, self.seal_number);
+        let part = Arc::new(SealedTenant { tenant, number, samples, metadata, min_ms, max_ms, window_ms, positions });
+        self.sealed.push(HeldPart { part: part.clone(), is_published: false });
         Some(part)
     }
 
-    /// Lets go of a part whose files are listed now, and of series that have been idle for long.
+    /// Marks a part whose files are listed now, and lets go of series that have been idle for long.
     pub(crate) fn release(&mut self, part: &Arc<SealedTenant>, options: &TsdbOptions) {
-        self.sealed.retain(|other| !Arc::ptr_eq(other, part));
+        for held in self.sealed.iter_mut().filter(|held| Arc::ptr_eq(&held.part, part)) {
+            held.is_published = true;
+        }
         self.drop_idle(options);
     }
 
+    /// Published parts that are kept, oldest first: the first record of the journal, the number, and the memory of each.
+    /// A part that was published before an older one does not count: what was stored first has to be seen first.
+    pub(crate) fn retained(&self) -> impl Iterator<Item = (JournalPosition, SealNumber, usize)> {
+        let retained = self.sealed.iter().take_while(|held| held.is_published).map(|held| &held.part);
+        retained.map(|part| (part.positions.0, part.number, part.samples.heap_bytes()))
+    }
+
+    /// Lets go of published parts up to and with this one.
+    pub(crate) fn let_go(&mut self, up_to: SealNumber) {
+        let is_kept = |held: &HeldPart| !held.is_published || held.part.number > up_to;
+        let first_kept = self.sealed.iter().position(is_kept).unwrap_or(self.sealed.len());
+        self.sealed.drain(..first_kept);
+    }
+
     /// A sealed part names its series by number: none is dropped while one waits for its files.
+    /// Parts that were kept beyond that go before the series that they name: a series is idle for as long as they are old.
     pub(crate) fn drop_idle(&mut self, options: &TsdbOptions) {
-        if !self.sealed.is_empty() {
+        self.let_go(self.seal_number.saturating_sub(u64::from(options.idle_flushes_max) + 1));
+        if self.sealed.iter().any(|held| !held.is_published) {
             return;
         }
         let is_idle = |series: &super::Series| series.idle_flushes > options.idle_flushes_max && series.open.is_empty();

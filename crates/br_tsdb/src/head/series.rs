@@ -38,6 +38,36 @@ impl OpenSamples {
         self.strip.count() == 0 && self.rare.is_none()
     }
 
+    /// The strip, when there is nothing else.
+    pub(crate) fn only_strip(&self) -> Option<&Strip> {
+        self.rare.is_none().then_some(&self.strip)
+    }
+
+    /// Empties the strip; its memory stays for the samples to come.
+    pub(crate) fn clear_strip(&mut self) {
+        self.strip.clear();
+    }
+
+    /// For a series that has gone quiet.
+    pub(crate) fn release_memory(&mut self) {
+        if self.is_empty() {
+            self.strip = Strip::default();
+        }
+    }
+
+    /// Times of the oldest and of the newest sample, without decoding them; `None` when there are only exemplars.
+    pub(crate) fn time_range(&self) -> Option<(i64, i64)> {
+        let open = (self.strip.count() > 0).then(|| (self.strip.first_timestamp_ms(), self.strip.last_timestamp_ms()));
+        let rare = self.rare.iter().flat_map(|rare| {
+            let closed = rare.closed.iter().map(|(first, last, _)| (*first, *last));
+            let histograms = rare.histograms.first().zip(rare.histograms.last());
+            let histograms = histograms.map(|(first, last)| (first.timestamp_ms, last.timestamp_ms));
+            let late = rare.late.first().zip(rare.late.last()).map(|(first, last)| (first.timestamp_ms, last.timestamp_ms));
+            closed.chain(histograms).chain(late)
+        });
+        rare.chain(open).reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
+    }
+
     /// Appends a sample that is newer than all that came in order before it.
     pub(crate) fn push(&mut self, sample: &Sample) {
         match &sample.value {

@@ -1,0 +1,192 @@
+//! What was sealed, packed: the strips of all series in one run of bytes, so that keeping it costs little more than they take.
+
+use super::OpenSamples;
+use crate::codec::strip;
+use crate::index::SeriesId;
+use crate::points;
+use br_model::Exemplar;
+use br_std::{Result, varint};
+use br_storage::Points;
+
+/// Samples of many series. Never changes.
+#[derive(Debug, Default)]
+pub(crate) struct SealedSamples {
+    /// Ascending, with the end of each series in `bytes`.
+    packed: Vec<(SeriesId, u32)>,
+    /// Of each packed series: how many samples, their length in milliseconds, and the strip.
+    bytes: Vec<u8>,
+    /// Series with more than one strip of floats, ascending by number.
+    whole: Vec<(SeriesId, OpenSamples)>,
+}
+
+/// Where a series stands in a [`SealedSamples`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SealedPlace {
+    Packed(u32),
+    Whole(u32),
+}
+
+/// The samples of one series.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SeriesView<'a> {
+    Packed(PackedStrip<'a>),
+    Whole(&'a OpenSamples),
+}
+
+/// Floats in order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PackedStrip<'a> {
+    count: usize,
+    length_ms: i64,
+    bytes: &'a [u8],
+}
+
+impl SealedSamples {
+    /// Takes what a series has. Series come in ascending order; `samples` is left empty, with its memory at hand for the next ones.
+    pub(crate) fn push(&mut self, id: SeriesId, samples: &mut OpenSamples) {
+        let packed_length = self.bytes.len();
+        if let Some(strip) = samples.only_strip() {
+            varint::put_u64(&mut self.bytes, strip.count() as u64);
+            varint::put_i64(&mut self.bytes, strip.last_timestamp_ms().wrapping_sub(strip.first_timestamp_ms()));
+            self.bytes.extend_from_slice(strip.bytes());
+            if let Ok(end) = u32::try_from(self.bytes.len()) {
+                self.packed.push((id, end));
+                samples.clear_strip();
+                return;
+            }
+            self.bytes.truncate(packed_length);
+        }
+        self.whole.push((id, std::mem::take(samples)));
+    }
+
+    /// Lets go of memory that was taken for series to come.
+    pub(crate) fn finish(&mut self) {
+        self.packed.shrink_to_fit();
+        self.bytes.shrink_to_fit();
+        self.whole.shrink_to_fit();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.packed.is_empty() && self.whole.is_empty()
+    }
+
+    /// All series, those with more than a strip last.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = SeriesId> {
+        self.packed.iter().map(|(id, _)| *id).chain(self.whole.iter().map(|(id, _)| *id))
+    }
+
+    pub(crate) fn find(&self, id: SeriesId) -> Option<SealedPlace> {
+        if let Ok(at) = self.packed.binary_search_by_key(&id, |(id, _)| *id) {
+            return Some(SealedPlace::Packed(at as u32));
+        }
+        self.whole.binary_search_by_key(&id, |(id, _)| *id).ok().map(|at| SealedPlace::Whole(at as u32))
+    }
+
+    /// `None` for a place that is not of these samples.
+    pub(crate) fn view(&self, place: SealedPlace) -> Option<SeriesView<'_>> {
+        let at = match place {
+            SealedPlace::Whole(at) => return self.whole.get(at as usize).map(|(_, samples)| SeriesView::Whole(samples)),
+            SealedPlace::Packed(at) => at as usize,
+        };
+        let start = if at == 0 { 0 } else { self.packed.get(at - 1)?.1 as usize };
+        let end = self.packed.get(at)?.1 as usize;
+        let mut bytes = self.bytes.get(start..end)?;
+        let count = usize::try_from(varint::take_u64(&mut bytes)?).ok()?;
+        let length_ms = varint::take_i64(&mut bytes)?;
+        Some(SeriesView::Packed(PackedStrip { count, length_ms, bytes }))
+    }
+
+    pub(crate) fn get(&self, id: SeriesId) -> Option<SeriesView<'_>> {
+        self.view(self.find(id)?)
+    }
+
+    pub(crate) fn sample_count(&self) -> usize {
+        let packed = (0..self.packed.len() as u32).filter_map(|at| self.view(SealedPlace::Packed(at)));
+        let packed: usize = packed.map(SeriesView::sample_count).sum();
+        packed + self.whole.iter().map(|(_, samples)| samples.sample_count()).sum::<usize>()
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let whole: usize =
+            self.whole.iter().map(|(_, samples)| size_of::<(SeriesId, OpenSamples)>() + samples.heap_bytes()).sum();
+        self.packed.capacity() * size_of::<(SeriesId, u32)>() + self.bytes.capacity() + whole
+    }
+}
+
+impl<'a> SeriesView<'a> {
+    pub(crate) fn sample_count(self) -> usize {
+        match self {
+            Self::Packed(strip) => strip.count,
+            Self::Whole(samples) => samples.sample_count(),
+        }
+    }
+
+    /// Times of the first and the last sample; `None` when there are only exemplars. Decodes nothing but a time.
+    pub(crate) fn time_range(self) -> Option<(i64, i64)> {
+        match self {
+            Self::Packed(strip) => {
+                let first = strip::first_timestamp_ms(strip.bytes);
+                Some((first, first.wrapping_add(strip.length_ms)))
+            }
+            Self::Whole(samples) => samples.time_range(),
+        }
+    }
+
+    pub(crate) fn exemplars(self) -> &'a [Exemplar] {
+        match self {
+            Self::Packed(_) => &[],
+            Self::Whole(samples) => samples.exemplars(),
+        }
+    }
+
+    /// All samples in time order.
+    pub(crate) fn points(self) -> Result<Option<Points>> {
+        let mut columns = PointColumns::default();
+        columns.push(self)?;
+        Ok(points::merge(columns.finish()))
+    }
+}
+
+/// Columns of one series out of parts that follow each other: as long as these are plain strips, they become one column.
+#[derive(Default)]
+pub(crate) struct PointColumns {
+    columns: Vec<Points>,
+    timestamps_ms: Vec<i64>,
+    values: Vec<f64>,
+}
+
+impl PointColumns {
+    pub(crate) fn push(&mut self, view: SeriesView<'_>) -> Result<()> {
+        let samples = match view {
+            SeriesView::Packed(strip) => return self.push_strip(strip.bytes, strip.count),
+            SeriesView::Whole(samples) => samples,
+        };
+        if let Some(strip) = samples.only_strip() {
+            return self.push_strip(strip.bytes(), strip.count());
+        }
+        self.close();
+        self.columns.extend(samples.points()?);
+        Ok(())
+    }
+
+    fn push_strip(&mut self, bytes: &[u8], count: usize) -> Result<()> {
+        let is_later = self.timestamps_ms.last().is_none_or(|last| *last < strip::first_timestamp_ms(bytes));
+        if !is_later {
+            self.close();
+        }
+        strip::decode_into(bytes, count, &mut self.timestamps_ms, &mut self.values)
+    }
+
+    fn close(&mut self) {
+        if !self.timestamps_ms.is_empty() {
+            let timestamps_ms = std::mem::take(&mut self.timestamps_ms).into();
+            self.columns.push(points::floats(timestamps_ms, std::mem::take(&mut self.values), None));
+        }
+    }
+
+    /// What was pushed first stands first.
+    pub(crate) fn finish(mut self) -> Vec<Points> {
+        self.close();
+        self.columns
+    }
+}
