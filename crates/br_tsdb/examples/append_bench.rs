@@ -25,6 +25,7 @@ fn main() -> Result<()> {
     let mut batch = first_batch(series);
     let (mut position, mut append_seconds, mut flush_seconds) = (0, 0.0, 0.0);
     let mut bytes: Vec<u64> = Vec::new();
+    let mut files: Vec<FileEntry> = Vec::new();
     for scrape in 0..scrapes {
         step(&mut batch, scrape);
         let now = Nanos::from_millis(T0 + scrape as i64 * 15_000);
@@ -35,30 +36,57 @@ fn main() -> Result<()> {
         assert_eq!(outcome.accepted as usize, series);
         if scrape == 0 {
             println!("first scrape: {:.2} M samples/s (registers {series} series)", series as f64 / seconds / 1e6);
-            println!("registry: {} B/series", tsdb.tenant_stats(TENANT, 1).registry_bytes / series as u64);
         } else {
             append_seconds += seconds;
         }
         if scrape % 4 == 3 {
             let start = Instant::now();
-            bytes.push(flush(&tsdb, &objects, position)?.iter().map(|file| file.size_bytes).sum());
+            let flushed = flush(&tsdb, &objects, position)?;
             flush_seconds += start.elapsed().as_secs_f64();
+            bytes.push(flushed.iter().map(|file| file.size_bytes).sum());
+            files.extend(flushed);
         }
     }
     let steady = (scrapes.saturating_sub(1) * series) as f64;
     println!("steady: {:.2} M samples/s", steady / append_seconds / 1e6);
     println!("flushes: {:.2} s each, {:?} B", flush_seconds / bytes.len().max(1) as f64, bytes.last());
-    query(&tsdb, "before compaction")?;
+    drop(batch);
+    let stats = tsdb.tenant_stats(TENANT, 1);
+    let per_series = |bytes: u64| bytes / series as u64;
+    println!(
+        "registry: {} B/series; samples kept after their flush: {} B/series",
+        per_series(stats.registry_bytes),
+        per_series(stats.retained_bytes)
+    );
+    let object_bytes: u64 = bytes.iter().sum();
+    println!("resident: {} MiB, of it {} MiB of objects", resident_bytes() >> 20, object_bytes >> 20);
+    query(&tsdb, "in memory")?;
+    read_files(&files, &objects, "flushed")?;
     let start = Instant::now();
-    let (mut size, mut samples) = (0, 0);
     while let Some(job) = tsdb.plan_compaction() {
         let outputs = tsdb.compact(&job)?;
         tsdb.replace(&job.inputs, &outputs);
-        size = outputs.iter().map(|file| file.size_bytes).sum();
-        samples = tsdb.tenant_stats(TENANT, 1).file_samples;
+        files.retain(|file| !job.inputs.contains(file));
+        files.extend(outputs);
     }
-    println!("compaction: {:.2} s; the last output has {size} B, all files {samples} samples", start.elapsed().as_secs_f64());
-    query(&tsdb, "after compaction")
+    let (size, count) = (files.iter().map(|file| file.size_bytes).sum::<u64>(), files.len());
+    println!("compaction: {:.2} s; {count} files of {size} B are left", start.elapsed().as_secs_f64());
+    read_files(&files, &objects, "compacted")
+}
+
+/// Asks a store that was just opened.
+fn read_files(files: &[FileEntry], objects: &Arc<dyn ObjectStore>, what: &str) -> Result<()> {
+    let tsdb = Tsdb::open(files.to_vec(), objects.clone(), Sim::new(2).rng, TsdbOptions::default());
+    query(&tsdb, what)?;
+    println!("{what}: {} KiB of footers and series are cached", tsdb.stats().index_cache_bytes >> 10);
+    Ok(())
+}
+
+/// What the process has in memory, as Linux counts it; 0 elsewhere.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4096
 }
 
 fn flush(tsdb: &Tsdb, objects: &Arc<dyn ObjectStore>, position: u64) -> Result<Vec<FileEntry>> {
@@ -86,6 +114,10 @@ fn query(tsdb: &Tsdb, what: &str) -> Result<()> {
             let seconds = start.elapsed().as_secs_f64();
             println!("{what}, {name}, {round}: {series} series, {samples} samples in {:.1} ms", seconds * 1e3);
         }
+        let start = Instant::now();
+        let query = SeriesQuery { matchers: vec![matcher], from_ms: T0, to_ms: i64::MAX };
+        let pods = tsdb.source(TENANT).label_values("pod", &query, &Budget::unlimited())?.len();
+        println!("{what}, {name}, values of a label: {pods} in {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
     }
     Ok(())
 }
