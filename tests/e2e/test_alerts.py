@@ -69,7 +69,7 @@ def receiver():
 def alerting(make_server, receiver, tmp_path):
     rules = tmp_path / "rules.yml"
     rules.write_text(RULES)
-    config = f"rule_files: [{rules}]\nbellrock: {{ alerts: {{ webhooks: [{{ name: hook, url: '{receiver.url}' }}] }} }}"
+    config = f"rule_files: [{rules}]\nbellrock: {{ alerts: {{ group_wait: 500ms, group_interval: 1s, webhooks: [{{ name: hook, url: '{receiver.url}' }}] }} }}"
     return make_server(config=config).start()
 
 

@@ -105,7 +105,7 @@ def test_kill_9_loses_nothing_and_doubles_nothing(make_server):
         "logs": server.sql("SELECT body AS id, count(*) AS n FROM logs WHERE service_name = 'crash-logs' GROUP BY body"),
         "loki": server.sql("SELECT body AS id, count(*) AS n FROM logs WHERE service_name = 'crash-loki' GROUP BY body"),
         "spans": server.sql("SELECT name AS id, count(*) AS n FROM spans WHERE service_name = 'crash-spans' GROUP BY name"),
-        "errors": server.sql("SELECT title AS id, count(*) AS n FROM errors GROUP BY title"),
+        "errors": server.sql("SELECT error_title AS id, count(*) AS n FROM errors GROUP BY error_title"),
     }
     for sender in senders:
         if sender.name not in found:

@@ -23,7 +23,7 @@ def test_push_and_query(server):
 
     assert len(server.logql('{app="web"}')) == 3
     assert [line for _, line in server.logql('{app=~"we.*"} |= "GET" != "500"')] == ["GET /a 200"]
-    found = server.logql('{app="web"} | json | took > 200ms | line_format "{{.path}} took {{.took}}"')
+    found = server.logql('{app="web"} | json | __error__="" | took > 200ms | line_format "{{.path}} took {{.took}}"')
     assert [line for _, line in found] == ["/c took 250ms"]
     assert server.logql('{app="worker"} | trace_id="' + "ef" * 16 + '"')[0][1] == "with metadata"
 

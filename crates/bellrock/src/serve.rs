@@ -1,8 +1,8 @@
 //! `bellrock serve`: opens the stores, starts the parts, and ends them in order.
 
+use crate::alerting::{self, Surroundings};
 use crate::config::Config;
 use crate::lock::{DataLock, lock};
-use crate::alerting::{self, Surroundings};
 use crate::sources::{StoreSources, StoreStats};
 use anyhow::{Context, Result, bail};
 use br_catalog::Catalog;
@@ -10,12 +10,12 @@ use br_env::Env;
 use br_events::EventStore;
 use br_http::app::App;
 use br_http::auth::Auth;
+use br_ingest::Intake;
 use br_ingest::appliers::{EventsApplier, IssuesApplier, MetricsApplier, Sealed};
 use br_ingest::intake::TenantSink;
 use br_ingest::lane::LaneStart;
 use br_ingest::scrape::{Job, ScrapeManager};
 use br_ingest::tail::Tail;
-use br_ingest::Intake;
 use br_jobs::files::SyncedDirectory;
 use br_jobs::flush::{Flusher, FlusherParts};
 use br_jobs::upkeep::{Retention, Upkeep};
@@ -84,7 +84,32 @@ pub(crate) struct Server {
     catalog: Arc<Catalog>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    _sql_workers: SqlWorkers,
     _lock: DataLock,
+}
+
+/// The runtime on which SQL computes.
+struct SqlWorkers(Option<tokio::runtime::Runtime>);
+
+impl SqlWorkers {
+    fn start() -> Result<Self> {
+        let workers = SqlLimits::default().partitions;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).thread_name("sql").enable_all().build();
+        Ok(Self(Some(runtime.context("cannot start the threads for SQL")?)))
+    }
+
+    fn handle(&self) -> tokio::runtime::Handle {
+        self.0.as_ref().map_or_else(tokio::runtime::Handle::current, |runtime| runtime.handle().clone())
+    }
+}
+
+/// A runtime must not be waited for inside another one: what still computes has been told to stop.
+impl Drop for SqlWorkers {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// The stores and what keeps them.
@@ -105,10 +130,7 @@ impl Server {
         let address = listeners[0].local_addr()?;
         let data_lock = lock(&arguments.data_dir)?;
         start_log(&arguments)?;
-        for part in config.unused_parts() {
-            tracing::warn!(event = "ConfigPartUnused", part, "this part of the configuration is read without being acted on");
-        }
-        let jobs: Vec<Job> = config.scrape_configs.iter().map(|scrape| Job::new(scrape.clone(), &config.global)).collect::<Result<_, _>>()?;
+        let jobs = scrape_jobs(&config)?;
         let stores = open_stores(&arguments.data_dir, &config).await?;
         let tail = Tail::default();
         let limits = wire_limits(&config);
@@ -117,16 +139,7 @@ impl Server {
         let door = Door::new(door_limits(&config), clock.clone());
         let sources = Arc::new(StoreSources { metrics: stores.metrics.clone(), events: stores.events.clone() });
         let sink = Arc::new(TenantSink { intake: intake.clone(), tenant: FIRST_TENANT });
-        let flusher = Arc::new(Flusher::new(FlusherParts {
-            intake: intake.clone(),
-            catalog: stores.catalog.clone(),
-            metrics: stores.metrics.clone(),
-            events: stores.events.clone(),
-            sealed: stores.sealed.clone(),
-            files: stores.files.clone(),
-            clock: clock.clone(),
-        })
-        .await?);
+        let flusher = Arc::new(flusher(&stores, &intake).await?);
         let promql = br_promql::Engine::new(br_promql::Options::default());
         let (stop, stopped) = watch::channel(false);
         let around = Surroundings {
@@ -140,7 +153,7 @@ impl Server {
         };
         let (alerts, mut tasks) = alerting::start(&config, around, &stopped).await?;
         let scrape = Arc::new(ScrapeManager::start(jobs, sink, clock.clone())?);
-        let stats = Arc::new(StoreStats::new(&stores.metrics, &stores.events, &flusher));
+        let sql_workers = SqlWorkers::start()?;
         let app = Arc::new(App {
             auth,
             clock: clock.clone(),
@@ -151,18 +164,20 @@ impl Server {
             sources: sources.clone(),
             promql,
             sql: Arc::new(sql_engine(&stores)),
+            sql_workers: sql_workers.handle(),
             catalog: stores.catalog.clone(),
             scrape: scrape.clone(),
             alerts,
             alerts_tenant: FIRST_TENANT,
             flusher: flusher.clone(),
             tail,
-            stats,
+            stats: Arc::new(StoreStats::new(&stores.metrics, &stores.events, &flusher)),
             errors: sources,
             config_text: Config::shown(arguments.config.as_deref())?,
             table: std::sync::OnceLock::new(),
         });
-        let upkeep = Upkeep { flusher: flusher.clone(), retention: retention(&config), flush_interval: config.bellrock.flush_interval.0 };
+        let upkeep =
+            Upkeep { flusher: flusher.clone(), retention: retention(&config), flush_interval: config.bellrock.flush_interval.0 };
         tasks.push(tokio::spawn(upkeep.run(stopped.clone())));
         tasks.extend(serve_all(listeners, &app, &stopped));
         tracing::info!(event = "ServerStarted", address = %address, version = env!("CARGO_PKG_VERSION"));
@@ -176,6 +191,7 @@ impl Server {
             catalog: stores.catalog,
             stop,
             tasks,
+            _sql_workers: sql_workers,
             _lock: data_lock,
         })
     }
@@ -287,6 +303,26 @@ async fn start_intake(stores: &Stores, config: &Config, tail: Tail, limits: br_w
     };
     let clock = stores.env.clock.clone();
     Ok(Arc::new(Intake::start(Arc::new(journal), clock, limits, [metrics, events, issues])?))
+}
+
+async fn flusher(stores: &Stores, intake: &Arc<Intake>) -> Result<Flusher> {
+    let parts = FlusherParts {
+        intake: intake.clone(),
+        catalog: stores.catalog.clone(),
+        metrics: stores.metrics.clone(),
+        events: stores.events.clone(),
+        sealed: stores.sealed.clone(),
+        files: stores.files.clone(),
+        clock: stores.env.clock.clone(),
+    };
+    Ok(Flusher::new(parts).await?)
+}
+
+fn scrape_jobs(config: &Config) -> Result<Vec<Job>> {
+    for part in config.unused_parts() {
+        tracing::warn!(event = "ConfigPartUnused", part, "this part of the configuration is read without being acted on");
+    }
+    Ok(config.scrape_configs.iter().map(|scrape| Job::new(scrape.clone(), &config.global)).collect::<Result<_, _>>()?)
 }
 
 fn wire_limits(config: &Config) -> br_wire::Limits {

@@ -1,8 +1,8 @@
 //! Seeded input, made once and sent to everybody alike.
 
 use br_model::{
-    Attributes, LogBatch, LogRecord, Resource, ResourceLogs, ResourceSpans, Scope, Severity, Span, SpanBatch, SpanId, SpanKind, SpanStatus,
-    TraceId,
+    Attributes, LogBatch, LogRecord, Resource, ResourceLogs, ResourceSpans, Scope, Severity, Span, SpanBatch, SpanId, SpanKind,
+    SpanStatus, TraceId,
 };
 use br_std::{Nanos, varint};
 use std::sync::Arc;
@@ -109,8 +109,22 @@ fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
 }
 
 const WORDS: [&str; 16] = [
-    "request", "handled", "cache", "miss", "database", "query", "payment", "accepted", "user", "session", "retry", "queue", "worker",
-    "timeout", "upstream", "completed",
+    "request",
+    "handled",
+    "cache",
+    "miss",
+    "database",
+    "query",
+    "payment",
+    "accepted",
+    "user",
+    "session",
+    "retry",
+    "queue",
+    "worker",
+    "timeout",
+    "upstream",
+    "completed",
 ];
 
 fn resource(at: u64) -> Arc<Resource> {
@@ -134,7 +148,16 @@ pub(crate) fn logs(requests: usize, start: Nanos) -> (Vec<Vec<u8>>, u64) {
             attributes.push("http.response.status_code", 200 + seeded.below(4) as i64 * 100);
             attributes.push("user.id", format!("user-{}", seeded.below(5000)));
             let timestamp = Nanos(start.0 + (request as i64 * 500 + at) * 1_000_000);
-            LogRecord { timestamp, observed: timestamp, severity: Severity::INFO, severity_text: "INFO".into(), body, attributes, trace_id: TraceId(seeded.bytes()), ..LogRecord::default() }
+            LogRecord {
+                timestamp,
+                observed: timestamp,
+                severity: Severity::INFO,
+                severity_text: "INFO".into(),
+                body,
+                attributes,
+                trace_id: TraceId(seeded.bytes()),
+                ..LogRecord::default()
+            }
         });
         let records: Vec<LogRecord> = records.collect();
         let group = ResourceLogs { resource: resource(seeded.next()), scope: Arc::new(Scope::default()), records };

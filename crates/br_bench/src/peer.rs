@@ -36,10 +36,6 @@ impl Kind {
     pub(crate) fn is_installed(self) -> bool {
         Command::new(self.program()).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
     }
-
-    pub(crate) fn write_path(self) -> &'static str {
-        "/api/v1/write"
-    }
 }
 
 pub(crate) struct Server {
@@ -76,7 +72,11 @@ impl Server {
                 command.arg("-retentionPeriod=1");
             }
         }
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().with_context(|| format!("cannot start {}", kind.name()))?;
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {}", kind.name()))?;
         let server = Self { kind, url: format!("http://127.0.0.1:{port}"), client: reqwest::Client::new(), child, folder };
         server.wait_ready().await?;
         Ok(server)

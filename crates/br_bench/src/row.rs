@@ -38,8 +38,17 @@ pub(crate) fn print(rows: &[Row]) {
     for row in rows {
         let theirs = row.theirs.map_or_else(String::new, number);
         let ratio = row.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
-        let target = row.target.as_ref().map_or_else(String::new, |target| format!("{target} {}", if row.met == Some(true) { "met" } else { "MISSED" }));
-        println!("{:<34} {:>14} {:<18} {:<18} {theirs:>14} {ratio:>8}  {target}", row.name, number(row.ours), row.unit, row.peer.unwrap_or(""));
+        let target = row
+            .target
+            .as_ref()
+            .map_or_else(String::new, |target| format!("{target} {}", if row.met == Some(true) { "met" } else { "MISSED" }));
+        println!(
+            "{:<34} {:>14} {:<18} {:<18} {theirs:>14} {ratio:>8}  {target}",
+            row.name,
+            number(row.ours),
+            row.unit,
+            row.peer.unwrap_or("")
+        );
     }
 }
 

@@ -74,12 +74,16 @@ pub(crate) async fn run(rounds: usize) -> Result<Vec<Row>> {
 }
 
 async fn ingest(server: &Server, scrapes: &[Vec<Vec<u8>>], series: usize, figures: &mut Figures) -> Result<()> {
-    let headers = [("content-encoding", "snappy"), ("content-type", "application/x-protobuf"), ("x-prometheus-remote-write-version", "0.1.0")];
+    let headers = [
+        ("content-encoding", "snappy"),
+        ("content-type", "application/x-protobuf"),
+        ("x-prometheus-remote-write-version", "0.1.0"),
+    ];
     let (started, cpu) = (Instant::now(), server.cpu_seconds());
     for scrape in scrapes {
         // Four senders, as a Prometheus server shards its queue.
         for group in scrape.chunks(4) {
-            let posts = group.iter().map(|body| server.post(server.kind.write_path(), &headers, body.clone()));
+            let posts = group.iter().map(|body| server.post("/api/v1/write", &headers, body.clone()));
             join(posts).await?;
         }
     }
@@ -112,7 +116,7 @@ async fn join(posts: impl IntoIterator<Item = impl Future<Output = Result<()>>>)
 
 async fn queries(server: &Server, end: i64, figures: &mut Figures) -> Result<()> {
     for query in QUERIES {
-        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded = query.bytes().fold(String::new(), |encoded, byte| format!("{encoded}%{byte:02X}"));
         let path = format!("/api/v1/query_range?query={encoded}&start={}&end={end}&step=15", end - 300);
         let started = Instant::now();
         let answer = server.get(&path).await?;
@@ -122,8 +126,11 @@ async fn queries(server: &Server, end: i64, figures: &mut Figures) -> Result<()>
     Ok(())
 }
 
+/// A figure of one server; the second argument is the number of samples sent.
+type Measure = fn(&Figures, f64) -> f64;
+
 fn metric_rows(figures: &BTreeMap<&str, Figures>, kinds: &[Kind], samples: f64) -> Vec<Row> {
-    let measures: [(&str, &'static str, fn(&Figures, f64) -> f64); 5] = [
+    let measures: [(&str, &'static str, Measure); 5] = [
         ("samples accepted", "samples/s", |figures, _| median(figures.samples_per_second.clone())),
         ("samples per CPU-second", "samples/CPU-s", |figures, _| median(figures.samples_per_cpu_second.clone())),
         ("RSS after the load", "MB", |figures, _| figures.rss_bytes / 1e6),

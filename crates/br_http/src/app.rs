@@ -4,9 +4,9 @@ use crate::auth::Auth;
 use crate::routes::Route;
 use br_catalog::Catalog;
 use br_env::Clock;
+use br_ingest::Intake;
 use br_ingest::scrape::ScrapeManager;
 use br_ingest::tail::Tail;
-use br_ingest::Intake;
 use br_jobs::alerts::AlertEngine;
 use br_jobs::flush::Flusher;
 use br_model::{LogRecord, TenantId};
@@ -28,6 +28,8 @@ pub struct App {
     pub sources: Arc<dyn Sources>,
     pub promql: br_promql::Engine,
     pub sql: Arc<SqlEngine>,
+    /// Where SQL computes; see [`Door::run_async`].
+    pub sql_workers: tokio::runtime::Handle,
     pub catalog: Arc<Catalog>,
     pub scrape: Arc<ScrapeManager>,
     /// The rules of one tenant; see [`App::has_alerts`].
@@ -51,7 +53,15 @@ pub trait ErrorEvents: Send + Sync {
     fn events(&self, tenant: TenantId, issue: u64, range: TimeRange, limit: usize, budget: &Budget) -> Result<Vec<LogRecord>>;
 
     /// How many events of an issue fell into each of `steps` windows of `step` from `from` on.
-    fn counts(&self, tenant: TenantId, issue: u64, from: Nanos, step: Duration, steps: usize, budget: &Budget) -> Result<Vec<u64>>;
+    fn counts(
+        &self,
+        tenant: TenantId,
+        issue: u64,
+        from: Nanos,
+        step: Duration,
+        steps: usize,
+        budget: &Budget,
+    ) -> Result<Vec<u64>>;
 }
 
 /// Figures of the stores.

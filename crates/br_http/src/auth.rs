@@ -73,11 +73,14 @@ fn refuse_foreign_host(headers: &HeaderMap) -> Result<()> {
     if is_loopback_host(host) {
         return Ok(());
     }
-    Err(Error::unauthorized(format!("Host {host:?} is not a loopback name, and no users are configured: set bellrock.auth.tokens")))
+    Err(Error::unauthorized(format!(
+        "Host {host:?} is not a loopback name, and no users are configured: set bellrock.auth.tokens"
+    )))
 }
 
 fn is_loopback_host(host: &str) -> bool {
-    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())).map_or(host, |(name, _)| name);
+    let name =
+        host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())).map_or(host, |(name, _)| name);
     let name = name.trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost")
         || name.to_ascii_lowercase().ends_with(".localhost")
@@ -91,7 +94,7 @@ pub fn refuse_cross_site(method: &Method, headers: &HeaderMap) -> Result<()> {
     }
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let cross_site = match (text("sec-fetch-site"), text("origin"), text("host")) {
-        (Some(site), _, _) if matches!(site, "same-origin" | "none") => false,
+        (Some("same-origin" | "none"), _, _) => false,
         (_, Some(origin), Some(host)) => origin.split_once("://").is_none_or(|(_, origin_host)| origin_host != host),
         (Some(_), _, _) => true,
         _ => false,
@@ -144,7 +147,13 @@ mod tests {
     #[test]
     fn the_open_server_answers_to_loopback_names_only() {
         let auth = Auth::default();
-        for (host, expect) in [("localhost:1811", true), ("127.0.0.1", true), ("[::1]:1811", true), ("evil.example:1811", false), ("localhost.evil.example", false)] {
+        for (host, expect) in [
+            ("localhost:1811", true),
+            ("127.0.0.1", true),
+            ("[::1]:1811", true),
+            ("evil.example:1811", false),
+            ("localhost.evil.example", false),
+        ] {
             assert_eq!(auth.principal(&headers(&[("host", host)]), None).is_ok(), expect, "{host}");
         }
     }

@@ -7,7 +7,7 @@ use br_std::{Error, Kind};
 use serde_json::json;
 
 /// The status for a kind of error. Temporary overload is 503, never 429: stock OpenTelemetry and Prometheus clients drop on 429.
-pub fn status(kind: Kind) -> StatusCode {
+pub(crate) fn status(kind: Kind) -> StatusCode {
     match kind {
         Kind::FixRequest => StatusCode::BAD_REQUEST,
         Kind::NotFound => StatusCode::NOT_FOUND,
@@ -20,7 +20,7 @@ pub fn status(kind: Kind) -> StatusCode {
 
 /// An error in the native API's shape.
 #[derive(Debug)]
-pub struct ApiError(pub Error);
+pub(crate) struct ApiError(pub(crate) Error);
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
@@ -49,7 +49,7 @@ impl IntoResponse for ApiError {
 
 /// An error in the shape of Prometheus' HTTP API.
 #[derive(Debug)]
-pub struct PrometheusError(pub Error);
+pub(crate) struct PrometheusError(pub(crate) Error);
 
 impl From<Error> for PrometheusError {
     fn from(error: Error) -> Self {
@@ -76,7 +76,7 @@ impl IntoResponse for PrometheusError {
 
 /// An error as plain text, as Loki and the push endpoints answer.
 #[derive(Debug)]
-pub struct TextError(pub Error);
+pub(crate) struct TextError(pub(crate) Error);
 
 impl From<Error> for TextError {
     fn from(error: Error) -> Self {
@@ -92,7 +92,7 @@ impl IntoResponse for TextError {
 }
 
 /// Tells senders when to come back.
-pub fn with_retry_after(kind: Kind, mut response: Response) -> Response {
+pub(crate) fn with_retry_after(kind: Kind, mut response: Response) -> Response {
     if matches!(kind, Kind::Retry | Kind::Closed) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }

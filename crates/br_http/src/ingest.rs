@@ -32,7 +32,9 @@ pub(crate) fn routes(mut routes: Routes) -> Routes {
         ("/otlp/v1/logs", Protocol::OTLP_LOGS),
         ("/api/v1/otlp/v1/metrics", Protocol::OTLP_METRICS),
     ] {
-        let receive = move |app: State<Arc<App>>, principal: Extension<Principal>, request: Request| otlp_http(protocol, app, principal, request);
+        let receive = move |app: State<Arc<App>>, principal: Extension<Principal>, request: Request| {
+            otlp_http(protocol, app, principal, request)
+        };
         routes = routes.post(path, Role::Ingest, receive);
     }
     routes
@@ -45,7 +47,9 @@ pub(crate) fn routes(mut routes: Routes) -> Routes {
 /// Reads the body, within the limit, and takes it in.
 async fn accept(app: &App, principal: &Principal, protocol: Protocol, request: Request) -> Result<Receipt, AcceptError> {
     let limit = app.limits.body_bytes_max;
-    let too_large = || AcceptError::too_large(format!("the body is larger than {} MiB: send smaller batches, or raise limits.body", limit >> 20));
+    let too_large = || {
+        AcceptError::too_large(format!("the body is larger than {} MiB: send smaller batches, or raise limits.body", limit >> 20))
+    };
     let (parts, body) = request.into_parts();
     let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
@@ -133,7 +137,8 @@ async fn remote_write(State(app): State<Arc<App>>, Extension(principal): Extensi
             let mut response = if receipt.rejected_count == 0 {
                 StatusCode::NO_CONTENT.into_response()
             } else {
-                (StatusCode::BAD_REQUEST, format!("{} refused: {}\n", receipt.rejected_count, receipt.complaint())).into_response()
+                (StatusCode::BAD_REQUEST, format!("{} refused: {}\n", receipt.rejected_count, receipt.complaint()))
+                    .into_response()
             };
             for (name, count) in [
                 ("x-prometheus-remote-write-samples-written", receipt.samples),
@@ -167,13 +172,20 @@ async fn sentry_store(app: State<Arc<App>>, principal: Extension<Principal>, req
 }
 
 /// A bare 429 or 503 makes the SDK drop what it has: on overload it is told which kinds to hold back.
-async fn sentry(protocol: Protocol, State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, request: Request) -> Response {
+async fn sentry(
+    protocol: Protocol,
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    request: Request,
+) -> Response {
     match accept(&app, &principal, protocol, request).await {
         Ok(_) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], "{}").into_response(),
         Err(error) => {
             let mut response = text_error(&error);
             if kind(&error) == Kind::Retry {
-                response.headers_mut().insert("x-sentry-rate-limits", HeaderValue::from_static("1:transaction;span;replay:organization"));
+                response
+                    .headers_mut()
+                    .insert("x-sentry-rate-limits", HeaderValue::from_static("1:transaction;span;replay:organization"));
             }
             response
         }

@@ -1,6 +1,6 @@
 //! Pieces of JSON that several APIs share.
 
-use br_model::{Attributes, AttributeValue, Labels};
+use br_model::{AttributeValue, Attributes, Labels};
 use serde_json::{Map, Value};
 
 pub(crate) fn labels(labels: &Labels) -> Value {
@@ -26,7 +26,9 @@ pub(crate) fn attribute(value: &AttributeValue) -> Value {
         AttributeValue::Bool(value) => Value::Bool(*value),
         AttributeValue::Int(value) if value.unsigned_abs() <= SAFE => Value::from(*value),
         AttributeValue::Int(value) => Value::String(value.to_string()),
-        AttributeValue::Double(value) => serde_json::Number::from_f64(*value).map_or_else(|| Value::String(value.to_string()), Value::Number),
+        AttributeValue::Double(value) => {
+            serde_json::Number::from_f64(*value).map_or_else(|| Value::String(value.to_string()), Value::Number)
+        }
         AttributeValue::Bytes(_) => Value::String(value.to_string().trim_matches('"').to_owned()),
         AttributeValue::Array(values) => values.iter().map(attribute).collect(),
         AttributeValue::Map(map) => attributes(map),

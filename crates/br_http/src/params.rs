@@ -13,37 +13,37 @@ use crate::error::{PrometheusError, TextError};
 const FORM_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Clone, Debug, Default)]
-pub struct Params(Vec<(String, String)>);
+pub(crate) struct Params(Vec<(String, String)>);
 
 impl Params {
-    pub fn parse(encoded: &str) -> Self {
+    pub(crate) fn parse(encoded: &str) -> Self {
         Self(form_urlencoded::parse(encoded.as_bytes()).into_owned().collect())
     }
 
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
     }
 
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    pub fn required(&self, name: &str) -> Result<&str> {
+    pub(crate) fn required(&self, name: &str) -> Result<&str> {
         self.get(name).ok_or_else(|| Error::fix_request(format!("invalid parameter {name:?}: it is missing")))
     }
 
-    pub fn number(&self, name: &str, default: usize) -> Result<usize> {
+    pub(crate) fn number(&self, name: &str, default: usize) -> Result<usize> {
         let Some(text) = self.get(name) else { return Ok(default) };
         text.parse().map_err(|_| Error::fix_request(format!("invalid parameter {name:?}: cannot parse {text:?} as a number")))
     }
 
     /// As Prometheus and Loki take times: Unix seconds with a fraction, or RFC 3339; a whole number of 16 digits or more is nanoseconds.
-    pub fn time(&self, name: &str) -> Result<Option<Nanos>> {
+    pub(crate) fn time(&self, name: &str) -> Result<Option<Nanos>> {
         self.get(name).map(|text| time(text).ok_or_else(|| wrong_time(name, text))).transpose()
     }
 
     /// The same, and relative to `now`: `-15m`, `now`, `now-1h`.
-    pub fn time_or_relative(&self, name: &str, now: Nanos) -> Result<Option<Nanos>> {
+    pub(crate) fn time_or_relative(&self, name: &str, now: Nanos) -> Result<Option<Nanos>> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let relative = text.strip_prefix("now").unwrap_or(text);
         if relative.is_empty() {
@@ -56,7 +56,7 @@ impl Params {
     }
 
     /// Seconds with a fraction, or a duration such as `1m30s`.
-    pub fn duration(&self, name: &str) -> Result<Option<Duration>> {
+    pub(crate) fn duration(&self, name: &str) -> Result<Option<Duration>> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let seconds = text.parse::<f64>().ok().map(Duration::try_from_secs_f64);
         let parsed = match seconds {
@@ -95,7 +95,8 @@ impl<S: Send + Sync> FromRequest<S> for Params {
         if request.method() == Method::POST && content_type.starts_with("application/x-www-form-urlencoded") {
             let is_loki = request.uri().path().starts_with("/loki");
             let body = to_bytes(request.into_body(), FORM_BYTES_MAX).await.map_err(|error| {
-                let error = Error::fix_request(format!("the form cannot be read, or is longer than {FORM_BYTES_MAX} bytes: {error}"));
+                let error =
+                    Error::fix_request(format!("the form cannot be read, or is longer than {FORM_BYTES_MAX} bytes: {error}"));
                 if is_loki { TextError(error).into_response() } else { PrometheusError(error).into_response() }
             })?;
             params.0.extend(form_urlencoded::parse(&body).into_owned());

@@ -23,31 +23,37 @@ pub struct Route {
 }
 
 /// Collects routes with the roles they need.
-pub struct Routes {
+pub(crate) struct Routes {
     app: Arc<App>,
     router: Router<Arc<App>>,
     table: Vec<Route>,
 }
 
 impl Routes {
-    pub fn new(app: Arc<App>) -> Self {
+    pub(crate) fn new(app: Arc<App>) -> Self {
         Self { app, router: Router::new(), table: Vec::new() }
     }
 
-    pub fn get<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, role: Role, handler: H) -> Self {
+    pub(crate) fn get<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, role: Role, handler: H) -> Self {
         self.add(&Method::GET, path, role, handler)
     }
 
-    pub fn post<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, role: Role, handler: H) -> Self {
+    pub(crate) fn post<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, role: Role, handler: H) -> Self {
         self.add(&Method::POST, path, role, handler)
     }
 
     /// The same handler for GET and for POST with a form, as Prometheus' clients choose by length.
-    pub fn get_or_form<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, role: Role, handler: H) -> Self {
+    pub(crate) fn get_or_form<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, role: Role, handler: H) -> Self {
         self.get(path, role, handler.clone()).post(path, role, handler)
     }
 
-    pub fn add<H: Handler<T, Arc<App>>, T: 'static>(mut self, method: &Method, path: &'static str, role: Role, handler: H) -> Self {
+    pub(crate) fn add<H: Handler<T, Arc<App>>, T: 'static>(
+        mut self,
+        method: &Method,
+        path: &'static str,
+        role: Role,
+        handler: H,
+    ) -> Self {
         let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
         let guard = middleware::from_fn_with_state((self.app.clone(), role), allow);
         let route: MethodRouter<Arc<App>> = on(filter, handler).layer(guard);
@@ -56,11 +62,11 @@ impl Routes {
         self
     }
 
-    pub fn table(&self) -> &[Route] {
+    pub(crate) fn table(&self) -> &[Route] {
         &self.table
     }
 
-    pub fn into_router(self) -> Router {
+    pub(crate) fn into_router(self) -> Router {
         self.router.with_state(self.app)
     }
 }
@@ -70,7 +76,10 @@ async fn allow(State((app, role)): State<(Arc<App>, Role)>, mut request: Request
     if let Err(error) = refuse_cross_site(request.method(), request.headers()) {
         return ApiError(error).into_response();
     }
-    let sentry_key = br_wire::sentry::key_of(request.headers().get("x-sentry-auth").and_then(|value| value.to_str().ok()), request.uri().query());
+    let sentry_key = br_wire::sentry::key_of(
+        request.headers().get("x-sentry-auth").and_then(|value| value.to_str().ok()),
+        request.uri().query(),
+    );
     let principal = match app.auth.principal(request.headers(), sentry_key.as_deref()) {
         Ok(principal) => principal,
         Err(error) => return ApiError(error).into_response(),

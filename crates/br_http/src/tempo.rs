@@ -41,7 +41,11 @@ async fn spans(app: &App, principal: &Principal, id: &str) -> Result<br_model::S
         let same = |group: &&mut br_model::ResourceSpans| group.resource == stored.resource && group.scope == stored.scope;
         match batch.groups.iter_mut().find(same) {
             Some(group) => group.spans.push(stored.span),
-            None => batch.groups.push(br_model::ResourceSpans { resource: stored.resource, scope: stored.scope, spans: vec![stored.span] }),
+            None => batch.groups.push(br_model::ResourceSpans {
+                resource: stored.resource,
+                scope: stored.scope,
+                spans: vec![stored.span],
+            }),
         }
     }
     Ok(batch)
@@ -49,7 +53,8 @@ async fn spans(app: &App, principal: &Principal, id: &str) -> Result<br_model::S
 
 /// Protobuf where the client asks for it, as Grafana does; JSON otherwise.
 fn encoded(headers: &HeaderMap, batch: &br_model::SpanBatch) -> Response {
-    let wants_protobuf = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("protobuf"));
+    let wants_protobuf =
+        headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("protobuf"));
     if wants_protobuf {
         ([(header::CONTENT_TYPE, "application/protobuf")], br_wire::otlp::encode_traces(batch)).into_response()
     } else {
@@ -78,7 +83,11 @@ async fn trace_v2(
     Ok(Json(json!({ "trace": trace, "status": "COMPLETE" })))
 }
 
-async fn search(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Result<Json<Value>, TextError> {
+async fn search(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    params: Params,
+) -> Result<Json<Value>, TextError> {
     let now = app.clock.now();
     let end = params.time("end")?.unwrap_or(now);
     let start = params.time("start")?.unwrap_or(end - Duration::from_hours(1));

@@ -80,7 +80,11 @@ impl Applier for MetricsApplier {
     fn seal(&mut self, position: JournalPosition) {
         self.deltas.forget_idle(self.last_received.as_millis());
         if self.deltas.dropped() > 0 {
-            tracing::warn!(event = "DeltaSeriesLimit", dropped = self.deltas.dropped(), "more delta series than can be summed up");
+            tracing::warn!(
+                event = "DeltaSeriesLimit",
+                dropped = self.deltas.dropped(),
+                "more delta series than can be summed up"
+            );
         }
         self.sealed.metrics.lock().extend(self.store.seal(position));
     }

@@ -49,7 +49,11 @@ impl Accumulator {
                 sum.last_ms = sample.timestamp_ms;
                 sum
             }
-            _ => self.sums.entry(key).insert(Sum { value: sample.value.clone(), start_ms, last_ms: sample.timestamp_ms }).into_mut(),
+            _ => self
+                .sums
+                .entry(key)
+                .insert(Sum { value: sample.value.clone(), start_ms, last_ms: sample.timestamp_ms })
+                .into_mut(),
         };
         Some(Sample { timestamp_ms: sample.timestamp_ms, value: sum.value.clone(), start_ms: Some(sum.start_ms) })
     }
@@ -84,7 +88,8 @@ mod tests {
 
     fn batch(timestamp_ms: i64, value: f64) -> MetricBatch {
         let sample = Sample { timestamp_ms, value: Value::Float(value), start_ms: Some(timestamp_ms - 10) };
-        let series = SeriesSamples { labels: Labels::from_pairs([("__name__", "x")]), samples: vec![sample], exemplars: Vec::new() };
+        let series =
+            SeriesSamples { labels: Labels::from_pairs([("__name__", "x")]), samples: vec![sample], exemplars: Vec::new() };
         MetricBatch { series: vec![series], metadata: Vec::new() }
     }
 

@@ -149,7 +149,8 @@ impl Intake {
     ) -> Result<Self> {
         let order = Arc::new(Mutex::new(()));
         let lane = |name, start: LaneStart| Lane::start(name, journal.clone(), order.clone(), limits, start);
-        let lanes = Lanes { metrics: lane("metrics", metrics)?, events: lane("events", events)?, issues: lane("issues", issues)? };
+        let lanes =
+            Lanes { metrics: lane("metrics", metrics)?, events: lane("events", events)?, issues: lane("issues", issues)? };
         Ok(Self { journal, clock, order, limits, lanes, counters: IntakeCounters::default() })
     }
 

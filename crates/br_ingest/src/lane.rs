@@ -241,7 +241,7 @@ impl Runner {
     /// Applies what the journal's files hold now.
     fn replay(&mut self) {
         let mut replay = self.journal.replay(self.next);
-        while let Some(found) = replay.next() {
+        for found in replay.by_ref() {
             match found {
                 Ok((position, record)) => self.apply_replayed(position, &record),
                 Err(error) if error.kind() == Kind::Corrupt => {

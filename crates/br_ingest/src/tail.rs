@@ -52,12 +52,19 @@ fn stream_labels(resource: &Resource) -> Labels {
     Labels::from_pairs(resource.attributes.iter().map(|(key, value)| (label_name(key), value.to_string())))
 }
 
+/// The severity's word, for a record that has no text of its own for it; as stored rows have it.
+fn detected_level(record: &LogRecord) -> Option<&'static str> {
+    Some(record.severity.as_str()).filter(|word| !word.is_empty() && record.severity_text.is_empty())
+}
+
 fn row(stream: &Labels, record: &LogRecord) -> LogRow {
-    let mut metadata: Vec<(String, String)> = record.attributes.iter().map(|(key, value)| (label_name(key), value.to_string())).collect();
+    let mut metadata: Vec<(String, String)> =
+        record.attributes.iter().map(|(key, value)| (label_name(key), value.to_string())).collect();
     let ids = [
         ("trace_id", (!record.trace_id.is_none()).then(|| record.trace_id.to_string())),
         ("span_id", (!record.span_id.is_none()).then(|| record.span_id.to_string())),
         ("severity_text", (!record.severity_text.is_empty()).then(|| record.severity_text.clone())),
+        ("detected_level", detected_level(record).map(str::to_owned)),
     ];
     metadata.extend(ids.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     LogRow {

@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn windows_before_the_epoch_start_in_the_past() {
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         assert_eq!(Nanos::from_secs(3601).window(hour), Nanos::from_secs(3600));
         assert_eq!(Nanos::from_secs(-1).window(hour), Nanos::from_secs(-3600));
         assert_eq!(Nanos(-1).as_millis(), -1);

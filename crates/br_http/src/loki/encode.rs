@@ -35,7 +35,9 @@ pub(super) fn streams(result: &LogResult, categorize: bool, took: Duration) -> V
 /// An instant query answers a scalar or a vector, a range query a matrix.
 pub(super) fn metric(value: &MetricValue, is_instant: bool, counted: Stats, took: Duration) -> Value {
     let (kind, result) = match value {
-        MetricValue::Scalar(points) if is_instant => ("scalar", points.first().map_or(Value::Null, |(at, value)| point(*at, *value))),
+        MetricValue::Scalar(points) if is_instant => {
+            ("scalar", points.first().map_or(Value::Null, |(at, value)| point(*at, *value)))
+        }
         MetricValue::Scalar(points) => {
             let points: Vec<Value> = points.iter().map(|(at, value)| point(*at, *value)).collect();
             ("matrix", json!([{ "metric": {}, "values": points }]))

@@ -26,7 +26,10 @@ fn matchers(text: Option<&str>) -> Result<Vec<Matcher>> {
 
 async fn streams(app: &App, principal: &Principal, params: &Params, matchers: Vec<Matcher>) -> Result<Vec<Labels>> {
     let (tenant, range) = (principal.tenant, range(app, params)?);
-    app.query(tenant, Language::Lookup, "streams", None, move |sources, budget| sources.logs(tenant).streams(range, &matchers, budget)).await
+    app.query(tenant, Language::Lookup, "streams", None, move |sources, budget| {
+        sources.logs(tenant).streams(range, &matchers, budget)
+    })
+    .await
 }
 
 pub(super) async fn names(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {

@@ -44,9 +44,12 @@ fn range(app: &App, params: &Params) -> Result<TimeRange> {
 }
 
 async fn build() -> Json<Value> {
-    Json(json!({ "version": "3.8.0", "revision": env!("CARGO_PKG_VERSION"), "branch": "bellrock", "goVersion": "", "buildUser": "", "buildDate": "" }))
+    Json(
+        json!({ "version": "3.8.0", "revision": env!("CARGO_PKG_VERSION"), "branch": "bellrock", "goVersion": "", "buildUser": "", "buildDate": "" }),
+    )
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "handlers end with it")]
 fn success(data: Value) -> Answer {
     Ok(Json(json!({ "status": "success", "data": data })).into_response())
 }

@@ -28,7 +28,9 @@ fn direction(params: &Params) -> Result<Direction> {
 fn limit(params: &Params) -> Result<usize> {
     let limit = params.number("limit", LIMIT_DEFAULT)?;
     if limit > LIMIT_MAX {
-        return Err(Error::fix_request(format!("max entries limit per query exceeded, limit > max_entries_limit ({limit} > {LIMIT_MAX})")));
+        return Err(Error::fix_request(format!(
+            "max entries limit per query exceeded, limit > max_entries_limit ({limit} > {LIMIT_MAX})"
+        )));
     }
     Ok(limit)
 }
@@ -52,7 +54,10 @@ pub(super) async fn range(
         Expr::Metric(metric) => {
             let step = params.duration("step")?.unwrap_or_else(|| default_step(range));
             if step.is_zero() {
-                return Err(Error::fix_request("zero or negative query resolution step widths are not accepted. Try a positive integer").into());
+                return Err(Error::fix_request(
+                    "zero or negative query resolution step widths are not accepted. Try a positive integer",
+                )
+                .into());
             }
             let points = range.to.since(range.from).as_nanos() / step.as_nanos();
             if points > u128::from(app.door.limits().points_max) {
@@ -88,7 +93,14 @@ async fn lines(
     success(encode::streams(&result, categorize, app.clock.monotonic().saturating_sub(started)))
 }
 
-async fn over_range(app: &App, principal: &Principal, text: &str, metric: MetricExpr, range: TimeRange, step: Duration) -> Answer {
+async fn over_range(
+    app: &App,
+    principal: &Principal,
+    text: &str,
+    metric: MetricExpr,
+    range: TimeRange,
+    step: Duration,
+) -> Answer {
     let (tenant, started) = (principal.tenant, app.clock.monotonic());
     let (value, stats) = app
         .query(tenant, Language::LogQl, text, None, move |sources, budget| {

@@ -58,10 +58,19 @@ pub(super) async fn tail(
                     br_logql::query_log(&*sources.logs(tenant), &log, &options, budget)
                 })
                 .await?;
-            found.streams.into_iter().flat_map(|stream| {
-                let labels = stream.labels;
-                stream.entries.into_iter().rev().map(move |entry| (labels.clone(), entry.timestamp, entry.line)).collect::<Vec<_>>()
-            }).collect()
+            found
+                .streams
+                .into_iter()
+                .flat_map(|stream| {
+                    let labels = stream.labels;
+                    stream
+                        .entries
+                        .into_iter()
+                        .rev()
+                        .map(move |entry| (labels.clone(), entry.timestamp, entry.line))
+                        .collect::<Vec<_>>()
+                })
+                .collect()
         }
     };
     let client = Client { tenant: principal.tenant, pipeline };
@@ -131,7 +140,8 @@ fn frame(lines: Lines, dropped: usize) -> Message {
     for (labels, timestamp, line) in lines {
         streams.entry(labels).or_default().push(object!([timestamp.0.to_string(), line]));
     }
-    let streams: Vec<Value> = streams.into_iter().map(|(labels, values)| object!({ "stream": json::labels(&labels), "values": values })).collect();
+    let streams: Vec<Value> =
+        streams.into_iter().map(|(labels, values)| object!({ "stream": json::labels(&labels), "values": values })).collect();
     let mut frame = object!({ "streams": streams });
     if dropped > 0 {
         frame["dropped_entries"] = (0..dropped.min(100)).map(|_| object!({ "labels": {}, "timestamp": "0" })).collect();

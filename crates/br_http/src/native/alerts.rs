@@ -64,7 +64,11 @@ fn summary(alert: &Alert, incident_id: Option<&str>) -> Value {
     })
 }
 
-pub(super) async fn get(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, Path(id): Path<String>) -> Answer {
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Answer {
     if !app.has_alerts(principal.tenant) {
         return Err(Error::not_found(format!("there is no alert {id}")).into());
     }
@@ -82,9 +86,15 @@ fn evidence_json(evidence: &Evidence) -> Value {
     let errors: Vec<Value> = evidence
         .errors
         .iter()
-        .map(|error| json!({ "at": at(error.at), "title": error.title, "trace_id": error.trace_id, "message": error.title }))
+        .map(|error| {
+            let issue_id = Some(&error.issue_id).filter(|id| !id.is_empty());
+            json!({ "at": at(error.at), "title": error.title, "count": error.count, "issue_id": issue_id, "trace_id": error.trace_id, "message": error.title })
+        })
         .collect();
-    let deploy = evidence.deploy.as_ref().map(|deploy| json!({ "service": deploy.service, "version": deploy.version, "at": at(deploy.at) }));
+    let deploy = evidence
+        .deploy
+        .as_ref()
+        .map(|deploy| json!({ "service": deploy.service, "version": deploy.version, "at": at(deploy.at) }));
     json!({
         "frozen_at": at(evidence.frozen_at),
         "what": evidence.what,
@@ -95,7 +105,7 @@ fn evidence_json(evidence: &Evidence) -> Value {
         "owner": evidence.owner,
         "runbook": evidence.runbook,
         "next_steps": evidence.next_steps,
-        "curve": { "query": evidence.query, "threshold": null, "points": points },
+        "curve": { "query": evidence.query, "threshold": evidence.threshold, "points": points },
         "traces": evidence.traces,
         "paths": evidence.paths,
         "errors": errors,
@@ -148,7 +158,11 @@ fn whole(incident: &Incident) -> Value {
     shown
 }
 
-pub(super) async fn incident(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, Path(id): Path<String>) -> Answer {
+pub(super) async fn incident(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Answer {
     app.check_alerts(principal.tenant, &id)?;
     Ok(Json(whole(&app.alerts.incident(&id).await?)))
 }
@@ -165,7 +179,8 @@ fn action(body: &Bytes, principal: &Principal) -> Result<Action> {
     let mut action: Action = if body.is_empty() {
         Action::default()
     } else {
-        serde_json::from_slice(body).map_err(|error| Error::fix_request(format!("the body must be JSON such as {{\"by\": \"ada\"}}: {error}")))?
+        serde_json::from_slice(body)
+            .map_err(|error| Error::fix_request(format!("the body must be JSON such as {{\"by\": \"ada\"}}: {error}")))?
     };
     if action.by.trim().is_empty() {
         action.by.clone_from(&principal.name);

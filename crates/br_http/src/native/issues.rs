@@ -63,7 +63,11 @@ async fn find(app: &App, tenant: TenantId, id: u64) -> br_std::Result<Issue> {
     app.catalog.issue(tenant, id).await?.ok_or_else(|| Error::not_found(format!("no issue {id:016x}")))
 }
 
-pub(super) async fn get(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, Path(id): Path<String>) -> Answer {
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Answer {
     let id = parse_id(&id)?;
     let tenant = principal.tenant;
     let issue = find(&app, tenant, id).await?;
@@ -71,13 +75,17 @@ pub(super) async fn get(State(app): State<Arc<App>>, Extension(principal): Exten
     let errors = app.errors.clone();
     let events = app
         .door
-        .run(tenant, Language::Lookup, "issue events", None, move |budget| errors.events(tenant, id, range, EVENTS_SHOWN_MAX, budget))
+        .run(tenant, Language::Lookup, "issue events", None, move |budget| {
+            errors.events(tenant, id, range, EVENTS_SHOWN_MAX, budget)
+        })
         .await?;
     let from = app.clock.now().window(CURVE_STEP) - CURVE_STEP * (CURVE_STEPS as u32 - 1);
     let errors = app.errors.clone();
     let counts = app
         .door
-        .run(tenant, Language::Lookup, "issue curve", None, move |budget| errors.counts(tenant, id, from, CURVE_STEP, CURVE_STEPS, budget))
+        .run(tenant, Language::Lookup, "issue curve", None, move |budget| {
+            errors.counts(tenant, id, from, CURVE_STEP, CURVE_STEPS, budget)
+        })
         .await?;
     let mut shown = summary(&issue);
     shown["series"] = json!({ "from": rfc3339(from), "step_ms": CURVE_STEP.as_millis() as u64, "counts": counts });

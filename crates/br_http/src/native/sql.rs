@@ -2,11 +2,11 @@
 
 use crate::app::App;
 use crate::error::ApiError;
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::Extension;
 use br_model::Principal;
 use br_query::door::Language;
 use br_query::sql::{SqlAnswer, write_columns, write_csv, write_json_lines, write_json_rows};
@@ -32,14 +32,20 @@ enum Format {
     Jsonl,
 }
 
-pub(super) async fn sql(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, body: Bytes) -> std::result::Result<Response, ApiError> {
+pub(super) async fn sql(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    body: Bytes,
+) -> std::result::Result<Response, ApiError> {
     let request: SqlRequest = serde_json::from_slice(&body)
         .map_err(|error| Error::fix_request(format!("the body must be JSON such as {{\"query\": \"SELECT 1\"}}: {error}")))?;
     let (engine, tenant, format) = (app.sql.clone(), principal.tenant, request.format);
     let text = request.query.clone();
     let body = app
         .door
-        .run_async(tenant, Language::Sql, &request.query, async |budget| encode(engine.query(tenant, &text, budget).await?, format).await)
+        .run_async(tenant, Language::Sql, &request.query, &app.sql_workers, async move |budget| {
+            encode(engine.query(tenant, &text, budget).await?, format).await
+        })
         .await?;
     let content_type = match format {
         Format::Json => "application/json",
@@ -68,7 +74,10 @@ async fn encode(mut answer: SqlAnswer, format: Format) -> Result<Vec<u8>> {
             Format::Jsonl => write_json_lines(&mut out, &batch)?,
         }
         if out.len() > ANSWER_BYTES_MAX {
-            return Err(Error::over_limit(format!("the answer has more than {} MiB: add a LIMIT or aggregate", ANSWER_BYTES_MAX >> 20)));
+            return Err(Error::over_limit(format!(
+                "the answer has more than {} MiB: add a LIMIT or aggregate",
+                ANSWER_BYTES_MAX >> 20
+            )));
         }
     }
     if format == Format::Json {

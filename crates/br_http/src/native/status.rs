@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::time::rfc3339;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
+use br_ingest::lane::Lane;
 use br_model::Principal;
 use br_std::Error;
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) async fn status(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>) -> Answer {
     let journal = app.intake.journal().status();
     let lanes = &app.intake.lanes;
-    let applied = [&lanes.metrics, &lanes.events, &lanes.issues].map(|lane| lane.applied()).into_iter().min().unwrap_or_default();
+    let applied = [&lanes.metrics, &lanes.events, &lanes.issues].map(Lane::applied).into_iter().min().unwrap_or_default();
     let counters = &app.intake.counters;
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (files, bytes) = app.stats.storage();
@@ -64,7 +65,11 @@ pub(super) async fn queries(State(app): State<Arc<App>>, Extension(principal): E
     Ok(Json(json!({ "queries": active })))
 }
 
-pub(super) async fn cancel(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, Path(id): Path<String>) -> Answer {
+pub(super) async fn cancel(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Answer {
     let id = id.parse().map_err(|_| Error::fix_request(format!("{id:?} is no query id")))?;
     app.door.cancel(principal.tenant, id)?;
     Ok(Json(json!({ "cancelled": id })))

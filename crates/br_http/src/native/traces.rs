@@ -67,7 +67,8 @@ fn expression(params: &Params) -> Result<String> {
     }
     for (parameter, operator) in [("min_duration_ms", ">="), ("max_duration_ms", "<=")] {
         if let Some(text) = params.get(parameter) {
-            let wrong = || Error::fix_request(format!("invalid parameter {parameter:?}: {text:?} is not a number of milliseconds"));
+            let wrong =
+                || Error::fix_request(format!("invalid parameter {parameter:?}: {text:?} is not a number of milliseconds"));
             let duration_ms: f64 = text.parse().map_err(|_| wrong())?;
             if !(duration_ms.is_finite() && duration_ms >= 0.0) {
                 return Err(wrong());
@@ -88,7 +89,8 @@ fn expression(params: &Params) -> Result<String> {
 fn attribute_condition(key: &str, value: &str) -> String {
     let key = format!(".{}", quoted(key));
     let mut condition = format!("{key} = {}", quoted(value));
-    let plain_number = value.parse::<f64>().is_ok_and(f64::is_finite) && value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.' || byte == b'-');
+    let plain_number = value.parse::<f64>().is_ok_and(f64::is_finite)
+        && value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.' || byte == b'-');
     if plain_number || matches!(value, "true" | "false") {
         let _ = write!(condition, " || {key} = {value}");
         condition = format!("({condition})");
@@ -100,14 +102,22 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
-pub(super) async fn trace(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, Path(id): Path<String>) -> Answer {
+pub(super) async fn trace(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Answer {
     let trace_id = TraceId::from_hex(&id).filter(|id| !id.is_none());
     let trace_id = trace_id.ok_or_else(|| Error::fix_request(format!("{id:?} is no trace id: 32 hexadecimal digits")))?;
     let spans = app
-        .query(principal.tenant, Language::Lookup, &id, None, move |sources, budget| sources.spans(principal.tenant).trace(trace_id, None, budget))
+        .query(principal.tenant, Language::Lookup, &id, None, move |sources, budget| {
+            sources.spans(principal.tenant).trace(trace_id, None, budget)
+        })
         .await?;
     if spans.is_empty() {
-        return Err(Error::not_found(format!("no trace {trace_id}: it may not have arrived yet, or be past its retention")).into());
+        return Err(
+            Error::not_found(format!("no trace {trace_id}: it may not have arrived yet, or be past its retention")).into()
+        );
     }
     Ok(Json(whole(trace_id, spans)))
 }
@@ -133,8 +143,11 @@ fn span(stored: &StoredSpan, start: i64) -> Value {
         .iter()
         .map(|event| json!({ "offset_ms": offset(event.timestamp.0), "name": event.name, "attributes": attributes(&event.attributes) }))
         .collect();
-    let links: Vec<Value> =
-        span.links.iter().map(|link| json!({ "trace_id": link.trace_id.to_string(), "span_id": link.span_id.to_string() })).collect();
+    let links: Vec<Value> = span
+        .links
+        .iter()
+        .map(|link| json!({ "trace_id": link.trace_id.to_string(), "span_id": link.span_id.to_string() }))
+        .collect();
     let parent = (!span.parent_span_id.is_none()).then(|| span.parent_span_id.to_string());
     json!({
         "span_id": span.span_id.to_string(),

@@ -172,7 +172,10 @@ mod tests {
         check(Value::Scalar { timestamp_ms: -500, value: f64::INFINITY }, r#"{"resultType":"scalar","result":[-0.5,"+Inf"]}"#);
         let labels = Labels::from_pairs([("__name__", "up"), ("q", "a\"b\n")]);
         let sample = VectorSample { labels: labels.clone(), timestamp_ms: 1500, point: Point::Float(0.1) };
-        check(Value::Vector(vec![sample]), r#"{"resultType":"vector","result":[{"metric":{"__name__":"up","q":"a\"b\n"},"value":[1.5,"0.1"]}]}"#);
+        check(
+            Value::Vector(vec![sample]),
+            r#"{"resultType":"vector","result":[{"metric":{"__name__":"up","q":"a\"b\n"},"value":[1.5,"0.1"]}]}"#,
+        );
         let series = Series { labels: Labels::empty(), points: vec![(1000, Point::Float(f64::NAN)), (2000, Point::Float(1e21))] };
         check(
             Value::Matrix(vec![series]),

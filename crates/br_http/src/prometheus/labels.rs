@@ -23,9 +23,8 @@ pub(super) async fn series(State(app): State<Arc<App>>, Extension(principal): Ex
 pub(super) async fn names(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     let queries = selector::queries(&params, false)?;
     let limit = limit(&params)?;
-    let found = lookup(&app, principal, "labels", move |source, budget| {
-        union(&queries, |query| source.label_names(query, budget))
-    });
+    let found =
+        lookup(&app, principal, "labels", move |source, budget| union(&queries, |query| source.label_names(query, budget)));
     success(found.await?.into_iter().take(limit).map(Value::String).collect())
 }
 
@@ -101,7 +100,9 @@ fn unescape(name: &str) -> String {
 mod tests {
     #[test]
     fn escaped_names() {
-        for (escaped, plain) in [("job", "job"), ("U__http_2e_status", "http.status"), ("U__a__b", "a_b"), ("U__a_zz_", "U__a_zz_")] {
+        for (escaped, plain) in
+            [("job", "job"), ("U__http_2e_status", "http.status"), ("U__a__b", "a_b"), ("U__a_zz_", "U__a_zz_")]
+        {
             assert_eq!(super::unescape(escaped), plain);
         }
     }

@@ -38,6 +38,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/status/config", Role::Admin, status::config)
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "handlers end with it")]
 fn success(data: Value) -> Answer {
     Ok(Json(json!({ "status": "success", "data": data })).into_response())
 }

@@ -83,7 +83,12 @@ fn highest_state(alerts: &[&Alert]) -> &'static str {
 }
 
 fn templates(templates: &[LabelTemplate]) -> Value {
-    Value::Object(templates.iter().map(|template| (template.name.clone(), Value::String(template.template.source().to_owned()))).collect::<Map<_, _>>())
+    Value::Object(
+        templates
+            .iter()
+            .map(|template| (template.name.clone(), Value::String(template.template.source().to_owned())))
+            .collect::<Map<_, _>>(),
+    )
 }
 
 fn alert_json(alert: &Alert) -> Value {

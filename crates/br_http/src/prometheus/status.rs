@@ -37,7 +37,9 @@ pub(super) async fn runtime(State(app): State<Arc<App>>, Extension(principal): E
 
 pub(super) async fn tsdb(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>) -> Answer {
     let stats = app.stats.metrics(principal.tenant);
-    let pairs = |pairs: &[(String, u64)]| pairs.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect::<Vec<Value>>();
+    let pairs = |pairs: &[(String, u64)]| {
+        pairs.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect::<Vec<Value>>()
+    };
     success(json!({
         "headStats": {
             "numSeries": stats.series,

@@ -31,7 +31,9 @@ impl<'de> Deserialize<'de> for ByteSize {
         }
         match Written::deserialize(deserializer)? {
             Written::Number(bytes) => Ok(Self(bytes)),
-            Written::Text(text) => parse_size(&text).map(Self).ok_or_else(|| serde::de::Error::custom(format!("not a size: {text:?}"))),
+            Written::Text(text) => {
+                parse_size(&text).map(Self).ok_or_else(|| serde::de::Error::custom(format!("not a size: {text:?}")))
+            }
         }
     }
 }

@@ -19,15 +19,15 @@ pub struct Target {
 
 /// What discovery and relabelling make of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Targets {
-    pub active: Vec<Target>,
+pub(super) struct Targets {
+    pub(super) active: Vec<Target>,
     /// Discovered labels of the targets that relabelling dropped.
-    pub dropped: Vec<Labels>,
+    pub(super) dropped: Vec<Labels>,
 }
 
 /// Reads the groups that a `file_sd` entry names. A file that cannot be read or parsed keeps its last good groups in `known`,
 /// and the complaint is returned.
-pub fn read_files(config: &FileSdConfig, known: &mut BTreeMap<PathBuf, Vec<TargetGroup>>) -> Vec<Error> {
+pub(super) fn read_files(config: &FileSdConfig, known: &mut BTreeMap<PathBuf, Vec<TargetGroup>>) -> Vec<Error> {
     let mut complaints = Vec::new();
     let mut present = Vec::new();
     for pattern in &config.files {
@@ -67,14 +67,15 @@ pub fn expand_pattern(pattern: &Path) -> Vec<PathBuf> {
     let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Ok(entries) = folder.read_dir() else { return Vec::new() };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let matching = names.filter(|name| name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after));
+    let matching =
+        names.filter(|name| name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after));
     let mut paths: Vec<PathBuf> = matching.map(|name| folder.join(name)).collect();
     paths.sort();
     paths
 }
 
 /// Turns groups into targets: defaults, relabelling, address checks, duplicates removed.
-pub fn targets(job: &Job, groups: &[TargetGroup]) -> (Targets, Vec<Error>) {
+pub(super) fn targets(job: &Job, groups: &[TargetGroup]) -> (Targets, Vec<Error>) {
     let mut targets = Targets::default();
     let mut complaints = Vec::new();
     for group in groups {
@@ -83,7 +84,8 @@ pub fn targets(job: &Job, groups: &[TargetGroup]) -> (Targets, Vec<Error>) {
             match relabel(&job.relabel, discovered.clone()) {
                 None => targets.dropped.push(discovered),
                 Some(labels) => match target(job, &labels, discovered) {
-                    Ok(target) if targets.active.iter().any(|other| other.url == target.url && other.labels == target.labels) => {}
+                    Ok(target) if targets.active.iter().any(|other| other.url == target.url && other.labels == target.labels) => {
+                    }
                     Ok(target) => targets.active.push(target),
                     Err(error) => complaints.push(error),
                 },
@@ -91,7 +93,11 @@ pub fn targets(job: &Job, groups: &[TargetGroup]) -> (Targets, Vec<Error>) {
         }
     }
     if job.target_limit > 0 && targets.active.len() as u64 > job.target_limit {
-        complaints.push(Error::over_limit(format!("{} targets, target_limit is {}: none is scraped", targets.active.len(), job.target_limit)));
+        complaints.push(Error::over_limit(format!(
+            "{} targets, target_limit is {}: none is scraped",
+            targets.active.len(),
+            job.target_limit
+        )));
         targets.active.clear();
     }
     (targets, complaints)
@@ -125,7 +131,10 @@ fn discovered_labels(job: &Job, group: &TargetGroup, address: &str) -> Labels {
 fn target(job: &Job, labels: &Labels, discovered: Labels) -> Result<Target> {
     let address = labels.get("__address__").unwrap_or("");
     if address.is_empty() || address.contains('/') {
-        return Err(Error::fix_request(format!("job {:?}: {address:?} is not a valid address: HOST:PORT, without path", job.config.job_name)));
+        return Err(Error::fix_request(format!(
+            "job {:?}: {address:?} is not a valid address: HOST:PORT, without path",
+            job.config.job_name
+        )));
     }
     let scheme = labels.get("__scheme__").unwrap_or("http");
     let path = labels.get("__metrics_path__").unwrap_or("/metrics");
@@ -176,7 +185,10 @@ mod tests {
     fn a_broken_file_keeps_its_last_good_targets() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().join("web.json");
-        let config = FileSdConfig { files: vec![folder.path().join("*.json").display().to_string()], refresh_interval: super::super::config::PromDuration(std::time::Duration::from_secs(1)) };
+        let config = FileSdConfig {
+            files: vec![folder.path().join("*.json").display().to_string()],
+            refresh_interval: super::super::config::PromDuration(std::time::Duration::from_secs(1)),
+        };
         let mut known = BTreeMap::new();
         write(&path, r#"[{"targets": ["a:1"], "labels": {"x": "y"}}]"#);
         assert!(read_files(&config, &mut known).is_empty());

@@ -49,7 +49,8 @@ impl ScrapeManager {
         let mut handles = Vec::new();
         for job in jobs {
             let client = client(&job)?;
-            let follower = Follower { shared: shared.clone(), job: Arc::new(job), client, stopped: stopped.clone(), loops: BTreeMap::new() };
+            let follower =
+                Follower { shared: shared.clone(), job: Arc::new(job), client, stopped: stopped.clone(), loops: BTreeMap::new() };
             handles.push(tokio::spawn(follower.run()));
         }
         Ok(Self { shared, stop, jobs: Mutex::new(handles) })
@@ -76,7 +77,8 @@ impl ScrapeManager {
 
 fn client(job: &Job) -> Result<reqwest::Client> {
     let tls = &job.config.tls_config;
-    let redirects = if job.config.follow_redirects { reqwest::redirect::Policy::limited(10) } else { reqwest::redirect::Policy::none() };
+    let redirects =
+        if job.config.follow_redirects { reqwest::redirect::Policy::limited(10) } else { reqwest::redirect::Policy::none() };
     let mut builder = reqwest::Client::builder()
         .redirect(redirects)
         .user_agent(concat!("Bellrock/", env!("CARGO_PKG_VERSION")))
@@ -140,7 +142,8 @@ impl Follower {
             tracing::warn!(event = "TargetError", job = self.job.config.job_name, "{error}");
         }
         self.shared.dropped.lock().insert(self.job.config.job_name.clone(), found.dropped);
-        let wanted: BTreeMap<String, Target> = found.active.into_iter().map(|target| (format!("{} {}", target.url, target.labels), target)).collect();
+        let wanted: BTreeMap<String, Target> =
+            found.active.into_iter().map(|target| (format!("{} {}", target.url, target.labels), target)).collect();
         let gone: Vec<String> = self.loops.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
         for key in gone {
             if let Some((stop, handle)) = self.loops.remove(&key) {
@@ -160,9 +163,16 @@ impl Follower {
 
 /// Scrapes one target on its own beat: the offset into the interval follows from the target, so that load is spread and stays put
 /// over restarts.
-async fn scrape_loop(shared: Arc<Shared>, job: Arc<Job>, client: reqwest::Client, target: Target, mut stopped: watch::Receiver<bool>) {
+async fn scrape_loop(
+    shared: Arc<Shared>,
+    job: Arc<Job>,
+    client: reqwest::Client,
+    target: Target,
+    mut stopped: watch::Receiver<bool>,
+) {
     let key = (job.config.job_name.clone(), target.url.clone());
-    let offset = br_std::hash::hash64(format!("{}{}", target.url, target.labels).as_bytes()) % (job.interval.as_nanos().max(1) as u64);
+    let offset =
+        br_std::hash::hash64(format!("{}{}", target.url, target.labels).as_bytes()) % (job.interval.as_nanos().max(1) as u64);
     let status = |health: TargetHealth, target: &Target| TargetStatus {
         job: job.config.job_name.clone(),
         url: target.url.clone(),

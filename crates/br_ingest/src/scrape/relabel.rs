@@ -179,7 +179,6 @@ fn hash(text: &str) -> u64 {
     digest[8..].iter().fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,12 +192,24 @@ mod tests {
 
     #[test]
     fn actions() {
-        check("[{source_labels: [a, b], target_label: c}]", &[("a", "1"), ("b", "2")], Some(&[("a", "1"), ("b", "2"), ("c", "1;2")]));
-        check("[{source_labels: [a], regex: 'f(.*)', target_label: '${1}_x', replacement: 'v'}]", &[("a", "foo")], Some(&[("a", "foo"), ("oo_x", "v")]));
+        check(
+            "[{source_labels: [a, b], target_label: c}]",
+            &[("a", "1"), ("b", "2")],
+            Some(&[("a", "1"), ("b", "2"), ("c", "1;2")]),
+        );
+        check(
+            "[{source_labels: [a], regex: 'f(.*)', target_label: '${1}_x', replacement: 'v'}]",
+            &[("a", "foo")],
+            Some(&[("a", "foo"), ("oo_x", "v")]),
+        );
         check("[{source_labels: [a], regex: 'x', action: keep}]", &[("a", "y")], None);
         check("[{source_labels: [a], regex: 'x', action: drop}]", &[("a", "x")], None);
         check("[{source_labels: [a], target_label: b, action: dropequal}]", &[("a", "x"), ("b", "x")], None);
-        check("[{regex: '__meta_(.+)', action: labelmap}]", &[("__meta_zone", "z")], Some(&[("__meta_zone", "z"), ("zone", "z")]));
+        check(
+            "[{regex: '__meta_(.+)', action: labelmap}]",
+            &[("__meta_zone", "z")],
+            Some(&[("__meta_zone", "z"), ("zone", "z")]),
+        );
         check("[{regex: 'a.*', action: labeldrop}]", &[("aa", "1"), ("b", "2")], Some(&[("b", "2")]));
         check("[{regex: 'a.*', action: labelkeep}]", &[("aa", "1"), ("b", "2")], Some(&[("aa", "1")]));
         check("[{source_labels: [a], target_label: a, action: uppercase}]", &[("a", "q")], Some(&[("a", "Q")]));
@@ -208,12 +219,18 @@ mod tests {
     #[test]
     fn shards_as_prometheus_does() {
         // From the documentation's shape: md5("foo") ends in ...; the remainder is what Prometheus' own tests expect for "foo" mod 1000.
-        check("[{source_labels: [c], target_label: d, action: hashmod, modulus: 1000}]", &[("c", "baz")], Some(&[("c", "baz"), ("d", "976")]));
+        check(
+            "[{source_labels: [c], target_label: d, action: hashmod, modulus: 1000}]",
+            &[("c", "baz")],
+            Some(&[("c", "baz"), ("d", "976")]),
+        );
     }
 
     #[test]
     fn refuses() {
-        for config in ["{action: replace}", "{action: hashmod, target_label: a}", "{action: nothing}", "{regex: '(', target_label: a}"] {
+        for config in
+            ["{action: replace}", "{action: hashmod, target_label: a}", "{action: nothing}", "{regex: '(', target_label: a}"]
+        {
             let config: RelabelConfig = serde_norway::from_str(config).expect("yaml");
             assert!(Relabel::compile(&config).is_err(), "{config:?}");
         }

@@ -44,7 +44,8 @@ pub(super) async fn fetch(client: &reqwest::Client, job: &Job, target: &Target) 
         request = request.basic_auth(&basic.username, secret(basic.password.as_deref(), basic.password_file.as_deref())?);
     }
     if let Some(authorization) = &job.config.authorization {
-        let credentials = secret(authorization.credentials.as_deref(), authorization.credentials_file.as_deref())?.unwrap_or_default();
+        let credentials =
+            secret(authorization.credentials.as_deref(), authorization.credentials_file.as_deref())?.unwrap_or_default();
         request = request.header("authorization", format!("{} {credentials}", authorization.kind));
     } else if let Some(token) = &job.config.bearer_token {
         request = request.bearer_auth(token);
@@ -95,7 +96,13 @@ impl Scraper {
     }
 
     /// Makes the batch of one scrape: the target's samples or, after a failure, staleness markers; and the report on the scrape.
-    pub(super) fn batch(&mut self, job: &Job, fetched: Result<Fetched>, at: Nanos, took: Duration) -> (MetricBatch, TargetHealth) {
+    pub(super) fn batch(
+        &mut self,
+        job: &Job,
+        fetched: Result<Fetched>,
+        at: Nanos,
+        took: Duration,
+    ) -> (MetricBatch, TargetHealth) {
         let at_ms = at.as_millis();
         let mut health = TargetHealth { last_scrape: at, last_duration: took, ..TargetHealth::default() };
         let mut batch = MetricBatch::default();
@@ -133,7 +140,10 @@ impl Scraper {
     fn read(&self, job: &Job, fetched: &Fetched, at_ms: i64) -> Result<Read> {
         let fallback = job.config.fallback_scrape_protocol.is_some();
         let parsed = exposition::parse(&fetched.body, &fetched.content_type, fallback)?;
-        let mut read = Read { scraped: 0, batch: MetricBatch { series: Vec::with_capacity(parsed.series.len()), metadata: parsed.metadata } };
+        let mut read = Read {
+            scraped: 0,
+            batch: MetricBatch { series: Vec::with_capacity(parsed.series.len()), metadata: parsed.metadata },
+        };
         for mut series in parsed.series {
             read.scraped += series.samples.len();
             check_label_limits(job, &series.labels)?;
@@ -153,7 +163,11 @@ impl Scraper {
             read.batch.series.push(series);
         }
         if job.sample_limit > 0 && read.batch.sample_count() as u64 > job.sample_limit {
-            return Err(Error::over_limit(format!("{} samples, sample_limit is {}", read.batch.sample_count(), job.sample_limit)));
+            return Err(Error::over_limit(format!(
+                "{} samples, sample_limit is {}",
+                read.batch.sample_count(),
+                job.sample_limit
+            )));
         }
         Ok(read)
     }
@@ -162,8 +176,12 @@ impl Scraper {
     fn mark_gone(&mut self, now: &MetricBatch, at_ms: i64, out: &mut MetricBatch) -> usize {
         // A series that carries its own timestamps says itself when it ends, as in Prometheus.
         let own_time = |series: &SeriesSamples| series.samples.iter().any(|sample| sample.timestamp_ms != at_ms);
-        let current: BTreeMap<u128, Labels> =
-            now.series.iter().filter(|series| !own_time(series)).map(|series| (series.labels.hash128(), series.labels.clone())).collect();
+        let current: BTreeMap<u128, Labels> = now
+            .series
+            .iter()
+            .filter(|series| !own_time(series))
+            .map(|series| (series.labels.hash128(), series.labels.clone()))
+            .collect();
         let added = current.keys().filter(|hash| !self.known.contains_key(hash)).count();
         let gone = self.known.iter().filter(|(hash, _)| !current.contains_key(hash));
         out.series.extend(gone.map(|(_, labels)| marker(labels.clone(), at_ms)));
@@ -273,11 +291,14 @@ mod tests {
     fn a_series_that_goes_is_marked_stale_once() {
         let (mut scraper, job) = (scraper(), job("job_name: a"));
         let first = scrape(&mut scraper, &job, "x 1\ny{job=\"z\"} 2\n", 1000);
-        assert_eq!(first, [
-            r#"x{instance="h:1", job="a"} Float(1.0) @1000"#,
-            r#"y{exported_job="z", instance="h:1", job="a"} Float(2.0) @1000"#,
-            r#"up{instance="h:1", job="a"} Float(1.0) @1000"#,
-        ]);
+        assert_eq!(
+            first,
+            [
+                r#"x{instance="h:1", job="a"} Float(1.0) @1000"#,
+                r#"y{exported_job="z", instance="h:1", job="a"} Float(2.0) @1000"#,
+                r#"up{instance="h:1", job="a"} Float(1.0) @1000"#,
+            ]
+        );
         let second = scrape(&mut scraper, &job, "x 1\n", 2000);
         assert_eq!(second[0], r#"y{exported_job="z", instance="h:1", job="a"} stale @2000"#);
         assert_eq!(scrape(&mut scraper, &job, "x 1\n", 3000).len(), 2);
@@ -287,14 +308,20 @@ mod tests {
     fn a_failed_scrape_is_down_and_stale() {
         let (mut scraper, job) = (scraper(), job("job_name: a"));
         scrape(&mut scraper, &job, "x 1\n", 1000);
-        let (batch, health) = scraper.batch(&job, Err(Error::retry("connection refused")), Nanos::from_millis(2000), Duration::ZERO);
-        assert_eq!(show(&batch), [r#"x{instance="h:1", job="a"} stale @2000"#, r#"up{instance="h:1", job="a"} Float(0.0) @2000"#]);
+        let (batch, health) =
+            scraper.batch(&job, Err(Error::retry("connection refused")), Nanos::from_millis(2000), Duration::ZERO);
+        assert_eq!(
+            show(&batch),
+            [r#"x{instance="h:1", job="a"} stale @2000"#, r#"up{instance="h:1", job="a"} Float(0.0) @2000"#]
+        );
         assert_eq!(health.last_error, "connection refused");
     }
 
     #[test]
     fn limits_fail_the_scrape() {
-        for (yaml, text) in [("{job_name: a, sample_limit: 1}", "x 1\ny 2\n"), ("{job_name: a, label_limit: 1}", "x{a=\"b\"} 1\n")] {
+        for (yaml, text) in
+            [("{job_name: a, sample_limit: 1}", "x 1\ny 2\n"), ("{job_name: a, label_limit: 1}", "x{a=\"b\"} 1\n")]
+        {
             let (mut scraper, job) = (scraper(), job(yaml));
             let lines = scrape(&mut scraper, &job, text, 1000);
             assert_eq!(lines, [r#"up{instance="h:1", job="a"} Float(0.0) @1000"#], "{yaml}");
