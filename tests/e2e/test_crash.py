@@ -100,6 +100,8 @@ def test_kill_9_loses_nothing_and_doubles_nothing(make_server):
     for sender in senders:
         sender.join(10)
 
+    # The server takes data at once after a start, while it reads back the journal; what it has read so far can be asked for.
+    eventually(lambda: server.get("/bellrock/v1/status")["replay"]["done"], 120)
     # An answer that a kill swallowed was perhaps stored: those may be there or not, but never twice.
     found = {
         "logs": server.sql("SELECT body AS id, count(*) AS n FROM logs WHERE service_name = 'crash-logs' GROUP BY body"),

@@ -35,7 +35,8 @@ def test_push_and_query(server):
     assert last == {"web": "3", "worker": "1"}
     assert "app" in server.get("/loki/api/v1/labels", **window)["data"]
     assert server.get("/loki/api/v1/label/app/values", **window)["data"] == ["web", "worker"]
-    assert {"app": "worker"} in server.get("/loki/api/v1/series", **{"match[]": '{app="worker"}'}, **window)["data"]
+    series = server.get("/loki/api/v1/series", **{"match[]": '{app="worker"}'}, **window)["data"]
+    assert [stream["app"] for stream in series] == ["worker"]
 
 
 def test_the_newest_lines_come_first_and_the_limit_holds(server):

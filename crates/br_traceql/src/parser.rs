@@ -18,7 +18,7 @@ const NODES_MAX: usize = 1000;
 
 /// Reads and checks a query.
 pub fn parse(text: &str) -> Result<Expr, ParseError> {
-    let mut parser = Parser { text, tokens: tokens(text)?, at: 0, depth: 0, nodes: 0 };
+    let mut parser = Parser { text, tokens: tokens(text)?, at: 0, depth: 0, nodes: 0, unsupported: None };
     let root = match parser.pipeline()? {
         Node::Spanset(spanset) => Root::Search(Pipeline { stages: vec![Stage::Spanset(spanset)] }),
         Node::Pipeline(pipeline) => Root::Search(pipeline),
@@ -29,6 +29,9 @@ pub fn parse(text: &str) -> Result<Expr, ParseError> {
     let hints = parser.hints()?;
     if *parser.peek() != TokenKind::End {
         return Err(parser.unexpected("the end"));
+    }
+    if let Some(error) = parser.unsupported {
+        return Err(error);
     }
     let regexes = validate::check(text, &root)?;
     Ok(Expr { root, hints, regexes })
@@ -54,6 +57,8 @@ struct Parser<'a> {
     at: usize,
     depth: usize,
     nodes: usize,
+    /// Something that reads well and is not supported: told only when nothing is wrong with the text itself.
+    unsupported: Option<ParseError>,
 }
 
 /// Binary operators by precedence, weakest first.

@@ -33,4 +33,4 @@ fn shared_cases() {
 }
 
 /// How many of the shared cases passed when this was last raised.
-const FLOOR: usize = 266;
+const FLOOR: usize = 267;

@@ -123,13 +123,12 @@ impl Parser<'_> {
             TokenKind::Duration(nanos) => FieldKind::Static(Static::Duration(nanos)),
             TokenKind::Word(word) => {
                 if word == "parent" {
-                    return Err(self.error(
-                        Fault::Unsupported,
-                        self.token().span.clone(),
-                        "parent alone is not supported: name an attribute of it, such as parent.span.x",
-                    ));
-                }
-                if let Some((_, intrinsic)) = SHORT.into_iter().find(|(name, _)| *name == word) {
+                    let span = self.token().span.clone();
+                    let message = "parent alone is not supported: name an attribute of it, such as parent.span.x";
+                    let error = self.error(Fault::Unsupported, span, message);
+                    self.unsupported.get_or_insert(error);
+                    FieldKind::Static(Static::Nil)
+                } else if let Some((_, intrinsic)) = SHORT.into_iter().find(|(name, _)| *name == word) {
                     FieldKind::Attribute(Attribute { of_parent: false, place: Place::Intrinsic(intrinsic) })
                 } else if let Some(value) = word_static(&word) {
                     FieldKind::Static(value)
