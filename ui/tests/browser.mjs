@@ -13,7 +13,7 @@ export const PHONE = { width: 390, height: 844 };
 export async function openBrowser({ viewport = WIDE, colorScheme = 'light', phone = false } = {}) {
   const profile = await mkdtemp(join(tmpdir(), 'bellrock-ui-'));
   const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    executablePath: process.env.BELLROCK_CHROMIUM ?? process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
     args: ARGUMENTS,
     viewport,

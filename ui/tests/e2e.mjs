@@ -5,7 +5,7 @@
  *   BELLROCK_URL=http://127.0.0.1:1811 node tests/e2e.mjs FOLDER
  *
  * Pages of one thing (a service, a trace, an issue, an alert, an incident) are visited when the server has one.
- * Needs playwright-core and a Chromium (CHROMIUM, or /usr/bin/chromium).
+ * Needs playwright-core and a Chromium (BELLROCK_CHROMIUM, CHROMIUM, or /usr/bin/chromium).
  */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -74,7 +74,7 @@ function completeEvidence(evidence: Evidence): Evidence {
     errors: [],
     deploy: null,
   });
-  const errors = whole.errors.map((error) => withDefaults(error, { issue_id: null, trace_id: null, message: null }));
+  const errors = whole.errors.map((error) => withDefaults(error, { count: null, issue_id: null, trace_id: null, message: null }));
   const curve = whole.curve ? withDefaults(whole.curve, { threshold: null, points: [] }) : null;
   return { ...whole, errors, curve };
 }

@@ -177,6 +177,8 @@ export interface Evidence {
   readonly errors: readonly {
     readonly at: Instant;
     readonly title: Text;
+    /** Events of this title among those that were looked at. */
+    readonly count: number | null;
     readonly issue_id: Text | number | null;
     readonly trace_id: Text | null;
     readonly message: Text | null;

@@ -40,7 +40,7 @@ export function makePlot(options: PlotOptions): uPlot {
         drag: { x: onzoom !== undefined, y: false, setScale: false },
       },
       scales: {
-        x: { time: true, range: range ? () => [range.fromMs / 1000, range.toMs / 1000] : null as never },
+        x: { time: true, range: range ? () => [range.fromMs / 1000, range.toMs / 1000] : (_plot, from, to) => timeRange(from, to) },
         y: { range: (_plot, low, high) => valueRange(low, high, threshold) },
       },
       axes: [
@@ -88,6 +88,12 @@ function tickText(seconds: number, incrementSeconds: number): string {
   if (incrementSeconds >= 86_400 || (date.getHours() === 0 && date.getMinutes() === 0 && date.getSeconds() === 0)) return day;
   const clock = `${two(date.getHours())}:${two(date.getMinutes())}`;
   return incrementSeconds >= 60 ? clock : `${clock}:${two(date.getSeconds())}`;
+}
+
+/** A single point stands in the middle of ten minutes; without this the scale would span years. */
+function timeRange(from: number | null, to: number | null): [number, number] {
+  const [first, last] = [from ?? 0, to ?? 0];
+  return first < last ? [first, last] : [first - 300, first + 300];
 }
 
 /** From zero when the values allow it: a curve that starts at 98 % of its height lies. */
