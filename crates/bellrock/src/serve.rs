@@ -160,6 +160,7 @@ impl Server {
             started: clock.now(),
             intake: intake.clone(),
             limits,
+            bodies: br_http::bodies::Bodies::default(),
             door: door.clone(),
             sources: sources.clone(),
             promql,

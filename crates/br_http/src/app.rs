@@ -1,6 +1,7 @@
 //! What handlers work with.
 
 use crate::auth::Auth;
+use crate::bodies::Bodies;
 use crate::routes::Route;
 use br_catalog::Catalog;
 use br_env::Clock;
@@ -24,6 +25,7 @@ pub struct App {
     pub started: Nanos,
     pub intake: Arc<Intake>,
     pub limits: br_wire::Limits,
+    pub bodies: Bodies,
     pub door: Arc<Door>,
     pub sources: Arc<dyn Sources>,
     pub promql: br_promql::Engine,

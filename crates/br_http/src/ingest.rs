@@ -1,10 +1,10 @@
 //! What services send. Each protocol has its own words for success, for a partial one, and for failure.
 
 use crate::app::App;
+use crate::bodies::too_large;
 use crate::error::{status, with_retry_after};
 use crate::routes::Routes;
 use axum::Extension;
-use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -21,6 +21,7 @@ pub(crate) fn routes(mut routes: Routes) -> Routes {
     for (path, protocol) in grpc::SERVICES {
         let export = move |State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, request: Request| async move {
             let limit = app.limits.decoded_bytes_max;
+            let request = request.map(|body| app.bodies.limit(body));
             grpc::export(app.intake.clone(), principal.tenant, protocol, limit, request).await.map(axum::body::Body::new)
         };
         routes = routes.post(path, Role::Ingest, export);
@@ -47,23 +48,13 @@ pub(crate) fn routes(mut routes: Routes) -> Routes {
 /// Reads the body, within the limit, and takes it in.
 async fn accept(app: &App, principal: &Principal, protocol: Protocol, request: Request) -> Result<Receipt, AcceptError> {
     let limit = app.limits.body_bytes_max;
-    let too_large = || {
-        AcceptError::too_large(format!("the body is larger than {} MiB: send smaller batches, or raise limits.body", limit >> 20))
-    };
     let (parts, body) = request.into_parts();
     let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
-        return Err(too_large());
+        return Err(too_large(limit));
     }
-    let body = to_bytes(body, limit).await.map_err(|error| {
-        // The only error with a source of its own is the limit's; everything else is a connection that broke off.
-        if std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("length limit")) {
-            too_large()
-        } else {
-            AcceptError::malformed(format!("the body broke off: {error}"))
-        }
-    })?;
-    app.intake.accept(incoming(principal, protocol, &parts.headers, body)).await
+    let body = app.bodies.receive(body, limit).await?;
+    app.intake.accept(incoming(principal, protocol, &parts.headers, body.bytes.clone())).await
 }
 
 fn incoming(principal: &Principal, protocol: Protocol, headers: &HeaderMap, body: Bytes) -> Incoming {

@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod bodies;
 
 mod error;
 mod health;

@@ -22,6 +22,21 @@ impl Decoded {
         !self.metrics.series.is_empty() || !self.metrics.metadata.is_empty() || !self.delta_metrics.series.is_empty()
     }
 
+    /// About what this takes in memory.
+    pub fn memory_bytes(&self) -> usize {
+        const SAMPLE: usize = size_of::<br_model::Sample>();
+        const ATTRIBUTE: usize = 64;
+        let series = self.metrics.series.iter().chain(&self.delta_metrics.series);
+        let metrics: usize = series.map(|series| 256 + series.labels.len() * ATTRIBUTE + series.samples.len() * SAMPLE).sum();
+        let records = self.logs.groups.iter().flat_map(|group| &group.records);
+        let logs: usize = records
+            .map(|record| size_of::<br_model::LogRecord>() + record.body.len() + record.attributes.0.len() * ATTRIBUTE)
+            .sum();
+        let spans = self.spans.groups.iter().flat_map(|group| &group.spans);
+        let spans: usize = spans.map(|span| size_of::<br_model::Span>() + span.attributes.0.len() * ATTRIBUTE).sum();
+        metrics + logs + spans
+    }
+
     pub fn has_events(&self) -> bool {
         !self.logs.groups.is_empty() || !self.spans.groups.is_empty()
     }

@@ -17,6 +17,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// A request body with what is needed to read it.
 #[derive(Clone, Debug)]
@@ -132,9 +133,14 @@ pub struct Intake {
     /// Held while a record gets its position and goes into the lanes.
     order: Arc<Mutex<()>>,
     limits: Limits,
+    /// Places for bodies that are being decoded: each may become as large as [`Limits::decoded_bytes_max`], and the model of it larger.
+    decoding: Semaphore,
     pub lanes: Lanes,
     pub counters: IntakeCounters,
 }
+
+/// Bodies that are decoded at once; more wait.
+const DECODING_MAX: usize = 4;
 
 /// An acknowledgement waits this long for the stores to show what it acknowledges: who writes and then reads finds it.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
@@ -151,7 +157,8 @@ impl Intake {
         let lane = |name, start: LaneStart| Lane::start(name, journal.clone(), order.clone(), limits, start);
         let lanes =
             Lanes { metrics: lane("metrics", metrics)?, events: lane("events", events)?, issues: lane("issues", issues)? };
-        Ok(Self { journal, clock, order, limits, lanes, counters: IntakeCounters::default() })
+        let decoding = Semaphore::new(DECODING_MAX);
+        Ok(Self { journal, clock, order, limits, decoding, lanes, counters: IntakeCounters::default() })
     }
 
     pub fn journal(&self) -> &Arc<Journal> {
@@ -180,8 +187,10 @@ impl Intake {
             body: incoming.body,
         };
         let limits = self.limits;
+        let place = self.decoding.acquire().await.map_err(|_| Error::closed("the server is shutting down"))?;
         let decoding = tokio::task::spawn_blocking(move || decode(&record, &limits).map(|decoded| (record, decoded)));
         let (record, decoded) = decoding.await.map_err(|panic| Error::corrupt(format!("decoding failed inside: {panic}")))??;
+        drop(place);
         Ok(self.keep(record, decoded).await?)
     }
 
@@ -201,9 +210,16 @@ impl Intake {
     }
 
     async fn keep(&self, record: Record, mut decoded: Decoded) -> Result<Receipt> {
+        let (uses_metrics, uses_events) = (decoded.has_metrics(), decoded.has_events());
+        // A small body may hold much: what waits for a lane counts by what it takes in memory.
+        let bytes = decoded.memory_bytes().max(record.body.len());
+        for (lane, is_used) in [(&self.lanes.metrics, uses_metrics), (&self.lanes.events, uses_events)] {
+            if is_used {
+                lane.check_room(bytes).inspect_err(|_| self.count_overload())?;
+            }
+        }
         let receipt = receipt(&mut decoded);
         self.count(&receipt, &decoded, record.body.len());
-        let (uses_metrics, uses_events) = (decoded.has_metrics(), decoded.has_events());
         if !uses_metrics && !uses_events {
             return Ok(receipt);
         }
@@ -214,7 +230,7 @@ impl Intake {
             let lanes = &self.lanes;
             // Every lane hears of every record: that is how it knows how far it is.
             for lane in [&lanes.metrics, &lanes.events, &lanes.issues] {
-                lane.push(record.tenant, record.received, &decoded, &ticket, record.body.len());
+                lane.push(record.tenant, record.received, &decoded, &ticket, bytes);
             }
             ticket
         };

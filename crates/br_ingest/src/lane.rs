@@ -53,7 +53,7 @@ enum Work {
 #[derive(Default)]
 struct Queue {
     work: VecDeque<Work>,
-    /// Sizes of the bodies of the items that wait.
+    /// What the items that wait take in memory.
     bytes: usize,
     is_closed: bool,
 }
@@ -75,7 +75,7 @@ pub struct Lane {
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
-/// Bodies that may wait for a lane; beyond that senders are asked to come again.
+/// Memory that records may take while they wait for a lane; beyond that senders are asked to come again.
 const WAITING_BYTES_MAX: usize = 128 << 20;
 /// How near to the end of the journal a lane must be to catch up under the ordering lock.
 const NEAR: u64 = 64;
@@ -109,7 +109,7 @@ impl Lane {
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Whether another body of `bytes` may be accepted now.
+    /// Whether another record that takes `bytes` in memory may be accepted now.
     pub(crate) fn check_room(&self, bytes: usize) -> Result<()> {
         let waiting = self.shared.queue.lock().bytes;
         if waiting > 0 && waiting + bytes > WAITING_BYTES_MAX {

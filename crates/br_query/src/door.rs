@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 /// What one query may use, and how many may run.
 #[derive(Clone, Debug)]
@@ -150,21 +152,38 @@ impl Door {
         self.conclude(outcome.unwrap_or_else(|panic| Err(Error::corrupt(format!("the query failed inside: {panic}")))))
     }
 
-    /// The same for work that is itself asynchronous, such as SQL: it must look at the budget it is given.
-    pub async fn run_async<T>(
+    /// The same for work that is itself asynchronous, such as SQL. It runs on `workers`, a runtime of its own: an operator that
+    /// computes long between two of its awaits then holds up other SQL at the most, never the server's sockets, and its time limit
+    /// is kept by somebody who is not stuck behind it. Its place is free again when it has really ended.
+    pub async fn run_async<T, F>(
         self: &Arc<Self>,
         tenant: TenantId,
         language: Language,
         text: &str,
-        work: impl AsyncFnOnce(Arc<Budget>) -> Result<T>,
-    ) -> Result<T> {
+        workers: &Handle,
+        work: impl FnOnce(Arc<Budget>) -> F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
         let admission = self.admit(tenant, language, text).await?;
         let budget = admission.budget.clone();
-        let outcome = tokio::time::timeout(self.limits.timeout, work(budget.clone())).await;
-        self.conclude(outcome.unwrap_or_else(|_| {
-            budget.cancel(CancelReason::Deadline);
-            Err(budget.check().err().unwrap_or_else(|| Error::over_limit("the query ran into its time limit")))
-        }))
+        let work = work(budget.clone());
+        let task = workers.spawn(async move {
+            let outcome = work.await;
+            drop(admission);
+            outcome
+        });
+        let mut task = StopOnDrop { task, budget: budget.clone() };
+        let outcome = tokio::select! {
+            outcome = &mut task.task => outcome.unwrap_or_else(|panic| Err(Error::corrupt(format!("the query failed inside: {panic}")))),
+            () = tokio::time::sleep(self.limits.timeout) => {
+                budget.cancel(CancelReason::Deadline);
+                Err(budget.check().err().unwrap_or_else(|| Error::over_limit("the query ran into its time limit")))
+            }
+        };
+        self.conclude(outcome)
     }
 
     fn conclude<T>(&self, outcome: Result<T>) -> Result<T> {
@@ -247,6 +266,19 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// A task that is not wanted any more when nobody waits for it.
+struct StopOnDrop<T> {
+    task: JoinHandle<T>,
+    budget: Arc<Budget>,
+}
+
+impl<T> Drop for StopOnDrop<T> {
+    fn drop(&mut self) {
+        self.budget.cancel(CancelReason::Caller);
+        self.task.abort();
+    }
+}
+
 struct Admission {
     id: u64,
     door: Arc<Door>,
@@ -296,6 +328,24 @@ mod tests {
         });
         let _ = tokio::time::timeout(Duration::from_millis(20), query).await;
         assert_eq!(told.await, Ok(true));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn work_that_never_awaits_holds_up_nobody_and_keeps_its_place() {
+        let workers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
+        let door = door(Limits { timeout: Duration::from_millis(20), concurrent_max: 1, ..Limits::default() });
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let stuck = async move |_: Arc<Budget>| {
+            let _ = released.recv();
+            Ok(())
+        };
+        let error = door.run_async(TenantId(1), Language::Sql, "SELECT 1", workers.handle(), stuck).await.expect_err("deadline");
+        assert!(error.message().contains("time limit"), "{error}");
+        assert_eq!(door.active(TenantId(1)).len(), 1, "it still computes, and its place is taken");
+        release.send(()).expect("it listens");
+        let next = door.run_async(TenantId(1), Language::Sql, "SELECT 2", workers.handle(), async |_| Ok(2)).await;
+        assert_eq!(next.expect("the place is free again"), 2);
+        workers.shutdown_background();
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! SQL over the stores: read-only, one session for each query, within limits.
 
+mod bounded;
 mod encode;
 mod metrics_table;
 mod rows;
@@ -39,7 +40,7 @@ pub type MetricsOf = dyn Fn(TenantId) -> Arc<dyn MetricSource> + Send + Sync;
 pub struct SqlLimits {
     /// Memory of the operators (sorts, joins, aggregates). They do not spill.
     pub memory_bytes_max: usize,
-    /// Bytes of the query's text.
+    /// Bytes of the query's text. A literal is copied for each row of a batch: this bounds what it becomes.
     pub text_bytes_max: usize,
     /// Rows of the answer; the stream ends with an error beyond it.
     pub rows_max: u64,
@@ -49,7 +50,7 @@ pub struct SqlLimits {
 
 impl Default for SqlLimits {
     fn default() -> Self {
-        Self { memory_bytes_max: 256 << 20, text_bytes_max: 1 << 20, rows_max: 1_000_000, partitions: 2 }
+        Self { memory_bytes_max: 256 << 20, text_bytes_max: 64 << 10, rows_max: 1_000_000, partitions: 2 }
     }
 }
 
@@ -95,6 +96,7 @@ impl SqlEngine {
             .build_arc()
             .map_err(|error| query_error(&error))?;
         let session = SessionContext::new_with_config_rt(config, runtime);
+        bounded::bound_functions(&session);
         for function in &self.functions {
             session.register_udf(function.clone());
         }

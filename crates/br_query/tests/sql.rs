@@ -112,6 +112,31 @@ async fn only_reading_is_allowed() {
 }
 
 #[tokio::test]
+async fn functions_that_make_much_of_little_are_limited() {
+    let a = "a".repeat(20_000);
+    for sql in [
+        "SELECT repeat('x', 1500000000)".to_owned(),
+        "SELECT repeat('x', 100000000 * n) FROM numbers".to_owned(),
+        "SELECT lpad('x', 1500000000), rpad('x', n * 100000000) FROM numbers".to_owned(),
+        "SELECT array_repeat('x', 100000000)".to_owned(),
+        "SELECT array_repeat(array_repeat('x', 10000), 10000)".to_owned(),
+        format!("SELECT replace('{a}', 'a', '{a}')"),
+        format!("SELECT regexp_replace('{a}', 'a', '{a}', 'g')"),
+    ] {
+        assert_eq!(refused(&sql).await.kind(), Kind::OverLimit, "{}", sql.get(..40).unwrap_or(&sql));
+    }
+    assert_eq!(refused("SELECT range(0, 10000000000)").await.kind(), Kind::FixRequest, "it is a table only");
+    assert_eq!(refused(&format!("SELECT '{}'", "x".repeat(100_000))).await.kind(), Kind::OverLimit);
+    for sql in [
+        "SELECT repeat('x', n), lpad('x', 5, 'y'), replace('aXa', 'X', 'b') FROM numbers",
+        "SELECT regexp_replace('a1b', '[0-9]', 'x'), rpad('x', 3), array_repeat(n, 2) FROM numbers",
+        "SELECT count(*) FROM generate_series(1, 1000)",
+    ] {
+        ask(sql, SqlLimits::default()).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+}
+
+#[tokio::test]
 async fn errors_say_what_and_where() {
     assert!(refused("SELEC 1").await.message().contains("SELEC"));
     let error = refused("SELECT nope FROM numbers").await;
