@@ -407,7 +407,11 @@ impl<'a> RowReader<'a> {
                 metadata.push((name.to_owned(), text));
             }
         };
-        add("severity_text", self.severity_texts.value(row).to_owned());
+        let (severity, severity_text) = (Severity(self.severities.value(row)), self.severity_texts.value(row));
+        add("severity_text", severity_text.to_owned());
+        if severity_text.is_empty() {
+            add("detected_level", severity.as_str().to_owned());
+        }
         add(TRACE_ID, if trace_id.is_none() { String::new() } else { trace_id.to_string() });
         add(SPAN_ID, if span_id.is_none() { String::new() } else { span_id.to_string() });
         let kind: LogKind = kind_from_text(self.kinds.value(row))?;
@@ -416,7 +420,7 @@ impl<'a> RowReader<'a> {
             stream: (*self.labels.get(row)?).clone(),
             line: self.bodies.value(row).to_owned(),
             kind,
-            severity: Severity(self.severities.value(row)),
+            severity,
             trace_id,
             span_id,
             metadata,
