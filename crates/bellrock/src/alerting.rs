@@ -1,22 +1,21 @@
 //! The alert engine over this server's stores: PromQL for conditions, the intake for what rules write.
 
 use crate::config::Config;
+use crate::evaluator::PromqlEvaluator;
 use crate::sources::StoreSources;
 use anyhow::{Context, Result, bail};
 use br_catalog::Catalog;
 use br_env::Env;
 use br_ingest::Intake;
-use br_jobs::alerts::{AlertEngine, DeliveryWorker, EngineOptions, Evaluator, EvidenceSources, SampleWriter};
+use br_jobs::alerts::{AlertEngine, DeliveryWorker, EngineOptions, EvidenceSources, SampleWriter};
 use br_model::{Labels, MetricBatch, TenantId};
-use br_promql::{Engine, Point, Value};
+use br_promql::Engine;
 use br_query::door::Sources;
 use br_route::{Channel, ChannelKind, GroupTimes, RetryPolicy, Webhook};
-use br_rules::ResultSample;
-use br_std::{Error, Nanos};
-use br_storage::Budget;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -32,6 +31,9 @@ pub(crate) struct Surroundings {
     pub(crate) env: Env,
 }
 
+/// How often it is looked whether the journal has been read back.
+const CATCH_UP_BEAT: Duration = Duration::from_millis(50);
+
 /// Loads the rules and starts to evaluate and to deliver.
 pub(crate) async fn start(
     config: &Config,
@@ -46,19 +48,36 @@ pub(crate) async fn start(
         external_labels: Labels::from_pairs(&config.global.external_labels),
         external_url: around.external_url,
         channels: channels.clone(),
-        group_times: GroupTimes { wait: alerts.group_wait.0, interval: alerts.group_interval.0, repeat: alerts.repeat_interval.0 },
+        group_times: GroupTimes {
+            wait: alerts.group_wait.0,
+            interval: alerts.group_interval.0,
+            repeat: alerts.repeat_interval.0,
+        },
     };
     let evidence = EvidenceSources { logs: around.sources.logs(around.tenant), spans: around.sources.spans(around.tenant) };
     let evaluator = Arc::new(PromqlEvaluator { engine: around.engine, sources: around.sources });
-    let writer = Arc::new(IntakeWriter(around.intake));
+    let writer = Arc::new(IntakeWriter(around.intake.clone()));
     let (clock, rng) = (around.env.clock.clone(), around.env.rng.clone());
     let catalog = (*around.catalog).clone();
     let engine = AlertEngine::open(options, catalog.clone(), evaluator, writer, Some(evidence), clock.clone()).await?;
     load(&engine, &config.rule_files).await?;
     let engine = Arc::new(engine);
+    let intake = around.intake;
     let delivery = DeliveryWorker::new(catalog, channels, clock, rng, RetryPolicy::default())?;
-    let tasks = vec![tokio::spawn(engine.clone().run(stopped.clone())), tokio::spawn(delivery.run(stopped.clone()))];
+    let tasks =
+        vec![tokio::spawn(evaluate(engine.clone(), intake, stopped.clone())), tokio::spawn(delivery.run(stopped.clone()))];
     Ok((engine, tasks))
+}
+
+/// Rules see nothing before the stores have read back the journal: half of the data would resolve alerts that still burn.
+async fn evaluate(engine: Arc<AlertEngine>, intake: Arc<Intake>, mut stopped: watch::Receiver<bool>) {
+    while !intake.is_caught_up() {
+        tokio::select! {
+            () = tokio::time::sleep(CATCH_UP_BEAT) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+    }
+    engine.run(stopped).await;
 }
 
 async fn load(engine: &AlertEngine, patterns: &[String]) -> Result<()> {
@@ -101,33 +120,6 @@ fn channels(config: &Config) -> Vec<Channel> {
         Channel { name: webhook.name.clone(), send_resolved: webhook.send_resolved, kind }
     };
     config.bellrock.alerts.webhooks.iter().map(channel).collect()
-}
-
-struct PromqlEvaluator {
-    engine: Engine,
-    sources: Arc<StoreSources>,
-}
-
-/// One evaluation may hold this much.
-const EVALUATION_BYTES_MAX: u64 = 256 << 20;
-
-impl Evaluator for PromqlEvaluator {
-    fn check(&self, expression: &str) -> Result<(), String> {
-        br_promql::parse(expression).map(drop).map_err(|errors| errors.to_string())
-    }
-
-    fn instant(&self, tenant: TenantId, expression: &str, at: Nanos) -> br_std::Result<Vec<ResultSample>> {
-        let expr = br_promql::parse(expression).map_err(|errors| Error::fix_request(errors.to_string()))?;
-        let budget = Budget::new(EVALUATION_BYTES_MAX);
-        let output = self.engine.instant(&*self.sources.metrics(tenant), &expr, at.as_millis(), &budget)?;
-        match output.value {
-            Value::Vector(samples) => Ok(samples.into_iter().map(|sample| ResultSample { labels: sample.labels, value: sample.point.into() }).collect()),
-            Value::Scalar { value, .. } => Ok(vec![ResultSample { labels: Labels::empty(), value: Point::Float(value).into() }]),
-            Value::String { .. } | Value::Matrix(_) => {
-                Err(Error::fix_request("rule result is not a vector or scalar"))
-            }
-        }
-    }
 }
 
 /// What rules write goes the way of all samples: through the journal.

@@ -5,6 +5,7 @@ mod alerting;
 mod ask;
 mod config;
 mod demo;
+mod evaluator;
 mod lock;
 mod run;
 mod serve;

@@ -3,11 +3,12 @@
 use br_catalog::{Catalog, OutboxState};
 use br_env::{Clock, sim::SimClock};
 use br_incident::IncidentState;
-use br_jobs::alerts::{AlertEngine, DeliveryWorker, EngineOptions, Evaluator, SampleWriter, deliver_due};
+use br_jobs::alerts::{AlertEngine, Curve, CurveQuery, DeliveryWorker, EngineOptions, Evaluator, SampleWriter, deliver_due};
 use br_model::{Labels, MetricBatch, TenantId};
 use br_route::{Channel, GroupTimes, RetryPolicy};
 use br_rules::{AlertState, ResultSample};
 use br_std::{Error, Nanos, Result};
+use br_storage::Budget;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,11 @@ impl Evaluator for Down {
         let labels = |instance: &str| Labels::from_pairs([("instance", instance), ("job", "shop")]);
         Ok(down.iter().map(|instance| ResultSample::float(labels(instance), 0.0)).collect())
     }
+
+    fn curve(&self, wanted: &CurveQuery<'_>, _budget: &Budget) -> Result<Curve> {
+        assert!(wanted.labels.get("instance").is_some());
+        Ok(Curve { query: "up".to_owned(), threshold: Some(0.0), points: vec![(wanted.from, 1.0), (wanted.to, 0.0)] })
+    }
 }
 
 #[derive(Default)]
@@ -41,7 +47,7 @@ impl SampleWriter for Written {
     }
 }
 
-const RULES: &str = "groups:\n- name: g\n  interval: 30s\n  rules:\n  - alert: Down\n    expr: up == 0\n    for: 1m\n    labels: {severity: page}\n    annotations: {summary: '{{ $labels.instance }} is down', runbook_url: 'http://r/1'}\n";
+const RULES: &str = "groups:\n- name: g\n  interval: 30s\n  rules:\n  - alert: Down\n    expr: up == 0\n    for: 1m\n    labels: {severity: page}\n    annotations: {summary: '{{ $labels.instance }} is down', runbook_url: 'http://r/1', next_steps: \"1. Call ada.\"}\n";
 
 struct World {
     clock: Arc<SimClock>,
@@ -128,6 +134,8 @@ async fn from_rule_to_message() {
     let (_, incident_id, evidence) = engine.alert(&firing[0].alert.id).await.expect("known");
     let evidence = evidence.expect("frozen when it fired");
     assert_eq!((evidence.what.as_str(), evidence.runbook.as_str()), ("a is down", "http://r/1"));
+    assert_eq!((evidence.place.as_str(), evidence.next_steps[0].as_str()), ("shop, instance=a", "Call ada."));
+    assert_eq!((evidence.query.as_str(), evidence.threshold, evidence.points.len()), ("up", Some(0.0), 2));
     let incident_id = incident_id.expect("an incident");
     assert_eq!(engine.incidents(Some(IncidentState::Open)).await.len(), 1, "one for both alerts of the service");
 

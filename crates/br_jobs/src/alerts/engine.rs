@@ -1,6 +1,7 @@
 //! Evaluates groups of rules on time.
 
 use super::evidence::{Evidence, EvidenceSources};
+use super::gather::LOOKBACK;
 use super::journal::Journal;
 use super::runtime::{GroupRuntime, RuleRuntime};
 use super::views::{AlertView, GroupView};
@@ -315,15 +316,24 @@ impl AlertEngine {
     /// Gathered within two seconds; what takes longer is named as missing, and the alert goes out all the same.
     async fn evidence(&self, alert: &Alert, query: &str, at: Nanos) -> Evidence {
         let mut evidence = Evidence::of_alert(alert, query, at);
-        let Some(sources) = self.sources.clone() else { return evidence };
         let budget = Arc::new(Budget::new(EVIDENCE_BYTES_MAX));
         let (work_budget, mut gathered) = (budget.clone(), evidence.clone());
+        let (evaluator, tenant, sources) = (self.evaluator.clone(), self.options.tenant, self.sources.clone());
+        let labels = alert.labels.clone();
         let work = tokio::task::spawn_blocking(move || {
-            gathered.gather(&sources, at, &work_budget);
+            gathered.gather_curve(&*evaluator, tenant, &labels, at, &work_budget);
+            if let Some(sources) = sources {
+                gathered.gather(&sources, at, &work_budget);
+            }
             gathered
         });
         let reason = match tokio::time::timeout(Journal::EVIDENCE_TIME_MAX, work).await {
-            Ok(Ok(gathered)) => return gathered,
+            Ok(Ok(mut gathered)) => {
+                if let Err(error) = self.journal.lock().await.name_issues(&mut gathered, at - LOOKBACK).await {
+                    gathered.missing.push(format!("issues: {error}"));
+                }
+                return gathered;
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => {
                 budget.cancel(CancelReason::Deadline);

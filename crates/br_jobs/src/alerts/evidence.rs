@@ -1,26 +1,16 @@
 //! What an alert carries: gathered once when it fires, then frozen in the ledger.
 
+use super::Curve;
 use br_incident::fact::service_of;
-use br_model::{LogKind, SpanKind, SpanStatus};
+use br_model::Labels;
 use br_rules::Alert;
-use br_std::{Nanos, Result};
-use br_storage::{Budget, Direction, LogQuery, LogSource, Matcher, SpanHint, SpanQuery, SpanSource, TimeRange};
+use br_std::Nanos;
+use br_storage::{LogSource, SpanSource};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// How far back evidence is looked for.
-const LOOKBACK: Duration = Duration::from_mins(15);
-/// Spans that are looked at.
-const SPANS_MAX: usize = 50_000;
-const TRACES_MAX: usize = 5;
-const PATHS_MAX: usize = 5;
-const ERRORS_MAX: usize = 20;
-/// Of a log line this much is kept.
-const LINE_BYTES_MAX: usize = 500;
-/// Distinct paths that are told apart.
-const PATHS_SEEN_MAX: usize = 1000;
+/// Steps that a rule may write down; beyond it nobody reads.
+const WRITTEN_STEPS_MAX: usize = 20;
 
 /// Where evidence is found; one tenant's.
 #[derive(Clone)]
@@ -39,11 +29,17 @@ pub struct Evidence {
     pub why: String,
     pub since: i64,
     pub service: String,
+    /// The path that the alert itself names; empty when it names none.
+    #[serde(default)]
+    pub path: String,
     pub owner: String,
     pub runbook: String,
     pub next_steps: Vec<String>,
+    /// What the rule compares, and with what, where it compares with a number.
     pub query: String,
-    /// Time and value as text.
+    #[serde(default)]
+    pub threshold: Option<f64>,
+    /// Time and value as text, of the 15 minutes before.
     pub points: Vec<(i64, String)>,
     pub traces: Vec<TraceEvidence>,
     pub paths: Vec<PathEvidence>,
@@ -71,9 +67,16 @@ pub struct PathEvidence {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ErrorEvidence {
+    /// The newest of its kind.
     pub at: i64,
     pub title: String,
     pub trace_id: String,
+    /// So many of the events that were looked at have this title.
+    #[serde(default)]
+    pub count: u64,
+    /// As the list of issues has it; empty when the list does not know it yet.
+    #[serde(default)]
+    pub issue_id: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -94,7 +97,7 @@ impl Evidence {
         let name = alert.labels.get("alertname").unwrap_or("").to_owned();
         let summary = annotation(&["summary", "message", "description"]);
         let runbook = annotation(&["runbook_url", "runbook"]);
-        let mut next_steps = Vec::new();
+        let mut next_steps = written_steps(&annotation(&["next_steps"]));
         if !runbook.is_empty() {
             next_steps.push(format!("Follow the runbook: {runbook}"));
         }
@@ -102,9 +105,10 @@ impl Evidence {
         Self {
             frozen_at: at.0,
             what: if summary.is_empty() { name } else { summary },
-            place: alert.labels.without(|name| matches!(name, "alertname" | "severity")).to_string(),
+            place: place_of(&alert.labels, &service),
             why: annotation(&["impact", "description"]),
             since: alert.active_at.0,
+            path: label_of_path(&alert.labels),
             owner: annotation(&["owner", "team"]),
             query: query.to_owned(),
             points: vec![(at.0, alert.value.to_string())],
@@ -115,125 +119,67 @@ impl Evidence {
         }
     }
 
-    /// Adds what the stores know of the service. A part that fails is named in `missing` and does not hold up the others.
-    pub fn gather(&mut self, sources: &EvidenceSources, at: Nanos, budget: &Budget) {
-        if self.service.is_empty() {
-            self.missing.push("the alert has no label service, service_name or job".to_owned());
-            return;
-        }
-        let range = TimeRange::new(at - LOOKBACK, at + Duration::from_nanos(1));
-        if let Err(error) = self.gather_spans(sources.spans.as_ref(), range, budget) {
-            self.missing.push(format!("spans: {error}"));
-        }
-        if let Err(error) = self.gather_errors(sources.logs.as_ref(), range, budget) {
-            self.missing.push(format!("errors: {error}"));
-        }
-        if let Some(path) = self.paths.first() {
-            self.next_steps.push(format!("Look at {}: {} of {} requests failed.", path.path, path.errors, path.requests));
-        }
-        if let Some(deploy) = &self.deploy {
-            self.next_steps.push(format!("Version {} appeared shortly before: consider rolling it back.", deploy.version));
+    /// Replaces the one point of the alert's own value.
+    pub(super) fn take_curve(&mut self, curve: Curve) {
+        self.query = curve.query;
+        self.threshold = curve.threshold;
+        if !curve.points.is_empty() {
+            self.points = curve.points.into_iter().map(|(at, value)| (at.0, value.to_string())).collect();
         }
     }
+}
 
-    fn gather_spans(&mut self, spans: &dyn SpanSource, range: TimeRange, budget: &Budget) -> Result<()> {
-        let mut paths: BTreeMap<String, (PathEvidence, Vec<i64>)> = BTreeMap::new();
-        let mut first_seen: BTreeMap<String, Nanos> = BTreeMap::new();
-        let mut bad = Vec::new();
-        let mut seen = 0;
-        let mut cursor = spans.scan(&SpanQuery { range, hints: vec![SpanHint::Service(self.service.clone())] }, budget)?;
-        while seen < SPANS_MAX
-            && let Some(batch) = cursor.next_batch()?
-        {
-            budget.check()?;
-            for stored in
-                batch.iter().filter(|stored| stored.resource.service_name() == self.service && range.contains(stored.span.start))
-            {
-                seen += 1;
-                let span = &stored.span;
-                if let Some(version) = stored.resource.attributes.get_str("service.version") {
-                    let first = first_seen.entry(version.to_owned()).or_insert(span.start);
-                    *first = (*first).min(span.start);
-                }
-                if !matches!(span.kind, SpanKind::Server | SpanKind::Consumer) {
-                    continue;
-                }
-                let is_error = span.status == SpanStatus::Error;
-                if is_error {
-                    bad.push(span.clone());
-                    bad.sort_by_key(|span| std::cmp::Reverse(span.start));
-                    bad.truncate(TRACES_MAX);
-                }
-                let route = ["http.route", "url.path", "http.target"].iter().find_map(|name| span.attributes.get_str(name));
-                let path = route.unwrap_or(&span.name);
-                if paths.len() < PATHS_SEEN_MAX || paths.contains_key(path) {
-                    let (evidence, durations) = paths.entry(path.to_owned()).or_default();
-                    evidence.requests += 1;
-                    evidence.errors += u64::from(is_error);
-                    durations.push(span.duration_nanos());
-                }
-            }
-        }
-        self.traces = bad.iter().map(trace_of).collect();
-        self.paths = worst(paths);
-        self.deploy = newest_version(&self.service, first_seen, range.from);
-        Ok(())
-    }
-
-    fn gather_errors(&mut self, logs: &dyn LogSource, range: TimeRange, budget: &Budget) -> Result<()> {
-        let query = LogQuery {
-            range,
-            streams: vec![Matcher::equal("service_name", &self.service)],
-            kind: Some(LogKind::Error),
-            hints: Vec::new(),
-            direction: Direction::Backward,
-            rows_wanted: Some(ERRORS_MAX),
+/// One step a line; a number or a dash in front of it goes, as lists are numbered where they are shown.
+fn written_steps(text: &str) -> Vec<String> {
+    let steps = text.lines().map(|line| {
+        let line = line.trim();
+        let unnumbered = line.trim_start_matches(|character: char| character.is_ascii_digit());
+        let rest = match unnumbered.strip_prefix(['.', ')']) {
+            Some(rest) if unnumbered.len() < line.len() => rest,
+            _ => line.strip_prefix(['-', '*']).unwrap_or(line),
         };
-        let mut cursor = logs.scan(&query, budget)?;
-        while self.errors.len() < ERRORS_MAX
-            && let Some(rows) = cursor.next_batch()?
-        {
-            let room = ERRORS_MAX - self.errors.len();
-            self.errors.extend(rows.iter().take(room).map(|row| ErrorEvidence {
-                at: row.timestamp.0,
-                title: row.line[..row.line.floor_char_boundary(LINE_BYTES_MAX)].to_owned(),
-                trace_id: if row.trace_id.is_none() { String::new() } else { row.trace_id.to_string() },
-            }));
-        }
-        Ok(())
-    }
+        // "1.5 % of …" and "-5 °C" are no list marks.
+        if rest.starts_with(' ') { rest.trim() } else { line }.to_owned()
+    });
+    steps.filter(|step| !step.is_empty()).take(WRITTEN_STEPS_MAX).collect()
 }
 
-fn trace_of(span: &br_model::Span) -> TraceEvidence {
-    TraceEvidence {
-        trace_id: span.trace_id.to_string(),
-        root_name: span.name.clone(),
-        duration_ms: span.duration_nanos() as f64 / 1e6,
-        status: span.status.as_str().to_owned(),
-    }
+/// The service, and what else sets the alert apart: `shop-front, path=/checkout`.
+fn place_of(labels: &Labels, service: &str) -> String {
+    let told_elsewhere = |name: &str| matches!(name, "alertname" | "severity" | "owner" | "team");
+    let names_service = |name: &str, value: &str| matches!(name, "service" | "service_name" | "job") && value == service;
+    let rest = labels.iter().filter(|(name, value)| !told_elsewhere(name) && !names_service(name, value));
+    let rest = rest.map(|(name, value)| format!("{name}={value}"));
+    Some(service.to_owned()).filter(|service| !service.is_empty()).into_iter().chain(rest).collect::<Vec<_>>().join(", ")
 }
 
-/// The paths with most errors, then with most requests.
-fn worst(paths: BTreeMap<String, (PathEvidence, Vec<i64>)>) -> Vec<PathEvidence> {
-    let mut worst: Vec<PathEvidence> = paths
-        .into_iter()
-        .map(|(path, (evidence, mut durations))| {
-            durations.sort_unstable();
-            let at = (durations.len() * 95).div_ceil(100).saturating_sub(1);
-            let p95_ms = durations.get(at).map_or(0.0, |nanos| *nanos as f64 / 1e6);
-            PathEvidence { path, p95_ms, ..evidence }
-        })
-        .collect();
-    worst.sort_by_key(|path| std::cmp::Reverse((path.errors, path.requests)));
-    worst.truncate(PATHS_MAX);
-    worst
+fn label_of_path(labels: &Labels) -> String {
+    let names = ["path", "http_route", "route", "handler", "endpoint"];
+    names.iter().find_map(|name| labels.get(name)).unwrap_or("").to_owned()
 }
 
-/// A version that appeared within the range while another was there before.
-fn newest_version(service: &str, first_seen: BTreeMap<String, Nanos>, from: Nanos) -> Option<DeployEvidence> {
-    if first_seen.len() < 2 {
-        return None;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_steps_lose_their_marks() {
+        let check = |text: &str, expect: &[&str]| assert_eq!(written_steps(text), expect, "{text}");
+        check("1. Look.\n2) Fix.\n\n", &["Look.", "Fix."]);
+        check("- a\n * b\nc", &["a", "b", "c"]);
+        check("1.5 % is the limit\n-5 °C\n3", &["1.5 % is the limit", "-5 °C", "3"]);
+        check("", &[]);
     }
-    let (version, at) = first_seen.into_iter().max_by_key(|(_, at)| *at).filter(|(_, at)| *at > from)?;
-    Some(DeployEvidence { service: service.to_owned(), version, at: at.0 })
+
+    #[test]
+    fn a_place_says_the_service_once() {
+        let check = |labels: &[(&str, &str)], expect: &str| {
+            let labels = Labels::from_pairs(labels.iter().copied());
+            assert_eq!(place_of(&labels, service_of(&labels)), expect);
+        };
+        check(&[("alertname", "A"), ("job", "shop"), ("owner", "o"), ("path", "/x"), ("service", "shop")], "shop, path=/x");
+        check(&[("job", "node"), ("service", "shop")], "shop, job=node");
+        check(&[("alertname", "A"), ("instance", "i:1")], "instance=i:1");
+        check(&[("alertname", "A"), ("severity", "page")], "");
+    }
 }

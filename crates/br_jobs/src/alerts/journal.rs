@@ -2,7 +2,7 @@
 //! yet; that backlog is tried again at every beat, so a catalog that is away for a while loses nothing.
 
 use super::evidence::Evidence;
-use br_catalog::{Catalog, Change, LedgerFilter, NewLedgerEntry, NewOutboxItem};
+use br_catalog::{Catalog, Change, IssueFilter, LedgerFilter, NewLedgerEntry, NewOutboxItem};
 use br_incident::fact::service_of;
 use br_incident::{Fact, FactKind, Incident, IncidentState, correlation_key};
 use br_model::{Labels, TenantId};
@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Issues among which those of an alert's errors are looked for.
+const ISSUES_MAX: u32 = 100;
 /// Entries that may wait for the catalog. Beyond it the oldest are given up, loudly.
 const BACKLOG_MAX: usize = 20_000;
 /// Alerts that one message names; those beyond are counted.
@@ -138,6 +140,21 @@ impl Journal {
         }
         self.entry(at, "alert.resolved", alert, None)?;
         self.tell(at, key, alert, false);
+        Ok(())
+    }
+
+    /// Links errors with the issues of their service that were seen since.
+    pub(super) async fn name_issues(&self, evidence: &mut Evidence, seen_since: Nanos) -> Result<()> {
+        if evidence.errors.is_empty() {
+            return Ok(());
+        }
+        let filter = IssueFilter { service: Some(evidence.service.clone()), seen_since: Some(seen_since), status: None };
+        let issues = self.catalog.issues(self.tenant, &filter, ISSUES_MAX).await?;
+        for error in &mut evidence.errors {
+            if let Some(issue) = issues.iter().find(|issue| issue.title.starts_with(&error.title)) {
+                error.issue_id = format!("{:016x}", issue.id);
+            }
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 mod delivery;
 mod engine;
 mod evidence;
+mod gather;
 mod journal;
 mod runtime;
 mod views;
@@ -15,9 +16,11 @@ pub use engine::{AlertEngine, EngineOptions};
 pub use evidence::{Evidence, EvidenceSources};
 pub use views::{AlertView, GroupView, RuleHealth, RuleView};
 
-use br_model::{MetricBatch, TenantId};
+use br_model::{Labels, MetricBatch, TenantId};
 use br_rules::ResultSample;
 use br_std::{Nanos, Result};
+use br_storage::Budget;
+use std::time::Duration;
 
 /// Evaluates expressions. Calls may read from disk: the engine makes them on the pool for blocking work.
 pub trait Evaluator: Send + Sync {
@@ -26,6 +29,30 @@ pub trait Evaluator: Send + Sync {
 
     /// The instant vector at `at`; a scalar is one sample without labels.
     fn instant(&self, tenant: TenantId, expression: &str, at: Nanos) -> Result<Vec<ResultSample>>;
+
+    /// The values around the time when an alert fired, also those that the rule's comparison leaves out.
+    fn curve(&self, wanted: &CurveQuery<'_>, budget: &Budget) -> Result<Curve>;
+}
+
+/// The curve of one alert: `from` and `to` are included.
+#[derive(Clone, Copy, Debug)]
+pub struct CurveQuery<'a> {
+    pub tenant: TenantId,
+    pub expression: &'a str,
+    /// The alert's: they tell its series from the others of the rule.
+    pub labels: &'a Labels,
+    pub from: Nanos,
+    pub to: Nanos,
+    pub step: Duration,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Curve {
+    /// The expression without the comparison with `threshold`.
+    pub query: String,
+    pub threshold: Option<f64>,
+    /// By time; empty where no series is certainly the alert's.
+    pub points: Vec<(Nanos, f64)>,
 }
 
 /// Takes in the samples that rules write.
