@@ -2,7 +2,7 @@
 
 use crate::serve::{DEFAULT_LISTEN, ServeArguments, Server};
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -32,6 +32,53 @@ pub(crate) struct DemoArguments {
     /// End after the load, instead of waiting for Ctrl-C.
     #[arg(long)]
     exit: bool,
+    /// The shop listens here and at the ports 1, 11 and 12 above.
+    #[arg(long, default_value_t = 8101, value_parser = clap::value_parser!(u16).range(1..=65523))]
+    shop_port: u16,
+    /// What is broken when, instead of the demo's own script (examples/shop/script.json).
+    #[arg(long)]
+    script: Option<PathBuf>,
+}
+
+/// One entry of the script.
+#[derive(serde::Deserialize, Clone, Debug)]
+#[serde(deny_unknown_fields)]
+struct Scene {
+    /// Counted from the start of the load.
+    at_seconds: u64,
+    /// What the shop reads at every request: `slow_query_ms`, `provider_down`. Empty mends all.
+    faults: serde_json::Map<String, Value>,
+    say: String,
+}
+
+/// Where the shop listens.
+#[derive(Clone, Copy)]
+struct ShopPorts {
+    front: u16,
+    payments: u16,
+    payments_metrics: u16,
+    worker_metrics: u16,
+}
+
+impl ShopPorts {
+    /// The offsets of examples/shop/bellrock.yml; `first` is at most 65523.
+    fn from_first(first: u16) -> Self {
+        Self { front: first, payments: first + 1, payments_metrics: first + 11, worker_metrics: first + 12 }
+    }
+
+    /// The configuration with these ports as targets, in place of those that it names.
+    fn configuration(self, text: &str) -> String {
+        let named = Self::from_first(8101);
+        let pairs = [
+            (named.front, self.front),
+            (named.payments_metrics, self.payments_metrics),
+            (named.worker_metrics, self.worker_metrics),
+        ];
+        // Through marks: a new port may be equal to one that is still to be replaced.
+        let marked =
+            pairs.iter().fold(text.to_owned(), |text, (old, _)| text.replace(&format!(":{old}\""), &format!(":<{old}>\"")));
+        pairs.iter().fold(marked, |text, (old, new)| text.replace(&format!(":<{old}>\""), &format!(":{new}\"")))
+    }
 }
 
 /// The shop, as it stands in examples/shop: written out, so that the binary alone is enough.
@@ -46,22 +93,16 @@ const FILES: [(&str, &str); 8] = [
     ("faults.json", "{}"),
 ];
 
-/// What is broken when, counted from the start of the load.
-const SCRIPT: [(u64, &str, &str); 4] = [
-    (25, r#"{"slow_query_ms": 700}"#, "fault: a query of the catalogue has lost its index, /products takes 700 ms"),
-    (75, "{}", "the query is fast again"),
-    (80, r#"{"provider_down": true}"#, "fault: the payment provider fails, every checkout answers 500"),
-    (320, "{}", "the payment provider is back"),
-];
-
-const FRONT: &str = "127.0.0.1:8101";
+const SCRIPT: &str = include_str!("../../../examples/shop/script.json");
 
 pub(crate) async fn demo(arguments: DemoArguments) -> Result<()> {
     let started = Instant::now();
     let say = |text: &str| println!("[{:>4} s] {text}", started.elapsed().as_secs());
+    let ports = ShopPorts::from_first(arguments.shop_port);
+    let script = script(arguments.script.as_deref())?;
     let folder = std::path::absolute(&arguments.folder)?;
     let shop = folder.join("shop");
-    write_files(&shop)?;
+    write_files(&shop, ports)?;
     let python = environment(&arguments.python, &folder, &shop, say).await?;
 
     say("starting the server");
@@ -77,24 +118,58 @@ pub(crate) async fn demo(arguments: DemoArguments) -> Result<()> {
     let url = server.url();
     say(&format!("the server is up: {url}"));
 
-    let mut services = start_services(&python, &shop, &url)?;
+    let front = format!("http://127.0.0.1:{}", ports.front);
     say("starting the shop: front (FastAPI), payments (Flask), worker");
-    wait_for_front(&mut services).await?;
-    say(&format!("the shop is up and under a load of {} requests/s: open {url}", arguments.rate));
+    let mut services = start_services(&python, &shop, &url, ports)?;
+    let stage = Stage { python, shop, url, front, script, say: &say };
+    let played = tokio::select! {
+        outcome = open_and_play(&mut services, &stage, &arguments) => outcome,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+        () = terminated() => Ok(()),
+    };
+    say("stopping");
+    stop(services).await;
+    server.stop().await?;
+    played
+}
 
-    let load = Command::new(&python)
+/// What the play needs.
+struct Stage<'a> {
+    python: PathBuf,
+    shop: PathBuf,
+    /// The server's.
+    url: String,
+    front: String,
+    script: Vec<Scene>,
+    say: &'a (dyn Fn(&str) + Sync),
+}
+
+async fn open_and_play(services: &mut [(&'static str, Child)], stage: &Stage<'_>, arguments: &DemoArguments) -> Result<()> {
+    let Stage { python, shop, url, front, say, .. } = stage;
+    wait_for_front(services, front).await?;
+    say(&format!("the shop is up, under a load of {} requests/s; its output is in {}/*.log", arguments.rate, shop.display()));
+    say(&format!("open {url}; the first fault comes soon, and an alert about 20 s after it"));
+    let load = Command::new(python)
         .arg(shop.join("load.py"))
-        .args([format!("http://{FRONT}"), arguments.duration.as_secs().to_string(), arguments.rate.to_string()])
+        .args([front.clone(), arguments.duration.as_secs().to_string(), arguments.rate.to_string()])
         .kill_on_drop(true)
         .spawn()
         .context("cannot start the load")?;
-    tokio::select! {
-        outcome = play(&shop, &url, load, &arguments, say) => outcome?,
-        _ = tokio::signal::ctrl_c() => say("stopping"),
-        _ = terminated() => say("stopping"),
-    }
-    stop(services).await;
-    server.stop().await
+    play(stage, load, arguments).await
+}
+
+/// The scenes in the order of their times.
+#[allow(clippy::disallowed_methods, reason = "a file that the user names, outside the data directory")]
+fn script(path: Option<&Path>) -> Result<Vec<Scene>> {
+    let text = match path {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read the script {}", path.display()))?,
+        None => SCRIPT.to_owned(),
+    };
+    let mut scenes: Vec<Scene> = serde_json::from_str(&text).context(
+        "the script must be a JSON list of {\"at_seconds\": 5, \"faults\": {\"provider_down\": true}, \"say\": \"…\"}",
+    )?;
+    scenes.sort_by_key(|scene| scene.at_seconds);
+    Ok(scenes)
 }
 
 async fn terminated() {
@@ -107,11 +182,12 @@ async fn terminated() {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the demo's own folder, outside the data directory")]
-fn write_files(shop: &Path) -> Result<()> {
+fn write_files(shop: &Path, ports: ShopPorts) -> Result<()> {
     for (name, text) in FILES {
+        let text = if name == "bellrock.yml" { ports.configuration(text) } else { text.to_owned() };
         let path = shop.join(name);
         std::fs::create_dir_all(path.parent().unwrap_or(shop)).with_context(|| format!("cannot make {}", shop.display()))?;
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
@@ -150,14 +226,16 @@ async fn run(command: &mut Command, what: &str) -> Result<()> {
 
 /// Each service under `bellrock run`, as a user would start it; their output goes to a file beside them.
 #[allow(clippy::disallowed_methods, reason = "the demo's own folder, outside the data directory")]
-fn start_services(python: &Path, shop: &Path, url: &str) -> Result<Vec<(&'static str, Child)>> {
-    let commands: [(&str, &str, &[&str]); 3] = [
-        ("shop-front", "front", &["-m", "uvicorn", "app:app", "--host", "127.0.0.1", "--port", "8101", "--no-access-log"]),
-        ("shop-payments", "payments", &["app.py"]),
-        ("shop-worker", "worker", &["worker.py"]),
+fn start_services(python: &Path, shop: &Path, url: &str, ports: ShopPorts) -> Result<Vec<(&'static str, Child)>> {
+    let front_port = ports.front.to_string();
+    let front = ["-m", "uvicorn", "app:app", "--host", "127.0.0.1", "--port", &front_port, "--no-access-log"];
+    let commands: [(&str, &str, &[&str], u16); 3] = [
+        ("shop-front", "front", &front, 0),
+        ("shop-payments", "payments", &["app.py"], ports.payments_metrics),
+        ("shop-worker", "worker", &["worker.py"], ports.worker_metrics),
     ];
     let mut services = Vec::new();
-    for (name, folder, arguments) in commands {
+    for (name, folder, arguments, metrics_port) in commands {
         let output = std::fs::File::create(shop.join(format!("{name}.log")))?;
         let child = Command::new(std::env::current_exe()?)
             .args(["run", "--server", url, "--service", name, "--"])
@@ -166,7 +244,9 @@ fn start_services(python: &Path, shop: &Path, url: &str) -> Result<Vec<(&'static
             .current_dir(shop.join(folder))
             .env("SHOP_DATABASE", shop.join("shop.db"))
             .env("SHOP_FAULTS", shop.join("faults.json"))
-            .env("OTEL_METRIC_EXPORT_INTERVAL", "5000")
+            .env("PAYMENTS_URL", format!("http://127.0.0.1:{}", ports.payments))
+            .env("PORT", ports.payments.to_string())
+            .env("METRICS_PORT", metrics_port.to_string())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
@@ -178,7 +258,7 @@ fn start_services(python: &Path, shop: &Path, url: &str) -> Result<Vec<(&'static
     Ok(services)
 }
 
-async fn wait_for_front(services: &mut [(&'static str, Child)]) -> Result<()> {
+async fn wait_for_front(services: &mut [(&'static str, Child)], front: &str) -> Result<()> {
     let client = reqwest::Client::new();
     let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
@@ -187,27 +267,31 @@ async fn wait_for_front(services: &mut [(&'static str, Child)]) -> Result<()> {
                 bail!("{name} ended at once ({status}): see its log in the demo's folder, shop/{name}.log");
             }
         }
-        if client.get(format!("http://{FRONT}/products")).send().await.is_ok_and(|answer| answer.status().is_success()) {
+        if client.get(format!("{front}/products")).send().await.is_ok_and(|answer| answer.status().is_success()) {
             return Ok(());
         }
         sleep(Duration::from_millis(200)).await;
     }
-    bail!("the shop's front did not answer within a minute: is another program on port 8101?")
+    bail!("the shop's front did not answer at {front} within a minute: is another program on that port? --shop-port moves it")
 }
 
 /// Plays the faults and tells of alerts until the load ends, and then waits for Ctrl-C unless told to exit.
-async fn play(shop: &Path, url: &str, mut load: Child, arguments: &DemoArguments, say: impl Fn(&str)) -> Result<()> {
+async fn play(stage: &Stage<'_>, mut load: Child, arguments: &DemoArguments) -> Result<()> {
+    let Stage { shop, url, script, say, .. } = stage;
     let started = Instant::now();
-    let mut script = SCRIPT.iter().peekable();
+    let mut script = script.iter().peekable();
     let mut told = Vec::new();
-    let client = reqwest::Client::new();
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
     loop {
-        while let Some((_, faults, text)) = script.next_if(|(at, ..)| started.elapsed().as_secs() >= *at) {
-            set_faults(shop, faults)?;
-            say(text);
+        while let Some(scene) = script.next_if(|scene| started.elapsed().as_secs() >= scene.at_seconds) {
+            set_faults(shop, &serde_json::to_string(&scene.faults)?)?;
+            say(&scene.say);
         }
-        tell_of_alerts(&client, url, &mut told, &say).await;
-        if load.try_wait()?.is_some() {
+        tell_of_alerts(&client, url, &mut told, say).await;
+        if let Some(status) = load.try_wait()? {
+            if !status.success() {
+                say(&format!("the load ended early ({status})"));
+            }
             break;
         }
         sleep_until(Instant::now() + Duration::from_secs(1)).await;
@@ -227,23 +311,25 @@ fn set_faults(shop: &Path, faults: &str) -> Result<()> {
     Ok(std::fs::rename(shop.join("faults.json.new"), shop.join("faults.json"))?)
 }
 
-async fn tell_of_alerts(client: &reqwest::Client, url: &str, told: &mut Vec<Value>, say: impl Fn(&str)) {
+async fn tell_of_alerts(client: &reqwest::Client, url: &str, told: &mut Vec<(String, String)>, say: impl Fn(&str)) {
     let Ok(answer) = client.get(format!("{url}/bellrock/v1/alerts")).send().await else { return };
     let Ok(text) = answer.text().await else { return };
     let Ok(answer) = serde_json::from_str::<Value>(&text) else { return };
     for alert in answer["alerts"].as_array().into_iter().flatten() {
-        let key = json!([alert["id"], alert["state"]]);
-        if told.contains(&key) || alert["state"] == "pending" {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (id, state, name) = (text(&alert["id"]), text(&alert["state"]), text(&alert["name"]));
+        let key = (id, state);
+        // What an earlier run left behind is no news.
+        let was_told = told.iter().any(|(id, _)| *id == key.0);
+        if told.contains(&key) || key.1 == "pending" || (key.1 == "resolved" && !was_told) {
             continue;
         }
-        let (state, name, id) = (alert["state"].as_str(), alert["name"].as_str(), alert["id"].as_str());
-        let summary = alert["annotations"]["summary"].as_str().unwrap_or_default();
-        say(&format!(
-            "ALERT {}: {} — {summary}\n         what, where, why and what to do: {url}/alerts/{}",
-            state.unwrap_or_default(),
-            name.unwrap_or_default(),
-            id.unwrap_or_default()
-        ));
+        if key.1 == "firing" {
+            let summary = text(&alert["annotations"]["summary"]);
+            say(&format!("ALERT {name}: {summary}\n         what, where, why and what to do: {url}/alerts/{}", key.0));
+        } else {
+            say(&format!("{name} is {}", key.1));
+        }
         told.push(key);
     }
 }

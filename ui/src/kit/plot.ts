@@ -40,7 +40,7 @@ export function makePlot(options: PlotOptions): uPlot {
         drag: { x: onzoom !== undefined, y: false, setScale: false },
       },
       scales: {
-        x: { time: true, range: range ? () => [range.fromMs / 1000, range.toMs / 1000] : (_plot, from, to) => timeRange(from, to) },
+        x: { time: true, range: range ? () => [range.fromMs / 1000, range.toMs / 1000] : () => timeRange(timesMs) },
         y: { range: (_plot, low, high) => valueRange(low, high, threshold) },
       },
       axes: [
@@ -90,9 +90,9 @@ function tickText(seconds: number, incrementSeconds: number): string {
   return incrementSeconds >= 60 ? clock : `${clock}:${two(date.getSeconds())}`;
 }
 
-/** A single point stands in the middle of ten minutes; without this the scale would span years. */
-function timeRange(from: number | null, to: number | null): [number, number] {
-  const [first, last] = [from ?? 0, to ?? 0];
+/** In seconds. A single point stands in the middle of ten minutes; left alone the scale would span years. */
+function timeRange(timesMs: readonly number[]): [number, number] {
+  const [first, last] = [(timesMs[0] ?? 0) / 1000, (timesMs.at(-1) ?? 0) / 1000];
   return first < last ? [first, last] : [first - 300, first + 300];
 }
 

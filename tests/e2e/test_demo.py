@@ -1,0 +1,116 @@
+"""`bellrock demo`, with a short script: the shop appears, breaks, and the alert says what to do."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from bellrock_server import BINARY, eventually, free_port
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPT = [
+    {"at_seconds": 8, "faults": {"provider_down": True}, "say": "the provider is down"},
+    {"at_seconds": 110, "faults": {}, "say": "the provider is back"},
+]
+
+
+def free_shop_port():
+    """The first of a row of ports, all of which are free just now."""
+    while True:
+        first = free_port()
+        if first > 65_000:
+            continue
+        try:
+            for offset in (0, 1, 11, 12):
+                with socket.socket() as listener:
+                    listener.bind(("127.0.0.1", first + offset))
+            return first
+        except OSError:
+            continue
+
+
+class Demo:
+    def __init__(self, folder):
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.output = folder / "demo.log"
+        script = folder / "script.json"
+        script.write_text(json.dumps(SCRIPT))
+        # The environment is the same for each run: BELLROCK_DEMO_FOLDER keeps it between runs.
+        self.folder = Path(os.environ.get("BELLROCK_DEMO_FOLDER", folder / "demo"))
+        command = [BINARY, "demo", "--folder", str(self.folder), "--python", sys.executable, "--script", str(script)]
+        command += ["--listen", self.url.removeprefix("http://"), "--shop-port", str(free_shop_port())]
+        command += ["--otlp-grpc-listen", f"127.0.0.1:{free_port()}", "--otlp-http-listen", f"127.0.0.1:{free_port()}"]
+        command += ["--duration", "120s", "--rate", "20", "--exit"]
+        with open(self.output, "wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def get(self, path):
+        assert self.process.poll() is None, f"the demo ended with {self.process.returncode}:\n{self.log()}"
+        answer = requests.get(self.url + path, timeout=20)
+        assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text}"
+        return answer.json()
+
+    def log(self):
+        return self.output.read_text(errors="replace")[-8000:]
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(25)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError(f"SIGINT did not end the demo within 25 s:\n{self.log()}")
+        return self.process.returncode
+
+
+@pytest.fixture
+def demo(tmp_path):
+    demo = Demo(tmp_path)
+    yield demo
+    demo.stop()
+
+
+def firing(demo, name):
+    alerts = [alert for alert in demo.get("/bellrock/v1/alerts?state=firing")["alerts"] if alert["name"] == name]
+    assert alerts, f"{name} does not fire:\n{demo.log()}"
+    return alerts[0]
+
+
+def test_the_demo_breaks_the_shop_and_the_alert_says_what_to_do(demo):
+    shop = {"shop-front", "shop-payments", "shop-worker"}
+
+    def seen():
+        return shop <= {service["name"] for service in demo.get("/bellrock/v1/services")["services"]}
+
+    eventually(seen, timeout=90, interval=0.5)
+
+    alert = eventually(lambda: firing(demo, "CheckoutFailing"), timeout=60, interval=0.5)
+    assert (alert["severity"], alert["service"]) == ("page", "shop-front")
+    evidence = demo.get(f"/bellrock/v1/alerts/{alert['id']}")["evidence"]
+    assert evidence["missing"] == []
+    assert "of requests to /checkout fail" in evidence["what"] and evidence["where"] == "shop-front, path=/checkout"
+    assert evidence["why"] == "Orders are lost while this lasts." and evidence["since"] and evidence["owner"] == "team-checkout"
+    assert evidence["next_steps"][0] == "Open a failing trace and find the first red span."
+    assert evidence["runbook"].endswith("/checkout-failing") and evidence["paths"][0]["path"] == "/checkout"
+    curve = evidence["curve"]
+    assert curve["threshold"] == 0.2 and len(curve["points"]) > 1 and ">" not in curve["query"]
+
+    trace = demo.get(f"/bellrock/v1/traces/{evidence['traces'][0]['trace_id']}")
+    assert {span["service"] for span in trace["spans"]} >= {"shop-front", "shop-payments"}
+    error = evidence["errors"][0]
+    assert error["title"] == "RuntimeError: payment service answered 500" and error["count"] >= 1
+    issue = demo.get(f"/bellrock/v1/issues/{error['issue_id']}")
+    assert issue["title"] == error["title"] and issue["service"] == "shop-front"
+
+    report = json.loads(subprocess.check_output([sys.executable, EXAMPLES / "sla_report.py", demo.url, "1m"], text=True))
+    assert report["requests"] > 100 and 0 < report["availability_percent"] < 100 and not report["slo_met"]
+
+    assert demo.stop() == 0, demo.log()
+    assert "ALERT CheckoutFailing: " in demo.log() and f"{demo.url}/alerts/{alert['id']}" in demo.log()
