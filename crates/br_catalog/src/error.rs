@@ -27,8 +27,8 @@ pub(crate) fn convert(error: sqlx::Error, path: &Path) -> Error {
 /// Names the file and the way out.
 pub(crate) fn damaged(path: &Path, what: &dyn std::fmt::Display) -> String {
     format!(
-        "the catalog {file} is damaged ({what}): stop Bellrock, move {file}, {file}-wal and {file}-shm aside, put the last backup in \
-         their place (`bellrock restore`), and start again; the journal and the data files are not touched by this",
+        "the catalog {file} is damaged ({what}): stop Bellrock, move {file}, {file}-wal and {file}-shm aside, put a copy of them from \
+         a backup in their place, and start again; the journal and the data files are not touched by this",
         file = path.display()
     )
 }

@@ -27,7 +27,10 @@ impl EventStore {
     /// What is worth compacting now, the window with the most files first.
     pub fn plan_compactions(&self) -> Vec<Compaction> {
         let mut windows: BTreeMap<(TenantId, Table, Nanos), Vec<FileEntry>> = BTreeMap::new();
-        for entry in self.files().into_iter().filter(|entry| entry.size_bytes < self.options.compact_bytes_max) {
+        // A damaged file stays as it is, for whoever can mend it: the others of its window are compacted without it.
+        let is_fit =
+            |entry: &FileEntry| entry.size_bytes < self.options.compact_bytes_max && !self.counters.is_damaged(&entry.path);
+        for entry in self.files().into_iter().filter(is_fit) {
             windows.entry((entry.tenant, entry.table, entry.window)).or_default().push(entry);
         }
         let mut plans: Vec<Compaction> = windows

@@ -52,6 +52,10 @@ impl EventCounters {
         damages.push_back(Damage { path: path.to_owned(), message: message.to_owned() });
     }
 
+    pub(crate) fn is_damaged(&self, path: &str) -> bool {
+        self.damages.lock().iter().any(|damage| damage.path == path)
+    }
+
     /// The damaged files that reads have met, in the order of the first meeting.
     pub fn damages(&self) -> Vec<Damage> {
         self.damages.lock().iter().cloned().collect()

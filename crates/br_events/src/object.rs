@@ -47,7 +47,25 @@ pub(crate) fn put_new(store: &Arc<dyn ObjectStore>, path: &str, bytes: Vec<u8>) 
 }
 
 pub(crate) fn get_range(store: &Arc<dyn ObjectStore>, path: &str, range: Range<u64>) -> br_std::Result<Bytes> {
-    wait(store.get_range(&Path::from(path), range)).map_err(store_error)
+    let path = Path::from(path);
+    wait(async {
+        match store.get_range(&path, range.clone()).await {
+            Ok(bytes) => Ok(bytes),
+            Err(error) => match size_below(store, &path, range.end).await {
+                Some(size) => Err(br_std::Error::corrupt(too_short(size, range.end)).with_source(error)),
+                None => Err(store_error(error)),
+            },
+        }
+    })
+}
+
+/// The size of a file that ends before `end`. Stores say "wrong range" in words of their own, and as if one could try again.
+async fn size_below(store: &Arc<dyn ObjectStore>, path: &Path, end: u64) -> Option<u64> {
+    store.head(path).await.ok().map(|found| found.size).filter(|size| *size < end)
+}
+
+fn too_short(size: u64, end: u64) -> String {
+    format!("the file ends after {size} bytes, before byte {end} that was asked for")
 }
 
 /// Reads ranges of the data of a file in whole blocks and compares their checksums.
@@ -71,7 +89,17 @@ impl CheckedReader {
         if let Some(range) = ranges.iter().find(|range| range.start > range.end || range.end > self.data_bytes) {
             return Err(ParquetError::General(format!("bytes {range:?} lie outside the data of {} bytes", self.data_bytes)));
         }
-        let read = self.store.get_ranges(&self.path, &whole).await.map_err(|error| ParquetError::External(Box::new(error)))?;
+        let read = match self.store.get_ranges(&self.path, &whole).await {
+            Ok(read) => read,
+            Err(error) => {
+                let end = whole.iter().map(|range| range.end).max().unwrap_or(0);
+                let size = size_below(&self.store, &self.path, end).await;
+                return Err(size.map_or_else(
+                    || ParquetError::External(Box::new(error)),
+                    |size| ParquetError::General(too_short(size, end)),
+                ));
+            }
+        };
         let mut wanted = Vec::with_capacity(ranges.len());
         for ((range, whole), bytes) in ranges.iter().zip(&whole).zip(read) {
             self.check(whole, &bytes)?;

@@ -136,6 +136,27 @@ fn a_flipped_byte_is_noticed_wherever_it_is_and_the_rest_answers() {
 }
 
 #[test]
+fn a_file_that_was_cut_is_left_out_and_holds_up_no_compaction() {
+    let store = CountingStore::new();
+    let events = open(&store);
+    let mut files = Vec::new();
+    for position in 1..=5u64 {
+        let record = log(START + position as i64, &format!("line {position}"));
+        events.append_logs(TENANT, JournalPosition(position), &logs("shop", vec![record])).expect("append");
+        files.extend(flush(&events, &store, position));
+    }
+    store.cut(&files[0].path, 100);
+    assert_eq!(lines(&events, &query()).len(), 4, "the others answer");
+    assert!(events.counters().damages()[0].message.contains("ends after 100 bytes"), "{:?}", events.counters().damages());
+    let plans = events.plan_compactions();
+    let [plan] = plans.as_slice() else { panic!("{plans:?}") };
+    assert!(plan.inputs.len() == 4 && plan.inputs.iter().all(|input| input.path != files[0].path), "{plan:?}");
+    let added = events.compact(plan).expect("compact");
+    events.exchange(&plan.inputs, added);
+    assert_eq!(lines(&events, &query()).len(), 4);
+}
+
+#[test]
 fn compaction_keeps_every_record_and_the_old_files_can_go() {
     let store = CountingStore::new();
     let events = open(&store);

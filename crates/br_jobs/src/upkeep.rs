@@ -4,6 +4,7 @@ use crate::flush::{Flusher, blocking};
 use br_std::{Nanos, Result};
 use br_storage::{FileEntry, Table};
 use object_store::ObjectStoreExt;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -28,10 +29,18 @@ const DELETE_AT_ONCE: u32 = 1000;
 /// Compactions between two flushes.
 const COMPACTIONS_AT_ONCE: usize = 8;
 
+#[derive(Clone, Copy)]
+enum Kept {
+    Metrics,
+    Events,
+}
+
 impl Upkeep {
     /// Until told to stop. A step that fails is told and tried again at the next beat.
     pub async fn run(self, mut stopped: watch::Receiver<bool>) {
+        let mut told = BTreeSet::new();
         loop {
+            self.tell_damages(&mut told);
             tokio::select! {
                 () = tokio::time::sleep(self.flush_interval) => {}
                 _ = stopped.wait_for(|stopped| *stopped) => return,
@@ -39,7 +48,8 @@ impl Upkeep {
             let steps = async {
                 report("FlushError", self.flusher.flush().await.map(drop));
                 report("RetentionError", self.retain().await);
-                report("CompactionError", self.compact().await);
+                report("CompactionError", self.compact(Kept::Metrics).await);
+                report("CompactionError", self.compact(Kept::Events).await);
                 report("DeleteError", self.delete_removed().await);
             };
             tokio::select! {
@@ -49,14 +59,31 @@ impl Upkeep {
         }
     }
 
+    /// Queries answer without a damaged file: that its records are missing is told here, once for each.
+    fn tell_damages(&self, told: &mut BTreeSet<String>) {
+        let parts = &self.flusher.parts;
+        let events = parts.events.counters().damages().into_iter().map(|damage| (damage.path, damage.message));
+        let metrics = parts.metrics.damaged_files().into_iter().map(|damage| (damage.path, damage.reason));
+        let damages: Vec<(String, String)> = events.chain(metrics).collect();
+        told.retain(|told| damages.iter().any(|(path, _)| path == told));
+        for (path, message) in damages {
+            if told.insert(path.clone()) {
+                tracing::error!(event = "FileDamagedError", path, "{message}");
+            }
+        }
+    }
+
     /// Drops what is past its time, before anything is spent on compacting it. Needs no free space.
     async fn retain(&self) -> Result<()> {
         let _turn = self.flusher.turn.lock().await;
         let parts = &self.flusher.parts;
         let now = parts.clock.now();
-        for (table, kept) in [(Table::Metrics, self.retention.metrics), (Table::Logs, self.retention.logs), (Table::Spans, self.retention.spans)] {
+        for (table, kept) in
+            [(Table::Metrics, self.retention.metrics), (Table::Logs, self.retention.logs), (Table::Spans, self.retention.spans)]
+        {
             let cutoff = now - kept;
-            let expired: Vec<FileEntry> = parts.catalog.files(table).await?.into_iter().filter(|file| file.max_time < cutoff).collect();
+            let expired: Vec<FileEntry> =
+                parts.catalog.files(table).await?.into_iter().filter(|file| file.max_time < cutoff).collect();
             if expired.is_empty() {
                 continue;
             }
@@ -75,10 +102,14 @@ impl Upkeep {
         }
     }
 
-    async fn compact(&self) -> Result<()> {
+    /// Each kind by itself: a damaged file of one does not hold up the other.
+    async fn compact(&self, kept: Kept) -> Result<()> {
         for _ in 0..COMPACTIONS_AT_ONCE {
-            let (metrics, events) = (self.compact_metrics().await?, self.compact_events().await?);
-            if !metrics && !events {
+            let has_compacted = match kept {
+                Kept::Metrics => self.compact_metrics().await?,
+                Kept::Events => self.compact_events().await?,
+            };
+            if !has_compacted {
                 return Ok(());
             }
         }

@@ -120,6 +120,16 @@ impl CountingStore {
         self.bytes_read.swap(0, Ordering::Relaxed)
     }
 
+    /// Keeps only the first `bytes` of a file.
+    pub(crate) fn cut(&self, path: &str, bytes: usize) {
+        let path = Path::from(path);
+        let cut = async {
+            let whole = self.inner.get_opts(&path, GetOptions::default()).await?.bytes().await?;
+            self.inner.put_opts(&path, whole.slice(..bytes).into(), PutOptions::default()).await
+        };
+        futures::executor::block_on(cut).expect("in memory");
+    }
+
     pub(crate) fn flip(&self, path: &str, at: usize) {
         let path = Path::from(path);
         let read = async {
