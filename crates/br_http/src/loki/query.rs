@@ -1,6 +1,6 @@
 //! Queries: lines and metrics, at an instant and over a range.
 
-use super::{Answer, encode, range as time_range, success};
+use super::{Answer, encode, json_text, range as time_range, success_text};
 use crate::app::App;
 use crate::params::Params;
 use axum::Extension;
@@ -84,13 +84,15 @@ async fn lines(
     categorize: bool,
 ) -> Answer {
     let options = LogOptions { range, direction: direction(params)?, limit: limit(params)?, categorize };
-    let (tenant, started) = (principal.tenant, app.clock.monotonic());
-    let result = app
+    let (tenant, clock) = (principal.tenant, app.clock.clone());
+    let text = app
         .query(tenant, Language::LogQl, text, None, move |sources, budget| {
-            br_logql::query_log(&*sources.logs(tenant), &log, &options, budget)
+            let started = clock.monotonic();
+            let result = br_logql::query_log(&*sources.logs(tenant), &log, &options, budget)?;
+            Ok(success_text(encode::streams(&result, categorize, clock.monotonic().saturating_sub(started))))
         })
         .await?;
-    success(encode::streams(&result, categorize, app.clock.monotonic().saturating_sub(started)))
+    json_text(text)
 }
 
 async fn over_range(
@@ -101,13 +103,15 @@ async fn over_range(
     range: TimeRange,
     step: Duration,
 ) -> Answer {
-    let (tenant, started) = (principal.tenant, app.clock.monotonic());
-    let (value, stats) = app
+    let (tenant, clock) = (principal.tenant, app.clock.clone());
+    let text = app
         .query(tenant, Language::LogQl, text, None, move |sources, budget| {
-            br_logql::query_range(&*sources.logs(tenant), &metric, (range.from, range.to), step, budget)
+            let started = clock.monotonic();
+            let (value, stats) = br_logql::query_range(&*sources.logs(tenant), &metric, (range.from, range.to), step, budget)?;
+            Ok(success_text(encode::metric(&value, false, stats, clock.monotonic().saturating_sub(started))))
         })
         .await?;
-    success(encode::metric(&value, false, stats, app.clock.monotonic().saturating_sub(started)))
+    json_text(text)
 }
 
 pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
@@ -119,13 +123,15 @@ pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): E
             lines(&app, &principal, &text, log, range, &params, false).await
         }
         Expr::Metric(metric) => {
-            let (tenant, started) = (principal.tenant, app.clock.monotonic());
-            let (value, stats) = app
+            let (tenant, clock) = (principal.tenant, app.clock.clone());
+            let text = app
                 .query(tenant, Language::LogQl, &text, None, move |sources, budget| {
-                    br_logql::query_instant(&*sources.logs(tenant), &metric, at, budget)
+                    let started = clock.monotonic();
+                    let (value, stats) = br_logql::query_instant(&*sources.logs(tenant), &metric, at, budget)?;
+                    Ok(success_text(encode::metric(&value, true, stats, clock.monotonic().saturating_sub(started))))
                 })
                 .await?;
-            success(encode::metric(&value, true, stats, app.clock.monotonic().saturating_sub(started)))
+            json_text(text)
         }
     }
 }

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use br_model::Principal;
-use br_promql::{Expr, ExprKind, QueryOutput};
+use br_promql::{Expr, ExprKind};
 use br_query::door::Language;
 use br_std::{Error, Nanos, Result};
 use br_storage::{Matcher, SeriesQuery};
@@ -19,8 +19,9 @@ fn parse(text: &str) -> Result<Expr> {
     br_promql::parse(text).map_err(|errors| Error::fix_request(format!("invalid parameter \"query\": {errors}")))
 }
 
-fn json_text(output: &QueryOutput) -> axum::response::Response {
-    ([(header::CONTENT_TYPE, "application/json")], encode::answer(output)).into_response()
+/// An answer written out already, next to the query that found it: a long one would hold up whoever else waits for this thread.
+fn json_text(text: String) -> axum::response::Response {
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
@@ -28,12 +29,12 @@ pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): E
     let expr = parse(&text)?;
     let at_ms = params.time("time")?.unwrap_or_else(|| app.clock.now()).as_millis();
     let (engine, timeout) = (app.promql.clone(), params.duration("timeout")?);
-    let output = app
+    let text = app
         .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
-            engine.instant(&*sources.metrics(principal.tenant), &expr, at_ms, budget)
+            engine.instant(&*sources.metrics(principal.tenant), &expr, at_ms, budget).map(|output| encode::answer(&output))
         })
         .await?;
-    Ok(json_text(&output))
+    Ok(json_text(text))
 }
 
 pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
@@ -61,12 +62,13 @@ pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Ext
         .into());
     }
     let (engine, timeout) = (app.promql.clone(), params.duration("timeout")?);
-    let output = app
+    let text = app
         .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
-            engine.range(&*sources.metrics(principal.tenant), &expr, start_ms, end_ms, step_ms, budget)
+            let source = sources.metrics(principal.tenant);
+            engine.range(&*source, &expr, start_ms, end_ms, step_ms, budget).map(|output| encode::answer(&output))
         })
         .await?;
-    Ok(json_text(&output))
+    Ok(json_text(text))
 }
 
 pub(super) async fn format(params: Params) -> Answer {
