@@ -206,22 +206,52 @@ impl Config {
     }
 }
 
-/// Keys whose values are secrets, or may hold one, as the addresses of chat services do.
-const SECRET_KEYS: [&str; 8] = ["token", "password", "credentials", "authorization", "secret", "bearer_token", "url", "proxy_url"];
+/// Parts of keys whose values are secrets, or may hold one, as the addresses of chat services and the headers and parameters
+/// of scrapes do. A key that ends in `_file` names a place, not a secret.
+const SECRET_KEYS: [&str; 9] =
+    ["token", "password", "credential", "authorization", "secret", "url", "headers", "params", "api_key"];
+
+fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    // The list of tokens is shown with its names; `external_url` is in every message anyway.
+    !matches!(key.as_str(), "tokens" | "external_url")
+        && !key.ends_with("_file")
+        && SECRET_KEYS.iter().any(|secret| key.contains(secret))
+}
 
 fn blank_secrets(value: &mut serde_norway::Value) {
     match value {
         serde_norway::Value::Mapping(mapping) => {
             for (key, value) in mapping.iter_mut() {
-                if key.as_str().is_some_and(|key| SECRET_KEYS.contains(&key)) && value.is_string() {
-                    *value = "<secret>".into();
-                } else {
-                    blank_secrets(value);
-                }
+                if key.as_str().is_some_and(is_secret) { blank(value) } else { blank_secrets(value) }
             }
         }
         serde_norway::Value::Sequence(values) => values.iter_mut().for_each(blank_secrets),
+        serde_norway::Value::String(text) => blank_user(text),
         _ => {}
+    }
+}
+
+/// Blanks the values below; the keys of mappings stay, and `type: Bearer` beside credentials goes with them.
+fn blank(value: &mut serde_norway::Value) {
+    match value {
+        serde_norway::Value::Mapping(mapping) => mapping.iter_mut().for_each(|(key, value)| {
+            if !key.as_str().is_some_and(|key| key.ends_with("_file")) {
+                blank(value);
+            }
+        }),
+        serde_norway::Value::Sequence(values) => values.iter_mut().for_each(blank),
+        serde_norway::Value::Null => {}
+        other => *other = "<secret>".into(),
+    }
+}
+
+/// Blanks `user:password@` of an address, whatever its key.
+fn blank_user(text: &mut String) {
+    let Some((scheme, rest)) = text.split_once("://") else { return };
+    let authority = rest.split('/').next().unwrap_or(rest);
+    if let Some((_, host)) = authority.rsplit_once('@') {
+        *text = format!("{scheme}://<secret>@{host}{}", rest.get(authority.len()..).unwrap_or(""));
     }
 }
 
@@ -267,18 +297,34 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let mut value = serde_norway::from_str("bellrock: { auth: { tokens: [{ name: a, token: hunter2hunter2 }] } }").expect("yaml");
-        blank_secrets(&mut value);
-        let shown = serde_norway::to_string(&value).expect("yaml");
-        assert!(!shown.contains("hunter2") && shown.contains("name: a"), "{shown}");
+        for text in [
+            "bellrock: { auth: { tokens: [{ name: shown, token: hunter2 }] } }",
+            "{ n: shown, basic_auth: { username: u, password: hunter2 } }",
+            "{ n: shown, authorization: { type: Bearer, credentials: hunter2 } }",
+            "{ n: shown, http_headers: { X-Api-Key: { values: [hunter2], secrets: [hunter2] } } }",
+            "{ n: shown, params: { token: [hunter2] } }",
+            "{ n: shown, oauth2: { client_id: a, client_secret: hunter2 } }",
+            "{ n: shown, Authorization: Bearer hunter2 }",
+            "{ n: shown, password: 1234hunter2 }",
+            "{ n: shown, targets: ['http://u:hunter2@shown:80/metrics'] }",
+            "{ token_file: /etc/shown, webhooks: [{ url: 'https://chat/hunter2' }] }",
+        ] {
+            let mut value = serde_norway::from_str(text).expect("yaml");
+            blank_secrets(&mut value);
+            let shown = serde_norway::to_string(&value).expect("yaml");
+            assert!(!shown.contains("hunter2") && shown.contains("shown"), "{text}\n{shown}");
+        }
     }
 
     #[test]
     fn mistakes_are_named() {
-        let error = serde_norway::from_str::<Config>("bellrock: { retention: { metrics: 15 days } }").expect_err("not a duration");
+        let error =
+            serde_norway::from_str::<Config>("bellrock: { retention: { metrics: 15 days } }").expect_err("not a duration");
         assert!(error.to_string().contains("15 days"), "{error}");
         assert!(serde_norway::from_str::<Config>("scrape_config: []").is_err(), "a typo in a key");
-        let config: Config = serde_norway::from_str("bellrock: { auth: { tokens: [{ name: a, role: king, token: 0123456789abcdef }] } }").expect("shape");
+        let config: Config =
+            serde_norway::from_str("bellrock: { auth: { tokens: [{ name: a, role: king, token: 0123456789abcdef }] } }")
+                .expect("shape");
         assert!(config.tokens().is_err());
     }
 }
