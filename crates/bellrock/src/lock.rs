@@ -17,7 +17,10 @@ pub(crate) fn lock(data_dir: &Path) -> Result<DataLock> {
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("cannot write to the data directory {}", data_dir.display()))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!("the data directory {} is in use by another bellrock: stop it, or choose another with --data-dir", data_dir.display());
+        bail!(
+            "the data directory {} is in use by another bellrock: stop it, or choose another with --data-dir",
+            data_dir.display()
+        );
     }
     Ok(DataLock { _file: file })
 }

@@ -14,6 +14,10 @@ mod sources;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+/// glibc keeps an arena for each of many threads and hands little back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "bellrock", version, about = "The observability platform for Python services in one binary.", after_help = EXIT_CODES)]
 struct Arguments {
@@ -21,7 +25,11 @@ struct Arguments {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no answer from the server; `run` passes the program's own code on.";
+/// Queries, decoding and files run here; what waits for a thread waits in order.
+const BLOCKING_THREADS_MAX: usize = 256;
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no answer from the server; `run` passes the program's own code on.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -45,6 +53,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name("bellrock")
         .build()
         .map_err(anyhow::Error::from)

@@ -142,15 +142,7 @@ impl Server {
         let flusher = Arc::new(flusher(&stores, &intake).await?);
         let promql = br_promql::Engine::new(br_promql::Options::default());
         let (stop, stopped) = watch::channel(false);
-        let around = Surroundings {
-            tenant: FIRST_TENANT,
-            external_url: config.bellrock.external_url.clone().unwrap_or_else(|| format!("http://{address}")),
-            catalog: stores.catalog.clone(),
-            sources: sources.clone(),
-            intake: intake.clone(),
-            engine: promql.clone(),
-            env: stores.env.clone(),
-        };
+        let around = surroundings(&config, address, &stores, &sources, &intake);
         let (alerts, mut tasks) = alerting::start(&config, around, &stopped).await?;
         let scrape = Arc::new(ScrapeManager::start(jobs, sink, clock.clone())?);
         let sql_workers = SqlWorkers::start()?;
@@ -304,6 +296,24 @@ async fn start_intake(stores: &Stores, config: &Config, tail: Tail, limits: br_w
     };
     let clock = stores.env.clock.clone();
     Ok(Arc::new(Intake::start(Arc::new(journal), clock, limits, [metrics, events, issues])?))
+}
+
+fn surroundings(
+    config: &Config,
+    address: SocketAddr,
+    stores: &Stores,
+    sources: &Arc<StoreSources>,
+    intake: &Arc<Intake>,
+) -> Surroundings {
+    Surroundings {
+        tenant: FIRST_TENANT,
+        external_url: config.bellrock.external_url.clone().unwrap_or_else(|| format!("http://{address}")),
+        catalog: stores.catalog.clone(),
+        sources: sources.clone(),
+        intake: intake.clone(),
+        engine: br_promql::Engine::new(br_promql::Options::default()),
+        env: stores.env.clone(),
+    }
 }
 
 async fn flusher(stores: &Stores, intake: &Arc<Intake>) -> Result<Flusher> {

@@ -48,7 +48,15 @@ impl ErrorEvents for StoreSources {
         Ok(found)
     }
 
-    fn counts(&self, tenant: TenantId, issue: u64, from: Nanos, step: Duration, steps: usize, budget: &Budget) -> Result<Vec<u64>> {
+    fn counts(
+        &self,
+        tenant: TenantId,
+        issue: u64,
+        from: Nanos,
+        step: Duration,
+        steps: usize,
+        budget: &Budget,
+    ) -> Result<Vec<u64>> {
         let mut counts = vec![0; steps];
         for (at, count) in counts.iter_mut().enumerate() {
             let start = from + step * at as u32;
@@ -65,7 +73,14 @@ impl StoreSources {
     /// The events of an issue in a range, newest first.
     fn errors(&self, tenant: TenantId, issue: u64, range: TimeRange, budget: &Budget) -> Result<Vec<LogRecord>> {
         let hints = vec![LogHint::AttributeEquals { name: "error_group".into(), value: format!("{issue:016x}") }];
-        let query = LogQuery { range, streams: Vec::new(), kind: Some(LogKind::Error), hints, direction: Direction::Backward, rows_wanted: None };
+        let query = LogQuery {
+            range,
+            streams: Vec::new(),
+            kind: Some(LogKind::Error),
+            hints,
+            direction: Direction::Backward,
+            rows_wanted: None,
+        };
         let records = self.events.records(tenant, &query, ERRORS_MAX, budget)?.into_iter().map(|stored| stored.record);
         let is_of_issue = |record: &LogRecord| record.error.as_ref().is_some_and(|error| error.grouping_hash() == issue);
         Ok(records.filter(is_of_issue).collect())
@@ -110,18 +125,27 @@ impl Stats for StoreStats {
                 let _ = writeln!(text, "{name}{labels} {value}");
             }
         };
-        let tenants: Vec<_> = self.metrics.tenants().into_iter().map(|tenant| (tenant.0, self.metrics.tenant_stats(tenant, 0))).collect();
+        let tenants: Vec<_> =
+            self.metrics.tenants().into_iter().map(|tenant| (tenant.0, self.metrics.tenant_stats(tenant, 0))).collect();
         let by_tenant = |value: fn(&br_tsdb::TenantStats) -> u64| -> Vec<(String, u64)> {
             tenants.iter().map(|(tenant, stats)| (format!("{{tenant=\"{tenant}\"}}"), value(stats))).collect()
         };
         family("bellrock_active_series", "gauge", "Series in the head.", &by_tenant(|stats| stats.series));
         family("bellrock_series_created_total", "counter", "Series that were new.", &by_tenant(|stats| stats.series_created));
         family("bellrock_samples_stored_total", "counter", "Samples that were stored.", &by_tenant(|stats| stats.accepted));
-        family("bellrock_samples_out_of_order_total", "counter", "Samples that came out of order.", &by_tenant(|stats| stats.out_of_order));
+        family(
+            "bellrock_samples_out_of_order_total",
+            "counter",
+            "Samples that came out of order.",
+            &by_tenant(|stats| stats.out_of_order),
+        );
         let rejected: Vec<_> = tenants
             .iter()
             .flat_map(|(tenant, stats)| {
-                stats.rejected.iter().map(move |(reason, count)| (format!("{{tenant=\"{tenant}\",reason=\"{}\"}}", reason.as_str()), *count))
+                stats
+                    .rejected
+                    .iter()
+                    .map(move |(reason, count)| (format!("{{tenant=\"{tenant}\",reason=\"{}\"}}", reason.as_str()), *count))
             })
             .collect();
         family("bellrock_samples_rejected_total", "counter", "Samples that were refused, by reason.", &rejected);
@@ -133,7 +157,12 @@ impl Stats for StoreStats {
         let spans = counters.spans_appended.load(Ordering::Relaxed);
         family("bellrock_log_records_stored_total", "counter", "Log records that were stored.", &plain(logs));
         family("bellrock_spans_stored_total", "counter", "Spans that were stored.", &plain(spans));
-        family("bellrock_event_files_damaged", "gauge", "Event files that could not be read.", &plain(counters.damages().len() as u64));
+        family(
+            "bellrock_event_files_damaged",
+            "gauge",
+            "Event files that could not be read.",
+            &plain(counters.damages().len() as u64),
+        );
         family("bellrock_event_head_bytes", "gauge", "Bytes of events in memory.", &plain(self.events.head_bytes() as u64));
         text
     }

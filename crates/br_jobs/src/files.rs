@@ -9,8 +9,8 @@ use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, Result, UploadPart,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
+    PutPayload, PutResult, Result, UploadPart,
 };
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,8 @@ impl SyncedDirectory {
     pub fn open(root: &Path) -> br_std::Result<Self> {
         std::fs::create_dir_all(root)?;
         let root = root.canonicalize()?;
-        let inner = LocalFileSystem::new_with_prefix(&root).map_err(|error| Error::retry(format!("{}: {error}", root.display())))?;
+        let inner =
+            LocalFileSystem::new_with_prefix(&root).map_err(|error| Error::retry(format!("{}: {error}", root.display())))?;
         Ok(Self { root: Arc::new(root), inner })
     }
 

@@ -41,7 +41,11 @@ impl Client {
     pub(super) async fn get(&self, path: &str, parameters: &[(&str, String)]) -> Result<Value> {
         let request = self.upstream.request(reqwest::Method::GET, path);
         let query: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
-        let request = if query.is_empty() { request } else { self.upstream.request(reqwest::Method::GET, &format!("{path}?{}", query.join("&"))) };
+        let request = if query.is_empty() {
+            request
+        } else {
+            self.upstream.request(reqwest::Method::GET, &format!("{path}?{}", query.join("&")))
+        };
         self.answer(request).await
     }
 

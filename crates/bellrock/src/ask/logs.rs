@@ -64,7 +64,8 @@ pub(crate) async fn logs(arguments: LogsArguments) -> Result<()> {
 }
 
 async fn fetch(client: &Client, query: &str, start: i64, end: i64, limit: usize) -> Result<Vec<Line>> {
-    let parameters = [("query", query.to_owned()), ("start", start.to_string()), ("end", end.to_string()), ("limit", limit.to_string())];
+    let parameters =
+        [("query", query.to_owned()), ("start", start.to_string()), ("end", end.to_string()), ("limit", limit.to_string())];
     let answer = client.get("/loki/api/v1/query_range", &parameters).await?;
     if answer["data"]["resultType"] != "streams" {
         bail!("this is a metric query: use `bellrock query logql`");
@@ -88,11 +89,21 @@ fn print(lines: &[Line], format: Format) -> Result<()> {
             Format::Table => {
                 let service = line.labels["service_name"].as_str().unwrap_or("-");
                 let time = clock_time(line.nanos);
-                let text: String = line.text.chars().filter(|character| !character.is_control() || *character == '\n' || *character == '\t').collect();
-                if colour { writeln!(out, "\x1b[2m{time}\x1b[0m \x1b[36m{service}\x1b[0m {text}") } else { writeln!(out, "{time} {service} {text}") }
+                let text: String = line
+                    .text
+                    .chars()
+                    .filter(|character| !character.is_control() || *character == '\n' || *character == '\t')
+                    .collect();
+                if colour {
+                    writeln!(out, "\x1b[2m{time}\x1b[0m \x1b[36m{service}\x1b[0m {text}")
+                } else {
+                    writeln!(out, "{time} {service} {text}")
+                }
             }
             Format::Csv => bail!("lines have different fields: use -o json, -o jsonl, or `bellrock query sql -o csv`"),
-            Format::Json | Format::Jsonl => writeln!(out, "{}", json!({ "time": line.nanos.to_string(), "labels": line.labels, "line": line.text })),
+            Format::Json | Format::Jsonl => {
+                writeln!(out, "{}", json!({ "time": line.nanos.to_string(), "labels": line.labels, "line": line.text }))
+            }
         };
         match written {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),

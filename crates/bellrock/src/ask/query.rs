@@ -99,7 +99,8 @@ fn result_rows(data: &Value) -> Rows {
         let labels = if kind == "streams" { &series["stream"] } else { &series["metric"] };
         let labels = Value::String(show_labels(labels));
         let points = series["values"].as_array().cloned().or_else(|| Some(vec![series["value"].clone()])).unwrap_or_default();
-        let histograms = series["histograms"].as_array().cloned().or_else(|| series.get("histogram").map(|point| vec![point.clone()]));
+        let histograms =
+            series["histograms"].as_array().cloned().or_else(|| series.get("histogram").map(|point| vec![point.clone()]));
         for point in points.iter().chain(histograms.iter().flatten()).filter(|point| point.is_array()) {
             rows.rows.push(vec![point[0].clone(), labels.clone(), point[1].clone()]);
         }
@@ -165,7 +166,10 @@ pub(crate) async fn traces(arguments: TracesArguments) -> Result<()> {
 }
 
 fn trace_rows(answer: &Value) -> Rows {
-    Rows::of_objects(&["started_at", "trace_id", "root_service", "root_name", "duration_ms", "spans", "errors"], &answer["traces"])
+    Rows::of_objects(
+        &["started_at", "trace_id", "root_service", "root_name", "duration_ms", "spans", "errors"],
+        &answer["traces"],
+    )
 }
 
 #[derive(clap::Args, Debug)]

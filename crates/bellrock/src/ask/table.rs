@@ -69,8 +69,11 @@ impl Rows {
     }
 
     fn write_table(&self, out: &mut impl Write) -> std::io::Result<()> {
-        let cells: Vec<Vec<String>> = self.rows.iter().map(|row| row.iter().map(|value| one_line(&text(value))).collect()).collect();
-        let width_of = |at: usize| cells.iter().map(|row| row[at].chars().count()).chain([self.columns[at].chars().count()]).max().unwrap_or(0);
+        let cells: Vec<Vec<String>> =
+            self.rows.iter().map(|row| row.iter().map(|value| one_line(&text(value))).collect()).collect();
+        let width_of = |at: usize| {
+            cells.iter().map(|row| row[at].chars().count()).chain([self.columns[at].chars().count()]).max().unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..self.columns.len()).map(width_of).collect();
         let line = |cells: &[String]| {
             let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();

@@ -137,10 +137,13 @@ impl Gatherer {
 
 fn next_state(state: State, line: &str) -> State {
     let code = line.trim_start_matches(['|', '+', '-', ' ']);
-    if code.starts_with("Traceback (most recent call last):") || code.starts_with("Exception Group Traceback (most recent call last):") {
+    if code.starts_with("Traceback (most recent call last):")
+        || code.starts_with("Exception Group Traceback (most recent call last):")
+    {
         return State::Frames;
     }
-    let is_chain_sentence = line.starts_with("During handling of the above exception") || line.starts_with("The above exception was the direct cause");
+    let is_chain_sentence = line.starts_with("During handling of the above exception")
+        || line.starts_with("The above exception was the direct cause");
     match state {
         State::Outside => State::Outside,
         State::Frames if line.starts_with(' ') || line.starts_with('\t') => State::Frames,
@@ -189,13 +192,17 @@ mod tests {
     #[test]
     fn the_line_that_announces_a_traceback_belongs_to_it() {
         let text = format!("12:00 ERROR [shop] job failed\n{TRACEBACK}12:01 INFO next\n");
-        assert_eq!(records(&[&text]), [format!("12:00 ERROR [shop] job failed\n{}", TRACEBACK.trim_end()), "12:01 INFO next".into()]);
+        assert_eq!(
+            records(&[&text]),
+            [format!("12:00 ERROR [shop] job failed\n{}", TRACEBACK.trim_end()), "12:01 INFO next".into()]
+        );
         assert_eq!(records(&["ERROR one\nERROR two\n"]), ["ERROR one", "ERROR two"]);
     }
 
     #[test]
     fn chained_tracebacks_are_one_record() {
-        let text = format!("{TRACEBACK}\nDuring handling of the above exception, another exception occurred:\n\n{TRACEBACK}done\n");
+        let text =
+            format!("{TRACEBACK}\nDuring handling of the above exception, another exception occurred:\n\n{TRACEBACK}done\n");
         let records = records(&[&text]);
         assert_eq!(records.len(), 2);
         assert_eq!(records[0].matches("Traceback").count(), 2);

@@ -66,9 +66,20 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<i32> {
     let pid = child.id().context("the program has no process id")?;
     let sender = Arc::new(LogSender::start(upstream.clone()));
     let context = Arc::new(Context { resource: Arc::new(resource(&service, pid)), clock: clock.clone(), sender: sender.clone() });
-    let out = tokio::spawn(output::follow(Stream::Out, child.stdout.take().context("no stdout")?, tokio::io::stdout(), context.clone()));
-    let err = tokio::spawn(output::follow(Stream::Err, child.stderr.take().context("no stderr")?, tokio::io::stderr(), context.clone()));
-    let sampler = tokio::spawn(sample_tree(pid, arguments.sample_interval, upstream.clone(), labels(&service, pid), clock.clone()));
+    let out = tokio::spawn(output::follow(
+        Stream::Out,
+        child.stdout.take().context("no stdout")?,
+        tokio::io::stdout(),
+        context.clone(),
+    ));
+    let err = tokio::spawn(output::follow(
+        Stream::Err,
+        child.stderr.take().context("no stderr")?,
+        tokio::io::stderr(),
+        context.clone(),
+    ));
+    let sampler =
+        tokio::spawn(sample_tree(pid, arguments.sample_interval, upstream.clone(), labels(&service, pid), clock.clone()));
     let scraper = scrape(&arguments, &service, &upstream, &clock)?;
 
     let status = signals::wait_and_forward(&mut child, pid).await?;

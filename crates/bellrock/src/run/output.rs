@@ -23,7 +23,12 @@ pub(super) struct Context {
 }
 
 /// Copies a stream through and sends its records, until it ends.
-pub(super) async fn follow(stream: Stream, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, context: Arc<Context>) {
+pub(super) async fn follow(
+    stream: Stream,
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    context: Arc<Context>,
+) {
     let mut gatherer = Gatherer::new();
     let mut buffer = vec![0; 64 << 10];
     let mut records = Vec::new();
@@ -51,7 +56,11 @@ fn send(stream: Stream, records: &mut Vec<Record>, context: &Context) {
         return;
     }
     let records = records.drain(..).map(|record| log_record(stream, record)).collect();
-    let group = ResourceLogs { resource: context.resource.clone(), scope: Arc::new(Scope { name: "bellrock.run".into(), ..Scope::default() }), records };
+    let group = ResourceLogs {
+        resource: context.resource.clone(),
+        scope: Arc::new(Scope { name: "bellrock.run".into(), ..Scope::default() }),
+        records,
+    };
     context.sender.send(LogBatch { groups: vec![group] });
 }
 
@@ -66,7 +75,14 @@ fn log_record(stream: Stream, record: Record) -> LogRecord {
 
 fn plain(record: &Record) -> LogRecord {
     let (severity, severity_text) = level_of(&record.text);
-    LogRecord { timestamp: record.at, observed: record.at, severity, severity_text, body: record.text.clone(), ..LogRecord::default() }
+    LogRecord {
+        timestamp: record.at,
+        observed: record.at,
+        severity,
+        severity_text,
+        body: record.text.clone(),
+        ..LogRecord::default()
+    }
 }
 
 /// The first word of the first line that is a level in capitals, as `logging` and its kin write it; a traceback is an error.
