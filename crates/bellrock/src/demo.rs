@@ -260,7 +260,7 @@ fn start_services(python: &Path, shop: &Path, url: &str, ports: ShopPorts) -> Re
 
 async fn wait_for_front(services: &mut [(&'static str, Child)], front: &str) -> Result<()> {
     let client = reqwest::Client::new();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while Instant::now() < deadline {
         for (name, child) in services.iter_mut() {
             if let Some(status) = child.try_wait()? {
