@@ -3,6 +3,7 @@
 use crate::run::send::Upstream;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Which server, and as whom.
@@ -30,7 +31,7 @@ pub(super) struct Client {
     upstream: Upstream,
 }
 
-const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 impl Client {
     pub(super) fn new(arguments: &ServerArguments) -> Self {
@@ -74,7 +75,7 @@ pub(super) fn encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             encoded.push(byte as char);
         } else {
-            encoded.push_str(&format!("%{byte:02X}"));
+            let _ = write!(encoded, "%{byte:02X}");
         }
     }
     encoded

@@ -51,7 +51,10 @@ pub(crate) async fn logs(arguments: LogsArguments) -> Result<()> {
     let first = fetch(&client, &query, (now - arguments.since).0, now.0 + 1, arguments.lines).await?;
     let mut seen: BTreeSet<(i64, String)> = first.iter().map(|line| (line.nanos, line.text.clone())).collect();
     print(&first, arguments.output)?;
-    while arguments.follow {
+    if !arguments.follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(BEAT).await;
         let now = clock.now();
         let from = (now - OVERLAP).0;
@@ -60,7 +63,6 @@ pub(crate) async fn logs(arguments: LogsArguments) -> Result<()> {
         seen.retain(|(nanos, _)| *nanos >= from);
         print(&fresh, arguments.output)?;
     }
-    Ok(())
 }
 
 async fn fetch(client: &Client, query: &str, start: i64, end: i64, limit: usize) -> Result<Vec<Line>> {

@@ -145,12 +145,10 @@ fn next_state(state: State, line: &str) -> State {
     let is_chain_sentence = line.starts_with("During handling of the above exception")
         || line.starts_with("The above exception was the direct cause");
     match state {
-        State::Outside => State::Outside,
         State::Frames if line.starts_with(' ') || line.starts_with('\t') => State::Frames,
         State::Frames => State::AfterException,
         State::AfterException | State::BetweenTracebacks if is_chain_sentence => State::BetweenTracebacks,
-        State::AfterException if line.is_empty() => State::BetweenTracebacks,
-        State::BetweenTracebacks if line.is_empty() => State::BetweenTracebacks,
+        State::AfterException | State::BetweenTracebacks if line.is_empty() => State::BetweenTracebacks,
         // Python 3.11 notes and messages of several lines are indented or follow at once without a mark; only the indented are ours.
         State::AfterException if line.starts_with(' ') => State::AfterException,
         _ => State::Outside,
