@@ -240,7 +240,8 @@ fn what_is_over_a_limit_is_cut_and_counted() {
     events.append_logs(TENANT, JournalPosition(1), &logs("shop", vec![record])).expect("append");
     let rows = read_logs(&events, &query(), usize::MAX);
     assert_eq!(rows[0].line, "abcd… [cut: 4 more bytes]");
-    assert_eq!(rows[0].metadata, [("a".to_owned(), "1".to_owned())]);
+    let kept = [("a".to_owned(), "1".to_owned()), ("detected_level".to_owned(), "info".to_owned())];
+    assert_eq!(rows[0].metadata, kept, "the level comes from the severity");
     let counters = events.counters();
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!((count(&counters.bodies_cut), count(&counters.attributes_dropped)), (1, 1));
