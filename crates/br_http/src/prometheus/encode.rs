@@ -179,7 +179,7 @@ mod tests {
         let series = Series { labels: Labels::empty(), points: vec![(1000, Point::Float(f64::NAN)), (2000, Point::Float(1e21))] };
         check(
             Value::Matrix(vec![series]),
-            r#"{"resultType":"matrix","result":[{"metric":{},"values":[[1,"NaN"],[2,"1000000000000000000000"]]}]}"#,
+            r#"{"resultType":"matrix","result":[{"metric":{},"values":[[1,"NaN"],[2,"1e+21"]]}]}"#,
         );
     }
 }
