@@ -17,11 +17,16 @@ use datafusion::logical_expr::{
 /// What one call may make of one batch of rows.
 const OUTPUT_BYTES_MAX: u128 = 256 << 20;
 
+/// What an element of a list takes while the list is made.
+const ELEMENT_BYTES: u128 = 64;
+
 /// How the size of an answer follows from the arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Growth {
-    /// `repeat(text, count)` and `array_repeat(element, count)`.
+    /// `repeat(text, count)`.
     Times,
+    /// `array_repeat(element, count)` and `array_resize(list, count)`: an element takes [`ELEMENT_BYTES`] besides what it says.
+    Elements,
     /// `lpad(text, characters, fill)`: the second argument is the length of the answer.
     Length,
     /// `replace(text, from, to)`: at worst the text is nothing but `from`.
@@ -32,10 +37,10 @@ enum Growth {
 
 const GROWING: [(&str, Growth); 7] = [
     ("repeat", Growth::Times),
-    ("array_repeat", Growth::Times),
+    ("array_repeat", Growth::Elements),
     ("lpad", Growth::Length),
     ("rpad", Growth::Length),
-    ("array_resize", Growth::Length),
+    ("array_resize", Growth::Elements),
     ("replace", Growth::Replaced),
     ("regexp_replace", Growth::Matched),
 ];
@@ -67,7 +72,7 @@ impl Bounded {
         let Some(subject) = args.args.first().map(Sizes::new) else { return Ok(0) };
         let second = args.args.get(1);
         let numbers = match self.growth {
-            Growth::Times | Growth::Length => second.map(Numbers::new).transpose()?,
+            Growth::Times | Growth::Elements | Growth::Length => second.map(Numbers::new).transpose()?,
             Growth::Replaced | Growth::Matched => None,
         };
         let from = second.map(Sizes::new);
@@ -79,6 +84,7 @@ impl Bounded {
             let number = numbers.as_ref().map_or(0, |numbers| numbers.at(row));
             total += match self.growth {
                 Growth::Times => bytes.max(1) * number,
+                Growth::Elements => (bytes + ELEMENT_BYTES) * number,
                 Growth::Length => bytes.max(number * 4),
                 Growth::Replaced => bytes + (bytes / size(from.as_ref(), row) + 1) * size(replacement.as_ref(), row),
                 Growth::Matched => (bytes + 1) * size(replacement.as_ref(), row),
