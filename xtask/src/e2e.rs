@@ -41,7 +41,7 @@ fn environment() -> Result<PathBuf> {
 /// the browser tests say that they are skipped.
 fn browser() -> PathBuf {
     let names = ["chromium", "chromium-browser", "google-chrome"];
-    let find = || names.into_iter().find(|name| shell::has(name)).map(PathBuf::from);
+    let find = || names.into_iter().find_map(shell::path_of);
     if let Some(found) = find() {
         return found;
     }

@@ -61,6 +61,12 @@ pub fn has(program: &str) -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// Where on the search path a program is.
+pub fn path_of(program: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
 /// The files that git knows, or would add.
 pub fn tracked_files() -> Result<Vec<String>> {
     let listing = output("git", &["ls-files", "--cached", "--others", "--exclude-standard"])?;
