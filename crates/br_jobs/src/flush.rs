@@ -2,13 +2,14 @@
 
 use br_catalog::{Catalog, Lease, Store};
 use br_env::Clock;
-use br_events::EventStore;
+use br_events::{EventStore, SealedEvents};
 use br_ingest::Intake;
 use br_ingest::appliers::Sealed;
 use br_std::{Error, Nanos, Result};
 use br_storage::{FileEntry, JournalPosition};
-use br_tsdb::Tsdb;
+use br_tsdb::{SealedHead, Tsdb};
 use object_store::ObjectStore;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -30,6 +31,32 @@ pub struct FlusherParts {
 pub struct Flushed {
     pub files: u64,
     pub bytes: u64,
+}
+
+/// What a flush needs of a store's sealed head.
+trait Head: Send + 'static {
+    fn position(&self) -> JournalPosition;
+    fn write(&self, objects: &Arc<dyn ObjectStore>) -> Result<Vec<FileEntry>>;
+}
+
+impl Head for SealedHead {
+    fn position(&self) -> JournalPosition {
+        self.position()
+    }
+
+    fn write(&self, objects: &Arc<dyn ObjectStore>) -> Result<Vec<FileEntry>> {
+        self.write(objects)
+    }
+}
+
+impl Head for SealedEvents {
+    fn position(&self) -> JournalPosition {
+        self.position()
+    }
+
+    fn write(&self, objects: &Arc<dyn ObjectStore>) -> Result<Vec<FileEntry>> {
+        self.write(objects)
+    }
 }
 
 /// Writes heads, one flush at a time.
@@ -75,16 +102,7 @@ impl Flusher {
         let position = parts.intake.lanes.metrics.seal().await?;
         let mut all = Vec::new();
         while let Some(sealed) = parts.sealed.take_metrics() {
-            let (store, to) = (parts.files.clone(), sealed.position());
-            let (sealed, written) = blocking(move || {
-                let written = sealed.write(&store);
-                (sealed, written)
-            })
-            .await?;
-            let committed = match written {
-                Ok(files) => self.commit(Store::Metrics, lease, to, &files).await,
-                Err(error) => Err(error),
-            };
+            let (sealed, committed) = self.write_and_commit(Store::Metrics, lease, sealed).await?;
             match committed {
                 Ok(files) => {
                     all.extend(files.iter().cloned());
@@ -105,16 +123,7 @@ impl Flusher {
         let position = parts.intake.lanes.events.seal().await?;
         let mut all = Vec::new();
         while let Some(sealed) = parts.sealed.take_events() {
-            let (store, to) = (parts.files.clone(), sealed.position());
-            let (sealed, written) = blocking(move || {
-                let written = sealed.write(&store);
-                (sealed, written)
-            })
-            .await?;
-            let committed = match written {
-                Ok(files) => self.commit(Store::Events, lease, to, &files).await,
-                Err(error) => Err(error),
-            };
+            let (sealed, committed) = self.write_and_commit(Store::Events, lease, sealed).await?;
             match committed {
                 Ok(files) => {
                     all.extend(files.iter().cloned());
@@ -128,6 +137,22 @@ impl Flusher {
         }
         self.commit(Store::Events, lease, position, &[]).await?;
         Ok(all)
+    }
+
+    /// Writes a sealed head and publishes its files. The head comes back whatever happens, a panic of the writer included: a head
+    /// that got lost here would be passed over by the next commit.
+    async fn write_and_commit<H: Head>(&self, store: Store, lease: &Lease, sealed: H) -> Result<(H, Result<Vec<FileEntry>>)> {
+        let objects = self.parts.files.clone();
+        let (sealed, written) = blocking(move || {
+            let written = catch_unwind(AssertUnwindSafe(|| sealed.write(&objects)));
+            (sealed, written.unwrap_or_else(|_| Err(Error::corrupt("the writer failed inside"))))
+        })
+        .await?;
+        let committed = match written {
+            Ok(files) => self.commit(store, lease, sealed.position(), &files).await,
+            Err(error) => Err(error),
+        };
+        Ok((sealed, committed))
     }
 
     async fn commit(&self, store: Store, lease: &Lease, to: JournalPosition, files: &[FileEntry]) -> Result<Vec<FileEntry>> {
