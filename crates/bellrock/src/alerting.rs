@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::evaluator::PromqlEvaluator;
+use crate::serve::supervised;
 use crate::sources::StoreSources;
 use anyhow::{Context, Result, bail};
 use br_catalog::Catalog;
@@ -64,8 +65,10 @@ pub(crate) async fn start(
     let engine = Arc::new(engine);
     let intake = around.intake;
     let delivery = DeliveryWorker::new(catalog, channels, clock, rng, RetryPolicy::default())?;
-    let tasks =
-        vec![tokio::spawn(evaluate(engine.clone(), intake, stopped.clone())), tokio::spawn(delivery.run(stopped.clone()))];
+    let tasks = vec![
+        supervised("rules", evaluate(engine.clone(), intake, stopped.clone())),
+        supervised("delivery", delivery.run(stopped.clone())),
+    ];
     Ok((engine, tasks))
 }
 

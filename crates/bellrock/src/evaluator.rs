@@ -15,18 +15,14 @@ pub(crate) struct PromqlEvaluator {
     pub(crate) sources: Arc<StoreSources>,
 }
 
-/// One evaluation may hold this much.
-const EVALUATION_BYTES_MAX: u64 = 256 << 20;
-
 impl Evaluator for PromqlEvaluator {
     fn check(&self, expression: &str) -> Result<(), String> {
         br_promql::parse(expression).map(drop).map_err(|errors| errors.to_string())
     }
 
-    fn instant(&self, tenant: TenantId, expression: &str, at: Nanos) -> Result<Vec<ResultSample>> {
+    fn instant(&self, tenant: TenantId, expression: &str, at: Nanos, budget: &Budget) -> Result<Vec<ResultSample>> {
         let expr = parse(expression)?;
-        let budget = Budget::new(EVALUATION_BYTES_MAX);
-        let output = self.engine.instant(&*self.sources.metrics(tenant), &expr, at.as_millis(), &budget)?;
+        let output = self.engine.instant(&*self.sources.metrics(tenant), &expr, at.as_millis(), budget)?;
         match output.value {
             Value::Vector(samples) => {
                 Ok(samples.into_iter().map(|sample| ResultSample { labels: sample.labels, value: sample.point.into() }).collect())

@@ -28,8 +28,7 @@ struct Arguments {
 /// Queries, decoding and files run here; what waits for a thread waits in order.
 const BLOCKING_THREADS_MAX: usize = 256;
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no answer from the server; `run` passes the program's own code on.";
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no answer from the server, 70 broken inside; `run` passes the program's own code on.";
 
 #[derive(Subcommand)]
 enum Command {

@@ -25,6 +25,7 @@ use br_query::door::{Door, Limits};
 use br_query::sql::{SqlEngine, SqlLimits};
 use br_storage::{Budget, Table};
 use br_tsdb::Tsdb;
+use futures::FutureExt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -171,7 +172,7 @@ impl Server {
         });
         let upkeep =
             Upkeep { flusher: flusher.clone(), retention: retention(&config), flush_interval: config.bellrock.flush_interval.0 };
-        tasks.push(tokio::spawn(upkeep.run(stopped.clone())));
+        tasks.push(supervised("upkeep", upkeep.run(stopped.clone())));
         tasks.extend(serve_all(listeners, &app, &stopped));
         tracing::info!(event = "ServerStarted", address = %address, version = env!("CARGO_PKG_VERSION"));
         Ok(Self {
@@ -214,6 +215,21 @@ impl Server {
         tracing::info!(event = "ServerStopped");
         Ok(())
     }
+}
+
+/// What `sysexits.h` calls an internal software error.
+const EXIT_BROKEN: i32 = 70;
+
+/// A part without which the server would only seem to work. When it breaks the server ends, loudly, and whoever started it starts
+/// it anew: what was acknowledged is in the journal.
+pub(crate) fn supervised(name: &'static str, part: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let guarded = std::panic::AssertUnwindSafe(part).catch_unwind();
+    tokio::spawn(async move {
+        if guarded.await.is_err() {
+            tracing::error!(event = "PartBrokenError", part = name, "the server ends; start it again");
+            std::process::exit(EXIT_BROKEN);
+        }
+    })
 }
 
 /// Binds the ports first: what is taken already is known before anything is opened.

@@ -108,4 +108,11 @@ fn journal(out: &mut Exposition, app: &App) {
     for (lane, handle) in [("metrics", &lanes.metrics), ("events", &lanes.events), ("issues", &lanes.issues)] {
         out.labelled(name, "store", lane, handle.applied().0);
     }
+    let name = "bellrock_records_lost_total";
+    out.family(name, "counter", "Records in the journal that are not in a store.");
+    for (lane, handle) in [("metrics", &lanes.metrics), ("events", &lanes.events), ("issues", &lanes.issues)] {
+        for (reason, count) in handle.losses() {
+            let _ = writeln!(out.0, "{name}{{store=\"{lane}\",reason=\"{reason}\"}} {count}");
+        }
+    }
 }

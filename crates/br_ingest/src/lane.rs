@@ -12,6 +12,7 @@ use br_storage::JournalPosition;
 use br_wire::Limits;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -65,8 +66,18 @@ struct Shared {
     /// Set once the lane has caught up with the journal; read and written inside the intake's ordering lock.
     is_live: Mutex<bool>,
     applied: watch::Sender<JournalPosition>,
+    losses: Losses,
+}
+
+/// Records that are in the journal and not in the store.
+#[derive(Default)]
+struct Losses {
+    /// Ranges of the journal that could not be read.
     damaged: AtomicU64,
+    /// Records that were accepted once and cannot be decoded any more.
     undecodable: AtomicU64,
+    /// Records on which the store failed inside.
+    broken: AtomicU64,
 }
 
 /// The handle on a lane.
@@ -100,8 +111,7 @@ impl Lane {
             queue_changed: Condvar::new(),
             is_live: Mutex::new(false),
             applied,
-            damaged: AtomicU64::new(0),
-            undecodable: AtomicU64::new(0),
+            losses: Losses::default(),
         });
         let runner = Runner { shared: shared.clone(), journal, order, limits, next, applier: start.applier };
         let thread = std::thread::Builder::new().name(format!("lane-{name}")).spawn(move || runner.run());
@@ -166,9 +176,11 @@ impl Lane {
         }
     }
 
-    /// Ranges of the journal that could not be read, and records that could not be decoded any more.
-    pub fn lost(&self) -> (u64, u64) {
-        (self.shared.damaged.load(Ordering::Relaxed), self.shared.undecodable.load(Ordering::Relaxed))
+    /// What is in the journal and not in the store, by reason.
+    pub fn losses(&self) -> [(&'static str, u64); 3] {
+        let Losses { damaged, undecodable, broken } = &self.shared.losses;
+        [("damaged", damaged), ("undecodable", undecodable), ("broken", broken)]
+            .map(|(reason, count)| (reason, count.load(Ordering::Relaxed)))
     }
 
     /// Ends the thread after the record at hand. What is left is in the journal.
@@ -245,7 +257,7 @@ impl Runner {
             match found {
                 Ok((position, record)) => self.apply_replayed(position, &record),
                 Err(error) if error.kind() == Kind::Corrupt => {
-                    self.shared.damaged.fetch_add(1, Ordering::Relaxed);
+                    self.shared.losses.damaged.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(event = "JournalDamagedError", lane = self.shared.name, "{error}");
                 }
                 Err(error) => {
@@ -266,10 +278,10 @@ impl Runner {
 
     fn apply_replayed(&mut self, position: JournalPosition, record: &Record) {
         match decode(record, &self.limits) {
-            Ok(decoded) => self.applier.apply(record.tenant, position, record.received, &decoded),
+            Ok(decoded) => self.apply(record.tenant, position, record.received, &decoded),
             // It was decoded when it was accepted: a newer version that reads less is a fault, and is told.
             Err(error) => {
-                self.shared.undecodable.fetch_add(1, Ordering::Relaxed);
+                self.shared.losses.undecodable.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(event = "ReplayDecodeError", lane = self.shared.name, position = position.0, "{error}");
             }
         }
@@ -280,10 +292,25 @@ impl Runner {
         let position = item.ticket.position();
         // Nothing is seen that could be lost: the store gets the record when the disk has it.
         if item.ticket.wait().is_ok() {
-            self.applier.apply(item.tenant, position, item.received, &item.decoded);
+            self.apply(item.tenant, position, item.received, &item.decoded);
         }
         self.advance(position);
         self.shared.queue.lock().bytes -= item.bytes;
+    }
+
+    /// A record on which a store fails inside is left out, loudly: the lane of all the others must not end with it.
+    fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Decoded) {
+        let applier = &mut self.applier;
+        let applied = catch_unwind(AssertUnwindSafe(|| applier.apply(tenant, position, received, decoded)));
+        if applied.is_err() {
+            self.shared.losses.broken.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(
+                event = "RecordApplyError",
+                lane = self.shared.name,
+                position = position.0,
+                "the store failed inside"
+            );
+        }
     }
 
     fn seal(&mut self, tell: oneshot::Sender<JournalPosition>) {

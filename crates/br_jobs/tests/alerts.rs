@@ -3,7 +3,9 @@
 use br_catalog::{Catalog, OutboxState};
 use br_env::{Clock, sim::SimClock};
 use br_incident::IncidentState;
-use br_jobs::alerts::{AlertEngine, Curve, CurveQuery, DeliveryWorker, EngineOptions, Evaluator, SampleWriter, deliver_due};
+use br_jobs::alerts::{
+    AlertEngine, Curve, CurveQuery, DeliveryWorker, EngineOptions, Evaluator, RuleHealth, SampleWriter, deliver_due,
+};
 use br_model::{Labels, MetricBatch, TenantId};
 use br_route::{Channel, GroupTimes, RetryPolicy};
 use br_rules::{AlertState, ResultSample};
@@ -24,7 +26,7 @@ impl Evaluator for Down {
         if expression.contains("((") { Err("unclosed".to_owned()) } else { Ok(()) }
     }
 
-    fn instant(&self, _tenant: TenantId, _expression: &str, _at: Nanos) -> Result<Vec<ResultSample>> {
+    fn instant(&self, _tenant: TenantId, _expression: &str, _at: Nanos, _budget: &Budget) -> Result<Vec<ResultSample>> {
         let down = self.0.lock().clone().ok_or_else(|| Error::retry("the store is away"))?;
         let labels = |instance: &str| Labels::from_pairs([("instance", instance), ("job", "shop")]);
         Ok(down.iter().map(|instance| ResultSample::float(labels(instance), 0.0)).collect())
@@ -59,7 +61,7 @@ struct World {
 }
 
 impl World {
-    async fn engine(&self) -> AlertEngine {
+    async fn engine(&self) -> Arc<AlertEngine> {
         let options = EngineOptions {
             tenant: TenantId(1),
             evaluation_interval: Duration::from_secs(30),
@@ -72,10 +74,10 @@ impl World {
             AlertEngine::open(options, self.catalog.clone(), self.down.clone(), self.written.clone(), None, self.clock.clone());
         let engine = engine.await.expect("opens");
         engine.load(&[("rules.yml".to_owned(), RULES.to_owned())]).await.expect("good rules");
-        engine
+        Arc::new(engine)
     }
 
-    async fn pass(&mut self, engine: &AlertEngine, duration: Duration) {
+    async fn pass(&mut self, engine: &Arc<AlertEngine>, duration: Duration) {
         self.clock.advance(duration);
         let now = self.clock.now();
         engine.evaluate_due(self.last, now).await;
@@ -193,4 +195,68 @@ async fn from_rule_to_message() {
     assert!(ended.resolved_at.is_some());
     let incident = engine.incident(&incident_id.expect("an incident")).await.expect("known");
     assert_eq!((incident.state(), incident.firing()), (IncidentState::Open, 0));
+}
+
+/// Answers `quick` at once and `slow` when it is let go; breaks on `broken`.
+struct Moody {
+    let_go: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl Evaluator for Moody {
+    fn check(&self, _expression: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn instant(&self, _tenant: TenantId, expression: &str, _at: Nanos, _budget: &Budget) -> Result<Vec<ResultSample>> {
+        match expression {
+            "slow" => self.let_go.lock().recv().map_err(|_| Error::closed("the test is over"))?,
+            "broken" => panic!("on purpose"),
+            _ => {}
+        }
+        Ok(vec![ResultSample::float(Labels::empty(), 1.0)])
+    }
+
+    fn curve(&self, _wanted: &CurveQuery<'_>, _budget: &Budget) -> Result<Curve> {
+        Ok(Curve::default())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_group_and_a_broken_rule_hold_up_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = Arc::new(SimClock::at(Nanos::from_secs(1_800_000_000)));
+    let (go, let_go) = std::sync::mpsc::channel();
+    let options = EngineOptions {
+        tenant: TenantId(1),
+        evaluation_interval: Duration::from_secs(30),
+        external_labels: Labels::empty(),
+        external_url: String::new(),
+        channels: Vec::new(),
+        group_times: GroupTimes::default(),
+    };
+    let catalog = Catalog::open(folder.path().join("catalog.db")).await.expect("a catalog");
+    let evaluator = Arc::new(Moody { let_go: Mutex::new(let_go) });
+    let engine = AlertEngine::open(options, catalog, evaluator, Arc::<Written>::default(), None, clock.clone());
+    let engine = Arc::new(engine.await.expect("opens"));
+    let rule = |expression: &str| format!("- name: {expression}\n  rules: [{{record: 'r:{expression}', expr: {expression}}}]\n");
+    let text = format!("groups:\n{}{}{}", rule("slow"), rule("broken"), rule("quick"));
+    engine.load(&[("rules.yml".to_owned(), text)]).await.expect("good rules");
+
+    let start = clock.now();
+    let first = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.evaluate_due(start, start + Duration::from_secs(30)).await }
+    });
+    let group = |name: &str| engine.groups().into_iter().find(|group| group.name == name).expect("loaded");
+    while group("quick").last_evaluation.is_none() || group("broken").last_evaluation.is_none() {
+        tokio::task::yield_now().await;
+    }
+    let before = group("quick").last_evaluation;
+    engine.evaluate_due(start + Duration::from_secs(30), start + Duration::from_secs(60)).await;
+    assert!(group("quick").last_evaluation > before, "the second beat is not held up");
+    assert_eq!(group("slow").last_evaluation, None, "it still works on its first beat");
+    assert!(matches!(&group("broken").rules[0].health, RuleHealth::Error(message) if message.contains("failed inside")));
+    go.send(()).expect("the evaluator waits");
+    first.await.expect("no panic");
+    assert!(group("slow").last_evaluation.is_some());
 }

@@ -1,31 +1,25 @@
-//! Evaluates groups of rules on time.
+//! The rules of one tenant, their alerts and incidents: loaded, shown, acted on by people. `evaluation.rs` runs them.
 
 use super::evidence::{Evidence, EvidenceSources};
-use super::gather::LOOKBACK;
 use super::journal::Journal;
-use super::runtime::{GroupRuntime, RuleRuntime};
+use super::runtime::{GroupRuntime, GroupSlot, RuleRuntime};
 use super::views::{AlertView, GroupView};
 use super::{Evaluator, SampleWriter};
 use br_catalog::Catalog;
 use br_env::Clock;
 use br_incident::{FactKind, Incident, IncidentState};
-use br_model::{Labels, MetricBatch, Sample, SeriesSamples, TenantId};
+use br_model::{Labels, TenantId};
 use br_route::{Channel, GroupKey, GroupTimes};
-use br_rules::{
-    Alert, AlertSnapshot, AlertState, Cause, Complaint, Effect, Environment, Outcome, RuleKind, RuleSample, Transition, parse,
-};
-use br_std::{Error, Nanos, Result};
-use br_storage::{Budget, CancelReason};
+use br_rules::{Alert, AlertSnapshot, AlertState, Complaint, RuleKind, RuleSample, parse};
+use br_std::{Error, Result};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore};
 
-/// Evidence may hold this much memory while it is gathered.
-const EVIDENCE_BYTES_MAX: u64 = 64 << 20;
-/// The engine looks for due groups at least this often.
-const BEAT_MAX: Duration = Duration::from_secs(1);
+/// Expressions that are evaluated at once, over all groups; more wait their turn.
+const EXPRESSIONS_AT_ONCE: usize = 4;
 /// Rules that are kept state of.
 const STATES_MAX: u32 = 100_000;
 
@@ -42,15 +36,16 @@ pub struct EngineOptions {
 
 /// The rules of one tenant with their states, and the incidents.
 pub struct AlertEngine {
-    options: EngineOptions,
-    evaluator: Arc<dyn Evaluator>,
-    writer: Arc<dyn SampleWriter>,
-    sources: Option<EvidenceSources>,
-    clock: Arc<dyn Clock>,
-    groups: Mutex<Vec<GroupRuntime>>,
-    journal: Mutex<Journal>,
-    /// What is shown; replaced after each evaluation, so that readers never wait for one.
-    views: RwLock<Vec<Arc<GroupView>>>,
+    pub(super) options: EngineOptions,
+    pub(super) evaluator: Arc<dyn Evaluator>,
+    pub(super) writer: Arc<dyn SampleWriter>,
+    pub(super) sources: Option<EvidenceSources>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) slots: RwLock<Vec<Arc<GroupSlot>>>,
+    pub(super) turns: Semaphore,
+    pub(super) journal: Mutex<Journal>,
+    /// Held by a load: two of them must not share out the same states.
+    loading: Mutex<()>,
     /// States of an earlier run that no rule has taken over yet.
     kept: parking_lot::Mutex<BTreeMap<String, Vec<u8>>>,
 }
@@ -79,9 +74,10 @@ impl AlertEngine {
             writer,
             sources,
             clock,
-            groups: Mutex::new(Vec::new()),
+            slots: RwLock::new(Vec::new()),
+            turns: Semaphore::new(EXPRESSIONS_AT_ONCE),
             journal,
-            views: RwLock::new(Vec::new()),
+            loading: Mutex::new(()),
             kept: parking_lot::Mutex::new(kept),
         })
     }
@@ -104,12 +100,18 @@ impl AlertEngine {
         if has_errors {
             return Err(complaints);
         }
-        let mut groups = self.groups.lock().await;
-        let ended = self.take_over(&mut fresh, std::mem::take(&mut *groups));
-        *groups = fresh;
+        let _loading = self.loading.lock().await;
+        let old = std::mem::take(&mut *self.slots.write());
+        let mut previous = Vec::new();
+        for slot in old {
+            // Waits for an evaluation under way; one that comes later finds no rules.
+            let mut group = slot.runtime.lock().await;
+            let rules = std::mem::take(&mut group.rules);
+            previous.extend(rules.into_iter().map(|rule| (rule.key_in(&group.file, &group.group.name), rule)));
+        }
+        let ended = self.take_over(&mut fresh, previous);
         let ended = self.end(ended).await;
-        *self.views.write() = groups.iter().map(|group| Arc::new(group.view())).collect();
-        drop(groups);
+        *self.slots.write() = fresh.into_iter().map(|group| Arc::new(GroupSlot::new(group))).collect();
         if let Err(error) = self.write(self.clock.now(), ended).await {
             tracing::error!(event = "RuleWriteError", %error);
         }
@@ -141,15 +143,9 @@ impl AlertEngine {
     }
 
     /// Moves the states of rules that stay into `fresh`; gives the rules that go.
-    fn take_over(&self, fresh: &mut [GroupRuntime], old: Vec<GroupRuntime>) -> Vec<(GroupKey, RuleRuntime)> {
-        let mut previous: BTreeMap<String, (GroupKey, RuleRuntime)> = BTreeMap::new();
-        for group in old {
-            for rule in group.rules {
-                let alertname = rule.rule.name().to_owned();
-                let key = GroupKey { rule_file: group.file.clone(), rule_group: group.group.name.clone(), alertname };
-                previous.insert(rule.state_key.clone(), (key, rule));
-            }
-        }
+    fn take_over(&self, fresh: &mut [GroupRuntime], old: Vec<(GroupKey, RuleRuntime)>) -> Vec<(GroupKey, RuleRuntime)> {
+        let mut previous: BTreeMap<String, (GroupKey, RuleRuntime)> =
+            old.into_iter().map(|(key, rule)| (rule.state_key.clone(), (key, rule))).collect();
         for rule in fresh.iter_mut().flat_map(|group| &mut group.rules) {
             if let Some((_, previous)) = previous.remove(&rule.state_key) {
                 rule.adopt(previous);
@@ -168,197 +164,9 @@ impl AlertEngine {
         previous.into_values().collect()
     }
 
-    /// Evaluates each group at its times and sends messages when they are due, until told to stop.
-    pub async fn run(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
-        let mut from = self.clock.now();
-        loop {
-            let now = self.clock.now();
-            self.evaluate_due(from, now).await;
-            from = now;
-            let wait = self.next_at(now).await.since(self.clock.now()).min(BEAT_MAX);
-            tokio::select! {
-                () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
-                _ = stopped.wait_for(|stopped| *stopped) => return,
-            }
-        }
-    }
-
-    /// Evaluates every group that has an evaluation time after `from` and not after `now`, at the last such time, and
-    /// commits. Times that were missed in between are skipped, as Prometheus does.
-    pub async fn evaluate_due(&self, from: Nanos, now: Nanos) {
-        let mut groups = self.groups.lock().await;
-        for (at, group) in groups.iter_mut().enumerate() {
-            let beat = group.schedule.at_or_before(now);
-            if beat <= from {
-                continue;
-            }
-            let missed = group.last_evaluation.map_or(0, |last| group.schedule.missed(last, beat));
-            if missed > 0 {
-                tracing::warn!(event = "RuleEvaluationMissed", group = %group.group.name, missed);
-            }
-            self.evaluate(group, beat).await;
-            if let Some(view) = self.views.write().get_mut(at) {
-                *view = Arc::new(group.view());
-            }
-        }
-        drop(groups);
-        let mut journal = self.journal.lock().await;
-        if let Err(error) = journal.commit(now).await {
-            tracing::error!(event = "AlertCommitError", %error);
-        }
-        if let Err(error) = journal.flush(now).await {
-            tracing::error!(event = "AlertMessageError", %error);
-        }
-    }
-
-    async fn next_at(&self, now: Nanos) -> Nanos {
-        let groups = self.groups.lock().await;
-        let next = groups.iter().map(|group| group.schedule.after(now)).min().unwrap_or(Nanos::MAX);
-        drop(groups);
-        self.journal.lock().await.next_message_at().map_or(next, |message| message.min(next))
-    }
-
-    async fn evaluate(&self, group: &mut GroupRuntime, at: Nanos) {
-        let started = self.clock.monotonic();
-        let query_at = at - group.group.query_offset.unwrap_or_default();
-        for slot in 0..group.rules.len() {
-            let rule = group.rules.swap_remove(slot);
-            let (rule, outcome) = self.evaluate_rule(rule, at, query_at).await;
-            group.rules.push(rule);
-            let last = group.rules.len() - 1;
-            group.rules.swap(slot, last);
-            if let Some(outcome) = outcome {
-                self.follow(&group.file, &group.group.name, &mut group.rules[slot], outcome, at).await;
-            }
-        }
-        group.last_evaluation = Some(at);
-        group.evaluation_time = self.clock.monotonic().saturating_sub(started);
-    }
-
-    /// The query and the step run where blocking is allowed.
-    async fn evaluate_rule(&self, mut rule: RuleRuntime, at: Nanos, query_at: Nanos) -> (RuleRuntime, Option<Outcome>) {
-        let (evaluator, tenant, clock) = (self.evaluator.clone(), self.options.tenant, self.clock.clone());
-        let (labels, url) = (self.options.external_labels.clone(), self.options.external_url.clone());
-        let work = move || {
-            let started = clock.monotonic();
-            let outcome = match evaluator.instant(tenant, &rule.rule.expression, query_at) {
-                Ok(samples) => {
-                    let query = |expression: &str, at: Nanos| {
-                        evaluator.instant(tenant, expression, at).map_err(|error| error.to_string())
-                    };
-                    let environment = Environment { external_labels: &labels, external_url: &url, query: &query };
-                    Some(rule.step(at, &samples, &environment))
-                }
-                Err(error) => {
-                    rule.failed(at, error.to_string());
-                    None
-                }
-            };
-            rule.last_evaluation = Some(at);
-            rule.evaluation_time = clock.monotonic().saturating_sub(started);
-            (rule, outcome)
-        };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
-            // The rule went with the panic: a broken invariant, on which the engine stops.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
-
-    /// Writes the samples, and records what changed.
-    async fn follow(&self, file: &str, group: &str, rule: &mut RuleRuntime, outcome: Outcome, at: Nanos) {
-        if let Some(error) = &outcome.error {
-            tracing::warn!(event = "RuleEvaluationError", rule = rule.rule.name(), %error);
-        }
-        let (mut samples, mut changes) = (Vec::new(), Vec::new());
-        for effect in outcome.effects {
-            match effect {
-                Effect::Write(sample) => samples.push(sample),
-                Effect::Changed(change) => changes.push(change),
-            }
-        }
-        if let Err(error) = self.write(at, samples).await {
-            tracing::error!(event = "RuleWriteError", rule = rule.rule.name(), %error);
-        }
-        let key = GroupKey { rule_file: file.to_owned(), rule_group: group.to_owned(), alertname: rule.rule.name().to_owned() };
-        let alerts: BTreeMap<String, Alert> = if changes.is_empty() {
-            BTreeMap::new()
-        } else {
-            rule.alerts().into_iter().map(|alert| (alert.id.clone(), alert)).collect()
-        };
-        for change in &changes {
-            if let Some(alert) = alerts.get(&change.id)
-                && let Err(error) = self.record(&key, &rule.rule.expression, change, alert).await
-            {
-                tracing::error!(event = "AlertRecordError", alert = %change.id, %error);
-            }
-        }
-        if let Some(snapshots) = rule.take_changed()
-            && let Err(error) = self.journal.lock().await.keep(rule.state_key.clone(), &snapshots)
-        {
-            tracing::error!(event = "AlertKeepError", rule = rule.rule.name(), %error);
-        }
-    }
-
-    async fn record(&self, key: &GroupKey, query: &str, change: &Transition, alert: &Alert) -> Result<()> {
-        match (change.from, change.to, change.cause) {
-            (_, AlertState::Firing, _) => {
-                let evidence = self.evidence(alert, query, change.at).await;
-                self.journal.lock().await.fired(change.at, key, alert, evidence)
-            }
-            (AlertState::Firing, AlertState::Inactive, Cause::Condition) => {
-                self.journal.lock().await.resolved(change.at, key, alert)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Gathered within two seconds; what takes longer is named as missing, and the alert goes out all the same.
-    async fn evidence(&self, alert: &Alert, query: &str, at: Nanos) -> Evidence {
-        let mut evidence = Evidence::of_alert(alert, query, at);
-        let budget = Arc::new(Budget::new(EVIDENCE_BYTES_MAX));
-        let (work_budget, mut gathered) = (budget.clone(), evidence.clone());
-        let (evaluator, tenant, sources) = (self.evaluator.clone(), self.options.tenant, self.sources.clone());
-        let labels = alert.labels.clone();
-        let work = tokio::task::spawn_blocking(move || {
-            gathered.gather_curve(&*evaluator, tenant, &labels, at, &work_budget);
-            if let Some(sources) = sources {
-                gathered.gather(&sources, at, &work_budget);
-            }
-            gathered
-        });
-        let reason = match tokio::time::timeout(Journal::EVIDENCE_TIME_MAX, work).await {
-            Ok(Ok(mut gathered)) => {
-                if let Err(error) = self.journal.lock().await.name_issues(&mut gathered, at - LOOKBACK).await {
-                    gathered.missing.push(format!("issues: {error}"));
-                }
-                return gathered;
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => {
-                budget.cancel(CancelReason::Deadline);
-                "not gathered within two seconds".to_owned()
-            }
-        };
-        evidence.missing.push(reason);
-        evidence
-    }
-
-    async fn write(&self, at: Nanos, samples: Vec<RuleSample>) -> Result<()> {
-        if samples.is_empty() {
-            return Ok(());
-        }
-        let series = samples.into_iter().map(|sample| SeriesSamples {
-            labels: sample.labels,
-            samples: vec![Sample { timestamp_ms: at.as_millis(), value: sample.value, start_ms: None }],
-            exemplars: Vec::new(),
-        });
-        self.writer.write(self.options.tenant, MetricBatch { series: series.collect(), metadata: Vec::new() }).await
-    }
-
     /// All groups with their rules and alerts, as of their last evaluation.
     pub fn groups(&self) -> Vec<Arc<GroupView>> {
-        self.views.read().clone()
+        self.slots.read().iter().map(|slot| slot.view()).collect()
     }
 
     /// All alerts, those in `state` only when it is given; lately resolved ones are inactive.

@@ -5,6 +5,7 @@
 
 mod delivery;
 mod engine;
+mod evaluation;
 mod evidence;
 mod gather;
 mod journal;
@@ -28,7 +29,7 @@ pub trait Evaluator: Send + Sync {
     fn check(&self, expression: &str) -> Result<(), String>;
 
     /// The instant vector at `at`; a scalar is one sample without labels.
-    fn instant(&self, tenant: TenantId, expression: &str, at: Nanos) -> Result<Vec<ResultSample>>;
+    fn instant(&self, tenant: TenantId, expression: &str, at: Nanos, budget: &Budget) -> Result<Vec<ResultSample>>;
 
     /// The values around the time when an alert fired, also those that the rule's comparison leaves out.
     fn curve(&self, wanted: &CurveQuery<'_>, budget: &Budget) -> Result<Curve>;

@@ -1,9 +1,38 @@
 //! One group of rules as it runs: its schedule and the states of its rules.
 
 use super::views::{GroupView, RuleHealth, RuleView};
+use br_route::GroupKey;
 use br_rules::{Alert, AlertSnapshot, Alerting, Group, Outcome, Recording, Rule, RuleKind, RuleSample, Schedule};
 use br_std::Nanos;
+use parking_lot::RwLock;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// The place of one group in the engine.
+pub(super) struct GroupSlot {
+    pub(super) schedule: Schedule,
+    /// Held while the group is evaluated.
+    pub(super) runtime: Mutex<GroupRuntime>,
+    /// What is shown; replaced after each evaluation, so that readers never wait for one.
+    view: RwLock<Arc<GroupView>>,
+}
+
+impl GroupSlot {
+    pub(super) fn new(group: GroupRuntime) -> Self {
+        let schedule = Schedule::new(&group.file, &group.group.name, group.interval);
+        let view = RwLock::new(Arc::new(group.view()));
+        Self { schedule, runtime: Mutex::new(group), view }
+    }
+
+    pub(super) fn show(&self, group: &GroupRuntime) {
+        *self.view.write() = Arc::new(group.view());
+    }
+
+    pub(super) fn view(&self) -> Arc<GroupView> {
+        self.view.read().clone()
+    }
+}
 
 pub(super) enum RuleState {
     Alerting(Box<Alerting>),
@@ -29,7 +58,6 @@ pub(super) struct GroupRuntime {
     pub(super) file: String,
     pub(super) group: Group,
     pub(super) interval: Duration,
-    pub(super) schedule: Schedule,
     pub(super) rules: Vec<RuleRuntime>,
     pub(super) last_evaluation: Option<Nanos>,
     pub(super) evaluation_time: Duration,
@@ -39,8 +67,7 @@ impl GroupRuntime {
     pub(super) fn new(tenant: u32, file: &str, group: Group, default_interval: Duration) -> Self {
         let interval = group.interval.unwrap_or(default_interval);
         let rules = group.rules.iter().filter_map(|rule| RuleRuntime::new(tenant, file, &group, rule)).collect();
-        let schedule = Schedule::new(file, &group.name, interval);
-        Self { file: file.to_owned(), group, interval, schedule, rules, last_evaluation: None, evaluation_time: Duration::ZERO }
+        Self { file: file.to_owned(), group, interval, rules, last_evaluation: None, evaluation_time: Duration::ZERO }
     }
 
     pub(super) fn view(&self) -> GroupView {
@@ -57,6 +84,11 @@ impl GroupRuntime {
 }
 
 impl RuleRuntime {
+    /// Under which its alerts are told to receivers.
+    pub(super) fn key_in(&self, file: &str, group: &str) -> GroupKey {
+        GroupKey { rule_file: file.to_owned(), rule_group: group.to_owned(), alertname: self.rule.name().to_owned() }
+    }
+
     fn new(tenant: u32, file: &str, group: &Group, rule: &Rule) -> Option<Self> {
         let state = match rule.kind {
             RuleKind::Alerting { .. } => RuleState::Alerting(Box::new(Alerting::new(file, group, rule)?)),
