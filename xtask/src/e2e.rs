@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 /// Makes the Python environment once per set of pinned packages, builds the binary, runs tests/e2e with pytest.
 pub fn run() -> Result<()> {
-    shell::cargo(&["build", "--package", "bellrock"])?;
+    // With the same features as `cargo test --workspace`: `--package bellrock` alone would build DataFusion a second time.
+    shell::cargo(&["build", "--quiet", "--workspace", "--all-targets"])?;
     let python = environment()?;
     let binary = shell::target().join("debug/bellrock");
     let browser = browser();

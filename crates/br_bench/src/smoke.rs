@@ -19,7 +19,7 @@ const QUERIES: [&str; 6] = [
     "topk(5, sum by (path) (rate(app_metric_3_total[2m])))",
     "count by (method) (app_metric_4_total)",
     "app_metric_5_total{pod=\"service-1-6d4cf56db6-00001\"}",
-    "max by (job) (increase({__name__=~\"app_metric_1.*\"}[2m]))",
+    "max by (job) (increase(app_metric_10_total[2m]))",
 ];
 
 #[derive(Default)]
