@@ -4,14 +4,15 @@
 //! that they came through, the message. `docs/grouping.md` says it for people. The number is a pure function of the event, so
 //! that a replay of the journal and a reading of stored events find the same.
 
+mod call_path;
 mod message;
 mod place;
 mod rules;
 
-use crate::{ErrorEvent, Exception, Frame};
+use crate::{ErrorEvent, Exception};
 use br_std::hash::hash64;
+use call_path::{CallPath, function_name, has_own_frames};
 use message::parameterised;
-use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Goes into every hash: another algorithm must not find these issues by chance.
@@ -28,6 +29,8 @@ pub struct Grouping {
     pub hash: u64,
     /// `br1: KeyError in shop.three.from_web → shop.three.need; left out: 2 of libraries`
     pub explanation: String,
+    /// The sender's fingerprint decided, or took part.
+    pub is_custom: bool,
 }
 
 /// The grouping of an event.
@@ -47,7 +50,7 @@ pub fn group(event: &ErrorEvent) -> Grouping {
     };
     let mut explanation = format!("{ALGORITHM}: {why}");
     explanation.truncate(explanation.floor_char_boundary(EXPLANATION_BYTES_MAX));
-    Grouping { hash: hash64(format!("{ALGORITHM}\u{1e}{text}").as_bytes()), explanation }
+    Grouping { hash: hash64(format!("{ALGORITHM}\u{1e}{text}").as_bytes()), explanation, is_custom: !is_default }
 }
 
 /// Tells whether two reports are of the same raise, though one may have been made further out: the stack of the outer one
@@ -72,7 +75,6 @@ pub fn raise_stack(event: &ErrorEvent) -> Vec<u64> {
 }
 
 /// What is hashed, and how a person reads it.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     text: String,
     why: String,
@@ -104,19 +106,24 @@ fn default_key(event: &ErrorEvent) -> Key {
         let text = parameterised(template);
         return Key { why: format!("message \"{text}\""), text: format!("message\u{1e}{text}") };
     }
-    let is_group = |exception: &&Exception| is_exception_group(exception);
-    let (groups, others): (Vec<&Exception>, Vec<&Exception>) = event.exceptions.iter().partition(is_group);
-    if groups.is_empty() {
+    // What a library does within itself changes with its version: only where the service's own code is nowhere it must do.
+    let is_of_libraries = !event.exceptions.iter().any(has_own_frames);
+    let keys_of = |exceptions: Vec<&Exception>| -> Vec<Key> {
+        let mut keys: Vec<Key> = exceptions.into_iter().map(|exception| exception_key(exception, is_of_libraries)).collect();
         // A retry that fails again and again makes a chain of one link.
-        let mut chain: Vec<Key> = others.into_iter().map(exception_key).collect();
-        chain.dedup_by(|one, other| one.text == other.text);
-        return joined(&chain, " then ");
+        keys.dedup_by(|one, other| one.text == other.text);
+        keys
+    };
+    let (groups, others): (Vec<&Exception>, Vec<&Exception>) =
+        event.exceptions.iter().partition(|exception| is_exception_group(exception));
+    let mut members = keys_of(others);
+    if groups.is_empty() {
+        return joined(&members, " then ");
     }
     // How many members of a kind there are, and in which order they ended, is chance.
-    let members: BTreeSet<Key> = others.into_iter().map(exception_key).collect();
-    let mut groups: Vec<Key> = groups.into_iter().map(exception_key).collect();
-    groups.dedup_by(|one, other| one.text == other.text);
-    let (groups, members) = (joined(&groups, " in "), joined(&members.into_iter().collect::<Vec<_>>(), " and "));
+    members.sort_by(|one, other| one.text.cmp(&other.text));
+    members.dedup_by(|one, other| one.text == other.text);
+    let (groups, members) = (joined(&keys_of(groups), " in "), joined(&members, " and "));
     Key { text: format!("{}\u{1c}{}", groups.text, members.text), why: format!("{} of {}", groups.why, members.why) }
 }
 
@@ -130,9 +137,12 @@ fn is_exception_group(exception: &Exception) -> bool {
     exception.is_group || matches!(exception.exception_type.as_str(), "ExceptionGroup" | "BaseExceptionGroup")
 }
 
-fn exception_key(exception: &Exception) -> Key {
+fn exception_key(exception: &Exception, is_of_libraries: bool) -> Key {
     let exception_type = &exception.exception_type;
-    let path = contributing(exception);
+    if !is_of_libraries && !exception.frames.is_empty() && !has_own_frames(exception) {
+        return Key { text: exception_type.clone(), why: format!("{exception_type} in libraries") };
+    }
+    let path = CallPath::of(exception);
     if path.steps.is_empty() {
         let value = parameterised(&exception.value);
         let why = format!("{exception_type} \"{value}\"");
@@ -148,107 +158,6 @@ fn exception_key(exception: &Exception) -> Key {
         let _ = write!(why, " (left out: {})", left_out.join(", "));
     }
     Key { text: format!("{exception_type}\u{1e}{}", steps.join("\u{1d}")), why }
-}
-
-/// One frame, as far as it tells one fault from another.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Step {
-    place: String,
-    function: String,
-}
-
-struct CallPath {
-    /// Outermost first.
-    steps: Vec<Step>,
-    left_out: [(usize, &'static str); 4],
-}
-
-/// The frames that count: the service's own below the framework, or where there are none all of the libraries'.
-fn contributing(exception: &Exception) -> CallPath {
-    let frames: Vec<&Frame> = exception.frames.iter().filter(|frame| !rules::is_comprehension(&frame.function)).collect();
-    let is_own = |frame: &Frame| frame.in_app && !place::is_standard_library(frame);
-    let step = |frame: &&Frame| Step { place: place::place(frame), function: function_name(frame) };
-    let all: Vec<(Step, bool)> =
-        frames.iter().map(|frame| (step(frame), is_own(frame))).filter(|(step, _)| !step.is_blank()).collect();
-    let has_own = all.iter().any(|(_, is_own)| *is_own);
-    let innermost_own = all.iter().rposition(|(_, is_own)| *is_own).unwrap_or(0);
-    let handed_over = all[..innermost_own].iter().rposition(|(step, is_own)| !is_own && rules::is_dispatcher(&step.place));
-    let (outside, inside) = all.split_at(handed_over.unwrap_or(0));
-    let middleware = outside.iter().filter(|(_, is_own)| *is_own).count();
-    let mut steps: Vec<Step> = inside.iter().filter(|(_, is_own)| *is_own == has_own).map(|(step, _)| step.clone()).collect();
-    let libraries = all.len() - steps.len() - middleware;
-    let before = steps.len();
-    drop_wrappers(&mut steps, has_own);
-    let wrappers = before - steps.len();
-    let before = steps.len();
-    let steps = without_recursion(steps, exception.exception_type == "RecursionError");
-    let recursive = before - steps.len();
-    let left_out = [
-        (libraries, "of libraries"),
-        (middleware, "outside the framework"),
-        (wrappers, "that only wrap"),
-        (recursive, "of recursion"),
-    ];
-    CallPath { steps, left_out }
-}
-
-impl Step {
-    fn is_blank(&self) -> bool {
-        self.place.is_empty() && self.function.is_empty()
-    }
-}
-
-/// The innermost frame stays whatever it is: there it happened.
-fn drop_wrappers(steps: &mut Vec<Step>, is_own: bool) {
-    let Some(innermost) = steps.pop() else { return };
-    if is_own {
-        steps.retain(|step| !rules::is_wrapper_function(&step.function));
-        // Where a program starts does not tell one fault from another: a span within `main` does not even see it.
-        let entry = steps.iter().take_while(|step| step.function == "<module>").count();
-        steps.drain(..entry);
-    } else {
-        steps.retain(|step| !rules::is_wrapper(&step.place));
-    }
-    steps.push(innermost);
-}
-
-/// Cycles longer than this are not looked for.
-const CYCLE_MAX: usize = 8;
-
-/// A cycle of calls counts once, however often it was gone through. Where the stack ran out, only the cycle counts: at which of
-/// its functions that happens is chance.
-fn without_recursion(steps: Vec<Step>, has_run_out: bool) -> Vec<Step> {
-    if has_run_out {
-        let mut sorted = steps.clone();
-        sorted.sort();
-        let often = sorted.chunk_by(|one, other| one == other).filter(|same| same.len() >= 3).map(|same| same[0].clone());
-        let cycle: Vec<Step> = often.collect();
-        if !cycle.is_empty() {
-            return cycle;
-        }
-    }
-    let mut folded: Vec<Step> = Vec::with_capacity(steps.len());
-    for step in steps {
-        folded.push(step);
-        let is_repeated = |length: &usize| {
-            let (before, last) = folded.split_at(folded.len() - length);
-            before.ends_with(last)
-        };
-        if let Some(length) = (1..=CYCLE_MAX.min(folded.len() / 2)).find(is_repeated) {
-            folded.truncate(folded.len() - length);
-        }
-    }
-    folded
-}
-
-/// Without class and enclosing functions, which few senders tell.
-fn function_name(frame: &Frame) -> String {
-    let function = frame.function.trim();
-    let bare = match function.rsplit_once('.') {
-        Some((_, name)) if !name.is_empty() && !function.starts_with('<') => name,
-        _ => function,
-    };
-    bare.to_owned()
 }
 
 #[cfg(test)]

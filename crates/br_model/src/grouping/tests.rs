@@ -1,4 +1,5 @@
 use super::*;
+use crate::Frame;
 
 /// `own` frames are `path:function`, those of libraries have a `-` before them; outermost first, separated by spaces.
 fn exception(exception_type: &str, frames: &str) -> Exception {
@@ -119,6 +120,15 @@ fn every_member_of_a_chain_counts_once() {
 }
 
 #[test]
+fn causes_within_libraries_count_by_their_type() {
+    let chain = |library: &str, own: &str| event(vec![exception("ConnectError", library), exception("PaymentError", own)]);
+    let (old, new) = ("-/v/site-packages/h/x.py:f", "-/v/site-packages/h/y.py:g");
+    check_same(true, &chain(old, "/srv/shop/a.py:f"), &chain(new, "/srv/shop/a.py:f"));
+    check_same(false, &chain(old, "-/v/site-packages/h/z.py:f"), &chain(new, "-/v/site-packages/h/z.py:f"));
+    check_same(false, &chain(old, "/srv/shop/a.py:f"), &chain("/srv/shop/b.py:f", "/srv/shop/a.py:f"));
+}
+
+#[test]
 fn groups_count_kinds_and_neither_number_nor_order() {
     let member = |exception_type: &str| exception(exception_type, "/srv/shop/a.py:f");
     let group_of = |members: &[&str]| {
@@ -127,6 +137,10 @@ fn groups_count_kinds_and_neither_number_nor_order() {
         event(all)
     };
     check_same(true, &group_of(&["A", "B", "A"]), &group_of(&["B", "A"]));
+    let mut recursive = group_of(&["A", "B", "A"]);
+    let twice = recursive.exceptions[0].frames[0].clone();
+    recursive.exceptions[0].frames.push(twice);
+    check_same(true, &recursive, &group_of(&["B", "A"]));
     check_same(false, &group_of(&["A", "B"]), &group_of(&["A"]));
     check_same(false, &group_of(&["A"]), &event(vec![member("A")]));
     let mut own_class = group_of(&["B", "A", "A"]);
