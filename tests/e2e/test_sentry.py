@@ -45,6 +45,55 @@ def test_errors_become_one_issue_with_frames(server):
     assert rows[0]["n"] == 3
 
 
+def checkout(tracer, order):
+    with tracer.start_as_current_span("charge"):
+        return fail(order)
+
+
+def test_the_same_exception_through_an_opentelemetry_span_is_one_issue(server):
+    """The spans see it at two heights, sentry-sdk at the outermost, and all in one trace: one raise, one issue."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+    client(server)
+    provider = TracerProvider(resource=Resource.create({"service.name": "shop", "service.version": "2.1"}))
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=f"{server.otlp_http}/v1/traces")))
+    tracer = provider.get_tracer("test")
+    trace_ids = []
+    for order in ("b", "c"):
+        with sentry_sdk.isolation_scope():
+            try:
+                with tracer.start_as_current_span("GET /checkout") as span:
+                    context = span.get_span_context()
+                    trace_ids.append(format(context.trace_id, "032x"))
+                    # What sentry-sdk's OTLP integration does: its events carry the ids of the span.
+                    sentry_sdk.continue_trace({"sentry-trace": f"{trace_ids[-1]}-{context.span_id:016x}-1"})
+                    checkout(tracer, order)
+            except KeyError:
+                sentry_sdk.capture_exception()
+    sentry_sdk.flush()
+    provider.shutdown()
+
+    rows = eventually(lambda: (rows := server.sql("SELECT error_group FROM errors")) and len(rows) == 6 and rows)
+
+    def counted():
+        issues = server.get("/bellrock/v1/issues")["issues"]
+        assert [(issue["type"], issue["service"], issue["count"]) for issue in issues] == [("KeyError", "shop", 2)], issues
+        return issues
+
+    # Two raises, each told three times. The inner span's report comes first and is taken back when the outer ones come.
+    found = eventually(counted)
+    assert found[0]["id"] in {row["error_group"] for row in rows}
+
+    detail = server.get(f"/bellrock/v1/issues/{found[0]['id']}")
+    assert "KeyError in" in detail["grouping"] and "test_sentry.fail" in detail["grouping"], detail["grouping"]
+    told = {event["trace_id"] for event in detail["events"]}
+    assert told == set(trace_ids)
+    assert {bool(event["exceptions"][-1]["frames"][-1]["module"]) for event in detail["events"]} == {True, False}, "by both"
+
+
 def test_transactions_become_traces(server):
     client(server, traces_sample_rate=1.0)
     with sentry_sdk.start_transaction(op="http.server", name="GET /orders") as transaction:

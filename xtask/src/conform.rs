@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 
 /// The areas that have a runner.
-const AREAS: [&str; 3] = ["promql", "logql", "traceql"];
+const AREAS: [&str; 4] = ["promql", "logql", "traceql", "grouping"];
 
 /// Runs the files of one area, by default those of the shared data folder.
 pub fn run(area: &str, files: &[PathBuf]) -> Result<()> {

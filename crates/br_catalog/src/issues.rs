@@ -1,15 +1,16 @@
 //! Error issues: what exceptions of one kind have in common, how often and since when they occur, and whether somebody has
 //! dealt with them.
 
-use crate::Catalog;
 use crate::catalog::Write;
 use crate::files::{progress_in, set_progress};
 use crate::outbox::shortened;
+use crate::{Catalog, raises};
 use br_model::TenantId;
 use br_std::{Error, Nanos, Result};
 use br_storage::JournalPosition;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use std::cmp::Reverse;
 
 /// The name of the issues' own position in the journal.
 const PROGRESS: &str = "issues";
@@ -31,6 +32,14 @@ pub struct ErrorOccurrence {
     pub release: String,
     /// Hexadecimal digits; empty when it has none.
     pub trace_id: String,
+    /// Why it belongs to the issue, for people.
+    pub grouping: String,
+    /// Tells reports of the same raise; see [`br_model::ErrorEvent::raise_stack`]. Empty when that is unknown.
+    pub stack: Vec<u64>,
+    /// Who told it: each reporter tells a raise once.
+    pub reporter: String,
+    /// The sender chose the issue itself.
+    pub is_custom: bool,
 }
 
 /// The exceptions of one record of the journal.
@@ -82,6 +91,9 @@ pub struct Issue {
     pub service: String,
     pub level: String,
     pub status: IssueStatus,
+    /// Why its events are one issue, for people; empty for issues of releases before this was kept.
+    pub grouping: String,
+    /// Raises, as far as reports of the same one can be told.
     pub count: u64,
     pub first_seen: Nanos,
     pub last_seen: Nanos,
@@ -114,14 +126,12 @@ impl Catalog {
             if batch.position <= at {
                 continue;
             }
-            for occurrence in &batch.occurrences {
-                let known = record(&mut write, batch.tenant, occurrence).await.map_err(|error| self.error(error))?;
-                let id = (batch.tenant, occurrence.issue);
-                match known {
-                    Known::New => recorded.new.push(id),
-                    Known::Regressed => recorded.regressed.push(id),
-                    Known::Before => {}
-                }
+            // Those that saw most come first, so that few issues are opened and taken back.
+            let mut occurrences: Vec<&ErrorOccurrence> = batch.occurrences.iter().collect();
+            occurrences.sort_by_key(|occurrence| Reverse(occurrence.stack.len()));
+            for occurrence in occurrences {
+                let done = record(&mut write, batch.tenant, occurrence, &mut recorded).await;
+                done.map_err(|error| self.error(error))?;
             }
             at = batch.position;
         }
@@ -138,7 +148,7 @@ impl Catalog {
     /// A tenant's issues, last seen first, at most `limit`.
     pub async fn issues(&self, tenant: TenantId, filter: &IssueFilter, limit: u32) -> Result<Vec<Issue>> {
         let sql = "SELECT id, title, error_type, value, culprit, service, level, status, occurrences, first_seen, last_seen, \
-            first_release, last_release, last_trace_id, regressed FROM issue WHERE tenant = $1 AND ($2 IS NULL OR status = $2) \
+            first_release, last_release, last_trace_id, regressed, grouping FROM issue WHERE tenant = $1 AND ($2 IS NULL OR status = $2) \
             AND ($3 IS NULL OR service = $3) AND last_seen >= $4 ORDER BY last_seen DESC, id LIMIT $5";
         let rows = sqlx::query(sql)
             .bind(i64::from(tenant.0))
@@ -152,7 +162,7 @@ impl Catalog {
 
     pub async fn issue(&self, tenant: TenantId, id: u64) -> Result<Option<Issue>> {
         let sql = "SELECT id, title, error_type, value, culprit, service, level, status, occurrences, first_seen, last_seen, \
-            first_release, last_release, last_trace_id, regressed FROM issue WHERE tenant = $1 AND id = $2";
+            first_release, last_release, last_trace_id, regressed, grouping FROM issue WHERE tenant = $1 AND id = $2";
         let row = sqlx::query(sql).bind(i64::from(tenant.0)).bind(id as i64).fetch_optional(self.reader()).await;
         row.and_then(|row| row.as_ref().map(issue).transpose()).map_err(|error| self.error(error))
     }
@@ -176,17 +186,55 @@ enum Known {
     Regressed,
 }
 
-async fn record(write: &mut Write, tenant: TenantId, occurrence: &ErrorOccurrence) -> sqlx::Result<Known> {
-    let (tenant, id) = (i64::from(tenant.0), occurrence.issue as i64);
+async fn record(
+    write: &mut Write,
+    tenant: TenantId,
+    occurrence: &ErrorOccurrence,
+    recorded: &mut RecordedErrors,
+) -> sqlx::Result<()> {
+    let counted = raises::take(write, i64::from(tenant.0), occurrence).await?;
+    if let Some((issue, count)) = counted.taken_back
+        && take_back(write, i64::from(tenant.0), issue, count).await?
+    {
+        recorded.new.retain(|new| *new != (tenant, issue as u64));
+    }
+    if counted.count == 0 {
+        return Ok(());
+    }
+    let id = (tenant, counted.issue as u64);
+    match count(write, id, counted.count, occurrence).await? {
+        Known::New => recorded.new.push(id),
+        Known::Regressed => recorded.regressed.push(id),
+        Known::Before => {}
+    }
+    Ok(())
+}
+
+/// Uncounts what turned out to belong to another issue. Tells whether nothing was left and the issue is gone; one that somebody
+/// has decided about stays.
+async fn take_back(write: &mut Write, tenant: i64, id: i64, count: i64) -> sqlx::Result<bool> {
+    let sql = "UPDATE issue SET occurrences = occurrences - $3 WHERE tenant = $1 AND id = $2";
+    sqlx::query(sql).bind(tenant).bind(id).bind(count).execute(&mut **write).await?;
+    let sql = "DELETE FROM issue WHERE tenant = $1 AND id = $2 AND occurrences <= 0 AND status = 'open' AND regressed = 0";
+    Ok(sqlx::query(sql).bind(tenant).bind(id).execute(&mut **write).await?.rows_affected() > 0)
+}
+
+async fn count(
+    write: &mut Write,
+    (tenant, id): (TenantId, u64),
+    count: i64,
+    occurrence: &ErrorOccurrence,
+) -> sqlx::Result<Known> {
+    let (tenant, id) = (i64::from(tenant.0), id as i64);
     let sql = "SELECT status, resolved_at FROM issue WHERE tenant = $1 AND id = $2";
     let found = sqlx::query_as::<_, (String, Option<i64>)>(sql).bind(tenant).bind(id).fetch_optional(&mut **write).await?;
     let Some((status, resolved_at)) = found else {
-        insert(write, tenant, id, occurrence).await?;
+        insert(write, tenant, id, count, occurrence).await?;
         return Ok(Known::New);
     };
     let has_come_back =
         status == IssueStatus::Resolved.as_str() && resolved_at.is_none_or(|resolved_at| occurrence.at.0 > resolved_at);
-    update(write, tenant, id, occurrence).await?;
+    update(write, tenant, id, count, occurrence).await?;
     if !has_come_back {
         return Ok(Known::Before);
     }
@@ -195,10 +243,10 @@ async fn record(write: &mut Write, tenant: TenantId, occurrence: &ErrorOccurrenc
     Ok(Known::Regressed)
 }
 
-async fn insert(write: &mut Write, tenant: i64, id: i64, occurrence: &ErrorOccurrence) -> sqlx::Result<()> {
+async fn insert(write: &mut Write, tenant: i64, id: i64, count: i64, occurrence: &ErrorOccurrence) -> sqlx::Result<()> {
     let sql = "INSERT INTO issue (tenant, id, title, error_type, value, culprit, service, level, status, occurrences, first_seen, \
-        last_seen, first_release, last_release, last_trace_id, regressed) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'open', 1, $9, $9, $10, $10, $11, 0)";
+        last_seen, first_release, last_release, last_trace_id, regressed, grouping) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'open', $12, $9, $9, $10, $10, $11, 0, $13)";
     sqlx::query(sql)
         .bind(tenant)
         .bind(id)
@@ -211,15 +259,18 @@ async fn insert(write: &mut Write, tenant: i64, id: i64, occurrence: &ErrorOccur
         .bind(occurrence.at.0)
         .bind(shortened(&occurrence.release, TEXT_BYTES_MAX))
         .bind(shortened(&occurrence.trace_id, TEXT_BYTES_MAX))
+        .bind(count)
+        .bind(shortened(&occurrence.grouping, TEXT_BYTES_MAX))
         .execute(&mut **write)
         .await?;
     Ok(())
 }
 
 /// The latest occurrence names the issue; one that comes late only counts.
-async fn update(write: &mut Write, tenant: i64, id: i64, occurrence: &ErrorOccurrence) -> sqlx::Result<()> {
-    let counted = "UPDATE issue SET occurrences = occurrences + 1, first_seen = CASE WHEN first_seen < $3 THEN first_seen ELSE $3 END WHERE tenant = $1 AND id = $2";
-    sqlx::query(counted).bind(tenant).bind(id).bind(occurrence.at.0).execute(&mut **write).await?;
+async fn update(write: &mut Write, tenant: i64, id: i64, count: i64, occurrence: &ErrorOccurrence) -> sqlx::Result<()> {
+    let counted = "UPDATE issue SET occurrences = occurrences + $4, \
+        first_seen = CASE WHEN first_seen < $3 THEN first_seen ELSE $3 END WHERE tenant = $1 AND id = $2";
+    sqlx::query(counted).bind(tenant).bind(id).bind(occurrence.at.0).bind(count).execute(&mut **write).await?;
     let named = "UPDATE issue SET last_seen = $3, title = $4, value = $5, culprit = $6, level = $7, \
         last_release = CASE WHEN $8 = '' THEN last_release ELSE $8 END, \
         last_trace_id = CASE WHEN $9 = '' THEN last_trace_id ELSE $9 END \
@@ -252,6 +303,7 @@ fn issue(row: &SqliteRow) -> sqlx::Result<Issue> {
         service: row.try_get("service")?,
         level: row.try_get("level")?,
         status,
+        grouping: row.try_get("grouping")?,
         count: row.try_get::<i64, _>("occurrences")? as u64,
         first_seen: Nanos(row.try_get("first_seen")?),
         last_seen: Nanos(row.try_get("last_seen")?),

@@ -7,6 +7,7 @@
 
 mod catalog;
 mod error;
+mod raises;
 mod schema;
 
 pub mod files;

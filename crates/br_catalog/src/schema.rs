@@ -4,7 +4,7 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 /// Each entry takes the schema one version further, in one transaction with its version: a crash in between starts it again.
 /// Entries are never changed once released, only added.
-pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1];
+pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 /// Times are nanoseconds since the epoch, hashes and 64-bit ids are stored as their bits in a signed integer.
 const VERSION_1: &str = "
@@ -102,6 +102,24 @@ CREATE TABLE token (
     created_at BIGINT NOT NULL,
     UNIQUE (tenant, name)
 );
+";
+
+/// Why events are one issue, and reports of one raise.
+const VERSION_2: &str = "
+ALTER TABLE issue ADD COLUMN grouping TEXT NOT NULL DEFAULT '';
+
+CREATE TABLE error_raise (
+    id INTEGER PRIMARY KEY NOT NULL,
+    tenant BIGINT NOT NULL,
+    trace_id TEXT NOT NULL,
+    place BIGINT NOT NULL,
+    issue BIGINT NOT NULL,
+    custom BOOLEAN NOT NULL,
+    counted BIGINT NOT NULL,
+    stack BLOB NOT NULL,
+    reports BLOB NOT NULL
+);
+CREATE INDEX error_raise_place ON error_raise (tenant, trace_id, place, id);
 ";
 
 /// The version that the database has; 0 for a new one.

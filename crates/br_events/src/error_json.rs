@@ -9,6 +9,7 @@ pub(crate) fn encode_error(event: &ErrorEvent) -> String {
     object.push("event_id", event.event_id.clone());
     object.push("exceptions", AttributeValue::Array(event.exceptions.iter().map(exception_value).collect()));
     object.push("message", event.message.clone());
+    object.push("message_template", event.message_template.clone());
     object.push("fingerprint", AttributeValue::Array(event.fingerprint.iter().map(|part| part.clone().into()).collect()));
     object.push("transaction", event.transaction.clone());
     object.push("release", event.release.clone());
@@ -29,6 +30,7 @@ fn exception_value(exception: &Exception) -> AttributeValue {
     object.push("module", exception.module.clone());
     object.push("frames", AttributeValue::Array(exception.frames.iter().map(frame_value).collect()));
     object.push("stacktrace", exception.stacktrace_text.clone());
+    object.push("is_group", exception.is_group);
     AttributeValue::Map(object)
 }
 
@@ -37,6 +39,7 @@ fn frame_value(frame: &Frame) -> AttributeValue {
     object.push("function", frame.function.clone());
     object.push("module", frame.module.clone());
     object.push("filename", frame.filename.clone());
+    object.push("path", frame.path.clone());
     object.push("line", i64::from(frame.line));
     object.push("in_app", frame.in_app);
     object.push("context_line", frame.context_line.clone());
@@ -49,6 +52,7 @@ pub(crate) fn decode_error(text: &str) -> Result<ErrorEvent> {
         event_id: text_of(&object, "event_id"),
         exceptions: objects_of(&object, "exceptions").map(exception_of).collect(),
         message: text_of(&object, "message"),
+        message_template: text_of(&object, "message_template"),
         fingerprint: array_of(&object, "fingerprint").iter().filter_map(|part| part.as_str().map(str::to_owned)).collect(),
         transaction: text_of(&object, "transaction"),
         release: text_of(&object, "release"),
@@ -67,6 +71,7 @@ fn exception_of(object: &Attributes) -> Exception {
         module: text_of(object, "module"),
         frames: objects_of(object, "frames").map(frame_of).collect(),
         stacktrace_text: text_of(object, "stacktrace"),
+        is_group: bool_of(object, "is_group").unwrap_or(false),
     }
 }
 
@@ -79,6 +84,7 @@ fn frame_of(object: &Attributes) -> Frame {
         function: text_of(object, "function"),
         module: text_of(object, "module"),
         filename: text_of(object, "filename"),
+        path: text_of(object, "path"),
         line,
         in_app: bool_of(object, "in_app").unwrap_or(false),
         context_line: text_of(object, "context_line"),

@@ -48,9 +48,20 @@ fn record() -> impl Strategy<Value = LogRecord> {
             trace_id: TraceId(trace_id),
             span_id: SpanId(span_id),
             error: error.map(|(text, handled, line)| {
-                let frame = Frame { function: text.clone(), line, in_app: true, ..Frame::default() };
-                let exception = Exception { exception_type: text.clone(), frames: vec![frame], ..Exception::default() };
-                Box::new(ErrorEvent { exceptions: vec![exception], handled, raw: format!("{{{text}"), ..ErrorEvent::default() })
+                let frame = Frame { function: text.clone(), path: text.clone(), line, in_app: true, ..Frame::default() };
+                let exception = Exception {
+                    exception_type: text.clone(),
+                    is_group: line.is_multiple_of(2),
+                    frames: vec![frame],
+                    ..Exception::default()
+                };
+                Box::new(ErrorEvent {
+                    exceptions: vec![exception],
+                    message_template: text.clone(),
+                    handled,
+                    raw: format!("{{{text}"),
+                    ..ErrorEvent::default()
+                })
             }),
             body,
             attributes,

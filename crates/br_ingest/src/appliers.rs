@@ -182,8 +182,11 @@ fn occurrence(resource: &Resource, record: &LogRecord) -> Option<ErrorOccurrence
         let place = if frame.module.is_empty() { &frame.filename } else { &frame.module };
         format!("{place} in {}", frame.function)
     });
+    let grouping = error.grouping();
+    // An SDK may tell a raise twice at the same height of the stack: in a span's event and in a log record.
+    let channel = if record.attributes.get("span.name").is_some() { "span" } else { "record" };
     Some(ErrorOccurrence {
-        issue: error.grouping_hash(),
+        issue: grouping.hash,
         at: record.timestamp,
         title: error.title(),
         error_type: primary.map(|exception| exception.exception_type.clone()).unwrap_or_default(),
@@ -193,5 +196,9 @@ fn occurrence(resource: &Resource, record: &LogRecord) -> Option<ErrorOccurrence
         level: record.severity.as_str().to_owned(),
         release: error.release.clone(),
         trace_id: if record.trace_id.is_none() { String::new() } else { record.trace_id.to_string() },
+        grouping: grouping.explanation,
+        stack: error.raise_stack(),
+        reporter: format!("{} {channel}", error.sdk),
+        is_custom: grouping.is_custom,
     })
 }

@@ -1,6 +1,6 @@
 //! Exceptions that services report, from Sentry SDKs or from OpenTelemetry span events.
 
-use br_std::hash::hash64;
+use crate::grouping::{self, Grouping};
 
 /// One reported exception, with what is needed to group and to read it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,6 +11,8 @@ pub struct ErrorEvent {
     pub exceptions: Vec<Exception>,
     /// The message of an event without an exception.
     pub message: String,
+    /// The message before its values were put in, such as `user %s failed to pay`; empty where the sender has none.
+    pub message_template: String,
     /// Grouping keys that the sender sets itself; `{{ default }}` stands for our own.
     pub fingerprint: Vec<String>,
     /// The function, view or task in which it happened.
@@ -36,6 +38,8 @@ pub struct Exception {
     pub frames: Vec<Frame>,
     /// The stack as text, where the sender has only that (OpenTelemetry).
     pub stacktrace_text: String,
+    /// It holds other exceptions, which stand before it in the chain.
+    pub is_group: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,6 +47,8 @@ pub struct Frame {
     pub function: String,
     pub module: String,
     pub filename: String,
+    /// The absolute path, where the sender tells it apart from the file's name.
+    pub path: String,
     pub line: u32,
     /// Code of the service itself, not of a library.
     pub in_app: bool,
@@ -71,79 +77,18 @@ impl ErrorEvent {
         frames.iter().rev().find(|frame| frame.in_app).or(frames.last())
     }
 
-    /// The number by which events are gathered into issues: the sender's fingerprint, else the types of the chain with
-    /// module and function of their in-app frames (of all frames where none is in-app), else the message without its numbers.
+    /// The number by which events are gathered into issues.
     pub fn grouping_hash(&self) -> u64 {
-        let custom: Vec<&str> = self.fingerprint.iter().map(String::as_str).filter(|part| !part.contains("{{")).collect();
-        let has_default = self.fingerprint.is_empty() || custom.len() < self.fingerprint.len();
-        let mut key = custom.join("\u{1f}");
-        if has_default {
-            key.push('\u{1e}');
-            key.push_str(&self.default_grouping_key());
-        }
-        hash64(key.as_bytes())
+        self.grouping().hash
     }
 
-    fn default_grouping_key(&self) -> String {
-        if self.exceptions.is_empty() {
-            return without_numbers(&self.message);
-        }
-        let mut key = String::new();
-        for exception in &self.exceptions {
-            key.push_str(&exception.exception_type);
-            let any_in_app = exception.frames.iter().any(|frame| frame.in_app);
-            for frame in exception.frames.iter().filter(|frame| frame.in_app || !any_in_app) {
-                key.push('\u{1f}');
-                key.push_str(if frame.module.is_empty() { &frame.filename } else { &frame.module });
-                key.push('\u{1f}');
-                key.push_str(&frame.function);
-            }
-            if exception.frames.is_empty() {
-                key.push('\u{1f}');
-                key.push_str(&without_numbers(&exception.value));
-            }
-            key.push('\u{1d}');
-        }
-        key
-    }
-}
-
-/// Replaces each word that holds a digit by `#`, so that "order 17 failed" and "order 18 failed" are one.
-fn without_numbers(text: &str) -> String {
-    let words = text.split_whitespace().map(|word| if word.bytes().any(|byte| byte.is_ascii_digit()) { "#" } else { word });
-    words.collect::<Vec<_>>().join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn event(line: u32, value: &str) -> ErrorEvent {
-        let frame =
-            |module: &str, line, in_app| Frame { function: "f".into(), module: module.into(), line, in_app, ..Frame::default() };
-        let frames = vec![frame("shop.pay", line, true), frame("requests.api", 9, false)];
-        let exception = Exception { exception_type: "Timeout".into(), value: value.into(), frames, ..Exception::default() };
-        ErrorEvent { exceptions: vec![exception], ..ErrorEvent::default() }
+    /// The number by which events are gathered into issues, and why.
+    pub fn grouping(&self) -> Grouping {
+        grouping::group(self)
     }
 
-    #[test]
-    fn line_numbers_and_values_do_not_split_an_issue_but_functions_do() {
-        let one = event(10, "after 3 s");
-        assert_eq!(one.grouping_hash(), event(12, "after 5 s").grouping_hash());
-        let mut other = event(10, "after 3 s");
-        other.exceptions[0].frames[0].function = "g".into();
-        assert_ne!(one.grouping_hash(), other.grouping_hash());
-        assert_eq!(one.culprit().map(|frame| frame.module.as_str()), Some("shop.pay"));
-    }
-
-    #[test]
-    fn the_senders_fingerprint_wins() {
-        let mut one = event(1, "a");
-        let mut two = ErrorEvent { message: "else".into(), ..ErrorEvent::default() };
-        one.fingerprint = vec!["payments".into()];
-        two.fingerprint = vec!["payments".into()];
-        assert_eq!(one.grouping_hash(), two.grouping_hash());
-        two.fingerprint.push("{{ default }}".into());
-        assert_ne!(one.grouping_hash(), two.grouping_hash());
+    /// Tells reports of the same raise; see [`grouping::raise_stack`].
+    pub fn raise_stack(&self) -> Vec<u64> {
+        grouping::raise_stack(self)
     }
 }

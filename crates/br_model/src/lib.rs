@@ -4,6 +4,7 @@
 
 pub mod attributes;
 pub mod error_event;
+pub mod grouping;
 pub mod histogram;
 pub mod ids;
 pub mod labels;
@@ -15,6 +16,7 @@ pub mod tenant;
 
 pub use attributes::{AttributeValue, Attributes, Resource, Scope};
 pub use error_event::{ErrorEvent, Exception, Frame};
+pub use grouping::Grouping;
 pub use histogram::{BucketSpan, CounterResetHint, FloatHistogram};
 pub use ids::{SpanId, TraceId};
 pub use labels::{Label, Labels, LabelsBuilder};

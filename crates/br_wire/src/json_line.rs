@@ -125,7 +125,7 @@ fn structured_exception(value: &Value) -> Option<Exception> {
         value: text(value.get("exc_value").unwrap_or(&Value::Null)),
         module: module.to_owned(),
         frames: frames.iter().map(structured_frame).collect(),
-        stacktrace_text: String::new(),
+        ..Exception::default()
     })
 }
 
@@ -136,6 +136,7 @@ fn structured_frame(frame: &Value) -> Frame {
         function: crate::json::string(frame, "name").to_owned(),
         module: traceback::module_of(filename),
         filename: filename.to_owned(),
+        path: String::new(),
         line: line.unwrap_or(0),
         in_app: traceback::is_in_app(filename),
         context_line: crate::json::string(frame, "line").trim().to_owned(),

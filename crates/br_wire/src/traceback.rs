@@ -78,10 +78,12 @@ impl Parser {
     fn line(&mut self, line: &str) {
         let (depth, line) = strip_group_prefix(line);
         let trimmed = line.trim();
-        if trimmed == HEADER || trimmed == format!("Exception Group {HEADER}") {
+        let is_group = trimmed.strip_prefix("Exception Group ") == Some(HEADER);
+        if is_group || trimmed == HEADER {
             self.close();
             self.state = State::Frames;
             self.depth = depth;
+            self.current.is_group = is_group;
             return;
         }
         match self.state {
@@ -181,6 +183,7 @@ fn file_line(trimmed: &str) -> Option<Frame> {
         function: function.to_owned(),
         module: module_of(filename),
         filename: filename.to_owned(),
+        path: String::new(),
         line: line.trim().parse().ok()?,
         in_app: is_in_app(filename),
         context_line: String::new(),
@@ -202,7 +205,8 @@ mod tests {
             format!("{own}{}:{} {} `{}`", frame.filename, frame.line, frame.function, frame.context_line)
         };
         let frames: Vec<String> = exception.frames.iter().map(frame).collect();
-        format!("{}|{}|{}|{}", exception.module, exception.exception_type, exception.value, frames.join("; "))
+        let group = if exception.is_group { "group " } else { "" };
+        format!("{group}{}|{}|{}|{}", exception.module, exception.exception_type, exception.value, frames.join("; "))
     }
 
     #[test]
@@ -257,7 +261,7 @@ second line
 ",
             &[
                 "|ValueError|bad|a.py:2 one `raise ValueError(\"bad\")`",
-                "|ExceptionGroup|two (1 sub-exception)|a.py:9 main `raise ExceptionGroup(\"two\", found)`",
+                "group |ExceptionGroup|two (1 sub-exception)|a.py:9 main `raise ExceptionGroup(\"two\", found)`",
             ],
         );
         check("no traceback here: at all", &[]);

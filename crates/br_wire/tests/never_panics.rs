@@ -1,5 +1,6 @@
 //! No decoder panics, whatever the bytes: random ones, and good bodies with damage.
 
+use br_model::ErrorEvent;
 use br_std::Nanos;
 use br_wire::decompress::{Encoding, decompress};
 use br_wire::exposition::{self, Format};
@@ -32,7 +33,11 @@ fn decode_all(bytes: &[u8]) {
     let _ = sentry::decode_store(bytes, context, &limits);
     let text = String::from_utf8_lossy(bytes);
     let _ = json_line::parse(&text, now);
-    let _ = traceback::parse(&text);
+    let exceptions = traceback::parse(&text);
+    let error =
+        ErrorEvent { exceptions, message: text.to_string(), fingerprint: vec![text.to_string()], ..ErrorEvent::default() };
+    let _ = (error.grouping(), error.raise_stack());
+    let _ = ErrorEvent { exceptions: Vec::new(), fingerprint: Vec::new(), ..error }.grouping();
     let _ = loki::parse_labels(&text);
     let _ = sentry::key_of(Some(&text), Some(&text));
     let _ = sentry::Dsn::parse(&text);

@@ -88,6 +88,7 @@ pub(super) async fn get(
         })
         .await?;
     let mut shown = summary(&issue);
+    shown["grouping"] = json!(issue.grouping);
     shown["series"] = json!({ "from": rfc3339(from), "step_ms": CURVE_STEP.as_millis() as u64, "counts": counts });
     shown["events"] = events.iter().map(event).collect();
     Ok(Json(shown))

@@ -12,10 +12,11 @@ struct Area {
     run: fn(&Path, &str) -> (usize, Vec<String>),
 }
 
-const AREAS: [Area; 3] = [
+const AREAS: [Area; 4] = [
     Area { name: "promql", folder: "metrics/prometheus/promql/promqltest/testdata", extension: "test", run: promql },
     Area { name: "logql", folder: "events/logql", extension: "logqltest", run: logql },
     Area { name: "traceql", folder: "events/traceql", extension: "yaml", run: traceql },
+    Area { name: "grouping", folder: "errors/grouping", extension: "json", run: grouping },
 ];
 
 fn main() -> ExitCode {
@@ -80,6 +81,11 @@ fn logql(_: &Path, text: &str) -> (usize, Vec<String>) {
 fn traceql(_: &Path, text: &str) -> (usize, Vec<String>) {
     let report = br_traceql::script::run(text);
     (report.passed, report.failures.iter().map(|failure| format!("{}: {}", failure.line, failure.message)).collect())
+}
+
+fn grouping(_: &Path, text: &str) -> (usize, Vec<String>) {
+    let report = br_script::grouping::run(text);
+    (report.passed, report.failures)
 }
 
 #[expect(clippy::print_stdout, reason = "the report is what this program is for")]

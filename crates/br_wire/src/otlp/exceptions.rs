@@ -88,10 +88,14 @@ fn traceback_text(exceptions: &[Exception]) -> String {
         if at > 0 {
             text.push_str("\nDuring handling of the above exception, another exception occurred:\n\n");
         }
+        if exception.is_group {
+            text.push_str("Exception Group ");
+        }
         text.push_str("Traceback (most recent call last):\n");
         for frame in &exception.frames {
+            let path = if frame.path.is_empty() { &frame.filename } else { &frame.path };
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "  File \"{}\", line {}, in {}", frame.filename, frame.line, frame.function);
+            let _ = writeln!(text, "  File \"{path}\", line {}, in {}", frame.line, frame.function);
             if !frame.context_line.is_empty() {
                 let _ = writeln!(text, "    {}", frame.context_line);
             }

@@ -94,6 +94,7 @@ fn error_event(event: &Value) -> ErrorEvent {
         event_id: if given_id.is_empty() { format!("{:032x}", hash128(raw.as_bytes())) } else { given_id },
         exceptions,
         message: message(event),
+        message_template: message_template(event),
         fingerprint: fingerprint.iter().map(text).collect(),
         transaction: string(event, "transaction").to_owned(),
         release: string(event, "release").to_owned(),
@@ -116,6 +117,20 @@ fn message(event: &Value) -> String {
         other => text(other),
     });
     texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
+}
+
+/// What the program wrote before values were put in; empty where there is no sign that any were.
+fn message_template(event: &Value) -> String {
+    let entries = [event.get("logentry"), event.get("sentry.interfaces.Message"), event.get("message")];
+    let entry = entries.into_iter().flatten().find(|entry| entry.is_object()).unwrap_or(&Value::Null);
+    let template = string(entry, "message");
+    let has_params = match entry.get("params") {
+        Some(Value::Array(params)) => !params.is_empty(),
+        Some(Value::Object(params)) => !params.is_empty(),
+        _ => false,
+    };
+    let formatted = string(entry, "formatted");
+    if has_params || !formatted.is_empty() && formatted != template { template.to_owned() } else { String::new() }
 }
 
 /// `quota for %s exceeded` with its parameters put in, where each `%s` has one.
@@ -170,6 +185,7 @@ fn exception(value: &Value) -> Exception {
         module: string(value, "module").to_owned(),
         frames,
         stacktrace_text: String::new(),
+        is_group: value.pointer("/mechanism/is_exception_group").and_then(Value::as_bool).unwrap_or(false),
     }
 }
 
@@ -186,6 +202,7 @@ fn frame(value: &Value) -> Frame {
             "" => path.to_owned(),
             filename => filename.to_owned(),
         },
+        path: if path == string(value, "filename") { String::new() } else { path.to_owned() },
         line: line.unwrap_or(0),
         in_app: value.get("in_app").and_then(Value::as_bool).unwrap_or_else(|| traceback::is_in_app(path)),
         context_line: string(value, "context_line").trim().to_owned(),
