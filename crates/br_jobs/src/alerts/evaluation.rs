@@ -152,12 +152,12 @@ impl AlertEngine {
             catch_unwind(AssertUnwindSafe(|| evaluator.instant(tenant, &expression, at, &work_budget)))
                 .unwrap_or_else(|_| Err(Error::corrupt("the query failed inside")))
         });
-        let done = match tokio::time::timeout(EXPRESSION_TIME_MAX, &mut work).await {
-            Ok(done) => done,
-            Err(_) => {
-                budget.cancel(CancelReason::Deadline);
-                work.await
-            }
+        let in_time = tokio::time::timeout(EXPRESSION_TIME_MAX, &mut work).await;
+        let done = if let Ok(done) = in_time {
+            done
+        } else {
+            budget.cancel(CancelReason::Deadline);
+            work.await
         };
         done.unwrap_or_else(|error| Err(Error::closed(error.to_string())))
     }
