@@ -175,7 +175,7 @@ impl Intake {
     pub async fn accept(&self, incoming: Incoming) -> Result<Receipt, AcceptError> {
         self.journal.check_accepting().inspect_err(|_| self.count_overload())?;
         let bytes = incoming.body.len();
-        for lane in [&self.lanes.metrics, &self.lanes.events] {
+        for lane in [&self.lanes.metrics, &self.lanes.events, &self.lanes.issues] {
             lane.check_room(bytes).inspect_err(|_| self.count_overload())?;
         }
         let record = Record {
@@ -213,7 +213,8 @@ impl Intake {
         let (uses_metrics, uses_events) = (decoded.has_metrics(), decoded.has_events());
         // A small body may hold much: what waits for a lane counts by what it takes in memory.
         let bytes = decoded.memory_bytes().max(record.body.len());
-        for (lane, is_used) in [(&self.lanes.metrics, uses_metrics), (&self.lanes.events, uses_events)] {
+        let lanes = &self.lanes;
+        for (lane, is_used) in [(&lanes.metrics, uses_metrics), (&lanes.events, uses_events), (&lanes.issues, uses_events)] {
             if is_used {
                 lane.check_room(bytes).inspect_err(|_| self.count_overload())?;
             }
@@ -227,7 +228,6 @@ impl Intake {
         let ticket = {
             let _order = self.order.lock();
             let ticket = self.journal.append(&record).inspect_err(|_| self.count_overload())?;
-            let lanes = &self.lanes;
             // Every lane hears of every record: that is how it knows how far it is.
             for lane in [&lanes.metrics, &lanes.events, &lanes.issues] {
                 lane.push(record.tenant, record.received, &decoded, &ticket, bytes);
