@@ -79,6 +79,8 @@ impl std::fmt::Display for AcceptError {
     }
 }
 
+impl std::error::Error for AcceptError {}
+
 impl From<WireError> for AcceptError {
     fn from(error: WireError) -> Self {
         Self::Wire(error)
