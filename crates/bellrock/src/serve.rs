@@ -12,10 +12,12 @@ use br_http::app::App;
 use br_http::auth::Auth;
 use br_ingest::Intake;
 use br_ingest::appliers::{EventsApplier, IssuesApplier, MetricsApplier, Sealed};
+use br_ingest::decode::DecodeLimits;
 use br_ingest::intake::TenantSink;
 use br_ingest::lane::LaneStart;
 use br_ingest::scrape::{Job, ScrapeManager};
 use br_ingest::tail::Tail;
+use br_ingest::times::TimeBounds;
 use br_jobs::files::SyncedDirectory;
 use br_jobs::flush::{Flusher, FlusherParts};
 use br_jobs::upkeep::{Retention, Upkeep};
@@ -134,7 +136,8 @@ impl Server {
         let stores = open_stores(&arguments.data_dir, &config).await?;
         let tail = Tail::default();
         let limits = wire_limits(&config);
-        let intake = start_intake(&stores, &config, tail.clone(), limits).await?;
+        let intake =
+            start_intake(&stores, &config, tail.clone(), DecodeLimits { wire: limits, times: time_bounds(&config) }).await?;
         let clock = stores.env.clock.clone();
         let door = Door::new(door_limits(&config), clock.clone());
         let sources = Arc::new(StoreSources { metrics: stores.metrics.clone(), events: stores.events.clone() });
@@ -264,7 +267,7 @@ async fn open_stores(data_dir: &Path, config: &Config) -> Result<Stores> {
     Ok(Stores { env, catalog, metrics, events, sealed: Arc::default(), files })
 }
 
-async fn start_intake(stores: &Stores, config: &Config, tail: Tail, limits: br_wire::Limits) -> Result<Arc<Intake>> {
+async fn start_intake(stores: &Stores, config: &Config, tail: Tail, limits: DecodeLimits) -> Result<Arc<Intake>> {
     let catalog = &stores.catalog;
     let options = br_journal::Options {
         window: config.bellrock.commit_interval.0,
@@ -342,6 +345,20 @@ fn wire_limits(config: &Config) -> br_wire::Limits {
         body_bytes_max: usize::try_from(limits.body.0).unwrap_or(usize::MAX),
         decoded_bytes_max: usize::try_from(limits.body_decompressed.0).unwrap_or(usize::MAX),
         ..Default::default()
+    }
+}
+
+/// How far a log or a span may be ahead of the clock: enough for a wrong time zone.
+const EVENTS_AHEAD_MAX: Duration = Duration::from_hours(24);
+
+fn time_bounds(config: &Config) -> TimeBounds {
+    let retention = retention(config);
+    TimeBounds {
+        samples_behind: retention.metrics,
+        samples_ahead: br_tsdb::TsdbOptions::default().future_max,
+        logs_behind: retention.logs,
+        spans_behind: retention.spans,
+        events_ahead: EVENTS_AHEAD_MAX,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The accept path: decode, journal, hand over to the stores' lanes, acknowledge.
 
-use crate::decode::decode;
+use crate::decode::{DecodeLimits, decode};
 use crate::decoded::Decoded;
 use crate::lane::{Lane, LaneStart};
 use crate::sink::SampleSink;
@@ -8,7 +8,7 @@ use br_env::Clock;
 use br_journal::{Journal, Protocol, Record};
 use br_model::{MetricBatch, TenantId};
 use br_std::{Error, Result};
-use br_wire::{Limits, Rejection, WireError};
+use br_wire::{Rejection, WireError};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -134,8 +134,8 @@ pub struct Intake {
     clock: Arc<dyn Clock>,
     /// Held while a record gets its position and goes into the lanes.
     order: Arc<Mutex<()>>,
-    limits: Limits,
-    /// Places for bodies that are being decoded: each may become as large as [`Limits::decoded_bytes_max`], and the model of it larger.
+    limits: DecodeLimits,
+    /// Places for bodies that are being decoded: each may become as large as [`br_wire::Limits::decoded_bytes_max`], and the model of it larger.
     decoding: Semaphore,
     pub lanes: Lanes,
     pub counters: IntakeCounters,
@@ -152,7 +152,7 @@ impl Intake {
     pub fn start(
         journal: Arc<Journal>,
         clock: Arc<dyn Clock>,
-        limits: Limits,
+        limits: DecodeLimits,
         [metrics, events, issues]: [LaneStart; 3],
     ) -> Result<Self> {
         let order = Arc::new(Mutex::new(()));

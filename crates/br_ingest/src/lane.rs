@@ -3,13 +3,12 @@
 //! While it is behind, after a start, it reads the journal's files. Once it has caught up it is handed each record as it is accepted,
 //! decoded already, so that nothing is decoded twice. One thread per lane.
 
-use crate::decode::decode;
+use crate::decode::{DecodeLimits, decode};
 use crate::decoded::Decoded;
 use br_journal::{Journal, Record, Ticket};
 use br_model::TenantId;
 use br_std::{Error, Kind, Nanos, Result};
 use br_storage::JournalPosition;
-use br_wire::Limits;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -98,7 +97,7 @@ impl Lane {
         name: &'static str,
         journal: Arc<Journal>,
         order: Arc<Mutex<()>>,
-        limits: Limits,
+        limits: DecodeLimits,
         start: LaneStart,
     ) -> Result<Self> {
         let next = start.progress.next();
@@ -203,7 +202,7 @@ struct Runner {
     shared: Arc<Shared>,
     journal: Arc<Journal>,
     order: Arc<Mutex<()>>,
-    limits: Limits,
+    limits: DecodeLimits,
     /// All before this are applied.
     next: JournalPosition,
     applier: Box<dyn Applier>,
