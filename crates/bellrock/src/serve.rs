@@ -63,6 +63,8 @@ pub(crate) struct ServeArguments {
 const FIRST_TENANT: TenantId = TenantId(1);
 /// How long requests under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long the last flush may take: together with the above well within the ten seconds that a supervisor waits at the least.
+const LAST_FLUSH: Duration = Duration::from_secs(3);
 
 pub(crate) async fn serve(arguments: ServeArguments) -> Result<()> {
     let server = Server::start(arguments).await?;
@@ -198,6 +200,7 @@ impl Server {
 
     /// Stops taking requests, lets those under way end, writes the heads, closes.
     pub(crate) async fn stop(self) -> Result<()> {
+        tracing::info!(event = "ServerStopping");
         let _ = self.stop.send(true);
         self.scrape.stop().await;
         let drained = async {
@@ -208,8 +211,10 @@ impl Server {
         let _ = tokio::time::timeout(DRAIN, drained).await;
         self.door.close();
         // Only to start faster: what is not in files is in the journal.
-        if let Ok(Err(error)) = tokio::time::timeout(DRAIN, self.flusher.flush()).await {
-            tracing::warn!(event = "LastFlushError", "{error}");
+        match tokio::time::timeout(LAST_FLUSH, self.flusher.flush()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(event = "LastFlushError", "{error}"),
+            Err(_) => tracing::warn!(event = "LastFlushError", "it took too long: the next start reads the journal back"),
         }
         let intake = self.intake;
         tokio::task::spawn_blocking(move || intake.close()).await?;

@@ -5,7 +5,7 @@
 
 use crate::object::{store_error, wait};
 use crate::promote::narrow;
-use crate::sealed::{Place, write_files};
+use crate::sealed::{Place, remove_files, write_files};
 use crate::store::EventStore;
 use br_model::TenantId;
 use br_std::{Kind, Nanos, Result};
@@ -75,7 +75,8 @@ impl EventStore {
         let level = known.iter().map(|file| file.entry.level).max().unwrap_or(0).saturating_add(1);
         let place = Place { tenant: plan.tenant, table: plan.table, window: plan.window, level };
         let mut files = Vec::new();
-        write_files(&place, &batches, &self.options, &self.store, &mut files)?;
+        let written = write_files(&place, &batches, &self.options, &self.store, &mut files);
+        written.inspect_err(|_| remove_files(&self.store, &files))?;
         Ok(files)
     }
 

@@ -1,13 +1,14 @@
 //! A closed head on its way into files.
 
-use crate::object::put_new;
+use crate::object::{put_new, wait};
 use crate::options::EventOptions;
 use crate::writer::write_file;
 use arrow::array::RecordBatch;
 use br_model::TenantId;
 use br_std::{Error, Nanos, Result};
 use br_storage::{FileEntry, JournalPosition, Table};
-use object_store::ObjectStore;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use std::sync::Arc;
 
 /// One file is made of batches up to this size in memory: offsets of texts are 32-bit.
@@ -65,9 +66,19 @@ impl SealedEvents {
         let mut files = Vec::new();
         for part in &self.0.parts {
             let place = Place { tenant: part.tenant, table: part.table, window: part.window, level: 0 };
-            write_files(&place, &part.batches, &self.0.options, store, &mut files)?;
+            if let Err(error) = write_files(&place, &part.batches, &self.0.options, store, &mut files) {
+                remove_files(store, &files);
+                return Err(error);
+            }
         }
         Ok(files)
+    }
+}
+
+/// Takes back what a failed try has written: on a full disk each try would leave more. What cannot be removed, nobody names.
+pub(crate) fn remove_files(store: &Arc<dyn ObjectStore>, files: &[FileEntry]) {
+    for file in files {
+        let _ = wait(store.delete(&Path::from(file.path.as_str())));
     }
 }
 

@@ -5,14 +5,14 @@ use br_env::Clock;
 use br_events::{EventStore, SealedEvents};
 use br_ingest::Intake;
 use br_ingest::appliers::Sealed;
-use br_std::{Error, Nanos, Result};
+use br_std::{Error, Kind, Nanos, Result};
 use br_storage::{FileEntry, JournalPosition};
 use br_tsdb::{SealedHead, Tsdb};
-use object_store::ObjectStore;
+use object_store::{ObjectStore, ObjectStoreExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 /// What a flusher works with.
 pub struct FlusherParts {
@@ -62,8 +62,8 @@ impl Head for SealedEvents {
 /// Writes heads, one flush at a time.
 pub struct Flusher {
     pub(crate) parts: FlusherParts,
-    /// Held while a flush, a compaction or a removal changes the manifest.
-    pub(crate) turn: Mutex<Lease>,
+    /// Held while a flush, a compaction or a removal changes the manifest. Without a lease until the catalog could write one.
+    turn: Mutex<Option<Lease>>,
 }
 
 const LEASE: &str = "files";
@@ -72,15 +72,40 @@ const HOLDER: &str = "local";
 pub(crate) const LEASE_DURATION: Duration = Duration::from_mins(10);
 
 impl Flusher {
+    /// On a full disk the catalog cannot be written: the server starts all the same, and tries again with every flush.
     pub async fn new(parts: FlusherParts) -> Result<Self> {
-        let lease = parts.catalog.acquire_lease(LEASE, HOLDER, parts.clock.now(), LEASE_DURATION).await?;
-        let lease = lease.ok_or_else(|| Error::retry("another server writes to this catalog"))?;
+        let lease = match acquire(&parts).await {
+            Ok(Some(lease)) => Some(lease),
+            Ok(None) => return Err(taken()),
+            Err(error) if error.kind() == Kind::Retry => {
+                tracing::error!(event = "LeaseError", "nothing is written to files yet: {error}");
+                None
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Self { parts, turn: Mutex::new(lease) })
     }
 
+    pub(crate) async fn take_turn(&self) -> Result<MappedMutexGuard<'_, Lease>> {
+        let mut held = self.turn.lock().await;
+        if held.is_none() {
+            *held = Some(acquire(&self.parts).await?.ok_or_else(taken)?);
+        }
+        Ok(MutexGuard::map(held, |lease| lease.as_mut().expect("acquired above when there was none")))
+    }
+
     /// Writes both heads, and lets go of the journal that they held.
-    pub async fn flush(&self) -> Result<Flushed> {
-        let mut lease = self.turn.lock().await;
+    ///
+    /// It goes on to its end when the caller no longer waits, because the server stops or a client has left: a head that was taken
+    /// from the store and dropped would be passed over by the next commit, and lost.
+    pub async fn flush(self: &Arc<Self>) -> Result<Flushed> {
+        let this = self.clone();
+        let flush = tokio::spawn(async move { this.flush_to_the_end().await });
+        flush.await.map_err(|panic| Error::corrupt(format!("a flush failed inside: {panic}")))?
+    }
+
+    async fn flush_to_the_end(&self) -> Result<Flushed> {
+        let mut lease = self.take_turn().await?;
         *lease = self.parts.catalog.renew_lease(&lease, self.parts.clock.now(), LEASE_DURATION).await?;
         let mut flushed = Flushed::default();
         let metrics = self.flush_metrics(&lease).await?;
@@ -149,10 +174,45 @@ impl Flusher {
         })
         .await?;
         let committed = match written {
-            Ok(files) => self.commit(store, lease, sealed.position(), &files).await,
+            Ok(files) => self.commit_or_remove(store, lease, sealed.position(), &files).await,
             Err(error) => Err(error),
         };
         Ok((sealed, committed))
+    }
+
+    /// The head is written again after a failure, under new names: what is there now would only fill the disk.
+    async fn commit_or_remove(
+        &self,
+        store: Store,
+        lease: &Lease,
+        to: JournalPosition,
+        files: &[FileEntry],
+    ) -> Result<Vec<FileEntry>> {
+        let committed = self.commit(store, lease, to, files).await;
+        if committed.is_err() {
+            self.remove_unknown(files.iter().map(|file| file.path.clone()).collect()).await;
+        }
+        committed
+    }
+
+    /// Deletes those objects that the catalog does not know. One that stays is found by the next start.
+    pub(crate) async fn remove_unknown(&self, paths: Vec<String>) -> usize {
+        let unknown = match self.parts.catalog.unknown_paths(&paths).await {
+            Ok(unknown) => unknown,
+            Err(error) => {
+                tracing::warn!(event = "FileDeleteError", "{error}");
+                return 0;
+            }
+        };
+        let mut deleted = 0;
+        for path in unknown {
+            match self.parts.files.delete(&object_store::path::Path::from(path.as_str())).await {
+                Ok(()) => deleted += 1,
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => tracing::warn!(event = "FileDeleteError", path, "{error}"),
+            }
+        }
+        deleted
     }
 
     async fn commit(&self, store: Store, lease: &Lease, to: JournalPosition, files: &[FileEntry]) -> Result<Vec<FileEntry>> {
@@ -182,6 +242,14 @@ impl Flusher {
         let files = || metrics.iter().chain(&events);
         (files().count() as u64, files().map(|file| file.size_bytes).sum())
     }
+}
+
+async fn acquire(parts: &FlusherParts) -> Result<Option<Lease>> {
+    parts.catalog.acquire_lease(LEASE, HOLDER, parts.clock.now(), LEASE_DURATION).await
+}
+
+fn taken() -> Error {
+    Error::new(Kind::Unauthorized, "another server writes to this catalog")
 }
 
 /// Runs work that computes or waits for the disk off the runtime's own threads.

@@ -1,6 +1,7 @@
 //! What runs by itself: flushes, compaction, retention, removal of files that nobody reads any more.
 
 use crate::flush::{Flusher, blocking};
+use br_catalog::Lease;
 use br_std::{Nanos, Result};
 use br_storage::{FileEntry, Table};
 use object_store::ObjectStoreExt;
@@ -75,7 +76,7 @@ impl Upkeep {
 
     /// Drops what is past its time, before anything is spent on compacting it. Needs no free space.
     async fn retain(&self) -> Result<()> {
-        let _turn = self.flusher.turn.lock().await;
+        let _turn = self.flusher.take_turn().await?;
         let parts = &self.flusher.parts;
         let now = parts.clock.now();
         for (table, kept) in
@@ -118,31 +119,40 @@ impl Upkeep {
 
     /// One compaction of metric files; false when there was nothing to do.
     async fn compact_metrics(&self) -> Result<bool> {
-        let lease = self.flusher.turn.lock().await;
+        let lease = self.flusher.take_turn().await?;
         let parts = &self.flusher.parts;
         let Some(job) = parts.metrics.plan_compaction() else { return Ok(false) };
         let (store, inputs) = (parts.metrics.clone(), job.inputs.clone());
         let made = blocking(move || store.compact(&job)).await??;
-        let made = parts.catalog.commit_compaction(&lease, &ids(&inputs), &made, parts.clock.now()).await?;
+        let made = self.commit_compaction(&lease, &inputs, &made).await?;
         parts.metrics.replace(&inputs, &made);
         Ok(true)
     }
 
     /// One compaction of event files; false when there was nothing to do.
     async fn compact_events(&self) -> Result<bool> {
-        let lease = self.flusher.turn.lock().await;
+        let lease = self.flusher.take_turn().await?;
         let parts = &self.flusher.parts;
         let Some(job) = parts.events.plan_compactions().into_iter().next() else { return Ok(false) };
         let (store, inputs) = (parts.events.clone(), job.inputs.clone());
         let made = blocking(move || store.compact(&job)).await??;
-        let made = parts.catalog.commit_compaction(&lease, &ids(&inputs), &made, parts.clock.now()).await?;
+        let made = self.commit_compaction(&lease, &inputs, &made).await?;
         parts.events.exchange(&inputs, made);
         Ok(true)
     }
 
+    async fn commit_compaction(&self, lease: &Lease, inputs: &[FileEntry], made: &[FileEntry]) -> Result<Vec<FileEntry>> {
+        let parts = &self.flusher.parts;
+        let committed = parts.catalog.commit_compaction(lease, &ids(inputs), made, parts.clock.now()).await;
+        if committed.is_err() {
+            self.flusher.remove_unknown(made.iter().map(|file| file.path.clone()).collect()).await;
+        }
+        committed
+    }
+
     /// Deletes files that the catalog let go of long enough ago. A file that is gone already counts as deleted.
     async fn delete_removed(&self) -> Result<()> {
-        let _turn = self.flusher.turn.lock().await;
+        let _turn = self.flusher.take_turn().await?;
         let parts = &self.flusher.parts;
         let before: Nanos = parts.clock.now() - READERS_GRACE;
         let mut deleted = Vec::new();
