@@ -101,6 +101,17 @@ impl App {
         if self.has_alerts(tenant) { Ok(()) } else { Err(Error::not_found(format!("there is no incident {id}"))) }
     }
 
+    /// Why answers of queries are not whole, while they are not: after a start the stores first read back the journal.
+    pub(crate) fn partial_answers(&self) -> Option<String> {
+        if self.intake.is_caught_up() {
+            return None;
+        }
+        let lanes = &self.intake.lanes;
+        let applied = lanes.metrics.applied().min(lanes.events.applied()).min(lanes.issues.applied());
+        let last = self.intake.journal().status().last_position;
+        Some(format!("the journal is being read back ({} of {}): the answer may lack the newest data", applied.0, last.0))
+    }
+
     /// Runs a blocking query through the door.
     pub async fn query<T: Send + 'static>(
         &self,
