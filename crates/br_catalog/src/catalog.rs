@@ -28,7 +28,7 @@ pub(crate) type Write = Transaction<'static, Sqlite>;
 impl Catalog {
     /// Opens the database file, makes it when there is none, and brings its tables up to date.
     ///
-    /// Fails with `Corrupt` when the file is damaged, naming file and remedy, and with `FixRequest` when a later release wrote it.
+    /// Fails with `Corrupt` when the file is damaged (see [`crate::open_or_restore`]), and with `FixRequest` when a later release wrote it.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let options = SqliteConnectOptions::new()
@@ -50,9 +50,18 @@ impl Catalog {
         let writer = pool(1).connect_with(options.clone()).await.map_err(|error| error::convert(error, &path))?;
         let readers = pool(READERS_MAX).connect_lazy_with(options.create_if_missing(false).read_only(true));
         let catalog = Self { path, writer, readers };
-        catalog.check_small().await?;
-        catalog.migrate().await?;
-        Ok(catalog)
+        let opened = async {
+            catalog.check_small().await?;
+            catalog.migrate().await
+        };
+        match opened.await {
+            Ok(()) => Ok(catalog),
+            Err(error) => {
+                // A connection that closes later would remove the write-ahead log of whatever is in this place by then.
+                catalog.close().await;
+                Err(error)
+            }
+        }
     }
 
     /// Where the database file is.
@@ -68,13 +77,6 @@ impl Catalog {
             return Ok(());
         }
         Err(Error::corrupt(error::damaged(&self.path, &found)))
-    }
-
-    /// Writes a consistent copy to a new file, while work goes on.
-    pub async fn copy_to(&self, path: &Path) -> Result<()> {
-        let target = path.to_str().ok_or_else(|| Error::fix_request(format!("{} is not valid UTF-8", path.display())))?;
-        sqlx::query("VACUUM INTO $1").bind(target).execute(&self.writer).await.map_err(|error| self.error(error))?;
-        Ok(())
     }
 
     /// Waits for calls that are under way, then closes. Later calls fail with `Closed`.

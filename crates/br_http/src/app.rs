@@ -33,6 +33,7 @@ pub struct App {
     /// Where SQL computes; see [`Door::run_async`].
     pub sql_workers: tokio::runtime::Handle,
     pub catalog: Arc<Catalog>,
+    pub catalog_state: CatalogState,
     pub scrape: Arc<ScrapeManager>,
     /// The rules of one tenant; see [`App::has_alerts`].
     pub alerts: Arc<AlertEngine>,
@@ -47,6 +48,15 @@ pub struct App {
     pub config_text: String,
     /// Set once by the router.
     pub table: OnceLock<Vec<Route>>,
+}
+
+/// What the start found of the catalog.
+#[derive(Clone, Debug, Default)]
+pub struct CatalogState {
+    /// It is the one that the files were written with, or a copy of that.
+    pub is_whole: bool,
+    /// What happened to it, in sentences; nothing for most starts.
+    pub story: Vec<String>,
 }
 
 /// Reads the events of an issue back from the event store.

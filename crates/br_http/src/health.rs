@@ -74,6 +74,8 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     out.gauge("process_start_time_seconds", "When the process started.", app.started.as_secs_f64());
     intake(&mut out, &app);
     journal(&mut out, &app);
+    let help = "1 when the start found no usable catalog, and went on from its copy or from the files alone.";
+    out.gauge("bellrock_catalog_rescued", help, u8::from(!app.catalog_state.story.is_empty()));
     let door = &app.door.counters;
     out.counter("bellrock_queries_started_total", "Queries that were admitted.", &door.started);
     out.counter("bellrock_queries_failed_total", "Queries that ended with an error.", &door.failed);

@@ -10,6 +10,7 @@ use br_storage::{FileEntry, JournalPosition};
 use br_tsdb::{SealedHead, Tsdb};
 use object_store::{ObjectStore, ObjectStoreExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
@@ -24,6 +25,8 @@ pub struct FlusherParts {
     pub sealed: Arc<Sealed>,
     pub files: Arc<dyn ObjectStore>,
     pub clock: Arc<dyn Clock>,
+    /// Where the copy of the catalog is kept.
+    pub catalog_copy: PathBuf,
 }
 
 /// What one flush wrote.
@@ -64,7 +67,23 @@ pub struct Flusher {
     pub(crate) parts: FlusherParts,
     /// Held while a flush, a compaction or a removal changes the manifest. Without a lease until the catalog could write one.
     turn: Mutex<Option<Lease>>,
+    copied: parking_lot::Mutex<Copied>,
 }
+
+/// What the copy of the catalog knows: until then the journal is kept, and files that the catalog has let go of.
+#[derive(Clone, Copy, Debug, Default)]
+struct Copied {
+    position: JournalPosition,
+    /// When it was begun.
+    at: Nanos,
+    /// Of the clock that never goes back.
+    next_at: Duration,
+    is_failing: bool,
+}
+
+/// A copy takes about this much of the time, and writes about so many bytes in a second, at the most.
+const COPY_SHARE: u32 = 20;
+const COPY_BYTES_PER_SECOND: u64 = 128 << 10;
 
 const LEASE: &str = "files";
 /// The only holder on one machine: an earlier life of the server is shut out by taking the lease anew.
@@ -83,7 +102,7 @@ impl Flusher {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { parts, turn: Mutex::new(lease) })
+        Ok(Self { parts, turn: Mutex::new(lease), copied: parking_lot::Mutex::default() })
     }
 
     pub(crate) async fn take_turn(&self) -> Result<MappedMutexGuard<'_, Lease>> {
@@ -115,6 +134,7 @@ impl Flusher {
             flushed.files += 1;
             flushed.bytes += file.size_bytes;
         }
+        self.copy_catalog().await?;
         self.truncate_journal().await?;
         if flushed.files > 0 {
             tracing::info!(event = "HeadsFlushed", files = flushed.files, bytes = flushed.bytes);
@@ -223,13 +243,46 @@ impl Flusher {
         self.parts.catalog.commit_flush(store, lease, from, to, files).await
     }
 
-    /// Deletes the segments that hold nothing any store still needs.
-    async fn truncate_journal(&self) -> Result<()> {
+    /// Up to here every store has the journal in files.
+    async fn taken_in(&self) -> Result<JournalPosition> {
         let catalog = &self.parts.catalog;
         let metrics = catalog.progress(Store::Metrics).await?;
         let events = catalog.progress(Store::Events).await?;
-        let issues = catalog.errors_recorded().await?;
-        let needed = metrics.min(events).min(issues).next();
+        Ok(metrics.min(events).min(catalog.errors_recorded().await?))
+    }
+
+    /// Replaces the copy of the catalog when it is time. A copy that cannot be made holds nothing up: on a full disk the journal
+    /// must be cut all the same.
+    async fn copy_catalog(&self) -> Result<()> {
+        let parts = &self.parts;
+        let (begun, last) = (parts.clock.monotonic(), *self.copied.lock());
+        if begun < last.next_at {
+            return Ok(());
+        }
+        // What comes in between here and the copy is in the copy all the more.
+        let mut copied = Copied { position: self.taken_in().await?, at: parts.clock.now(), ..last };
+        let outcome = parts.catalog.replace_copy(&parts.catalog_copy).await;
+        let took = parts.clock.monotonic().saturating_sub(begun);
+        let written = Duration::from_secs(outcome.as_ref().map_or(0, |bytes| bytes / COPY_BYTES_PER_SECOND));
+        copied.next_at = begun.saturating_add((took * COPY_SHARE).max(written));
+        copied.is_failing = outcome.is_err();
+        if let Err(error) = outcome
+            && !last.is_failing
+        {
+            tracing::error!(event = "CatalogCopyError", "{error}");
+        }
+        *self.copied.lock() = copied;
+        Ok(())
+    }
+
+    /// Files that were let go of before this are not in the copy of the catalog either.
+    pub(crate) fn copied_at(&self) -> Nanos {
+        self.copied.lock().at
+    }
+
+    /// Deletes the segments that hold nothing any store still needs.
+    async fn truncate_journal(&self) -> Result<()> {
+        let needed = self.copied.lock().position.next();
         let journal = self.parts.intake.journal().clone();
         blocking(move || journal.truncate_before(needed)).await??;
         Ok(())

@@ -1,6 +1,7 @@
 //! What runs by itself: flushes, compaction, retention, removal of files that nobody reads any more.
 
 use crate::flush::{Flusher, blocking};
+use crate::rescue::unlisted;
 use br_catalog::Lease;
 use br_std::{Nanos, Result};
 use br_storage::{FileEntry, Table};
@@ -22,6 +23,8 @@ pub struct Upkeep {
     pub flusher: Arc<Flusher>,
     pub retention: Retention,
     pub flush_interval: Duration,
+    /// The catalog is the one that the files were written with: of what was written since it was made, it knows all that counts.
+    pub is_catalog_whole: bool,
 }
 
 /// A file stays on the disk for this long after the catalog has let go of it: a query may still read it.
@@ -40,6 +43,9 @@ impl Upkeep {
     /// Until told to stop. A step that fails is told and tried again at the next beat.
     pub async fn run(self, mut stopped: watch::Receiver<bool>) {
         let mut told = BTreeSet::new();
+        if self.is_catalog_whole {
+            report("OrphansError", self.remove_orphans().await);
+        }
         loop {
             self.tell_damages(&mut told);
             tokio::select! {
@@ -72,6 +78,27 @@ impl Upkeep {
                 tracing::error!(event = "FileDamagedError", path, "{message}");
             }
         }
+    }
+
+    /// Deletes what a flush or a merge has written that a crash kept from being published; its records are in the journal or in
+    /// the files that were to be merged. Older files than the catalog are left alone, whatever they are.
+    async fn remove_orphans(&self) -> Result<()> {
+        let _turn = self.flusher.take_turn().await?;
+        let parts = &self.flusher.parts;
+        let since = parts.catalog.since(parts.clock.now()).await?;
+        let mut orphans = Vec::new();
+        for (path, _) in unlisted(&parts.catalog, &parts.files).await? {
+            let found = parts.files.head(&object_store::path::Path::from(path.as_str())).await;
+            let modified = found.ok().and_then(|found| found.last_modified.timestamp_nanos_opt());
+            if modified.is_some_and(|modified| Nanos(modified) > since) {
+                orphans.push(path);
+            }
+        }
+        let deleted = self.flusher.remove_unknown(orphans).await;
+        if deleted > 0 {
+            tracing::info!(event = "OrphansDeleted", files = deleted, "left behind by a crash before they counted");
+        }
+        Ok(())
     }
 
     /// Drops what is past its time, before anything is spent on compacting it. Needs no free space.
@@ -154,7 +181,7 @@ impl Upkeep {
     async fn delete_removed(&self) -> Result<()> {
         let _turn = self.flusher.take_turn().await?;
         let parts = &self.flusher.parts;
-        let before: Nanos = parts.clock.now() - READERS_GRACE;
+        let before: Nanos = (parts.clock.now() - READERS_GRACE).min(self.flusher.copied_at());
         let mut deleted = Vec::new();
         for file in parts.catalog.files_to_delete(before, DELETE_AT_ONCE).await? {
             match parts.files.delete(&object_store::path::Path::from(file.path.as_str())).await {

@@ -235,6 +235,7 @@ impl Output<'_> {
                     window_secs: self.job.window_secs,
                     level: self.job.level,
                     positions: self.positions,
+                    made_of: self.job.inputs.iter().map(|input| input.path.clone()).collect(),
                     nonce: nonce(self.rng),
                 },
             )?,

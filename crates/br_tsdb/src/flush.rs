@@ -130,6 +130,7 @@ impl WindowWriters<'_> {
                     window_secs: WINDOW_SECS,
                     level: 0,
                     positions: self.part.positions,
+                    made_of: Vec::new(),
                     nonce: nonce(self.rng),
                 };
                 Ok(slot.insert(BlockWriter::new(self.store.clone(), spec)?))

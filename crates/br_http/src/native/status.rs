@@ -43,6 +43,7 @@ pub(super) async fn status(State(app): State<Arc<App>>, Extension(principal): Ex
             "refused_overload_total": count(&counters.refused_overload),
         },
         "storage": { "files": files, "bytes": bytes },
+        "catalog": { "is_whole": app.catalog_state.is_whole, "rescued": app.catalog_state.story },
     })))
 }
 
