@@ -36,8 +36,8 @@ def eventually(check, timeout=15.0, interval=0.1):
 
 
 class Server:
-    def __init__(self, folder, config=None, arguments=(), environment=None):
-        self.data = Path(folder) / "data"
+    def __init__(self, folder, config=None, arguments=(), environment=None, data=None):
+        self.data = Path(data or Path(folder) / "data")
         self.folder = Path(folder)
         self.ports = {name: free_port() for name in ("http", "grpc", "otlp_http")}
         self.url = f"http://127.0.0.1:{self.ports['http']}"

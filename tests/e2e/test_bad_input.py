@@ -112,3 +112,88 @@ def test_a_query_that_wants_too_much_is_stopped(server):
     assert answer.status_code == 400
     answer = requests.get(f"{server.url}/loki/api/v1/query_range", params={"query": '{a=~"' + "(x{1000}){1000}" + '"}'}, timeout=10)
     assert answer.status_code == 400
+
+
+HOUR = 3600 * 10**9
+YEAR = 365 * 24 * HOUR
+
+
+def send_at(server, name, at):
+    """A log by OTLP and by Loki, a span, and a sample of one time: what each was answered."""
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": name}}]}
+    record = {"timeUnixNano": str(at), "body": {"stringValue": name}}
+    span = {"traceId": "ab" * 16, "spanId": "cd" * 8, "name": name, "startTimeUnixNano": str(at), "endTimeUnixNano": str(at)}
+    gauge = {"name": name, "gauge": {"dataPoints": [{"timeUnixNano": str(at), "asDouble": 1.0}]}}
+    bodies = {
+        "/v1/logs": {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]},
+        "/v1/traces": {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]},
+        "/v1/metrics": {"resourceMetrics": [{"scopeMetrics": [{"metrics": [gauge]}]}]},
+        "/loki/api/v1/push": {"streams": [{"stream": {"service_name": name}, "values": [[str(at), name]]}]},
+    }
+    return {path: requests.post(server.url + path, json=body, timeout=10) for path, body in bodies.items()}
+
+
+@pytest.mark.parametrize(
+    "name, offset, stored",
+    [
+        ("an_hour_ahead", HOUR, {"/v1/logs", "/v1/traces", "/loki/api/v1/push"}),
+        ("two_days_ahead", 48 * HOUR, set()),
+        ("a_century_ahead", 100 * YEAR, set()),
+        ("an_hour_ago", -HOUR, {"/v1/logs", "/v1/traces", "/v1/metrics", "/loki/api/v1/push"}),
+        ("a_year_ago", -YEAR, set()),
+    ],
+)
+def test_what_is_of_another_time_is_kept_or_refused_with_a_reason(make_server, name, offset, stored):
+    server = make_server(config="bellrock: { flush_interval: 1s }").start()
+    answers = send_at(server, name, time.time_ns() + offset)
+    said = {path for path, answer in answers.items() if answer.status_code == 204 or answer.text == "{}"}
+    assert said == stored, {path: f"{answer.status_code} {answer.text}" for path, answer in answers.items()}
+    for path in answers.keys() - stored:
+        assert "ahead" in answers[path].text or "further back" in answers[path].text, answers[path].text
+    if stored:
+        eventually(lambda: "HeadsFlushed" in server.log())
+    for table, paths in (("logs", {"/v1/logs", "/loki/api/v1/push"}), ("spans", {"/v1/traces"})):
+        assert server.sql(f"SELECT count(*) AS n FROM {table} WHERE service = '{name}'")[0]["n"] == len(stored & paths)
+    assert bool(server.promql(f"count_over_time({name}[2h])")) == ("/v1/metrics" in stored)
+
+
+def test_impossible_times_are_refused_or_taken_as_now(server):
+    for at in (-5, 2**63 - 1, 2**64 - 1):
+        for path, answer in send_at(server, "impossible", at).items():
+            assert answer.status_code in (200, 400), f"{path} {at}: {answer.status_code} {answer.text}"
+            assert answer.text not in ("", "{}"), f"{path} {at} is refused with a reason"
+    # 0 is OTLP's word for unknown.
+    answers = send_at(server, "unknown", 0)
+    assert answers["/v1/logs"].text == "{}" and answers["/v1/metrics"].text == "{}"
+    assert server.logql('{service_name="unknown"}') and server.promql("unknown")
+    assert server.process.poll() is None and requests.get(f"{server.url}/-/ready", timeout=5).status_code == 200
+
+
+def test_retention_keeps_what_is_young_beside_what_is_old(make_server):
+    server = make_server(config="bellrock: { flush_interval: 1s, retention: { logs: 2h, spans: 2h, metrics: 2h } }").start()
+    now = time.time_ns()
+    for name, age in (("young", 0), ("older", HOUR), ("oldest", 3 * HOUR)):
+        send_at(server, name, now - age)
+    eventually(lambda: server.get("/bellrock/v1/status")["storage"]["files"] >= 3)
+    before = server.log().count("HeadsFlushed")
+    send_at(server, "later", time.time_ns())
+    eventually(lambda: server.log().count("HeadsFlushed") > before)
+    found = {row["name"]: row["n"] for row in server.sql("SELECT service AS name, count(*) AS n FROM logs GROUP BY service")}
+    assert found == {"young": 2, "older": 2, "later": 2}
+
+
+def test_what_only_the_store_can_refuse_is_told_to_the_sender(server):
+    """A second value for one time, and a sample further back than its series takes: known when the store takes the batch."""
+    now = time.time_ns()
+
+    def send(*points):
+        points = [{"timeUnixNano": str(at), "asDouble": value} for at, value in points]
+        body = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"name": "judged", "gauge": {"dataPoints": points}}]}]}]}
+        return requests.post(f"{server.url}/v1/metrics", json=body, timeout=10)
+
+    assert send((now, 1.0)).text == "{}"
+    assert send((now, 1.0)).text == "{}", "the same again is a sender that tries again"
+    answer = send((now, 2.0), (now - 40 * 60 * 10**9, 3.0), (now + 10**9, 4.0)).json()["partialSuccess"]
+    assert int(answer["rejectedDataPoints"]) == 2
+    assert "another value" in answer["errorMessage"] and "too old" in answer["errorMessage"]
+    assert server.promql("judged", time=now / 1e9 + 2)[0][1] == 4.0

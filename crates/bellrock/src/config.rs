@@ -107,6 +107,8 @@ pub(crate) struct LimitsConfig {
     /// A request body as it comes, and after decompression.
     pub(crate) body: ByteSize,
     pub(crate) body_decompressed: ByteSize,
+    /// While less than this is free on the disk, nothing is taken in.
+    pub(crate) disk_free: ByteSize,
 }
 
 impl Default for LimitsConfig {
@@ -117,6 +119,7 @@ impl Default for LimitsConfig {
             queries_at_once: 16,
             body: ByteSize(16 << 20),
             body_decompressed: ByteSize(64 << 20),
+            disk_free: ByteSize(256 << 20),
         }
     }
 }

@@ -10,6 +10,7 @@ mod lock;
 mod run;
 mod serve;
 mod sources;
+mod stores;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -56,7 +57,12 @@ fn main() -> ExitCode {
         .thread_name("bellrock")
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(dispatch(arguments.command)));
+        .and_then(|runtime| {
+            let outcome = runtime.block_on(dispatch(arguments.command));
+            // What still computes or writes has nothing that a start would not find again, and must not hold up the end.
+            runtime.shutdown_background();
+            outcome
+        });
     match outcome {
         Ok(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)),
         Err(error) => {

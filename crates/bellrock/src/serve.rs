@@ -4,30 +4,28 @@ use crate::alerting::{self, Surroundings};
 use crate::config::Config;
 use crate::lock::{DataLock, lock};
 use crate::sources::{StoreSources, StoreStats};
+use crate::stores::{self, Stores};
 use anyhow::{Context, Result, bail};
 use br_catalog::Catalog;
-use br_env::Env;
-use br_events::EventStore;
 use br_http::app::App;
 use br_http::auth::Auth;
 use br_ingest::Intake;
-use br_ingest::appliers::{EventsApplier, IssuesApplier, MetricsApplier, Sealed};
+use br_ingest::appliers::{EventsApplier, IssuesApplier, MetricsApplier};
+use br_ingest::decode::DecodeLimits;
 use br_ingest::intake::TenantSink;
 use br_ingest::lane::LaneStart;
 use br_ingest::scrape::{Job, ScrapeManager};
 use br_ingest::tail::Tail;
-use br_jobs::files::SyncedDirectory;
+use br_ingest::times::TimeBounds;
 use br_jobs::flush::{Flusher, FlusherParts};
 use br_jobs::upkeep::{Retention, Upkeep};
-use br_journal::Journal;
 use br_model::TenantId;
 use br_query::door::{Door, Limits};
 use br_query::sql::{SqlEngine, SqlLimits};
-use br_storage::{Budget, Table};
-use br_tsdb::Tsdb;
+use br_storage::Budget;
 use futures::FutureExt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -62,6 +60,8 @@ pub(crate) struct ServeArguments {
 const FIRST_TENANT: TenantId = TenantId(1);
 /// How long requests under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long the last flush may take: together with the above well within the ten seconds that a supervisor waits at the least.
+const LAST_FLUSH: Duration = Duration::from_secs(3);
 
 pub(crate) async fn serve(arguments: ServeArguments) -> Result<()> {
     let server = Server::start(arguments).await?;
@@ -113,16 +113,6 @@ impl Drop for SqlWorkers {
     }
 }
 
-/// The stores and what keeps them.
-struct Stores {
-    env: Env,
-    catalog: Arc<Catalog>,
-    metrics: Arc<Tsdb>,
-    events: Arc<EventStore>,
-    sealed: Arc<Sealed>,
-    files: Arc<dyn object_store::ObjectStore>,
-}
-
 impl Server {
     pub(crate) async fn start(arguments: ServeArguments) -> Result<Self> {
         let config = arguments.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
@@ -132,10 +122,10 @@ impl Server {
         let data_lock = lock(&arguments.data_dir)?;
         start_log(&arguments)?;
         let jobs = scrape_jobs(&config)?;
-        let stores = open_stores(&arguments.data_dir, &config).await?;
+        let stores = stores::open(&arguments.data_dir, &config).await?;
         let tail = Tail::default();
         let limits = wire_limits(&config);
-        let intake = start_intake(&stores, &config, tail.clone(), limits).await?;
+        let intake = start_intake(&stores, tail.clone(), DecodeLimits { wire: limits, times: time_bounds(&config) }).await?;
         let clock = stores.env.clock.clone();
         let door = Door::new(door_limits(&config), clock.clone());
         let sources = Arc::new(StoreSources { metrics: stores.metrics.clone(), events: stores.events.clone() });
@@ -160,6 +150,7 @@ impl Server {
             sql: Arc::new(sql_engine(&stores)),
             sql_workers: sql_workers.handle(),
             catalog: stores.catalog.clone(),
+            catalog_state: stores.catalog_state.clone(),
             scrape: scrape.clone(),
             alerts,
             alerts_tenant: FIRST_TENANT,
@@ -170,8 +161,12 @@ impl Server {
             config_text: Config::shown(arguments.config.as_deref())?,
             table: std::sync::OnceLock::new(),
         });
-        let upkeep =
-            Upkeep { flusher: flusher.clone(), retention: retention(&config), flush_interval: config.bellrock.flush_interval.0 };
+        let upkeep = Upkeep {
+            flusher: flusher.clone(),
+            retention: retention(&config),
+            flush_interval: config.bellrock.flush_interval.0,
+            is_catalog_whole: stores.catalog_state.is_whole,
+        };
         tasks.push(supervised("upkeep", upkeep.run(stopped.clone())));
         tasks.extend(serve_all(listeners, &app, &stopped));
         tracing::info!(event = "ServerStarted", address = %address, version = env!("CARGO_PKG_VERSION"));
@@ -196,6 +191,7 @@ impl Server {
 
     /// Stops taking requests, lets those under way end, writes the heads, closes.
     pub(crate) async fn stop(self) -> Result<()> {
+        tracing::info!(event = "ServerStopping");
         let _ = self.stop.send(true);
         self.scrape.stop().await;
         let drained = async {
@@ -206,8 +202,10 @@ impl Server {
         let _ = tokio::time::timeout(DRAIN, drained).await;
         self.door.close();
         // Only to start faster: what is not in files is in the journal.
-        if let Ok(Err(error)) = tokio::time::timeout(DRAIN, self.flusher.flush()).await {
-            tracing::warn!(event = "LastFlushError", "{error}");
+        match tokio::time::timeout(LAST_FLUSH, self.flusher.flush()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(event = "LastFlushError", "{error}"),
+            Err(_) => tracing::warn!(event = "LastFlushError", "it took too long: the next start reads the journal back"),
         }
         let intake = self.intake;
         tokio::task::spawn_blocking(move || intake.close()).await?;
@@ -267,37 +265,8 @@ fn start_log(arguments: &ServeArguments) -> Result<()> {
     Ok(())
 }
 
-async fn open_stores(data_dir: &Path, config: &Config) -> Result<Stores> {
-    let env = br_env::real::env(data_dir)?;
-    let catalog = Arc::new(Catalog::open(data_dir.join("catalog.db")).await?);
-    let files: Arc<dyn object_store::ObjectStore> = Arc::new(SyncedDirectory::open(&data_dir.join("files"))?);
-    let options = br_tsdb::TsdbOptions { age_max: config.bellrock.retention.metrics.0, ..Default::default() };
-    let metric_files = catalog.files(Table::Metrics).await?;
-    let metrics = Arc::new(Tsdb::open(metric_files, files.clone(), env.rng.clone(), options));
-    let mut event_files = catalog.files(Table::Logs).await?;
-    event_files.extend(catalog.files(Table::Spans).await?);
-    let events = EventStore::open(event_files, files.clone(), br_events::EventOptions::new(env.rng.clone()));
-    Ok(Stores { env, catalog, metrics, events, sealed: Arc::default(), files })
-}
-
-async fn start_intake(stores: &Stores, config: &Config, tail: Tail, limits: br_wire::Limits) -> Result<Arc<Intake>> {
+async fn start_intake(stores: &Stores, tail: Tail, limits: DecodeLimits) -> Result<Arc<Intake>> {
     let catalog = &stores.catalog;
-    let options = br_journal::Options {
-        window: config.bellrock.commit_interval.0,
-        position_floor: catalog.highest_progress().await?,
-        ..Default::default()
-    };
-    let (journal, recovery) = Journal::open(stores.env.clone(), options)?;
-    for warning in &recovery.warnings {
-        tracing::warn!(event = "JournalRecovery", "{warning}");
-    }
-    tracing::info!(
-        event = "JournalOpened",
-        was_clean = recovery.was_clean,
-        last_position = recovery.last_position.0,
-        torn_bytes = recovery.torn_bytes,
-        quarantined = recovery.quarantined.len()
-    );
     let metrics = LaneStart {
         applier: Box::new(MetricsApplier::new(stores.metrics.clone(), stores.sealed.clone())),
         progress: catalog.progress(br_catalog::Store::Metrics).await?,
@@ -311,7 +280,7 @@ async fn start_intake(stores: &Stores, config: &Config, tail: Tail, limits: br_w
         progress: catalog.errors_recorded().await?,
     };
     let clock = stores.env.clock.clone();
-    Ok(Arc::new(Intake::start(Arc::new(journal), clock, limits, [metrics, events, issues])?))
+    Ok(Arc::new(Intake::start(stores.journal.clone(), clock, limits, [metrics, events, issues])?))
 }
 
 fn surroundings(
@@ -341,6 +310,7 @@ async fn flusher(stores: &Stores, intake: &Arc<Intake>) -> Result<Flusher> {
         sealed: stores.sealed.clone(),
         files: stores.files.clone(),
         clock: stores.env.clock.clone(),
+        catalog_copy: stores.catalog_copy.clone(),
     };
     Ok(Flusher::new(parts).await?)
 }
@@ -358,6 +328,20 @@ fn wire_limits(config: &Config) -> br_wire::Limits {
         body_bytes_max: usize::try_from(limits.body.0).unwrap_or(usize::MAX),
         decoded_bytes_max: usize::try_from(limits.body_decompressed.0).unwrap_or(usize::MAX),
         ..Default::default()
+    }
+}
+
+/// How far a log or a span may be ahead of the clock: enough for a wrong time zone.
+const EVENTS_AHEAD_MAX: Duration = Duration::from_hours(24);
+
+fn time_bounds(config: &Config) -> TimeBounds {
+    let retention = retention(config);
+    TimeBounds {
+        samples_behind: retention.metrics,
+        samples_ahead: br_tsdb::TsdbOptions::default().future_max,
+        logs_behind: retention.logs,
+        spans_behind: retention.spans,
+        events_ahead: EVENTS_AHEAD_MAX,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::{error, schema};
 use br_std::{Error, Result};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, Transaction};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection, Sqlite, Transaction};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(crate) type Write = Transaction<'static, Sqlite>;
 impl Catalog {
     /// Opens the database file, makes it when there is none, and brings its tables up to date.
     ///
-    /// Fails with `Corrupt` when the file is damaged, naming file and remedy, and with `FixRequest` when a later release wrote it.
+    /// Fails with `Corrupt` when the file is damaged (see [`crate::open_or_restore`]), and with `FixRequest` when a later release wrote it.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let options = SqliteConnectOptions::new()
@@ -39,14 +39,29 @@ impl Catalog {
             .foreign_keys(true)
             .busy_timeout(TURN_WAIT_MAX);
         let pool = |max| {
-            SqlitePoolOptions::new().max_connections(max).acquire_timeout(TURN_WAIT_MAX).idle_timeout(None).max_lifetime(None)
+            let options = SqlitePoolOptions::new().max_connections(max).acquire_timeout(TURN_WAIT_MAX);
+            // SQLite undoes a transaction by itself when the disk is full. The library goes on counting it as begun, and its
+            // connection can never begin another one: it is given up for a new one.
+            options.idle_timeout(None).max_lifetime(None).before_acquire(|connection: &mut SqliteConnection, _| {
+                let is_usable = !connection.is_in_transaction();
+                Box::pin(std::future::ready(Ok(is_usable)))
+            })
         };
         let writer = pool(1).connect_with(options.clone()).await.map_err(|error| error::convert(error, &path))?;
         let readers = pool(READERS_MAX).connect_lazy_with(options.create_if_missing(false).read_only(true));
         let catalog = Self { path, writer, readers };
-        catalog.check_small().await?;
-        catalog.migrate().await?;
-        Ok(catalog)
+        let opened = async {
+            catalog.check_small().await?;
+            catalog.migrate().await
+        };
+        match opened.await {
+            Ok(()) => Ok(catalog),
+            Err(error) => {
+                // A connection that closes later would remove the write-ahead log of whatever is in this place by then.
+                catalog.close().await;
+                Err(error)
+            }
+        }
     }
 
     /// Where the database file is.
@@ -62,13 +77,6 @@ impl Catalog {
             return Ok(());
         }
         Err(Error::corrupt(error::damaged(&self.path, &found)))
-    }
-
-    /// Writes a consistent copy to a new file, while work goes on.
-    pub async fn copy_to(&self, path: &Path) -> Result<()> {
-        let target = path.to_str().ok_or_else(|| Error::fix_request(format!("{} is not valid UTF-8", path.display())))?;
-        sqlx::query("VACUUM INTO $1").bind(target).execute(&self.writer).await.map_err(|error| self.error(error))?;
-        Ok(())
     }
 
     /// Waits for calls that are under way, then closes. Later calls fail with `Closed`.
@@ -118,5 +126,24 @@ impl Catalog {
 
     pub(crate) fn error(&self, error: sqlx::Error) -> Error {
         error::convert(error, &self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A limit on pages is to SQLite what a full disk is.
+    #[tokio::test]
+    async fn after_a_full_disk_it_writes_again() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let catalog = Catalog::open(folder.path().join("catalog.db")).await.expect("opened");
+        catalog.put_state("before", b"kept").await.expect("room");
+        sqlx::query("PRAGMA max_page_count = 1").fetch_one(&catalog.writer).await.expect("set for this connection");
+        let refused = catalog.put_state("large", &vec![1; 1 << 20]).await.expect_err("no room");
+        assert_eq!(refused.kind(), br_std::Kind::Retry, "{refused}");
+        catalog.put_state("after", b"kept too").await.expect("room again");
+        assert_eq!(catalog.state("before").await.expect("read").as_deref(), Some(&b"kept"[..]));
+        assert_eq!(catalog.state("large").await.expect("read"), None);
     }
 }

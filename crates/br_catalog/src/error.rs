@@ -24,11 +24,11 @@ pub(crate) fn convert(error: sqlx::Error, path: &Path) -> Error {
     Error::new(kind, message).with_source(error)
 }
 
-/// Names the file and the way out.
+/// Names the file and the way out, which [`crate::open_or_restore`] takes by itself.
 pub(crate) fn damaged(path: &Path, what: &dyn std::fmt::Display) -> String {
     format!(
-        "the catalog {file} is damaged ({what}): stop Bellrock, move {file}, {file}-wal and {file}-shm aside, put a copy of them from \
-         a backup in their place, and start again; the journal and the data files are not touched by this",
+        "the catalog {file} is damaged ({what}): the next start moves it aside and puts its copy in its place; the journal and the \
+         data files are not touched by this",
         file = path.display()
     )
 }

@@ -25,7 +25,7 @@ impl Store {
         }
     }
 
-    fn holds(self, table: Table) -> bool {
+    pub fn holds(self, table: Table) -> bool {
         match self {
             Self::Metrics => table == Table::Metrics,
             Self::Events => table == Table::Logs || table == Table::Spans,
@@ -108,6 +108,17 @@ impl Catalog {
         set_progress(&mut write, store.as_str(), to).await.map_err(|error| self.error(error))?;
         self.commit(write).await?;
         Ok(added)
+    }
+
+    /// Lists files that were found without an entry, and moves the store's position up to what they hold, in one.
+    pub async fn adopt_files(&self, store: Store, files: &[FileEntry], progress: JournalPosition) -> Result<()> {
+        let mut write = self.write().await?;
+        self.insert_files(&mut write, files).await?;
+        let at = progress_in(&mut write, store.as_str()).await.map_err(|error| self.error(error))?;
+        if progress > at {
+            set_progress(&mut write, store.as_str(), progress).await.map_err(|error| self.error(error))?;
+        }
+        self.commit(write).await
     }
 
     /// Replaces files by the ones that were made of them, in one.

@@ -6,6 +6,7 @@
 //! and in plain enough SQL that PostgreSQL can follow. Time is passed in.
 
 mod catalog;
+mod copy;
 mod error;
 mod raises;
 mod schema;
@@ -19,6 +20,7 @@ pub mod state;
 pub mod tokens;
 
 pub use catalog::Catalog;
+pub use copy::{Rescue, open_or_restore};
 pub use files::Store;
 pub use issues::{ErrorBatch, ErrorOccurrence, Issue, IssueFilter, IssueStatus, RecordedErrors};
 pub use leases::Lease;

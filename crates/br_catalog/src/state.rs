@@ -2,7 +2,7 @@
 
 use crate::Catalog;
 use crate::catalog::Write;
-use br_std::{Error, Result};
+use br_std::{Error, Nanos, Result};
 
 /// A value may take this many bytes.
 const VALUE_BYTES_MAX: usize = 16 << 20;
@@ -11,6 +11,16 @@ impl Catalog {
     pub async fn state(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let value = sqlx::query_scalar("SELECT value FROM kv WHERE name = $1").bind(key).fetch_optional(self.reader()).await;
         value.map_err(|error| self.error(error))
+    }
+
+    /// Since when this catalog is kept; `now` when that was never noted.
+    pub async fn since(&self, now: Nanos) -> Result<Nanos> {
+        const KEY: &str = "catalog/since";
+        if let Some(noted) = self.state(KEY).await?.and_then(|bytes| Some(Nanos(i64::from_le_bytes(bytes.try_into().ok()?)))) {
+            return Ok(noted);
+        }
+        self.put_state(KEY, &now.0.to_le_bytes()).await?;
+        Ok(now)
     }
 
     /// Keys that begin with `prefix` and their values, sorted by key, at most `limit`.

@@ -265,7 +265,7 @@ async fn a_damaged_file_is_named_with_the_way_out() {
         std::fs::write(&path, bytes).expect("write");
         let error = Catalog::open(&path).await.map(|_| ()).expect_err(harm);
         assert_eq!(error.kind(), Kind::Corrupt, "{harm}: {error}");
-        assert!(error.message().contains("catalog.db is damaged") && error.message().contains("from a backup"), "{error}");
+        assert!(error.message().contains("catalog.db is damaged") && error.message().contains("the next start"), "{error}");
     }
 }
 

@@ -3,16 +3,18 @@
 //! Nothing here decides alone: a plan is carried out by writing new files, the catalog accepts the exchange or refuses it
 //! because an input has gone, and only then the store follows.
 
+use crate::file::EventFile;
 use crate::object::{store_error, wait};
 use crate::promote::narrow;
-use crate::sealed::{Place, write_files};
+use crate::sealed::{Origin, Place, remove_files, write_files};
 use crate::store::EventStore;
 use br_model::TenantId;
 use br_std::{Kind, Nanos, Result};
-use br_storage::{FileEntry, Table};
+use br_storage::{FileEntry, JournalPosition, Table};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Files of one window that should become fewer.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,9 +75,12 @@ impl EventStore {
             }
         }
         let level = known.iter().map(|file| file.entry.level).max().unwrap_or(0).saturating_add(1);
-        let place = Place { tenant: plan.tenant, table: plan.table, window: plan.window, level };
+        let made_of = known.iter().map(|file| file.entry.path.clone()).collect();
+        let origin = Origin { positions: merged_positions(&known)?, made_of };
+        let place = Place { tenant: plan.tenant, table: plan.table, window: plan.window, level, origin };
         let mut files = Vec::new();
-        write_files(&place, &batches, &self.options, &self.store, &mut files)?;
+        let written = write_files(&place, &batches, &self.options, &self.store, &mut files);
+        written.inspect_err(|_| remove_files(&self.store, &files))?;
         Ok(files)
     }
 
@@ -106,4 +111,14 @@ impl EventStore {
         }
         Ok(())
     }
+}
+
+/// From the first record of the journal that may be in one of the files to the last; `None` when one of them does not say.
+fn merged_positions(files: &[Arc<EventFile>]) -> Result<Option<(JournalPosition, JournalPosition)>> {
+    let mut merged: Option<(JournalPosition, JournalPosition)> = None;
+    for file in files {
+        let Some((first, last)) = file.tail()?.positions() else { return Ok(None) };
+        merged = Some(merged.map_or((first, last), |(from, to)| (from.min(first), to.max(last))));
+    }
+    Ok(merged)
 }

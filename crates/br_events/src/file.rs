@@ -6,10 +6,11 @@ use crate::filter::{BLOCK_BYTES, block_of, probe};
 use crate::object::{CheckedReader, get_range, read_error, wait};
 use crate::schema::damaged;
 use crate::summary::{FileStats, PAGE_ROWS, PageSummary, Summary, decode_tail};
+use crate::writer::POSITIONS_KEY;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use br_std::{Error, Result};
-use br_storage::FileEntry;
+use br_storage::{FileEntry, JournalPosition};
 use futures::TryStreamExt;
 use hashbrown::{HashMap, HashSet};
 use object_store::ObjectStore;
@@ -29,6 +30,12 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
+    /// The first and the last record of the journal that may be in the file, when it says so.
+    pub(crate) fn positions(&self) -> Option<(JournalPosition, JournalPosition)> {
+        let pairs = self.metadata.metadata().file_metadata().key_value_metadata()?;
+        JournalPosition::parse_range(pairs.iter().find(|pair| pair.key == POSITIONS_KEY)?.value.as_deref()?)
+    }
+
     /// The rows of the file that make up a page.
     pub(crate) fn page_rows(&self, page: usize) -> Range<usize> {
         let rows = self.metadata.metadata().file_metadata().num_rows() as usize;

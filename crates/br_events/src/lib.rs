@@ -11,6 +11,7 @@ mod counters;
 mod error_json;
 mod file;
 mod filter;
+mod found;
 mod functions;
 mod json;
 mod log_source;
@@ -34,6 +35,7 @@ mod writer;
 
 pub use compact::Compaction;
 pub use counters::{Damage, EventCounters};
+pub use found::describe;
 pub use functions::sql_functions;
 pub use options::{ATTRIBUTES_MAX, EventOptions, RecordLimits};
 pub use records::StoredLog;

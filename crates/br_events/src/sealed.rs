@@ -1,13 +1,14 @@
 //! A closed head on its way into files.
 
-use crate::object::put_new;
+use crate::object::{put_new, wait};
 use crate::options::EventOptions;
-use crate::writer::write_file;
+use crate::writer::{MADE_OF_KEY, POSITIONS_KEY, write_file};
 use arrow::array::RecordBatch;
 use br_model::TenantId;
 use br_std::{Error, Nanos, Result};
 use br_storage::{FileEntry, JournalPosition, Table};
-use object_store::ObjectStore;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use std::sync::Arc;
 
 /// One file is made of batches up to this size in memory: offsets of texts are 32-bit.
@@ -18,7 +19,8 @@ const FILE_MEMORY_BYTES_MAX: usize = 512 << 20;
 pub struct SealedEvents(Arc<Sealed>);
 
 struct Sealed {
-    position: JournalPosition,
+    /// The first and the last record of the journal that may be in here.
+    positions: (JournalPosition, JournalPosition),
     parts: Vec<SealedPart>,
     bytes: usize,
     options: EventOptions,
@@ -32,13 +34,18 @@ pub(crate) struct SealedPart {
 }
 
 impl SealedEvents {
-    pub(crate) fn new(position: JournalPosition, parts: Vec<SealedPart>, bytes: usize, options: EventOptions) -> Self {
-        Self(Arc::new(Sealed { position, parts, bytes, options }))
+    pub(crate) fn new(
+        positions: (JournalPosition, JournalPosition),
+        parts: Vec<SealedPart>,
+        bytes: usize,
+        options: EventOptions,
+    ) -> Self {
+        Self(Arc::new(Sealed { positions, parts, bytes, options }))
     }
 
     /// The last position of the journal that is in here.
     pub fn position(&self) -> JournalPosition {
-        self.0.position
+        self.0.positions.1
     }
 
     /// Bytes in memory.
@@ -64,10 +71,21 @@ impl SealedEvents {
     pub fn write(&self, store: &Arc<dyn ObjectStore>) -> Result<Vec<FileEntry>> {
         let mut files = Vec::new();
         for part in &self.0.parts {
-            let place = Place { tenant: part.tenant, table: part.table, window: part.window, level: 0 };
-            write_files(&place, &part.batches, &self.0.options, store, &mut files)?;
+            let origin = Origin { positions: Some(self.0.positions), made_of: Vec::new() };
+            let place = Place { tenant: part.tenant, table: part.table, window: part.window, level: 0, origin };
+            if let Err(error) = write_files(&place, &part.batches, &self.0.options, store, &mut files) {
+                remove_files(store, &files);
+                return Err(error);
+            }
         }
         Ok(files)
+    }
+}
+
+/// Takes back what a failed try has written: on a full disk each try would leave more. What cannot be removed, nobody names.
+pub(crate) fn remove_files(store: &Arc<dyn ObjectStore>, files: &[FileEntry]) {
+    for file in files {
+        let _ = wait(store.delete(&Path::from(file.path.as_str())));
     }
 }
 
@@ -77,6 +95,22 @@ pub(crate) struct Place {
     pub(crate) table: Table,
     pub(crate) window: Nanos,
     pub(crate) level: u16,
+    pub(crate) origin: Origin,
+}
+
+/// What a file came from.
+pub(crate) struct Origin {
+    pub(crate) positions: Option<(JournalPosition, JournalPosition)>,
+    /// Paths of the files that it is merged from.
+    pub(crate) made_of: Vec<String>,
+}
+
+impl Origin {
+    fn footer(&self) -> Vec<(&'static str, String)> {
+        let positions = self.positions.map(|positions| (POSITIONS_KEY, JournalPosition::format_range(positions)));
+        let made_of = (MADE_OF_KEY, serde_json::Value::from(self.made_of.clone()).to_string());
+        positions.into_iter().chain([made_of]).collect()
+    }
 }
 
 /// Writes narrow batches as files within the limits on rows and memory.
@@ -105,7 +139,7 @@ pub(crate) fn write_files(
 }
 
 fn write_one(place: &Place, batches: &[RecordBatch], options: &EventOptions, store: &Arc<dyn ObjectStore>) -> Result<FileEntry> {
-    let written = write_file(place.table, batches, options.promoted_columns_max)?;
+    let written = write_file(place.table, batches, options.promoted_columns_max, &place.origin.footer())?;
     let (tenant, table) = (place.tenant.0, place.table.as_str());
     let name = (options.rng.next_u64(), options.rng.next_u64());
     let path = format!("events/{tenant}/{table}/{}/{:016x}{:016x}.parquet", place.window.as_secs(), name.0, name.1);

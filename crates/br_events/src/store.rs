@@ -61,6 +61,12 @@ impl EventStore {
         Arc::new(events)
     }
 
+    /// Everything up to here is in files. Called once, before the first record.
+    pub fn resume(&self, progress: JournalPosition) {
+        let mut state = self.state.write();
+        state.sealed_up_to = state.sealed_up_to.max(progress);
+    }
+
     pub fn counters(&self) -> &EventCounters {
         &self.counters
     }
@@ -165,6 +171,7 @@ impl EventStore {
     /// `None` when they are empty; the position is then taken note of all the same.
     pub fn seal(&self, up_to: JournalPosition) -> Option<SealedEvents> {
         let mut state = self.state.write();
+        let positions = (state.sealed_up_to.next().min(up_to), up_to);
         state.sealed_up_to = state.sealed_up_to.max(up_to);
         let heads = std::mem::take(&mut state.heads);
         let bytes = std::mem::take(&mut state.head_bytes);
@@ -172,7 +179,7 @@ impl EventStore {
             return None;
         }
         let parts = heads.into_iter().map(|((tenant, table, window), batches)| SealedPart { tenant, table, window, batches });
-        let sealed = SealedEvents::new(up_to, parts.collect(), bytes, self.options.clone());
+        let sealed = SealedEvents::new(positions, parts.collect(), bytes, self.options.clone());
         state.sealed.push(sealed.clone());
         Some(sealed)
     }

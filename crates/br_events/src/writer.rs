@@ -30,6 +30,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The key in Parquet's metadata under which the place of the summary stands.
 pub(crate) const SUMMARY_KEY: &str = "bellrock.summary";
+/// Where the file came from, for the day when the catalog is gone.
+pub(crate) const POSITIONS_KEY: &str = "bellrock.positions";
+pub(crate) const MADE_OF_KEY: &str = "bellrock.made_of";
 
 const DICTIONARY_BYTES_MAX: usize = 4 << 20;
 
@@ -42,8 +45,13 @@ pub(crate) struct Written {
     pub(crate) max_ts: i64,
 }
 
-/// Writes narrow batches, at least one row in all, as one file.
-pub(crate) fn write_file(table: Table, batches: &[RecordBatch], promoted_max: usize) -> Result<Written> {
+/// Writes narrow batches, at least one row in all, as one file. `origin` are keys and values for its footer.
+pub(crate) fn write_file(
+    table: Table,
+    batches: &[RecordBatch],
+    promoted_max: usize,
+    origin: &[(&str, String)],
+) -> Result<Written> {
     let promotion = Promotion::choose(batches, promoted_max)?;
     let sorted = sort(table, batches)?;
     let mut summary = describe(table, &sorted)?;
@@ -69,6 +77,9 @@ pub(crate) fn write_file(table: Table, batches: &[RecordBatch], promoted_max: us
     writer.write_all(&tail)?;
     let place = format!("{},{}", stats.tail_offset, tail.len());
     writer.append_key_value_metadata(KeyValue::new(SUMMARY_KEY.to_owned(), place));
+    for (key, value) in origin {
+        writer.append_key_value_metadata(KeyValue::new((*key).to_owned(), value.clone()));
+    }
     let bytes = writer.into_inner().map_err(damaged)?;
     stats.tail_crc = crc32fast::hash(bytes.get(stats.tail_offset as usize..).unwrap_or_default());
     complete(&mut stats, &summary, &schema)?;
@@ -77,7 +88,8 @@ pub(crate) fn write_file(table: Table, batches: &[RecordBatch], promoted_max: us
     Ok(Written { bytes, stats, rows: sorted.num_rows(), min_ts, max_ts })
 }
 
-fn complete(stats: &mut FileStats, summary: &Summary, schema: &Schema) -> Result<()> {
+/// What follows from the summary and the columns.
+pub(crate) fn complete(stats: &mut FileStats, summary: &Summary, schema: &Schema) -> Result<()> {
     if summary.services.len() <= NAMES_MAX {
         stats.services.clone_from(&summary.services);
     }

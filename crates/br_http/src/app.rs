@@ -33,6 +33,7 @@ pub struct App {
     /// Where SQL computes; see [`Door::run_async`].
     pub sql_workers: tokio::runtime::Handle,
     pub catalog: Arc<Catalog>,
+    pub catalog_state: CatalogState,
     pub scrape: Arc<ScrapeManager>,
     /// The rules of one tenant; see [`App::has_alerts`].
     pub alerts: Arc<AlertEngine>,
@@ -47,6 +48,15 @@ pub struct App {
     pub config_text: String,
     /// Set once by the router.
     pub table: OnceLock<Vec<Route>>,
+}
+
+/// What the start found of the catalog.
+#[derive(Clone, Debug, Default)]
+pub struct CatalogState {
+    /// It is the one that the files were written with, or a copy of that.
+    pub is_whole: bool,
+    /// What happened to it, in sentences; nothing for most starts.
+    pub story: Vec<String>,
 }
 
 /// Reads the events of an issue back from the event store.
@@ -99,6 +109,17 @@ impl App {
     /// Another tenant's incident does not exist, as far as this one can tell.
     pub(crate) fn check_alerts(&self, tenant: TenantId, id: &str) -> Result<()> {
         if self.has_alerts(tenant) { Ok(()) } else { Err(Error::not_found(format!("there is no incident {id}"))) }
+    }
+
+    /// Why answers of queries are not whole, while they are not: after a start the stores first read back the journal.
+    pub(crate) fn partial_answers(&self) -> Option<String> {
+        if self.intake.is_caught_up() {
+            return None;
+        }
+        let lanes = &self.intake.lanes;
+        let applied = lanes.metrics.applied().min(lanes.events.applied()).min(lanes.issues.applied());
+        let last = self.intake.journal().status().last_position;
+        Some(format!("the journal is being read back ({} of {}): the answer may lack the newest data", applied.0, last.0))
     }
 
     /// Runs a blocking query through the door.

@@ -70,7 +70,7 @@ impl Bodies {
                 }
                 bytes
             });
-            Some((part.map_err(|error| std::io::Error::other(error.to_string())), (parts, held)))
+            Some((part, (parts, held)))
         });
         Body::from_stream(parts)
     }

@@ -1,6 +1,7 @@
 //! Is it alive, is it ready, and what does it count.
 
 use crate::app::App;
+use crate::params::Params;
 use crate::routes::Routes;
 use axum::Router;
 use axum::extract::State;
@@ -25,11 +26,16 @@ pub(crate) fn open_routes(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Ready to take data. Queries answer from the first moment too, with what has been read back so far.
-async fn ready(State(app): State<Arc<App>>) -> Response {
+/// Ready to take data. Queries answer from the first moment too, with what has been read back so far; who needs whole answers asks
+/// with `?query=1`.
+async fn ready(State(app): State<Arc<App>>, params: Params) -> Response {
+    let unavailable = |reason: String| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response();
+    if params.get("query").is_some_and(|query| query != "0") {
+        return app.partial_answers().map_or_else(|| "Bellrock is ready for queries.\n".into_response(), unavailable);
+    }
     match app.intake.journal().check_accepting() {
         Ok(()) => "Bellrock is ready.\n".into_response(),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+        Err(error) => unavailable(error.to_string()),
     }
 }
 
@@ -68,6 +74,8 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     out.gauge("process_start_time_seconds", "When the process started.", app.started.as_secs_f64());
     intake(&mut out, &app);
     journal(&mut out, &app);
+    let help = "1 when the start found no usable catalog, and went on from its copy or from the files alone.";
+    out.gauge("bellrock_catalog_rescued", help, u8::from(!app.catalog_state.story.is_empty()));
     let door = &app.door.counters;
     out.counter("bellrock_queries_started_total", "Queries that were admitted.", &door.started);
     out.counter("bellrock_queries_failed_total", "Queries that ended with an error.", &door.failed);
@@ -102,6 +110,16 @@ fn journal(out: &mut Exposition, app: &App) {
     out.gauge("bellrock_journal_segments", "Segments.", status.segments);
     out.gauge("bellrock_journal_quarantined_ranges", "Damaged ranges that were met.", status.quarantined_ranges);
     out.gauge("bellrock_journal_poisoned_segments", "Segments given up after a failed write or sync.", status.poisoned_segments);
+    out.gauge(
+        "bellrock_journal_accepting",
+        "1 while records are taken in.",
+        u8::from(status.state == br_journal::State::Accepting),
+    );
+    out.gauge(
+        "bellrock_replay_done",
+        "1 once the journal has been read back since the start.",
+        u8::from(app.intake.is_caught_up()),
+    );
     let lanes = &app.intake.lanes;
     let name = "bellrock_applied_position";
     out.family(name, "gauge", "How far a store has taken in the journal.");

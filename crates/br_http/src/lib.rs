@@ -23,8 +23,9 @@ pub use routes::Route;
 
 use app::App;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, header};
+use axum::middleware::Next;
 use axum::response::Response;
 use routes::Routes;
 use std::sync::Arc;
@@ -44,10 +45,21 @@ pub fn router(app: Arc<App>) -> Router {
     let _ = app.table.set(routes.table().to_vec());
     routes
         .into_router()
-        .merge(health::open_routes(app))
+        .merge(health::open_routes(app.clone()))
         .fallback(pages::page)
+        .layer(axum::middleware::from_fn_with_state(app, tell_partial))
         .layer(DefaultBodyLimit::max(SMALL_BODY_BYTES_MAX))
         .layer(axum::middleware::map_response(harden))
+}
+
+/// An answer that was begun before the stores had read back the journal may lack something, and says so.
+async fn tell_partial(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let partial = app.partial_answers();
+    let mut response = next.run(request).await;
+    if let Some(warning) = partial.and_then(|warning| HeaderValue::try_from(warning).ok()) {
+        response.headers_mut().insert("x-bellrock-warning", warning);
+    }
+    response
 }
 
 /// Headers that every answer carries.

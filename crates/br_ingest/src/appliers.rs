@@ -1,13 +1,13 @@
 //! What the lanes do: into the metrics store, into the event store, into the list of error issues.
 
-use crate::decoded::Decoded;
+use crate::decoded::{Decoded, Refused};
 use crate::delta::Accumulator;
 use crate::lane::Applier;
 use crate::tail::Tail;
 use br_catalog::{Catalog, ErrorBatch, ErrorOccurrence};
 use br_events::{EventStore, SealedEvents};
 use br_model::{LogRecord, MetricBatch, Resource, TenantId};
-use br_std::Nanos;
+use br_std::{Nanos, Result};
 use br_storage::JournalPosition;
 use br_tsdb::{SealedHead, Tsdb};
 use parking_lot::Mutex;
@@ -54,9 +54,21 @@ impl MetricsApplier {
         Self { store, sealed, deltas: Accumulator::default(), last_received: Nanos::default() }
     }
 
-    fn append(&self, tenant: TenantId, position: JournalPosition, received: Nanos, batch: &MetricBatch) {
+    fn append(
+        &self,
+        tenant: TenantId,
+        position: JournalPosition,
+        received: Nanos,
+        batch: &MetricBatch,
+        refused: &Mutex<Refused>,
+    ) {
         match self.store.append(tenant, position, batch, received) {
             Ok(outcome) => {
+                if !outcome.rejected.is_empty() {
+                    let mut refused = refused.lock();
+                    refused.count += outcome.rejected_count();
+                    refused.examples.extend(outcome.rejected.iter().map(|rejection| rejection.example.clone()));
+                }
                 for rejection in &outcome.rejected {
                     let (reason, count) = (rejection.reason.as_str(), rejection.count);
                     tracing::debug!(event = "SamplesRejected", tenant = tenant.0, reason, count, "{}", rejection.example);
@@ -70,14 +82,14 @@ impl MetricsApplier {
 impl Applier for MetricsApplier {
     fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Decoded) {
         self.last_received = received;
-        self.append(tenant, position, received, &decoded.metrics);
+        self.append(tenant, position, received, &decoded.metrics, &decoded.refused);
         if !decoded.delta_metrics.series.is_empty() {
             let cumulative = self.deltas.accumulate(tenant, &decoded.delta_metrics);
-            self.append(tenant, position, received, &cumulative);
+            self.append(tenant, position, received, &cumulative, &decoded.refused);
         }
     }
 
-    fn seal(&mut self, position: JournalPosition) {
+    fn seal(&mut self, position: JournalPosition) -> Result<()> {
         self.deltas.forget_idle(self.last_received.as_millis());
         if self.deltas.dropped() > 0 {
             tracing::warn!(
@@ -87,6 +99,7 @@ impl Applier for MetricsApplier {
             );
         }
         self.sealed.metrics.lock().extend(self.store.seal(position));
+        Ok(())
     }
 }
 
@@ -111,8 +124,9 @@ impl Applier for EventsApplier {
         }
     }
 
-    fn seal(&mut self, position: JournalPosition) {
+    fn seal(&mut self, position: JournalPosition) -> Result<()> {
         self.sealed.events.lock().extend(self.store.seal(position));
+        Ok(())
     }
 }
 
@@ -126,27 +140,30 @@ pub struct IssuesApplier {
     catalog: Arc<Catalog>,
     runtime: Handle,
     gathered: Vec<ErrorBatch>,
+    /// Told once, however often it is tried.
+    is_failing: bool,
 }
 
 const GATHERED_MAX: usize = 512;
 
 impl IssuesApplier {
     pub fn new(catalog: Arc<Catalog>, runtime: Handle) -> Self {
-        Self { catalog, runtime, gathered: Vec::new() }
+        Self { catalog, runtime, gathered: Vec::new(), is_failing: false }
     }
 
-    /// Tries again until the catalog takes it: nothing else could keep the count right.
-    fn write(&mut self) {
+    /// What the catalog does not take stays gathered, and is tried again: nothing else could keep the count right.
+    fn write(&mut self) -> Result<()> {
         if self.gathered.is_empty() {
-            return;
+            return Ok(());
         }
-        let mut wait = std::time::Duration::from_millis(50);
-        while let Err(error) = self.runtime.block_on(self.catalog.record_errors(&self.gathered)) {
-            tracing::error!(event = "IssuesWriteError", "{error}");
-            self.runtime.block_on(tokio::time::sleep(wait));
-            wait = (wait * 2).min(std::time::Duration::from_secs(5));
+        let written = self.runtime.block_on(self.catalog.record_errors(&self.gathered));
+        match &written {
+            Ok(_) => self.gathered.clear(),
+            Err(error) if !self.is_failing => tracing::error!(event = "IssuesWriteError", "{error}"),
+            Err(_) => {}
         }
-        self.gathered.clear();
+        self.is_failing = written.is_err();
+        written.map(drop)
     }
 }
 
@@ -159,19 +176,22 @@ impl Applier for IssuesApplier {
         if !occurrences.is_empty() {
             self.gathered.push(ErrorBatch { tenant, position, occurrences });
         }
-        if self.gathered.len() >= GATHERED_MAX {
-            self.write();
-        }
     }
 
-    fn idle(&mut self) {
-        self.write();
+    fn make_room(&mut self) -> bool {
+        self.gathered.len() < GATHERED_MAX || self.write().is_ok()
     }
 
-    fn seal(&mut self, position: JournalPosition) {
+    fn idle(&mut self) -> bool {
+        self.write().is_ok()
+    }
+
+    fn seal(&mut self, position: JournalPosition) -> Result<()> {
         // An empty batch moves the position, so that the journal need not be kept for days without errors.
-        self.gathered.push(ErrorBatch { tenant: TenantId(0), position, occurrences: Vec::new() });
-        self.write();
+        if self.gathered.last().is_none_or(|last| last.position < position) {
+            self.gathered.push(ErrorBatch { tenant: TenantId(0), position, occurrences: Vec::new() });
+        }
+        self.write()
     }
 }
 

@@ -1,14 +1,29 @@
 //! From a journal record to the model: the same code for a request that comes in and for one that is replayed.
 
 use crate::decoded::Decoded;
+use crate::times::TimeBounds;
 use br_journal::{Protocol, Record};
 use br_model::{AttributeValue, Attributes, LogKind, LogRecord, Resource, ResourceLogs, Scope};
 use br_std::Nanos;
 use br_wire::otlp::{self, Encoding, MetricOptions};
 use br_wire::{Limits, Result, WireError, decompress, loki, remote_write, sentry};
 
+/// What a request may bring.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DecodeLimits {
+    pub wire: Limits,
+    pub times: TimeBounds,
+}
+
 /// Reads a body. The good part comes with the complaints about the rest; an error means that nothing can be used.
-pub fn decode(record: &Record, limits: &Limits) -> Result<Decoded> {
+/// What is of no time that is kept counts as wrong: the sender hears of it, instead of never finding what was acknowledged.
+pub fn decode(record: &Record, limits: &DecodeLimits) -> Result<Decoded> {
+    let mut decoded = decode_body(record, &limits.wire)?;
+    limits.times.refuse(&mut decoded, record.received);
+    Ok(decoded)
+}
+
+fn decode_body(record: &Record, limits: &Limits) -> Result<Decoded> {
     let content_type = record.context_value("content-type").unwrap_or("");
     let content_encoding = record.context_value("content-encoding").unwrap_or("");
     let received = record.received;

@@ -2,6 +2,7 @@
 
 use br_model::{LogBatch, MetricBatch, SpanBatch};
 use br_wire::Rejection;
+use parking_lot::Mutex;
 
 #[derive(Debug, Default)]
 pub struct Decoded {
@@ -15,6 +16,15 @@ pub struct Decoded {
     pub rejected_count: u64,
     /// Types of the items that no room of ours takes: they are kept as records of their own.
     pub unknown_items: Vec<String>,
+    /// What a store refused when it took the rest; filled in by its lane, read by whoever waits to answer the sender.
+    pub refused: Mutex<Refused>,
+}
+
+/// Only a store can tell a second value for one time, or a series too many.
+#[derive(Debug, Default)]
+pub struct Refused {
+    pub count: u64,
+    pub examples: Vec<String>,
 }
 
 impl Decoded {

@@ -1,11 +1,13 @@
 //! OTLP over gRPC. The message is taken as bytes: it is decoded by the same code as OTLP over HTTP, and journaled as it came.
 
 use crate::intake::{AcceptError, Incoming, Intake};
+use axum::body::Body;
 use br_journal::Protocol;
 use br_model::TenantId;
 use br_std::Kind;
 use br_wire::otlp;
 use bytes::{Buf, BufMut, Bytes};
+use futures::TryStreamExt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,7 +34,20 @@ pub async fn export(
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(message_bytes_max);
+    let request = request.map(|body| Body::from_stream(body.into_data_stream().map_err(|error| body_status(&error))));
     grpc.unary(Export { intake, tenant, protocol }, request).await
+}
+
+/// Why a body broke off, in gRPC's words: where the reason is ours, the exporter shall try again or not as it says.
+fn body_status(error: &axum::Error) -> Status {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(ours) = error.downcast_ref::<AcceptError>() {
+            return status(ours);
+        }
+        cause = error.source();
+    }
+    Status::unavailable(error.to_string())
 }
 
 struct Export {

@@ -1,14 +1,14 @@
 //! The accept path: decode, journal, hand over to the stores' lanes, acknowledge.
 
-use crate::decode::decode;
-use crate::decoded::Decoded;
+use crate::decode::{DecodeLimits, decode};
+use crate::decoded::{Decoded, Refused};
 use crate::lane::{Lane, LaneStart};
 use crate::sink::SampleSink;
 use br_env::Clock;
 use br_journal::{Journal, Protocol, Record};
 use br_model::{MetricBatch, TenantId};
 use br_std::{Error, Result};
-use br_wire::{Limits, Rejection, WireError};
+use br_wire::{Rejection, WireError};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -39,15 +39,32 @@ pub struct Receipt {
     pub histograms: usize,
     pub records: usize,
     pub spans: usize,
+    /// Refused as the body was read.
     pub rejected: Vec<Rejection>,
+    /// Refused by a store, one example for each reason.
+    pub refused: Vec<String>,
+    /// Of both kinds.
     pub rejected_count: u64,
 }
 
 impl Receipt {
     /// What was refused, in one line for the sender.
     pub fn complaint(&self) -> String {
-        let shown: Vec<String> = self.rejected.iter().take(8).map(ToString::to_string).collect();
+        let decoded = self.rejected.iter().map(ToString::to_string);
+        let shown: Vec<String> = decoded.chain(self.refused.iter().cloned()).take(8).collect();
         shown.join("; ")
+    }
+
+    /// What was decoded is not stored in part: it does not count as taken.
+    fn refused_by_store(&mut self, refused: Refused) {
+        let mut left = usize::try_from(refused.count).unwrap_or(usize::MAX);
+        for taken in [&mut self.samples, &mut self.histograms, &mut self.exemplars] {
+            let part = left.min(*taken);
+            *taken -= part;
+            left -= part;
+        }
+        self.rejected_count += refused.count;
+        self.refused = refused.examples;
     }
 }
 
@@ -78,6 +95,8 @@ impl std::fmt::Display for AcceptError {
         }
     }
 }
+
+impl std::error::Error for AcceptError {}
 
 impl From<WireError> for AcceptError {
     fn from(error: WireError) -> Self {
@@ -132,8 +151,8 @@ pub struct Intake {
     clock: Arc<dyn Clock>,
     /// Held while a record gets its position and goes into the lanes.
     order: Arc<Mutex<()>>,
-    limits: Limits,
-    /// Places for bodies that are being decoded: each may become as large as [`Limits::decoded_bytes_max`], and the model of it larger.
+    limits: DecodeLimits,
+    /// Places for bodies that are being decoded: each may become as large as [`br_wire::Limits::decoded_bytes_max`], and the model of it larger.
     decoding: Semaphore,
     pub lanes: Lanes,
     pub counters: IntakeCounters,
@@ -150,7 +169,7 @@ impl Intake {
     pub fn start(
         journal: Arc<Journal>,
         clock: Arc<dyn Clock>,
-        limits: Limits,
+        limits: DecodeLimits,
         [metrics, events, issues]: [LaneStart; 3],
     ) -> Result<Self> {
         let order = Arc::new(Mutex::new(()));
@@ -175,7 +194,7 @@ impl Intake {
     pub async fn accept(&self, incoming: Incoming) -> Result<Receipt, AcceptError> {
         self.journal.check_accepting().inspect_err(|_| self.count_overload())?;
         let bytes = incoming.body.len();
-        for lane in [&self.lanes.metrics, &self.lanes.events] {
+        for lane in [&self.lanes.metrics, &self.lanes.events, &self.lanes.issues] {
             lane.check_room(bytes).inspect_err(|_| self.count_overload())?;
         }
         let record = Record {
@@ -213,12 +232,13 @@ impl Intake {
         let (uses_metrics, uses_events) = (decoded.has_metrics(), decoded.has_events());
         // A small body may hold much: what waits for a lane counts by what it takes in memory.
         let bytes = decoded.memory_bytes().max(record.body.len());
-        for (lane, is_used) in [(&self.lanes.metrics, uses_metrics), (&self.lanes.events, uses_events)] {
+        let lanes = &self.lanes;
+        for (lane, is_used) in [(&lanes.metrics, uses_metrics), (&lanes.events, uses_events), (&lanes.issues, uses_events)] {
             if is_used {
                 lane.check_room(bytes).inspect_err(|_| self.count_overload())?;
             }
         }
-        let receipt = receipt(&mut decoded);
+        let mut receipt = receipt(&mut decoded);
         self.count(&receipt, &decoded, record.body.len());
         if !uses_metrics && !uses_events {
             return Ok(receipt);
@@ -227,7 +247,6 @@ impl Intake {
         let ticket = {
             let _order = self.order.lock();
             let ticket = self.journal.append(&record).inspect_err(|_| self.count_overload())?;
-            let lanes = &self.lanes;
             // Every lane hears of every record: that is how it knows how far it is.
             for lane in [&lanes.metrics, &lanes.events, &lanes.issues] {
                 lane.push(record.tenant, record.received, &decoded, &ticket, bytes);
@@ -242,6 +261,10 @@ impl Intake {
         if uses_events {
             self.lanes.events.wait_applied(position, SHOWN_WITHIN).await;
         }
+        // A lane that is behind has refused nothing yet; what it will refuse is counted by its store.
+        let refused = std::mem::take(&mut *decoded.refused.lock());
+        self.counters.rejected.fetch_add(refused.count, Ordering::Relaxed);
+        receipt.refused_by_store(refused);
         Ok(receipt)
     }
 
@@ -291,6 +314,7 @@ fn receipt(decoded: &mut Decoded) -> Receipt {
         records: decoded.logs.record_count(),
         spans: decoded.spans.span_count(),
         rejected: std::mem::take(&mut decoded.rejected),
+        refused: Vec::new(),
         rejected_count: decoded.rejected_count,
     }
 }

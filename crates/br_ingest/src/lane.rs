@@ -3,13 +3,12 @@
 //! While it is behind, after a start, it reads the journal's files. Once it has caught up it is handed each record as it is accepted,
 //! decoded already, so that nothing is decoded twice. One thread per lane.
 
-use crate::decode::decode;
+use crate::decode::{DecodeLimits, decode};
 use crate::decoded::Decoded;
 use br_journal::{Journal, Record, Ticket};
 use br_model::TenantId;
 use br_std::{Error, Kind, Nanos, Result};
 use br_storage::JournalPosition;
-use br_wire::Limits;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,11 +22,18 @@ pub trait Applier: Send {
     /// Called in the order of positions.
     fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Decoded);
 
-    /// Called when no record waits: what was gathered may be written.
-    fn idle(&mut self) {}
+    /// Called before each record. False when it cannot be taken now: the lane waits for a moment and asks again.
+    fn make_room(&mut self) -> bool {
+        true
+    }
+
+    /// Called when no record waits: what was gathered may be written. False when that failed and must be tried again.
+    fn idle(&mut self) -> bool {
+        true
+    }
 
     /// Called between two records: all up to `position` are applied, none after.
-    fn seal(&mut self, position: JournalPosition);
+    fn seal(&mut self, position: JournalPosition) -> Result<()>;
 }
 
 /// What a lane starts from.
@@ -48,7 +54,7 @@ struct Item {
 
 enum Work {
     Item(Item),
-    Seal(oneshot::Sender<JournalPosition>),
+    Seal(oneshot::Sender<Result<JournalPosition>>),
 }
 
 #[derive(Default)]
@@ -92,6 +98,8 @@ const WAITING_BYTES_MAX: usize = 128 << 20;
 const NEAR: u64 = 64;
 /// How long a lane that waits for the disk looks away at a time.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// The same for a lane whose store cannot write.
+const STORE_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Lane {
     /// Starts the thread of a lane whose store holds everything before `next`.
@@ -100,7 +108,7 @@ impl Lane {
         name: &'static str,
         journal: Arc<Journal>,
         order: Arc<Mutex<()>>,
-        limits: Limits,
+        limits: DecodeLimits,
         start: LaneStart,
     ) -> Result<Self> {
         let next = start.progress.next();
@@ -145,10 +153,10 @@ impl Lane {
     /// Seals the store's head between two records and returns the last position in it.
     pub async fn seal(&self) -> Result<JournalPosition> {
         let told = self.ask_for_seal()?;
-        told.await.map_err(|_| Error::closed("the lane is closed"))
+        told.await.map_err(|_| Error::closed("the lane is closed"))?
     }
 
-    fn ask_for_seal(&self) -> Result<oneshot::Receiver<JournalPosition>> {
+    fn ask_for_seal(&self) -> Result<oneshot::Receiver<Result<JournalPosition>>> {
         let (tell, told) = oneshot::channel();
         let mut queue = self.shared.queue.lock();
         if queue.is_closed {
@@ -193,12 +201,20 @@ impl Lane {
     }
 }
 
+/// Whether a replay waits until the store has room for the next record. Not under the ordering lock, which holds up all senders:
+/// the records that are read there are few.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Awaited,
+    Assumed,
+}
+
 /// What runs on the lane's thread.
 struct Runner {
     shared: Arc<Shared>,
     journal: Arc<Journal>,
     order: Arc<Mutex<()>>,
-    limits: Limits,
+    limits: DecodeLimits,
     /// All before this are applied.
     next: JournalPosition,
     applier: Box<dyn Applier>,
@@ -220,7 +236,7 @@ impl Runner {
     /// Reads the journal to its end and goes live. False when the lane was closed meanwhile.
     fn catch_up(&mut self) -> bool {
         loop {
-            self.replay();
+            self.replay(Room::Awaited);
             if self.serve_seals() {
                 return false;
             }
@@ -230,7 +246,7 @@ impl Runner {
                 let guard = order.lock();
                 // No position is given out now: what was given out settles within one sync.
                 self.wait_until_settled();
-                self.replay();
+                self.replay(Room::Assumed);
                 *self.shared.is_live.lock() = true;
                 drop(guard);
                 self.applier.idle();
@@ -251,11 +267,16 @@ impl Runner {
     }
 
     /// Applies what the journal's files hold now.
-    fn replay(&mut self) {
+    fn replay(&mut self, room: Room) {
         let mut replay = self.journal.replay(self.next);
         for found in replay.by_ref() {
             match found {
-                Ok((position, record)) => self.apply_replayed(position, &record),
+                Ok((position, record)) => {
+                    if room == Room::Awaited && !self.wait_for_room() {
+                        return;
+                    }
+                    self.apply_replayed(position, &record);
+                }
                 Err(error) if error.kind() == Kind::Corrupt => {
                     self.shared.losses.damaged.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(event = "JournalDamagedError", lane = self.shared.name, "{error}");
@@ -313,10 +334,23 @@ impl Runner {
         }
     }
 
-    fn seal(&mut self, tell: oneshot::Sender<JournalPosition>) {
+    fn seal(&mut self, tell: oneshot::Sender<Result<JournalPosition>>) {
         let position = JournalPosition(self.next.0.saturating_sub(1));
-        self.applier.seal(position);
-        let _ = tell.send(position);
+        let _ = tell.send(self.applier.seal(position).map(|()| position));
+    }
+
+    /// False when the lane was closed meanwhile; what it did not take is in the journal.
+    fn wait_for_room(&mut self) -> bool {
+        while !self.applier.make_room() {
+            let mut queue = self.shared.queue.lock();
+            if !queue.is_closed {
+                self.shared.queue_changed.wait_for(&mut queue, STORE_PATIENCE);
+            }
+            if queue.is_closed {
+                return false;
+            }
+        }
+        true
     }
 
     fn advance(&mut self, position: JournalPosition) {
@@ -344,20 +378,30 @@ impl Runner {
         }
     }
 
+    /// `None` when the lane was closed.
     fn wait_for_work(&mut self) -> Option<Work> {
-        if let Some(work) = self.shared.queue.lock().work.pop_front() {
-            return Some(work);
+        if !self.wait_for_room() {
+            return None;
         }
-        self.applier.idle();
-        let mut queue = self.shared.queue.lock();
         loop {
-            if queue.is_closed {
-                return None;
+            {
+                let mut queue = self.shared.queue.lock();
+                if queue.is_closed {
+                    return None;
+                }
+                if let Some(work) = queue.work.pop_front() {
+                    return Some(work);
+                }
             }
-            if let Some(work) = queue.work.pop_front() {
-                return Some(work);
+            let is_done = self.applier.idle();
+            let mut queue = self.shared.queue.lock();
+            if queue.work.is_empty() && !queue.is_closed {
+                if is_done {
+                    self.shared.queue_changed.wait(&mut queue);
+                } else {
+                    self.shared.queue_changed.wait_for(&mut queue, STORE_PATIENCE);
+                }
             }
-            self.shared.queue_changed.wait(&mut queue);
         }
     }
 }

@@ -13,5 +13,6 @@ pub mod lane;
 pub mod scrape;
 pub mod sink;
 pub mod tail;
+pub mod times;
 
 pub use intake::{Incoming, Intake, Receipt};

@@ -5,14 +5,15 @@ use br_env::Clock;
 use br_events::{EventStore, SealedEvents};
 use br_ingest::Intake;
 use br_ingest::appliers::Sealed;
-use br_std::{Error, Nanos, Result};
+use br_std::{Error, Kind, Nanos, Result};
 use br_storage::{FileEntry, JournalPosition};
 use br_tsdb::{SealedHead, Tsdb};
-use object_store::ObjectStore;
+use object_store::{ObjectStore, ObjectStoreExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 /// What a flusher works with.
 pub struct FlusherParts {
@@ -24,6 +25,8 @@ pub struct FlusherParts {
     pub sealed: Arc<Sealed>,
     pub files: Arc<dyn ObjectStore>,
     pub clock: Arc<dyn Clock>,
+    /// Where the copy of the catalog is kept.
+    pub catalog_copy: PathBuf,
 }
 
 /// What one flush wrote.
@@ -62,9 +65,25 @@ impl Head for SealedEvents {
 /// Writes heads, one flush at a time.
 pub struct Flusher {
     pub(crate) parts: FlusherParts,
-    /// Held while a flush, a compaction or a removal changes the manifest.
-    pub(crate) turn: Mutex<Lease>,
+    /// Held while a flush, a compaction or a removal changes the manifest. Without a lease until the catalog could write one.
+    turn: Mutex<Option<Lease>>,
+    copied: parking_lot::Mutex<Copied>,
 }
+
+/// What the copy of the catalog knows: until then the journal is kept, and files that the catalog has let go of.
+#[derive(Clone, Copy, Debug, Default)]
+struct Copied {
+    position: JournalPosition,
+    /// When it was begun.
+    at: Nanos,
+    /// Of the clock that never goes back.
+    next_at: Duration,
+    is_failing: bool,
+}
+
+/// A copy takes about this much of the time, and writes about so many bytes in a second, at the most.
+const COPY_SHARE: u32 = 20;
+const COPY_BYTES_PER_SECOND: u64 = 128 << 10;
 
 const LEASE: &str = "files";
 /// The only holder on one machine: an earlier life of the server is shut out by taking the lease anew.
@@ -72,15 +91,40 @@ const HOLDER: &str = "local";
 pub(crate) const LEASE_DURATION: Duration = Duration::from_mins(10);
 
 impl Flusher {
+    /// On a full disk the catalog cannot be written: the server starts all the same, and tries again with every flush.
     pub async fn new(parts: FlusherParts) -> Result<Self> {
-        let lease = parts.catalog.acquire_lease(LEASE, HOLDER, parts.clock.now(), LEASE_DURATION).await?;
-        let lease = lease.ok_or_else(|| Error::retry("another server writes to this catalog"))?;
-        Ok(Self { parts, turn: Mutex::new(lease) })
+        let lease = match acquire(&parts).await {
+            Ok(Some(lease)) => Some(lease),
+            Ok(None) => return Err(taken()),
+            Err(error) if error.kind() == Kind::Retry => {
+                tracing::error!(event = "LeaseError", "nothing is written to files yet: {error}");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self { parts, turn: Mutex::new(lease), copied: parking_lot::Mutex::default() })
+    }
+
+    pub(crate) async fn take_turn(&self) -> Result<MappedMutexGuard<'_, Lease>> {
+        let mut held = self.turn.lock().await;
+        if held.is_none() {
+            *held = Some(acquire(&self.parts).await?.ok_or_else(taken)?);
+        }
+        Ok(MutexGuard::map(held, |lease| lease.as_mut().expect("acquired above when there was none")))
     }
 
     /// Writes both heads, and lets go of the journal that they held.
-    pub async fn flush(&self) -> Result<Flushed> {
-        let mut lease = self.turn.lock().await;
+    ///
+    /// It goes on to its end when the caller no longer waits, because the server stops or a client has left: a head that was taken
+    /// from the store and dropped would be passed over by the next commit, and lost.
+    pub async fn flush(self: &Arc<Self>) -> Result<Flushed> {
+        let this = self.clone();
+        let flush = tokio::spawn(async move { this.flush_to_the_end().await });
+        flush.await.map_err(|panic| Error::corrupt(format!("a flush failed inside: {panic}")))?
+    }
+
+    async fn flush_to_the_end(&self) -> Result<Flushed> {
+        let mut lease = self.take_turn().await?;
         *lease = self.parts.catalog.renew_lease(&lease, self.parts.clock.now(), LEASE_DURATION).await?;
         let mut flushed = Flushed::default();
         let metrics = self.flush_metrics(&lease).await?;
@@ -90,6 +134,7 @@ impl Flusher {
             flushed.files += 1;
             flushed.bytes += file.size_bytes;
         }
+        self.copy_catalog().await?;
         self.truncate_journal().await?;
         if flushed.files > 0 {
             tracing::info!(event = "HeadsFlushed", files = flushed.files, bytes = flushed.bytes);
@@ -149,10 +194,45 @@ impl Flusher {
         })
         .await?;
         let committed = match written {
-            Ok(files) => self.commit(store, lease, sealed.position(), &files).await,
+            Ok(files) => self.commit_or_remove(store, lease, sealed.position(), &files).await,
             Err(error) => Err(error),
         };
         Ok((sealed, committed))
+    }
+
+    /// The head is written again after a failure, under new names: what is there now would only fill the disk.
+    async fn commit_or_remove(
+        &self,
+        store: Store,
+        lease: &Lease,
+        to: JournalPosition,
+        files: &[FileEntry],
+    ) -> Result<Vec<FileEntry>> {
+        let committed = self.commit(store, lease, to, files).await;
+        if committed.is_err() {
+            self.remove_unknown(files.iter().map(|file| file.path.clone()).collect()).await;
+        }
+        committed
+    }
+
+    /// Deletes those objects that the catalog does not know. One that stays is found by the next start.
+    pub(crate) async fn remove_unknown(&self, paths: Vec<String>) -> usize {
+        let unknown = match self.parts.catalog.unknown_paths(&paths).await {
+            Ok(unknown) => unknown,
+            Err(error) => {
+                tracing::warn!(event = "FileDeleteError", "{error}");
+                return 0;
+            }
+        };
+        let mut deleted = 0;
+        for path in unknown {
+            match self.parts.files.delete(&object_store::path::Path::from(path.as_str())).await {
+                Ok(()) => deleted += 1,
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => tracing::warn!(event = "FileDeleteError", path, "{error}"),
+            }
+        }
+        deleted
     }
 
     async fn commit(&self, store: Store, lease: &Lease, to: JournalPosition, files: &[FileEntry]) -> Result<Vec<FileEntry>> {
@@ -163,13 +243,46 @@ impl Flusher {
         self.parts.catalog.commit_flush(store, lease, from, to, files).await
     }
 
-    /// Deletes the segments that hold nothing any store still needs.
-    async fn truncate_journal(&self) -> Result<()> {
+    /// Up to here every store has the journal in files.
+    async fn taken_in(&self) -> Result<JournalPosition> {
         let catalog = &self.parts.catalog;
         let metrics = catalog.progress(Store::Metrics).await?;
         let events = catalog.progress(Store::Events).await?;
-        let issues = catalog.errors_recorded().await?;
-        let needed = metrics.min(events).min(issues).next();
+        Ok(metrics.min(events).min(catalog.errors_recorded().await?))
+    }
+
+    /// Replaces the copy of the catalog when it is time. A copy that cannot be made holds nothing up: on a full disk the journal
+    /// must be cut all the same.
+    async fn copy_catalog(&self) -> Result<()> {
+        let parts = &self.parts;
+        let (begun, last) = (parts.clock.monotonic(), *self.copied.lock());
+        if begun < last.next_at {
+            return Ok(());
+        }
+        // What comes in between here and the copy is in the copy all the more.
+        let mut copied = Copied { position: self.taken_in().await?, at: parts.clock.now(), ..last };
+        let outcome = parts.catalog.replace_copy(&parts.catalog_copy).await;
+        let took = parts.clock.monotonic().saturating_sub(begun);
+        let written = Duration::from_secs(outcome.as_ref().map_or(0, |bytes| bytes / COPY_BYTES_PER_SECOND));
+        copied.next_at = begun.saturating_add((took * COPY_SHARE).max(written));
+        copied.is_failing = outcome.is_err();
+        if let Err(error) = outcome
+            && !last.is_failing
+        {
+            tracing::error!(event = "CatalogCopyError", "{error}");
+        }
+        *self.copied.lock() = copied;
+        Ok(())
+    }
+
+    /// Files that were let go of before this are not in the copy of the catalog either.
+    pub(crate) fn copied_at(&self) -> Nanos {
+        self.copied.lock().at
+    }
+
+    /// Deletes the segments that hold nothing any store still needs.
+    async fn truncate_journal(&self) -> Result<()> {
+        let needed = self.copied.lock().position.next();
         let journal = self.parts.intake.journal().clone();
         blocking(move || journal.truncate_before(needed)).await??;
         Ok(())
@@ -182,6 +295,14 @@ impl Flusher {
         let files = || metrics.iter().chain(&events);
         (files().count() as u64, files().map(|file| file.size_bytes).sum())
     }
+}
+
+async fn acquire(parts: &FlusherParts) -> Result<Option<Lease>> {
+    parts.catalog.acquire_lease(LEASE, HOLDER, parts.clock.now(), LEASE_DURATION).await
+}
+
+fn taken() -> Error {
+    Error::new(Kind::Unauthorized, "another server writes to this catalog")
 }
 
 /// Runs work that computes or waits for the disk off the runtime's own threads.

@@ -3,4 +3,5 @@
 pub mod alerts;
 pub mod files;
 pub mod flush;
+pub mod rescue;
 pub mod upkeep;

@@ -1,6 +1,8 @@
 //! What runs by itself: flushes, compaction, retention, removal of files that nobody reads any more.
 
 use crate::flush::{Flusher, blocking};
+use crate::rescue::unlisted;
+use br_catalog::Lease;
 use br_std::{Nanos, Result};
 use br_storage::{FileEntry, Table};
 use object_store::ObjectStoreExt;
@@ -21,6 +23,8 @@ pub struct Upkeep {
     pub flusher: Arc<Flusher>,
     pub retention: Retention,
     pub flush_interval: Duration,
+    /// The catalog is the one that the files were written with: of what was written since it was made, it knows all that counts.
+    pub is_catalog_whole: bool,
 }
 
 /// A file stays on the disk for this long after the catalog has let go of it: a query may still read it.
@@ -39,6 +43,9 @@ impl Upkeep {
     /// Until told to stop. A step that fails is told and tried again at the next beat.
     pub async fn run(self, mut stopped: watch::Receiver<bool>) {
         let mut told = BTreeSet::new();
+        if self.is_catalog_whole {
+            report("OrphansError", self.remove_orphans().await);
+        }
         loop {
             self.tell_damages(&mut told);
             tokio::select! {
@@ -73,9 +80,30 @@ impl Upkeep {
         }
     }
 
+    /// Deletes what a flush or a merge has written that a crash kept from being published; its records are in the journal or in
+    /// the files that were to be merged. Older files than the catalog are left alone, whatever they are.
+    async fn remove_orphans(&self) -> Result<()> {
+        let _turn = self.flusher.take_turn().await?;
+        let parts = &self.flusher.parts;
+        let since = parts.catalog.since(parts.clock.now()).await?;
+        let mut orphans = Vec::new();
+        for (path, _) in unlisted(&parts.catalog, &parts.files).await? {
+            let found = parts.files.head(&object_store::path::Path::from(path.as_str())).await;
+            let modified = found.ok().and_then(|found| found.last_modified.timestamp_nanos_opt());
+            if modified.is_some_and(|modified| Nanos(modified) > since) {
+                orphans.push(path);
+            }
+        }
+        let deleted = self.flusher.remove_unknown(orphans).await;
+        if deleted > 0 {
+            tracing::info!(event = "OrphansDeleted", files = deleted, "left behind by a crash before they counted");
+        }
+        Ok(())
+    }
+
     /// Drops what is past its time, before anything is spent on compacting it. Needs no free space.
     async fn retain(&self) -> Result<()> {
-        let _turn = self.flusher.turn.lock().await;
+        let _turn = self.flusher.take_turn().await?;
         let parts = &self.flusher.parts;
         let now = parts.clock.now();
         for (table, kept) in
@@ -118,33 +146,42 @@ impl Upkeep {
 
     /// One compaction of metric files; false when there was nothing to do.
     async fn compact_metrics(&self) -> Result<bool> {
-        let lease = self.flusher.turn.lock().await;
+        let lease = self.flusher.take_turn().await?;
         let parts = &self.flusher.parts;
         let Some(job) = parts.metrics.plan_compaction() else { return Ok(false) };
         let (store, inputs) = (parts.metrics.clone(), job.inputs.clone());
         let made = blocking(move || store.compact(&job)).await??;
-        let made = parts.catalog.commit_compaction(&lease, &ids(&inputs), &made, parts.clock.now()).await?;
+        let made = self.commit_compaction(&lease, &inputs, &made).await?;
         parts.metrics.replace(&inputs, &made);
         Ok(true)
     }
 
     /// One compaction of event files; false when there was nothing to do.
     async fn compact_events(&self) -> Result<bool> {
-        let lease = self.flusher.turn.lock().await;
+        let lease = self.flusher.take_turn().await?;
         let parts = &self.flusher.parts;
         let Some(job) = parts.events.plan_compactions().into_iter().next() else { return Ok(false) };
         let (store, inputs) = (parts.events.clone(), job.inputs.clone());
         let made = blocking(move || store.compact(&job)).await??;
-        let made = parts.catalog.commit_compaction(&lease, &ids(&inputs), &made, parts.clock.now()).await?;
+        let made = self.commit_compaction(&lease, &inputs, &made).await?;
         parts.events.exchange(&inputs, made);
         Ok(true)
     }
 
+    async fn commit_compaction(&self, lease: &Lease, inputs: &[FileEntry], made: &[FileEntry]) -> Result<Vec<FileEntry>> {
+        let parts = &self.flusher.parts;
+        let committed = parts.catalog.commit_compaction(lease, &ids(inputs), made, parts.clock.now()).await;
+        if committed.is_err() {
+            self.flusher.remove_unknown(made.iter().map(|file| file.path.clone()).collect()).await;
+        }
+        committed
+    }
+
     /// Deletes files that the catalog let go of long enough ago. A file that is gone already counts as deleted.
     async fn delete_removed(&self) -> Result<()> {
-        let _turn = self.flusher.turn.lock().await;
+        let _turn = self.flusher.take_turn().await?;
         let parts = &self.flusher.parts;
-        let before: Nanos = parts.clock.now() - READERS_GRACE;
+        let before: Nanos = (parts.clock.now() - READERS_GRACE).min(self.flusher.copied_at());
         let mut deleted = Vec::new();
         for file in parts.catalog.files_to_delete(before, DELETE_AT_ONCE).await? {
             match parts.files.delete(&object_store::path::Path::from(file.path.as_str())).await {

@@ -13,7 +13,7 @@ pub mod spans;
 
 pub use budget::{Budget, CancelReason};
 pub use logs::{LogCursor, LogHint, LogQuery, LogRow, LogSource};
-pub use manifest::{FileEntry, JournalPosition, Table};
+pub use manifest::{FileEntry, FoundFile, JournalPosition, Table};
 pub use matcher::{MatchOp, Matcher};
 pub use metrics::{MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
 pub use range::{Direction, TimeRange};

@@ -11,6 +11,17 @@ impl JournalPosition {
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
+
+    /// Reads `first,last`, as it stands in the footers of files.
+    pub fn parse_range(text: &str) -> Option<(Self, Self)> {
+        let (first, last) = text.split_once(',')?;
+        Some((Self(first.parse().ok()?), Self(last.parse().ok()?)))
+    }
+
+    /// Writes `first,last`.
+    pub fn format_range((first, last): (Self, Self)) -> String {
+        format!("{},{}", first.0, last.0)
+    }
 }
 
 /// The tables that are kept in files.
@@ -57,4 +68,14 @@ pub struct FileEntry {
     pub max_time: Nanos,
     /// The store's own summary of the file, as JSON: for pruning without opening it.
     pub stats: String,
+}
+
+/// A file that was found without an entry, and what it says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundFile {
+    pub entry: FileEntry,
+    /// The first and the last record of the journal that may be in it; files of older releases do not say.
+    pub positions: Option<(JournalPosition, JournalPosition)>,
+    /// Paths of the files that it was merged from.
+    pub made_of: Vec<String>,
 }

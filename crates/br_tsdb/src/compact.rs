@@ -4,7 +4,7 @@ use crate::block::row::{self, rows_of};
 use crate::block::scan::BlockScan;
 use crate::block::stats::BlockStats;
 use crate::block::write::{BlockSpec, BlockWriter};
-use crate::flush::nonce;
+use crate::flush::{nonce, remove_files};
 use crate::options::{DAY_SECS, WINDOW_SECS};
 use crate::points;
 use br_env::Rng;
@@ -118,9 +118,10 @@ pub fn compact(job: &CompactionJob, store: &Arc<dyn ObjectStore>, rng: &dyn Rng)
     let mut merge = Merge::open(job, store)?;
     let mut output =
         Output { job, store, rng, positions: merge.positions, metadata: merge.metadata.clone(), writer: None, files: Vec::new() };
-    match output.write_all(&mut merge) {
-        Ok(()) => output.finish(),
+    match output.write_all(&mut merge).and_then(|()| output.finish()) {
+        Ok(()) => Ok(output.files),
         Err(error) => {
+            remove_files(&**store, &output.files);
             let aborted = output.abort();
             Err(aborted.err().map_or(error, |abort| abort.context("while giving up a failed compaction")))
         }
@@ -234,6 +235,7 @@ impl Output<'_> {
                     window_secs: self.job.window_secs,
                     level: self.job.level,
                     positions: self.positions,
+                    made_of: self.job.inputs.iter().map(|input| input.path.clone()).collect(),
                     nonce: nonce(self.rng),
                 },
             )?,
@@ -242,14 +244,14 @@ impl Output<'_> {
     }
 
     /// Metadata goes with the last file.
-    fn finish(mut self) -> Result<Vec<FileEntry>> {
+    fn finish(&mut self) -> Result<()> {
         if self.writer.is_none() && !self.metadata.is_empty() {
             self.writer()?;
         }
         if let Some(writer) = self.writer.take() {
             self.files.push(writer.finish(&self.metadata)?);
         }
-        Ok(self.files)
+        Ok(())
     }
 
     fn abort(self) -> Result<()> {

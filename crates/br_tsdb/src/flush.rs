@@ -9,7 +9,9 @@ use br_env::Rng;
 use br_model::{Exemplar, Labels, Metadata};
 use br_std::Result;
 use br_storage::{FileEntry, JournalPosition, Points};
-use object_store::ObjectStore;
+use futures::executor::block_on;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,18 +47,35 @@ impl SealedHead {
     /// Writes one file for each tenant and window. Blocks on the object store.
     pub fn write(&self, store: &Arc<dyn ObjectStore>) -> Result<Vec<FileEntry>> {
         let mut files = Vec::new();
+        match self.write_parts(store, &mut files) {
+            Ok(()) => Ok(files),
+            Err(error) => {
+                remove_files(&**store, &files);
+                Err(error)
+            }
+        }
+    }
+
+    fn write_parts(&self, store: &Arc<dyn ObjectStore>, files: &mut Vec<FileEntry>) -> Result<()> {
         for (head, part) in &self.parts {
             let mut writers = WindowWriters { part, store, rng: &*self.rng, by_window_ms: BTreeMap::new() };
             let written = writers.write(head);
             match written {
-                Ok(()) => files.extend(writers.finish()?),
+                Ok(()) => writers.finish(files)?,
                 Err(error) => {
                     let aborted = writers.abort();
                     return Err(aborted.err().map_or(error, |abort| abort.context("while giving up a failed flush")));
                 }
             }
         }
-        Ok(files)
+        Ok(())
+    }
+}
+
+/// Takes back what a failed try has written: on a full disk each try would leave more. What cannot be removed, nobody names.
+pub(crate) fn remove_files(store: &dyn ObjectStore, files: &[FileEntry]) {
+    for file in files {
+        let _ = block_on(store.delete(&Path::from(file.path.as_str())));
     }
 }
 
@@ -111,6 +130,7 @@ impl WindowWriters<'_> {
                     window_secs: WINDOW_SECS,
                     level: 0,
                     positions: self.part.positions,
+                    made_of: Vec::new(),
                     nonce: nonce(self.rng),
                 };
                 Ok(slot.insert(BlockWriter::new(self.store.clone(), spec)?))
@@ -119,13 +139,14 @@ impl WindowWriters<'_> {
     }
 
     /// Metadata goes with the newest window.
-    fn finish(self) -> Result<Vec<FileEntry>> {
+    fn finish(self, files: &mut Vec<FileEntry>) -> Result<()> {
         let newest = self.by_window_ms.keys().next_back().copied();
         let metadata: BTreeMap<String, Metadata> = self.part.metadata.iter().cloned().collect();
         let nothing = BTreeMap::new();
-        let finish =
-            |(window, writer): (i64, BlockWriter)| writer.finish(if Some(window) == newest { &metadata } else { &nothing });
-        self.by_window_ms.into_iter().map(finish).collect()
+        for (window, writer) in self.by_window_ms {
+            files.push(writer.finish(if Some(window) == newest { &metadata } else { &nothing })?);
+        }
+        Ok(())
     }
 
     fn abort(self) -> Result<()> {

@@ -53,6 +53,13 @@ impl Tsdb {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Everything up to here is in files, also where the last records brought no samples. Called once, before the first batch.
+    pub fn resume(&self, progress: JournalPosition) {
+        let mut applied = self.shared.applied.lock();
+        applied.position = applied.position.max(progress);
+        applied.sealed = applied.sealed.max(progress);
+    }
+
     /// Takes a batch in. Called by one thread, in the order of the journal; `now` is when the record was received,
     /// so that a replay decides as the first time.
     ///

@@ -52,14 +52,15 @@ async fn build() -> Json<Value> {
 
 #[allow(clippy::unnecessary_wraps, reason = "handlers end with it")]
 fn success(data: Value) -> Answer {
-    json_text(success_text(data))
+    json_text(success_text(data, None))
 }
 
 /// An answer written out. What may be long is written on the pool for blocking work, next to the query that found it.
-fn success_text(data: Value) -> String {
+fn success_text(data: Value, warning: Option<String>) -> String {
     // Put together by hand: `json!` would copy the data.
     let pairs = [("status".to_owned(), Value::from("success")), ("data".to_owned(), data)];
-    Value::Object(pairs.into_iter().collect()).to_string()
+    let warnings = warning.map(|warning| ("warnings".to_owned(), json!([warning])));
+    Value::Object(pairs.into_iter().chain(warnings).collect()).to_string()
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "handlers end with it")]

@@ -84,12 +84,12 @@ async fn lines(
     categorize: bool,
 ) -> Answer {
     let options = LogOptions { range, direction: direction(params)?, limit: limit(params)?, categorize };
-    let (tenant, clock) = (principal.tenant, app.clock.clone());
+    let (tenant, clock, partial) = (principal.tenant, app.clock.clone(), app.partial_answers());
     let text = app
         .query(tenant, Language::LogQl, text, None, move |sources, budget| {
             let started = clock.monotonic();
             let result = br_logql::query_log(&*sources.logs(tenant), &log, &options, budget)?;
-            Ok(success_text(encode::streams(&result, categorize, clock.monotonic().saturating_sub(started))))
+            Ok(success_text(encode::streams(&result, categorize, clock.monotonic().saturating_sub(started)), partial))
         })
         .await?;
     json_text(text)
@@ -103,12 +103,12 @@ async fn over_range(
     range: TimeRange,
     step: Duration,
 ) -> Answer {
-    let (tenant, clock) = (principal.tenant, app.clock.clone());
+    let (tenant, clock, partial) = (principal.tenant, app.clock.clone(), app.partial_answers());
     let text = app
         .query(tenant, Language::LogQl, text, None, move |sources, budget| {
             let started = clock.monotonic();
             let (value, stats) = br_logql::query_range(&*sources.logs(tenant), &metric, (range.from, range.to), step, budget)?;
-            Ok(success_text(encode::metric(&value, false, stats, clock.monotonic().saturating_sub(started))))
+            Ok(success_text(encode::metric(&value, false, stats, clock.monotonic().saturating_sub(started)), partial))
         })
         .await?;
     json_text(text)
@@ -123,12 +123,12 @@ pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): E
             lines(&app, &principal, &text, log, range, &params, false).await
         }
         Expr::Metric(metric) => {
-            let (tenant, clock) = (principal.tenant, app.clock.clone());
+            let (tenant, clock, partial) = (principal.tenant, app.clock.clone(), app.partial_answers());
             let text = app
                 .query(tenant, Language::LogQl, &text, None, move |sources, budget| {
                     let started = clock.monotonic();
                     let (value, stats) = br_logql::query_instant(&*sources.logs(tenant), &metric, at, budget)?;
-                    Ok(success_text(encode::metric(&value, true, stats, clock.monotonic().saturating_sub(started))))
+                    Ok(success_text(encode::metric(&value, true, stats, clock.monotonic().saturating_sub(started)), partial))
                 })
                 .await?;
             json_text(text)

@@ -25,7 +25,7 @@ pub(super) async fn status(State(app): State<Arc<App>>, Extension(principal): Ex
         "tenant": principal.tenant.0,
         "principal": principal.name,
         "role": format!("{:?}", principal.role).to_lowercase(),
-        "ready": true,
+        "ready": journal.state == br_journal::State::Accepting,
         "replay": { "done": app.intake.is_caught_up(), "position": applied.0, "target": journal.last_position.0 },
         "journal": {
             "position": journal.last_position.0,
@@ -43,6 +43,7 @@ pub(super) async fn status(State(app): State<Arc<App>>, Extension(principal): Ex
             "refused_overload_total": count(&counters.refused_overload),
         },
         "storage": { "files": files, "bytes": bytes },
+        "catalog": { "is_whole": app.catalog_state.is_whole, "rescued": app.catalog_state.story },
     })))
 }
 

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use br_model::Principal;
-use br_promql::{Expr, ExprKind};
+use br_promql::{Expr, ExprKind, QueryOutput};
 use br_query::door::Language;
 use br_std::{Error, Nanos, Result};
 use br_storage::{Matcher, SeriesQuery};
@@ -24,14 +24,19 @@ fn json_text(text: String) -> axum::response::Response {
     ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
+fn answer(mut output: QueryOutput, partial: Option<String>) -> String {
+    output.warnings.extend(partial);
+    encode::answer(&output)
+}
+
 pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     let text = params.required("query")?.to_owned();
     let expr = parse(&text)?;
     let at_ms = params.time("time")?.unwrap_or_else(|| app.clock.now()).as_millis();
-    let (engine, timeout) = (app.promql.clone(), params.duration("timeout")?);
+    let (engine, timeout, partial) = (app.promql.clone(), params.duration("timeout")?, app.partial_answers());
     let text = app
         .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
-            engine.instant(&*sources.metrics(principal.tenant), &expr, at_ms, budget).map(|output| encode::answer(&output))
+            engine.instant(&*sources.metrics(principal.tenant), &expr, at_ms, budget).map(|output| answer(output, partial))
         })
         .await?;
     Ok(json_text(text))
@@ -61,11 +66,11 @@ pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Ext
         )
         .into());
     }
-    let (engine, timeout) = (app.promql.clone(), params.duration("timeout")?);
+    let (engine, timeout, partial) = (app.promql.clone(), params.duration("timeout")?, app.partial_answers());
     let text = app
         .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
             let source = sources.metrics(principal.tenant);
-            engine.range(&*source, &expr, start_ms, end_ms, step_ms, budget).map(|output| encode::answer(&output))
+            engine.range(&*source, &expr, start_ms, end_ms, step_ms, budget).map(|output| answer(output, partial))
         })
         .await?;
     Ok(json_text(text))

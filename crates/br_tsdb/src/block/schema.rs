@@ -17,6 +17,10 @@ pub(crate) const KEY_SECTIONS_CRC32: &str = "bellrock.sections_crc32";
 /// Metadata of metric families, as JSON, and the CRC-32 of that text.
 pub(crate) const KEY_METADATA: &str = "bellrock.metadata";
 pub(crate) const KEY_METADATA_CRC32: &str = "bellrock.metadata_crc32";
+/// The first and the last record of the journal that may be in the file, and the paths of the files that it was merged from, as JSON:
+/// for the day when the catalog is gone.
+pub(crate) const KEY_POSITIONS: &str = "bellrock.positions";
+pub(crate) const KEY_MADE_OF: &str = "bellrock.made_of";
 
 /// Groups of columns by their positions in [`schema`].
 pub(crate) mod column {

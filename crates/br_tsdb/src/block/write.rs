@@ -4,7 +4,8 @@ use super::directory::DirectoryBuilder;
 use super::io::{IntoStoreError, PART_BYTES, Upload};
 use super::row::{ChunkRow, RowHead};
 use super::schema::{
-    self, FORMAT, KEY_FORMAT, KEY_INDEX_CRC32, KEY_METADATA, KEY_METADATA_CRC32, KEY_SECTIONS, KEY_SECTIONS_CRC32,
+    self, FORMAT, KEY_FORMAT, KEY_INDEX_CRC32, KEY_MADE_OF, KEY_METADATA, KEY_METADATA_CRC32, KEY_POSITIONS, KEY_SECTIONS,
+    KEY_SECTIONS_CRC32,
 };
 use super::stats::BlockStats;
 use arrow::array::{
@@ -32,6 +33,8 @@ pub(crate) struct BlockSpec {
     pub(crate) level: u16,
     /// The records of the journal that may be in it, first and last.
     pub(crate) positions: (JournalPosition, JournalPosition),
+    /// Paths of the files that it is merged from.
+    pub(crate) made_of: Vec<String>,
     /// Makes the path one that was never used.
     pub(crate) nonce: u128,
 }
@@ -125,6 +128,8 @@ impl BlockWriter {
             (KEY_SECTIONS_CRC32, format!("{sections_crc32:08x}")),
             (KEY_METADATA, metadata),
             (KEY_METADATA_CRC32, format!("{metadata_crc32:08x}")),
+            (KEY_POSITIONS, JournalPosition::format_range(self.spec.positions)),
+            (KEY_MADE_OF, serde_json::Value::from(self.spec.made_of.clone()).to_string()),
         ] {
             self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
         }

@@ -1,0 +1,137 @@
+//! Times that are kept at all.
+//!
+//! A record that is older than the retention would be gone at the next beat; one of the year 2200 would keep its file for ever. Clocks
+//! that are so wrong are the sender's to mend, so the sender is told.
+
+use crate::decoded::Decoded;
+use br_model::MetricBatch;
+use br_std::Nanos;
+use br_wire::Rejection;
+use std::time::Duration;
+
+/// How far a record may lie behind the time at which it was received, and how far ahead of it.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeBounds {
+    pub samples_behind: Duration,
+    pub samples_ahead: Duration,
+    pub logs_behind: Duration,
+    pub spans_behind: Duration,
+    /// Of logs and spans.
+    pub events_ahead: Duration,
+}
+
+/// No bounds.
+impl Default for TimeBounds {
+    fn default() -> Self {
+        let endless = Duration::MAX;
+        Self {
+            samples_behind: endless,
+            samples_ahead: endless,
+            logs_behind: endless,
+            spans_behind: endless,
+            events_ahead: endless,
+        }
+    }
+}
+
+/// Both ends are included.
+#[derive(Clone, Copy)]
+struct Bounds {
+    received: Nanos,
+    behind: Duration,
+    ahead: Duration,
+}
+
+impl Bounds {
+    /// Why a time is refused.
+    fn check(self, at: Nanos) -> Result<(), String> {
+        let hours = |duration: Duration| duration.as_secs() / 3600;
+        if at < self.received - self.behind {
+            return Err(format!("its time {at} is further back than is kept ({} h)", hours(self.behind)));
+        }
+        if at > self.received + self.ahead {
+            let minutes = self.ahead.as_secs() / 60;
+            return Err(format!("its time {at} is more than {minutes} min ahead of the server's clock"));
+        }
+        Ok(())
+    }
+}
+
+impl TimeBounds {
+    /// Takes out what lies outside, with a complaint each.
+    pub(crate) fn refuse(&self, decoded: &mut Decoded, received: Nanos) {
+        let mut complaints = Complaints::default();
+        let bounds = |behind, ahead| Bounds { received, behind, ahead };
+        let samples = bounds(self.samples_behind, self.samples_ahead);
+        refuse_samples(&mut decoded.metrics, samples, &mut complaints);
+        refuse_samples(&mut decoded.delta_metrics, samples, &mut complaints);
+        let logs = bounds(self.logs_behind, self.events_ahead);
+        for group in &mut decoded.logs.groups {
+            group.records.retain(|record| complaints.keeps(logs.check(record.timestamp), || "log record".to_owned()));
+        }
+        decoded.logs.groups.retain(|group| !group.records.is_empty());
+        let spans = bounds(self.spans_behind, self.events_ahead);
+        for group in &mut decoded.spans.groups {
+            group.spans.retain(|span| complaints.keeps(spans.check(span.start), || format!("span {:?}", span.name)));
+        }
+        decoded.spans.groups.retain(|group| !group.spans.is_empty());
+        decoded.rejected_count += complaints.count;
+        decoded.rejected.append(&mut complaints.shown);
+    }
+}
+
+fn refuse_samples(batch: &mut MetricBatch, bounds: Bounds, complaints: &mut Complaints) {
+    for series in &mut batch.series {
+        let labels = &series.labels;
+        let check = |millis| bounds.check(Nanos::from_millis(millis));
+        series.samples.retain(|sample| complaints.keeps(check(sample.timestamp_ms), || format!("sample of {labels}")));
+    }
+    batch.series.retain(|series| !series.samples.is_empty() || !series.exemplars.is_empty());
+}
+
+#[derive(Default)]
+struct Complaints {
+    seen: usize,
+    count: u64,
+    shown: Vec<Rejection>,
+}
+
+/// Complaints that are kept in words; all are counted.
+const SHOWN_MAX: usize = 64;
+
+impl Complaints {
+    fn keeps(&mut self, outcome: Result<(), String>, what: impl FnOnce() -> String) -> bool {
+        let index = self.seen;
+        self.seen += 1;
+        let Err(reason) = outcome else { return true };
+        self.count += 1;
+        if self.shown.len() < SHOWN_MAX {
+            self.shown.push(Rejection { index, reason: format!("{}: {reason}", what()) });
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use br_model::{LogRecord, ResourceLogs};
+
+    #[test]
+    fn what_is_of_no_kept_time_is_refused_with_a_reason() {
+        let received = Nanos::from_secs(1_000_000);
+        let day = Duration::from_hours(24);
+        let bounds = TimeBounds { logs_behind: day, events_ahead: day, ..TimeBounds::default() };
+        let times = [Nanos::MIN, Nanos(0), received - day, received, received + day, Nanos::MAX];
+        let records = times.map(|timestamp| LogRecord { timestamp, ..LogRecord::default() }).to_vec();
+        let mut decoded = Decoded::default();
+        decoded.logs.groups.push(ResourceLogs { records, ..ResourceLogs::default() });
+        bounds.refuse(&mut decoded, received);
+        let kept: Vec<Nanos> =
+            decoded.logs.groups.iter().flat_map(|group| &group.records).map(|record| record.timestamp).collect();
+        assert_eq!(kept, times[2..5]);
+        assert_eq!(decoded.rejected_count, 3);
+        assert!(decoded.rejected[0].to_string().contains("further back"), "{}", decoded.rejected[0]);
+        assert!(decoded.rejected[2].to_string().starts_with("5: log record"), "{}", decoded.rejected[2]);
+    }
+}
