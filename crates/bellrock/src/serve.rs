@@ -370,18 +370,20 @@ fn sql_engine(stores: &Stores) -> SqlEngine {
 /// The same routes on every port: an exporter that speaks HTTP to the gRPC port, or the other way round, is served too.
 fn serve_all(listeners: Vec<TcpListener>, app: &Arc<App>, stopped: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
     let router = br_http::router(app.clone());
-    listeners
-        .into_iter()
-        .map(|listener| {
-            let (router, mut stopped) = (router.clone(), stopped.clone());
-            tokio::spawn(async move {
-                let stop = async move {
-                    let _ = stopped.wait_for(|stopped| *stopped).await;
-                };
-                if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
-                    tracing::error!(event = "ListenError", "{error}");
-                }
-            })
-        })
-        .collect()
+    let connections_max = connections_max();
+    let serve = |listener| tokio::spawn(br_http::listen::serve(listener, router.clone(), connections_max, stopped.clone()));
+    listeners.into_iter().map(serve).collect()
+}
+
+/// Descriptors that files, the catalog and outgoing connections may take.
+const DESCRIPTORS_KEPT_BACK: u64 = 512;
+
+/// Connections of each port. The process takes as many descriptors as it may have, and leaves the stores their part.
+fn connections_max() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // Not being allowed to is no fault: then it is as it was.
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let descriptors = if raised.is_ok() { maximum } else { current }.unwrap_or(u64::MAX);
+    (descriptors.saturating_sub(DESCRIPTORS_KEPT_BACK) / 4).clamp(64, 4096) as usize
 }

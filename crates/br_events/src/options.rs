@@ -44,6 +44,10 @@ pub struct EventOptions {
     pub promoted_columns_max: usize,
     /// Time windows that the head keeps apart for one table of one tenant; records beyond join the newest of them.
     pub head_windows_max: usize,
+    /// Heads of this size, those included that are being written, are to be sealed and written before their time.
+    pub head_bytes_wanted: usize,
+    /// Heads take no more than about this; what comes then waits in the journal, and its sender is asked to come again.
+    pub head_bytes_max: usize,
     /// Directories of files (footers, page summaries) kept in memory.
     pub open_files_max: usize,
 }
@@ -59,6 +63,8 @@ impl EventOptions {
             compact_bytes_max: 64 << 20,
             promoted_columns_max: 64,
             head_windows_max: 256,
+            head_bytes_wanted: 128 << 20,
+            head_bytes_max: 384 << 20,
             open_files_max: 512,
         }
     }

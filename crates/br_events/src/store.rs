@@ -67,6 +67,10 @@ impl EventStore {
         state.sealed_up_to = state.sealed_up_to.max(progress);
     }
 
+    pub fn options(&self) -> &EventOptions {
+        &self.options
+    }
+
     pub fn counters(&self) -> &EventCounters {
         &self.counters
     }

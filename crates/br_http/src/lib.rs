@@ -5,6 +5,7 @@
 pub mod app;
 pub mod auth;
 pub mod bodies;
+pub mod listen;
 
 mod error;
 mod health;

@@ -14,12 +14,15 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 /// Heads that were sealed and wait to be written, oldest first. They are few: the lane seals only when the flusher asks.
 #[derive(Default)]
 pub struct Sealed {
     metrics: Mutex<VecDeque<SealedHead>>,
     events: Mutex<VecDeque<SealedEvents>>,
+    /// Told when a head has grown so large that it should be sealed before its time.
+    pub wanted: Notify,
 }
 
 impl Sealed {
@@ -110,6 +113,16 @@ pub struct EventsApplier {
 }
 
 impl Applier for EventsApplier {
+    /// Heads are written out when they are large, whatever the time; while they cannot be, senders are asked to come again.
+    fn make_room(&mut self) -> bool {
+        let options = self.store.options();
+        let bytes = self.store.head_bytes();
+        if bytes >= options.head_bytes_wanted {
+            self.sealed.wanted.notify_one();
+        }
+        bytes < options.head_bytes_max
+    }
+
     fn apply(&mut self, tenant: TenantId, position: JournalPosition, _received: Nanos, decoded: &Decoded) {
         if !decoded.logs.groups.is_empty() {
             if let Err(error) = self.store.append_logs(tenant, position, &decoded.logs) {

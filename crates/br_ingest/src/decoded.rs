@@ -50,4 +50,9 @@ impl Decoded {
     pub fn has_events(&self) -> bool {
         !self.logs.groups.is_empty() || !self.spans.groups.is_empty()
     }
+
+    /// Records that are errors: what the list of issues takes.
+    pub fn error_count(&self) -> usize {
+        self.logs.groups.iter().flat_map(|group| &group.records).filter(|record| record.error.is_some()).count()
+    }
 }

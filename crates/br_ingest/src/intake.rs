@@ -194,7 +194,7 @@ impl Intake {
     pub async fn accept(&self, incoming: Incoming) -> Result<Receipt, AcceptError> {
         self.journal.check_accepting().inspect_err(|_| self.count_overload())?;
         let bytes = incoming.body.len();
-        for lane in [&self.lanes.metrics, &self.lanes.events, &self.lanes.issues] {
+        for lane in [&self.lanes.metrics, &self.lanes.events] {
             lane.check_room(bytes).inspect_err(|_| self.count_overload())?;
         }
         let record = Record {
@@ -233,10 +233,10 @@ impl Intake {
         // A small body may hold much: what waits for a lane counts by what it takes in memory.
         let bytes = decoded.memory_bytes().max(record.body.len());
         let lanes = &self.lanes;
-        for (lane, is_used) in [(&lanes.metrics, uses_metrics), (&lanes.events, uses_events), (&lanes.issues, uses_events)] {
-            if is_used {
-                lane.check_room(bytes).inspect_err(|_| self.count_overload())?;
-            }
+        let uses_issues = decoded.error_count() > 0;
+        let users = [(&lanes.metrics, uses_metrics), (&lanes.events, uses_events), (&lanes.issues, uses_issues)];
+        for (lane, _) in users.iter().filter(|(_, is_used)| *is_used) {
+            lane.check_room(bytes).inspect_err(|_| self.count_overload())?;
         }
         let mut receipt = receipt(&mut decoded);
         self.count(&receipt, &decoded, record.body.len());
@@ -248,8 +248,12 @@ impl Intake {
             let _order = self.order.lock();
             let ticket = self.journal.append(&record).inspect_err(|_| self.count_overload())?;
             // Every lane hears of every record: that is how it knows how far it is.
-            for lane in [&lanes.metrics, &lanes.events, &lanes.issues] {
-                lane.push(record.tenant, record.received, &decoded, &ticket, bytes);
+            for (lane, is_used) in users {
+                if is_used {
+                    lane.push(record.tenant, record.received, &decoded, &ticket, bytes);
+                } else {
+                    lane.pass(record.tenant, record.received, &ticket);
+                }
             }
             ticket
         };
@@ -277,8 +281,7 @@ impl Intake {
         add(&counters.records, receipt.records);
         add(&counters.spans, receipt.spans);
         counters.rejected.fetch_add(receipt.rejected_count, Ordering::Relaxed);
-        let errors = decoded.logs.groups.iter().flat_map(|group| &group.records).filter(|record| record.error.is_some()).count();
-        add(&counters.errors, errors);
+        add(&counters.errors, decoded.error_count());
         for kind in &decoded.unknown_items {
             counters.count_unknown(kind);
         }

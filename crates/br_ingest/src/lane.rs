@@ -47,7 +47,8 @@ pub struct LaneStart {
 struct Item {
     tenant: TenantId,
     received: Nanos,
-    decoded: Arc<Decoded>,
+    /// None when there is nothing in it for this store.
+    decoded: Option<Arc<Decoded>>,
     ticket: Ticket,
     bytes: usize,
 }
@@ -142,9 +143,28 @@ impl Lane {
         if !*self.shared.is_live.lock() {
             return;
         }
-        let item = Item { tenant, received, decoded: decoded.clone(), ticket: ticket.clone(), bytes };
+        let item = Item { tenant, received, decoded: Some(decoded.clone()), ticket: ticket.clone(), bytes };
         let mut queue = self.shared.queue.lock();
         queue.bytes += bytes;
+        queue.work.push_back(Work::Item(item));
+        drop(queue);
+        self.shared.queue_changed.notify_one();
+    }
+
+    /// Lets the lane know of a record that holds nothing for its store: its position is all that counts, and of many in a row
+    /// the last one alone.
+    pub(crate) fn pass(&self, tenant: TenantId, received: Nanos, ticket: &Ticket) {
+        if !*self.shared.is_live.lock() {
+            return;
+        }
+        let mut queue = self.shared.queue.lock();
+        if let Some(Work::Item(last)) = queue.work.back_mut()
+            && last.decoded.is_none()
+        {
+            last.ticket = ticket.clone();
+            return;
+        }
+        let item = Item { tenant, received, decoded: None, ticket: ticket.clone(), bytes: 0 };
         queue.work.push_back(Work::Item(item));
         drop(queue);
         self.shared.queue_changed.notify_one();
@@ -312,8 +332,10 @@ impl Runner {
     fn apply_live(&mut self, item: &Item) {
         let position = item.ticket.position();
         // Nothing is seen that could be lost: the store gets the record when the disk has it.
-        if item.ticket.wait().is_ok() {
-            self.apply(item.tenant, position, item.received, &item.decoded);
+        if item.ticket.wait().is_ok()
+            && let Some(decoded) = &item.decoded
+        {
+            self.apply(item.tenant, position, item.received, decoded);
         }
         self.advance(position);
         self.shared.queue.lock().bytes -= item.bytes;
@@ -343,6 +365,12 @@ impl Runner {
     fn wait_for_room(&mut self) -> bool {
         while !self.applier.make_room() {
             let mut queue = self.shared.queue.lock();
+            // A seal is what makes room: it must not wait behind records that wait for room.
+            if let Some(tell) = take_seal(&mut queue.work) {
+                drop(queue);
+                self.seal(tell);
+                continue;
+            }
             if !queue.is_closed {
                 self.shared.queue_changed.wait_for(&mut queue, STORE_PATIENCE);
             }
@@ -403,5 +431,13 @@ impl Runner {
                 }
             }
         }
+    }
+}
+
+fn take_seal(work: &mut VecDeque<Work>) -> Option<oneshot::Sender<Result<JournalPosition>>> {
+    let at = work.iter().position(|work| matches!(work, Work::Seal(_)))?;
+    match work.remove(at) {
+        Some(Work::Seal(tell)) => Some(tell),
+        _ => None,
     }
 }

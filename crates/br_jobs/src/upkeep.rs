@@ -30,6 +30,8 @@ pub struct Upkeep {
 /// A file stays on the disk for this long after the catalog has let go of it: a query may still read it.
 const READERS_GRACE: Duration = Duration::from_mins(5);
 const DELETE_AT_ONCE: u32 = 1000;
+/// Between two tries of a flush that a large head wants.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 /// Compactions between two flushes.
 const COMPACTIONS_AT_ONCE: usize = 8;
 
@@ -41,7 +43,12 @@ enum Kept {
 
 impl Upkeep {
     /// Until told to stop. A step that fails is told and tried again at the next beat.
-    pub async fn run(self, mut stopped: watch::Receiver<bool>) {
+    pub async fn run(self, stopped: watch::Receiver<bool>) {
+        let flusher = self.flusher.clone();
+        tokio::join!(self.keep_the_beat(stopped.clone()), flush_when_wanted(flusher, stopped));
+    }
+
+    async fn keep_the_beat(self, mut stopped: watch::Receiver<bool>) {
         let mut told = BTreeSet::new();
         if self.is_catalog_whole {
             report("OrphansError", self.remove_orphans().await);
@@ -191,6 +198,25 @@ impl Upkeep {
         }
         parts.catalog.forget_files(&deleted).await?;
         Ok(())
+    }
+}
+
+/// Between two beats, when a head has become large. After a failure it waits for a moment: the disk may be full.
+async fn flush_when_wanted(flusher: Arc<Flusher>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = flusher.parts.sealed.wanted.notified() => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+        let flushed = flusher.flush().await;
+        let is_failing = flushed.is_err();
+        report("FlushError", flushed.map(drop));
+        if is_failing {
+            tokio::select! {
+                () = tokio::time::sleep(FLUSH_PATIENCE) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
+        }
     }
 }
 

@@ -83,6 +83,27 @@ impl Counter<'_> {
     }
 }
 
+/// The places that one request has for records of one kind. Each is taken before the record is made.
+pub(crate) struct Room {
+    left: usize,
+    count_max: usize,
+    what: &'static str,
+}
+
+impl Room {
+    pub(crate) fn new(count_max: usize, what: &'static str) -> Self {
+        Self { left: count_max, count_max, what }
+    }
+
+    pub(crate) fn take(&mut self, count: usize) -> Result<()> {
+        let Some(left) = self.left.checked_sub(count) else {
+            return Err(WireError::TooLarge(format!("more than {} {} in one request", self.count_max, self.what)));
+        };
+        self.left = left;
+        Ok(())
+    }
+}
+
 /// Checks a JSON body: how many values it holds.
 pub(crate) fn check_json(body: &[u8], limits: &Limits) -> Result<()> {
     let mut values = 0;

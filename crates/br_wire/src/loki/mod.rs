@@ -6,6 +6,7 @@ mod labels;
 
 pub use labels::parse_labels;
 
+use crate::amount::Room;
 use crate::decompress::{Encoding, decompress};
 use crate::json_line;
 use crate::protobuf::Reader;
@@ -42,7 +43,7 @@ pub fn decode_json(body: &[u8], received: Nanos, limits: &Limits) -> Result<Deco
     let mut push = Push::new(received, limits);
     for stream in streams {
         let entries = stream.get("values").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        push.count(entries.len())?;
+        push.room.take(entries.len())?;
         let labels = json_labels(stream.get("stream")).and_then(|labels| push.resource(labels));
         let parsed = entries.iter().map(json_entry);
         push.stream(labels, parsed);
@@ -69,11 +70,13 @@ fn stream(message: &[u8], push: &mut Push<'_>) -> Result<()> {
     while let Some((number, field)) = reader.next()? {
         match number {
             1 => labels = field.text()?,
-            2 => entries.push(entry(field.bytes()?)?),
+            2 => {
+                push.room.take(1)?;
+                entries.push(entry(field.bytes()?)?);
+            }
             _ => {}
         }
     }
-    push.count(entries.len())?;
     let labels = parse_labels(labels).and_then(|labels| push.resource(labels));
     push.stream(labels, entries.into_iter());
     Ok(())
@@ -92,20 +95,16 @@ struct Push<'a> {
     limits: &'a Limits,
     /// Entries so far.
     index: usize,
-    entry_count: usize,
+    room: Room,
 }
+
+/// Pairs of one line that are read at all.
+const METADATA_READ_MAX: usize = 4096;
 
 impl<'a> Push<'a> {
     fn new(received: Nanos, limits: &'a Limits) -> Self {
-        Self { decoded: Decoded::new(LogBatch::default()), received, limits, index: 0, entry_count: 0 }
-    }
-
-    fn count(&mut self, entries: usize) -> Result<()> {
-        self.entry_count += entries;
-        if self.entry_count > self.limits.records_max {
-            return Err(WireError::TooLarge(format!("more than {} log lines in one push", self.limits.records_max)));
-        }
-        Ok(())
+        let room = Room::new(limits.records_max, "log lines");
+        Self { decoded: Decoded::new(LogBatch::default()), received, limits, index: 0, room }
     }
 
     /// The labels of a stream are the attributes of its resource.
@@ -260,12 +259,16 @@ fn json_entry(value: &Value) -> Result<Entry, String> {
 fn entry(message: &[u8]) -> Result<Result<Entry, String>> {
     let mut timestamp = Some(Nanos(0));
     let (mut line, mut metadata) = (Some(""), Vec::new());
+    let mut room = Room::new(METADATA_READ_MAX, "pairs of structured metadata of a line");
     let mut reader = Reader::new(message);
     while let Some((number, field)) = reader.next()? {
         match number {
             1 => timestamp = self::timestamp(field.bytes()?)?,
             2 => line = std::str::from_utf8(field.bytes()?).ok(),
-            3 => metadata.push(pair(field.bytes()?)?),
+            3 => {
+                room.take(1)?;
+                metadata.push(pair(field.bytes()?)?);
+            }
             _ => {}
         }
     }

@@ -8,6 +8,9 @@ use std::sync::Arc;
 /// Labels of an exemplar; OpenMetrics allows 128 characters, and each needs two.
 pub(super) const EXEMPLAR_LABELS_MAX: usize = 64;
 
+/// Labels of one series that are read at all; those beyond the configured limit are refused one by one, with the series' name.
+pub(super) const LABELS_READ_MAX: usize = 4096;
+
 /// Checks the labels of a series and makes them a set: sorted by name, none twice, `__name__` present, within limits.
 /// Labels that come out of order are sorted, as Prometheus' receiver does with 1.0; empty values are left out.
 pub(super) fn series_labels(mut labels: Vec<Label>, limits: &Limits) -> Result<Labels, String> {

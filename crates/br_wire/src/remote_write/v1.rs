@@ -1,7 +1,8 @@
 //! Remote write 1.0: `prometheus.WriteRequest`.
 
 use super::histogram;
-use super::series::{EXEMPLAR_LABELS_MAX, series_labels};
+use super::series::{EXEMPLAR_LABELS_MAX, LABELS_READ_MAX, series_labels};
+use crate::amount::Room;
 use crate::protobuf::Reader;
 use crate::{Decoded, Limits, Result, WireError};
 use br_model::{Exemplar, Label, Labels, Metadata, MetricBatch, MetricType, Sample, SeriesSamples, Value};
@@ -13,21 +14,21 @@ use std::sync::Arc;
 pub fn decode(message: &[u8], limits: &Limits) -> Result<Decoded<MetricBatch>> {
     let mut decoded = Decoded::new(MetricBatch::default());
     let mut texts = Interner::default();
-    let mut records = 0;
+    let mut room = Room::new(limits.records_max, "samples");
     let mut index = 0;
     let mut reader = Reader::new(message);
     while let Some((number, field)) = reader.next()? {
         match number {
             1 => {
-                let raw = timeseries(field.bytes()?, &mut texts).map_err(|error| error.context(format!("series {index}")))?;
-                records += raw.samples.len() + raw.exemplars.len();
-                if records > limits.records_max {
-                    return Err(WireError::TooLarge(format!("more than {} samples in one request", limits.records_max)));
-                }
+                let raw = timeseries(field.bytes()?, &mut texts, &mut room);
+                let raw = raw.map_err(|error| error.context(format!("series {index}")))?;
                 accept(&mut decoded, index, raw, limits);
                 index += 1;
             }
-            3 => decoded.value.metadata.push(metadata(field.bytes()?)?),
+            3 => {
+                room.take(1)?;
+                decoded.value.metadata.push(metadata(field.bytes()?)?);
+            }
             _ => {}
         }
     }
@@ -76,10 +77,16 @@ impl<'a> Interner<'a> {
     }
 }
 
-fn timeseries<'a>(bytes: &'a [u8], texts: &mut Interner<'a>) -> Result<RawSeries> {
+fn timeseries<'a>(bytes: &'a [u8], texts: &mut Interner<'a>, room: &mut Room) -> Result<RawSeries> {
     let mut series = RawSeries::default();
+    let mut label_room = Room::new(LABELS_READ_MAX, "labels of a series");
     let mut reader = Reader::new(bytes);
     while let Some((number, field)) = reader.next()? {
+        match number {
+            1 => label_room.take(1)?,
+            2..=4 => room.take(1)?,
+            _ => {}
+        }
         match number {
             1 => match label(field.bytes()?, texts)? {
                 Some(label) => series.labels.push(label),

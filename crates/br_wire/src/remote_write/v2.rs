@@ -3,8 +3,9 @@
 //! The experimental `created_timestamp` of a series and the `start_timestamp` of a sample both become `Sample::start_ms`.
 
 use super::histogram;
-use super::series::{EXEMPLAR_LABELS_MAX, series_labels};
+use super::series::{EXEMPLAR_LABELS_MAX, LABELS_READ_MAX, series_labels};
 use super::v1::metric_type;
+use crate::amount::Room;
 use crate::protobuf::{Field, Reader, put_bytes, put_f64, put_int, put_message, put_packed_varint, put_varint};
 use crate::{Decoded, Limits, Result, WireError};
 use br_model::{Exemplar, Label, Labels, Metadata, MetricBatch, MetricType, Sample, SeriesSamples, Value};
@@ -17,20 +18,17 @@ pub const CONTENT_TYPE: &str = "application/x-protobuf;proto=io.prometheus.write
 /// Reads an uncompressed message. An error means that the bytes are no such message; a series that makes no sense is
 /// rejected with its index.
 pub fn decode(message: &[u8], limits: &Limits) -> Result<Decoded<MetricBatch>> {
-    let symbols = symbols(message)?;
+    let symbols = symbols(message, limits)?;
     let mut decoded = Decoded::new(MetricBatch::default());
     let mut metadata = BTreeMap::new();
-    let (mut records, mut index) = (0, 0);
+    let mut room = Room::new(limits.records_max, "samples");
+    let mut index = 0;
     let mut reader = Reader::new(message);
     while let Some((number, field)) = reader.next()? {
         if number != 5 {
             continue;
         }
-        let raw = timeseries(field.bytes()?, &symbols).map_err(|error| error.context(format!("series {index}")))?;
-        records += raw.samples.len() + raw.exemplars.len();
-        if records > limits.records_max {
-            return Err(WireError::TooLarge(format!("more than {} samples in one request", limits.records_max)));
-        }
+        let raw = timeseries(field.bytes()?, &symbols, &mut room).map_err(|error| error.context(format!("series {index}")))?;
         accept(&mut decoded, &mut metadata, index, raw, limits);
         index += 1;
     }
@@ -41,11 +39,16 @@ pub fn decode(message: &[u8], limits: &Limits) -> Result<Decoded<MetricBatch>> {
 /// A symbol is `None` when it is not UTF-8: only the series that use it suffer.
 type Symbols = Vec<Option<Arc<str>>>;
 
-fn symbols(message: &[u8]) -> Result<Symbols> {
+/// A sample with labels of its own alone needs no more.
+const SYMBOLS_PER_RECORD: usize = 4;
+
+fn symbols(message: &[u8], limits: &Limits) -> Result<Symbols> {
+    let mut room = Room::new(limits.records_max.saturating_mul(SYMBOLS_PER_RECORD), "symbols");
     let mut symbols = Symbols::new();
     let mut reader = Reader::new(message);
     while let Some((number, field)) = reader.next()? {
         if number == 4 {
+            room.take(1)?;
             symbols.push(std::str::from_utf8(field.bytes()?).ok().map(Arc::from));
         }
     }
@@ -107,13 +110,16 @@ fn family_name(name: &str, metric_type: MetricType) -> &str {
     suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
 }
 
-fn timeseries(bytes: &[u8], symbols: &Symbols) -> Result<RawSeries> {
+fn timeseries(bytes: &[u8], symbols: &Symbols, room: &mut Room) -> Result<RawSeries> {
     let mut series = RawSeries::default();
     let mut references = Vec::new();
     let mut reader = Reader::new(bytes);
     while let Some((number, field)) = reader.next()? {
+        if matches!(number, 2..=4) {
+            room.take(1)?;
+        }
         match number {
-            1 => field.each_varint(|reference| references.push(reference))?,
+            1 => field.each_varint(|reference| keep_reference(&mut references, reference))?,
             2 => series.samples.push(sample(field.bytes()?)?),
             3 => series.add_histogram(field.bytes()?)?,
             4 => match exemplar(field.bytes()?, symbols)? {
@@ -128,11 +134,21 @@ fn timeseries(bytes: &[u8], symbols: &Symbols) -> Result<RawSeries> {
             _ => {}
         }
     }
+    if references.len() > 2 * LABELS_READ_MAX {
+        return Err(WireError::TooLarge(format!("more than {LABELS_READ_MAX} labels of a series")));
+    }
     match labels(&references, symbols) {
         Ok(labels) => series.labels = labels,
         Err(reason) => series.labels_fault = Some(reason),
     }
     Ok(series)
+}
+
+/// One more than are taken is enough to tell that they are too many.
+fn keep_reference(references: &mut Vec<u64>, reference: u64) {
+    if references.len() <= 2 * LABELS_READ_MAX {
+        references.push(reference);
+    }
 }
 
 impl RawSeries {
@@ -186,7 +202,7 @@ fn exemplar(bytes: &[u8], symbols: &Symbols) -> Result<Result<Exemplar, String>>
     let mut reader = Reader::new(bytes);
     while let Some((number, field)) = reader.next()? {
         match number {
-            1 => field.each_varint(|reference| references.push(reference))?,
+            1 => field.each_varint(|reference| keep_reference(&mut references, reference))?,
             2 => value = field.f64()?,
             3 => timestamp_ms = field.i64()?,
             _ => {}
