@@ -105,6 +105,11 @@ fn read_rule_files(patterns: &[String]) -> Result<Vec<(String, String)>> {
     let mut files = Vec::new();
     for pattern in patterns {
         for path in br_ingest::scrape::expand_pattern(Path::new(pattern)) {
+            // Prometheus says nothing of a file that is not there; whoever mistyped its name would wait for alerts in vain.
+            if !path.exists() {
+                tracing::warn!(event = "RuleFileMissing", path = %path.display(), "this rule file does not exist");
+                continue;
+            }
             let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read the rule file {}", path.display()))?;
             files.push((path.display().to_string(), text));
         }

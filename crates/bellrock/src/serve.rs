@@ -319,7 +319,23 @@ fn scrape_jobs(config: &Config) -> Result<Vec<Job>> {
     for part in config.unused_parts() {
         tracing::warn!(event = "ConfigPartUnused", part, "this part of the configuration is read without being acted on");
     }
-    Ok(config.scrape_configs.iter().map(|scrape| Job::new(scrape.clone(), &config.global)).collect::<Result<_, _>>()?)
+    let unused = |place: String, parts: Vec<String>| {
+        for part in parts {
+            tracing::warn!(event = "ConfigPartUnused", place, "{part}");
+        }
+    };
+    unused("global".to_owned(), config.global.unsupported()?);
+    let mut jobs: Vec<Job> = Vec::new();
+    for scrape in &config.scrape_configs {
+        let job = Job::new(scrape.clone(), &config.global)?;
+        let name = &job.config.job_name;
+        if jobs.iter().any(|other| other.config.job_name == *name) {
+            bail!("scrape_configs: more than one job is called {name:?}");
+        }
+        unused(format!("job {name:?}"), job.unsupported.clone());
+        jobs.push(job);
+    }
+    Ok(jobs)
 }
 
 fn wire_limits(config: &Config) -> br_wire::Limits {

@@ -109,6 +109,7 @@ fn evidence_json(evidence: &Evidence) -> Value {
         "traces": evidence.traces,
         "paths": evidence.paths,
         "errors": errors,
+        "causes": evidence.causes,
         "deploy": deploy,
         "missing": evidence.missing,
     })

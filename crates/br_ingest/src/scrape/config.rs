@@ -1,6 +1,7 @@
 //! `scrape_configs` of a Prometheus configuration file.
 
 use super::relabel::{Relabel, RelabelConfig};
+use super::unsupported::{self, Rest};
 use br_std::{Error, Result, duration};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -53,7 +54,7 @@ fn parse_size(text: &str) -> Option<u64> {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct GlobalConfig {
     pub scrape_interval: PromDuration,
     pub scrape_timeout: PromDuration,
@@ -69,6 +70,16 @@ pub struct GlobalConfig {
     pub query_log_file: Option<String>,
     pub scrape_protocols: Option<Vec<String>>,
     pub metric_name_validation_scheme: Option<String>,
+    /// Keys that are not acted on.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+impl GlobalConfig {
+    /// What is not acted on, in words.
+    pub fn unsupported(&self) -> Result<Vec<String>> {
+        unsupported::of_global(&self.rest).map_err(|error| error.context("global"))
+    }
 }
 
 impl Default for GlobalConfig {
@@ -88,12 +99,12 @@ impl Default for GlobalConfig {
             query_log_file: None,
             scrape_protocols: None,
             metric_name_validation_scheme: None,
+            rest: Rest::new(),
         }
     }
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ScrapeConfig {
     pub job_name: String,
     pub scrape_interval: Option<PromDuration>,
@@ -136,6 +147,9 @@ pub struct ScrapeConfig {
     pub target_limit: Option<u64>,
     pub scrape_protocols: Option<Vec<String>>,
     pub fallback_scrape_protocol: Option<String>,
+    /// Keys that are not acted on.
+    #[serde(flatten)]
+    pub rest: Rest,
 }
 
 fn metrics_path() -> String {
@@ -218,6 +232,8 @@ pub struct Job {
     pub target_limit: u64,
     pub relabel: Vec<Relabel>,
     pub metric_relabel: Vec<Relabel>,
+    /// What of its configuration is not acted on, in words.
+    pub unsupported: Vec<String>,
 }
 
 /// A scrape may bring at most this many bytes where the configuration sets no limit of its own.
@@ -254,6 +270,7 @@ impl Job {
             target_limit: config.target_limit.unwrap_or(global.target_limit),
             relabel: Relabel::compile_all(&config.relabel_configs).map_err(|error| wrong(error.to_string()))?,
             metric_relabel: Relabel::compile_all(&config.metric_relabel_configs).map_err(|error| wrong(error.to_string()))?,
+            unsupported: unsupported::of_job(&config.rest).map_err(|error| wrong(error.to_string()))?,
             config,
         })
     }
@@ -271,6 +288,9 @@ mod tests {
         assert_eq!((job.interval.as_secs(), job.timeout.as_secs(), job.body_bytes_max), (5, 5, 2 << 20));
         assert!(Job::new(config("{job_name: a, scrape_timeout: 10s}"), &global).is_err(), "timeout over interval");
         assert!(Job::new(config("{job_name: a, scheme: ftp}"), &global).is_err());
-        assert!(serde_norway::from_str::<ScrapeConfig>("{job_name: a, no_such_field: 1}").is_err());
+        let unknown = Job::new(config("{job_name: a, no_such_field: 1}"), &global).expect_err("no key of Prometheus either");
+        assert_eq!(unknown.to_string(), "scrape_configs: job \"a\": unknown field `no_such_field`");
+        let job = Job::new(config("{job_name: a, dns_sd_configs: [{names: [x]}], enable_compression: true}"), &global);
+        assert_eq!(job.expect("valid").unsupported.len(), 2, "known to Prometheus: told, not refused");
     }
 }

@@ -44,6 +44,9 @@ pub struct Evidence {
     pub traces: Vec<TraceEvidence>,
     pub paths: Vec<PathEvidence>,
     pub errors: Vec<ErrorEvidence>,
+    /// Where the traces began to fail, the commonest first.
+    #[serde(default)]
+    pub causes: Vec<CauseEvidence>,
     pub deploy: Option<DeployEvidence>,
     /// What could not be gathered, and why.
     pub missing: Vec<String>,
@@ -77,6 +80,18 @@ pub struct ErrorEvidence {
     /// As the list of issues has it; empty when the list does not know it yet.
     #[serde(default)]
     pub issue_id: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CauseEvidence {
+    pub service: String,
+    /// The name of the span that failed first.
+    pub span: String,
+    pub message: String,
+    /// So many of the alert's traces.
+    pub traces: u64,
+    /// One of them.
+    pub trace_id: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

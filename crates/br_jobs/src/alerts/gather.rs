@@ -40,6 +40,9 @@ impl Evidence {
         if let Err(error) = self.gather_spans(sources.spans.as_ref(), range, budget) {
             self.missing.push(format!("spans: {error}"));
         }
+        if let Err(error) = self.gather_causes(sources.spans.as_ref(), at, budget) {
+            self.missing.push(format!("causes: {error}"));
+        }
         if let Err(error) = self.gather_errors(sources.logs.as_ref(), range, budget) {
             self.missing.push(format!("errors: {error}"));
         }

@@ -3,6 +3,7 @@
 //! All decisions are made by the pure crates (`br_rules`, `br_route`, `br_incident`); this shell gives them time and data and
 //! commits what they decide. A change of state, its ledger entries and the messages that follow go into one transaction.
 
+mod cause;
 mod delivery;
 mod engine;
 mod evaluation;
