@@ -69,7 +69,8 @@ impl Server {
             }
             Kind::VictoriaMetrics => {
                 command.arg(format!("-storageDataPath={}", data.display())).arg(format!("-httpListenAddr=127.0.0.1:{port}"));
-                command.arg("-retentionPeriod=1");
+                // By default it hides the last 30 seconds; the bench asks for what was just sent.
+                command.args(["-retentionPeriod=1", "-search.latencyOffset=0s"]);
             }
         }
         let child = command
@@ -92,6 +93,14 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
         bail!("{} did not become ready", self.kind.name())
+    }
+
+    /// Waits until what was sent can be asked for: VictoriaMetrics shows it only after its next flush of buffers.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        if self.kind == Kind::VictoriaMetrics {
+            self.get("/internal/force_flush").await?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn post(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<()> {

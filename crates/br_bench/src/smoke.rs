@@ -57,6 +57,7 @@ pub(crate) async fn run(rounds: usize) -> Result<Vec<Row>> {
         for server in &servers {
             let figures = figures.entry(server.kind.name()).or_default();
             ingest(server, &scrapes, metrics.len(), figures).await?;
+            server.settle().await?;
             queries(server, now_ms() / 1000, figures).await?;
             figures.rss_bytes = server.rss_bytes();
         }
