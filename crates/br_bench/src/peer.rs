@@ -142,8 +142,14 @@ impl Server {
         kib * 1024.0
     }
 
+    /// What the data take for good. Of Bellrock without the journal, which is bounded and reused: [`Self::journal_bytes`].
     pub(crate) fn disk_bytes(&self) -> f64 {
-        folder_bytes(&self.folder.path().join("data")) as f64
+        folder_bytes(&self.folder.path().join("data")) as f64 - self.journal_bytes()
+    }
+
+    /// Zero for the peers: theirs counts as data, since it is all that they have on the disk in the first two hours.
+    pub(crate) fn journal_bytes(&self) -> f64 {
+        if self.kind == Kind::Bellrock { folder_bytes(&self.folder.path().join("data/journal")) as f64 } else { 0.0 }
     }
 }
 

@@ -70,6 +70,7 @@ pub(crate) async fn run(rounds: usize) -> Result<Vec<Row>> {
     }
     let mut rows = metric_rows(&figures, &kinds, (rounds * SCRAPES * SERIES) as f64);
     rows.insert(0, Row::new("RSS when idle", "MB", idle / 1e6).at_most(80.0));
+    rows.push(Row::new("journal with its reserve", "MB", servers[0].journal_bytes() / 1e6));
     rows.extend(events(&servers[0], rounds).await?);
     Ok(rows)
 }

@@ -140,6 +140,15 @@ impl Catalog {
         Ok(recorded)
     }
 
+    /// Forgets issues that were last seen before `cutoff`; returns how many. Their events are gone by then.
+    pub async fn expire_issues(&self, cutoff: Nanos) -> Result<u64> {
+        let mut write = self.write().await?;
+        let expired = sqlx::query("DELETE FROM issue WHERE last_seen < ?").bind(cutoff.0).execute(&mut *write).await;
+        let expired = expired.map_err(|error| self.error(error))?.rows_affected();
+        self.commit(write).await?;
+        Ok(expired)
+    }
+
     /// Errors of the journal up to this position have been recorded.
     pub async fn errors_recorded(&self) -> Result<JournalPosition> {
         self.progress_named(PROGRESS).await

@@ -216,6 +216,16 @@ async fn long_texts_of_issues_are_cut_between_characters() {
 }
 
 #[tokio::test]
+async fn issues_that_nobody_has_seen_for_long_are_forgotten() {
+    let opened = Opened::new().await;
+    let occurrences = vec![occurrence(1, 100, ""), occurrence(2, 100, ""), occurrence(2, 300, "")];
+    opened.catalog.record_errors(&[batch(1, occurrences)]).await.expect("record");
+    assert_eq!(opened.catalog.expire_issues(seconds(200)).await.expect("expire"), 1);
+    assert_eq!(opened.catalog.issue(TENANT, 1).await.expect("read"), None);
+    assert!(opened.catalog.issue(TENANT, 2).await.expect("read").is_some());
+}
+
+#[tokio::test]
 async fn state_and_tokens_are_kept() {
     let opened = Opened::new().await;
     for (key, value) in [("rule/a", "1"), ("rule/b", "2"), ("rule_c", "3"), ("rule/a", "4")] {

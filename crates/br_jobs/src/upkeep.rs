@@ -30,6 +30,8 @@ pub struct Upkeep {
 /// A file stays on the disk for this long after the catalog has let go of it: a query may still read it.
 const READERS_GRACE: Duration = Duration::from_mins(5);
 const DELETE_AT_ONCE: u32 = 1000;
+/// An issue outlives its last event by this at the least: one that was resolved and comes back is told as such.
+const ISSUES_KEPT: Duration = Duration::from_hours(90 * 24);
 /// Between two tries of a flush that a large head wants.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 /// Compactions between two flushes.
@@ -125,6 +127,10 @@ impl Upkeep {
             parts.catalog.remove_files(&ids(&expired), now).await?;
             self.forget(table, &expired);
             tracing::info!(event = "FilesExpired", table = table.as_str(), files = expired.len());
+        }
+        let expired = parts.catalog.expire_issues(now - self.retention.logs.max(ISSUES_KEPT)).await?;
+        if expired > 0 {
+            tracing::info!(event = "IssuesExpired", issues = expired);
         }
         Ok(())
     }
