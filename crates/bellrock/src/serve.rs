@@ -268,7 +268,7 @@ fn start_log(arguments: &ServeArguments) -> Result<()> {
 async fn start_intake(stores: &Stores, tail: Tail, limits: DecodeLimits) -> Result<Arc<Intake>> {
     let catalog = &stores.catalog;
     let metrics = LaneStart {
-        applier: Box::new(MetricsApplier::new(stores.metrics.clone(), stores.sealed.clone())),
+        applier: Box::new(MetricsApplier::new(stores.metrics.clone(), stores.sealed.clone(), limits)),
         progress: catalog.progress(br_catalog::Store::Metrics).await?,
     };
     let events = LaneStart {
@@ -280,7 +280,7 @@ async fn start_intake(stores: &Stores, tail: Tail, limits: DecodeLimits) -> Resu
         progress: catalog.errors_recorded().await?,
     };
     let clock = stores.env.clock.clone();
-    Ok(Arc::new(Intake::start(stores.journal.clone(), clock, limits, [metrics, events, issues])?))
+    Ok(Arc::new(Intake::start(stores.journal.clone(), clock, limits, stores.metrics.clone(), [metrics, events, issues])?))
 }
 
 fn surroundings(

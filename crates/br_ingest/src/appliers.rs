@@ -1,5 +1,6 @@
 //! What the lanes do: into the metrics store, into the event store, into the list of error issues.
 
+use crate::decode::{DecodeLimits, decode};
 use crate::decoded::{Decoded, Refused};
 use crate::delta::Accumulator;
 use crate::lane::Applier;
@@ -9,7 +10,7 @@ use br_events::{EventStore, SealedEvents};
 use br_model::{LogRecord, MetricBatch, Resource, TenantId};
 use br_std::{Nanos, Result};
 use br_storage::JournalPosition;
-use br_tsdb::{SealedHead, Tsdb};
+use br_tsdb::{AppendOutcome, SealedHead, Tsdb};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -48,47 +49,70 @@ impl Sealed {
 pub struct MetricsApplier {
     store: Arc<Tsdb>,
     sealed: Arc<Sealed>,
+    limits: DecodeLimits,
     deltas: Accumulator,
     last_received: Nanos,
 }
 
 impl MetricsApplier {
-    pub fn new(store: Arc<Tsdb>, sealed: Arc<Sealed>) -> Self {
-        Self { store, sealed, deltas: Accumulator::default(), last_received: Nanos::default() }
+    pub fn new(store: Arc<Tsdb>, sealed: Arc<Sealed>, limits: DecodeLimits) -> Self {
+        Self { store, sealed, limits, deltas: Accumulator::default(), last_received: Nanos::default() }
     }
 
-    fn append(
-        &self,
-        tenant: TenantId,
-        position: JournalPosition,
-        received: Nanos,
-        batch: &MetricBatch,
-        refused: &Mutex<Refused>,
-    ) {
-        match self.store.append(tenant, position, batch, received) {
-            Ok(outcome) => {
-                if !outcome.rejected.is_empty() {
-                    let mut refused = refused.lock();
-                    refused.count += outcome.rejected_count();
-                    refused.examples.extend(outcome.rejected.iter().map(|rejection| rejection.example.clone()));
-                }
-                for rejection in &outcome.rejected {
-                    let (reason, count) = (rejection.reason.as_str(), rejection.count);
-                    tracing::debug!(event = "SamplesRejected", tenant = tenant.0, reason, count, "{}", rejection.example);
-                }
-            }
-            Err(error) => lost("metrics", position, &error),
+    /// What came with its labels; `identities` of its series may be empty.
+    fn append(&self, at: Place, batch: &MetricBatch, identities: &[u128], refused: &Mutex<Refused>) {
+        match self.store.append_learning(at.tenant, at.position, batch, identities, at.received) {
+            Ok(outcome) => tell(at.tenant, &outcome, refused),
+            Err(error) => lost("metrics", at.position, &error),
         }
+    }
+
+    /// Samples of series that were known as the request was decoded. False when one of them is no longer, and nothing was taken.
+    fn append_known(&self, at: Place, decoded: &Decoded) -> bool {
+        match self.store.append_known(at.tenant, at.position, &decoded.known, at.received) {
+            Ok(Some(outcome)) => tell(at.tenant, &outcome, &decoded.refused),
+            Ok(None) => return false,
+            Err(error) => lost("metrics", at.position, &error),
+        }
+        true
+    }
+}
+
+/// Whose record, and which.
+#[derive(Clone, Copy)]
+struct Place {
+    tenant: TenantId,
+    position: JournalPosition,
+    received: Nanos,
+}
+
+fn tell(tenant: TenantId, outcome: &AppendOutcome, refused: &Mutex<Refused>) {
+    if outcome.rejected.is_empty() {
+        return;
+    }
+    let mut refused = refused.lock();
+    refused.count += outcome.rejected_count();
+    for rejection in &outcome.rejected {
+        refused.examples.push(rejection.example.clone());
+        let (reason, count) = (rejection.reason.as_str(), rejection.count);
+        tracing::debug!(event = "SamplesRejected", tenant = tenant.0, reason, count, "{}", rejection.example);
     }
 }
 
 impl Applier for MetricsApplier {
     fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Decoded) {
         self.last_received = received;
-        self.append(tenant, position, received, &decoded.metrics, &decoded.refused);
+        let at = Place { tenant, position, received };
+        if !decoded.known.is_empty()
+            && !self.append_known(at, decoded)
+            && let Some(Ok(whole)) = decoded.record.as_ref().map(|record| decode(record, &self.limits))
+        {
+            return self.append(at, &whole.metrics, &whole.identities, &decoded.refused);
+        }
+        self.append(at, &decoded.metrics, &decoded.identities, &decoded.refused);
         if !decoded.delta_metrics.series.is_empty() {
             let cumulative = self.deltas.accumulate(tenant, &decoded.delta_metrics);
-            self.append(tenant, position, received, &cumulative, &decoded.refused);
+            self.append(at, &cumulative, &[], &decoded.refused);
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::decoded::Decoded;
 use crate::times::TimeBounds;
 use br_journal::{Protocol, Record};
-use br_model::{AttributeValue, Attributes, LogKind, LogRecord, Resource, ResourceLogs, Scope};
+use br_model::{AttributeValue, Attributes, KnownSeries, LogKind, LogRecord, Resource, ResourceLogs, Scope};
 use br_std::Nanos;
 use br_wire::otlp::{self, Encoding, MetricOptions};
 use br_wire::{Limits, Result, WireError, decompress, loki, remote_write, sentry};
@@ -18,20 +18,28 @@ pub struct DecodeLimits {
 /// Reads a body. The good part comes with the complaints about the rest; an error means that nothing can be used.
 /// What is of no time that is kept counts as wrong: the sender hears of it, instead of never finding what was acknowledged.
 pub fn decode(record: &Record, limits: &DecodeLimits) -> Result<Decoded> {
-    let mut decoded = decode_body(record, &limits.wire)?;
+    decode_with(record, limits, &mut ())
+}
+
+/// The same, without reading the labels of series that are known.
+pub fn decode_with(record: &Record, limits: &DecodeLimits, directory: &mut dyn KnownSeries) -> Result<Decoded> {
+    let mut decoded = decode_body(record, &limits.wire, directory)?;
     limits.times.refuse(&mut decoded, record.received);
     Ok(decoded)
 }
 
-fn decode_body(record: &Record, limits: &Limits) -> Result<Decoded> {
+fn decode_body(record: &Record, limits: &Limits, directory: &mut dyn KnownSeries) -> Result<Decoded> {
     let content_type = record.context_value("content-type").unwrap_or("");
     let content_encoding = record.context_value("content-encoding").unwrap_or("");
     let received = record.received;
     let plain = || decompress::decompress_header(&record.body, content_encoding, limits);
     match record.protocol {
         Protocol::REMOTE_WRITE_1 | Protocol::REMOTE_WRITE_2 => {
-            let decoded = remote_write::decode(&record.body, remote_write_type(record, content_type), content_encoding, limits)?;
-            Ok(with_complaints(decoded, |metrics, out| out.metrics = metrics))
+            let content_type = remote_write_type(record, content_type);
+            let request = remote_write::decode_with(&record.body, content_type, content_encoding, limits, directory)?;
+            let mut decoded = with_complaints(request.decoded, |metrics, out| out.metrics = metrics);
+            (decoded.identities, decoded.known) = (request.identities, request.known);
+            Ok(decoded)
         }
         Protocol::OTLP_METRICS => {
             let encoding = Encoding::from_content_type(content_type)?;

@@ -1,12 +1,19 @@
 //! What one request brings.
 
-use br_model::{LogBatch, MetricBatch, SpanBatch};
+use br_journal::Record;
+use br_model::{KnownSample, LogBatch, MetricBatch, SpanBatch};
 use br_wire::Rejection;
 use parking_lot::Mutex;
 
 #[derive(Debug, Default)]
 pub struct Decoded {
     pub metrics: MetricBatch,
+    /// For each series of `metrics` the hash of its labels as they were sent, zero for none; empty when no protocol gives any.
+    pub identities: Vec<u128>,
+    /// Samples of series that the metrics store knew when this was decoded.
+    pub known: Vec<KnownSample>,
+    /// The request itself, to be read in full should the store have forgotten one of `known` by then.
+    pub record: Option<Record>,
     /// Each sample counts what came since the one before it.
     pub delta_metrics: MetricBatch,
     pub logs: LogBatch,
@@ -29,7 +36,8 @@ pub struct Refused {
 
 impl Decoded {
     pub fn has_metrics(&self) -> bool {
-        !self.metrics.series.is_empty() || !self.metrics.metadata.is_empty() || !self.delta_metrics.series.is_empty()
+        let has_series = !self.metrics.series.is_empty() || !self.delta_metrics.series.is_empty();
+        has_series || !self.known.is_empty() || !self.metrics.metadata.is_empty()
     }
 
     /// About what this takes in memory.
@@ -44,7 +52,7 @@ impl Decoded {
             .sum();
         let spans = self.spans.groups.iter().flat_map(|group| &group.spans);
         let spans: usize = spans.map(|span| size_of::<br_model::Span>() + span.attributes.0.len() * ATTRIBUTE).sum();
-        metrics + logs + spans
+        metrics + self.known.len() * size_of::<KnownSample>() + logs + spans
     }
 
     pub fn has_events(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The accept path: decode, journal, hand over to the stores' lanes, acknowledge.
 
-use crate::decode::{DecodeLimits, decode};
+use crate::decode::{DecodeLimits, decode_with};
 use crate::decoded::{Decoded, Refused};
 use crate::lane::{Lane, LaneStart};
 use crate::sink::SampleSink;
@@ -8,6 +8,7 @@ use br_env::Clock;
 use br_journal::{Journal, Protocol, Record};
 use br_model::{MetricBatch, TenantId};
 use br_std::{Error, Result};
+use br_tsdb::Tsdb;
 use br_wire::{Rejection, WireError};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -152,6 +153,8 @@ pub struct Intake {
     /// Held while a record gets its position and goes into the lanes.
     order: Arc<Mutex<()>>,
     limits: DecodeLimits,
+    /// Asked, as requests are decoded, for the series that it knows.
+    metrics: Arc<Tsdb>,
     /// Places for bodies that are being decoded: each may become as large as [`br_wire::Limits::decoded_bytes_max`], and the model of it larger.
     decoding: Semaphore,
     pub lanes: Lanes,
@@ -170,6 +173,7 @@ impl Intake {
         journal: Arc<Journal>,
         clock: Arc<dyn Clock>,
         limits: DecodeLimits,
+        store: Arc<Tsdb>,
         [metrics, events, issues]: [LaneStart; 3],
     ) -> Result<Self> {
         let order = Arc::new(Mutex::new(()));
@@ -177,7 +181,7 @@ impl Intake {
         let lanes =
             Lanes { metrics: lane("metrics", metrics)?, events: lane("events", events)?, issues: lane("issues", issues)? };
         let decoding = Semaphore::new(DECODING_MAX);
-        Ok(Self { journal, clock, order, limits, decoding, lanes, counters: IntakeCounters::default() })
+        Ok(Self { journal, clock, order, limits, metrics: store, decoding, lanes, counters: IntakeCounters::default() })
     }
 
     pub fn journal(&self) -> &Arc<Journal> {
@@ -205,9 +209,13 @@ impl Intake {
             context: context(&incoming),
             body: incoming.body,
         };
-        let limits = self.limits;
+        let (limits, store) = (self.limits, self.metrics.clone());
         let place = self.decoding.acquire().await.map_err(|_| Error::closed("the server is shutting down"))?;
-        let decoding = tokio::task::spawn_blocking(move || decode(&record, &limits).map(|decoded| (record, decoded)));
+        let decoding = tokio::task::spawn_blocking(move || {
+            let mut known = store.known_series(record.tenant);
+            let decoded = decode_with(&record, &limits, &mut known.look());
+            decoded.map(|decoded| (record, decoded))
+        });
         let (record, decoded) = decoding.await.map_err(|panic| Error::corrupt(format!("decoding failed inside: {panic}")))??;
         drop(place);
         Ok(self.keep(record, decoded).await?)
@@ -242,6 +250,9 @@ impl Intake {
         self.count(&receipt, &decoded, record.body.len());
         if !uses_metrics && !uses_events {
             return Ok(receipt);
+        }
+        if !decoded.known.is_empty() {
+            decoded.record = Some(record.clone());
         }
         let decoded = Arc::new(decoded);
         let ticket = {
@@ -311,7 +322,7 @@ fn receipt(decoded: &mut Decoded) -> Receipt {
     let histograms = samples().filter(|sample| matches!(sample.value, br_model::Value::Histogram(_))).count();
     let (all, exemplars) = (samples().count(), series().map(|series| series.exemplars.len()).sum());
     Receipt {
-        samples: all - histograms,
+        samples: all - histograms + decoded.known.len(),
         histograms,
         exemplars,
         records: decoded.logs.record_count(),

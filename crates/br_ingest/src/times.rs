@@ -63,8 +63,11 @@ impl TimeBounds {
         let mut complaints = Complaints::default();
         let bounds = |behind, ahead| Bounds { received, behind, ahead };
         let samples = bounds(self.samples_behind, self.samples_ahead);
-        refuse_samples(&mut decoded.metrics, samples, &mut complaints);
-        refuse_samples(&mut decoded.delta_metrics, samples, &mut complaints);
+        // These are few: a known series is named by its number, which tells a sender nothing.
+        let times = |sample: &br_model::KnownSample| samples.check(Nanos::from_millis(sample.timestamp_ms));
+        decoded.known.retain(|sample| complaints.keeps(times(sample), || "sample of a series sent before".to_owned()));
+        refuse_samples(&mut decoded.metrics, &mut decoded.identities, samples, &mut complaints);
+        refuse_samples(&mut decoded.delta_metrics, &mut Vec::new(), samples, &mut complaints);
         let logs = bounds(self.logs_behind, self.events_ahead);
         for group in &mut decoded.logs.groups {
             group.records.retain(|record| complaints.keeps(logs.check(record.timestamp), || "log record".to_owned()));
@@ -80,13 +83,16 @@ impl TimeBounds {
     }
 }
 
-fn refuse_samples(batch: &mut MetricBatch, bounds: Bounds, complaints: &mut Complaints) {
+fn refuse_samples(batch: &mut MetricBatch, identities: &mut Vec<u128>, bounds: Bounds, complaints: &mut Complaints) {
     for series in &mut batch.series {
         let labels = &series.labels;
         let check = |millis| bounds.check(Nanos::from_millis(millis));
         series.samples.retain(|sample| complaints.keeps(check(sample.timestamp_ms), || format!("sample of {labels}")));
     }
-    batch.series.retain(|series| !series.samples.is_empty() || !series.exemplars.is_empty());
+    let is_left = |series: &br_model::SeriesSamples| !series.samples.is_empty() || !series.exemplars.is_empty();
+    let mut left = batch.series.iter().map(is_left);
+    identities.retain(|_| left.next().unwrap_or(false));
+    batch.series.retain(is_left);
 }
 
 #[derive(Default)]

@@ -22,7 +22,8 @@ pub use ids::{SpanId, TraceId};
 pub use labels::{Label, Labels, LabelsBuilder};
 pub use log::{LogBatch, LogKind, LogRecord, ResourceLogs, Severity};
 pub use metrics::{
-    Exemplar, Metadata, MetricBatch, MetricType, STALE_NAN_BITS, Sample, SeriesSamples, Value, is_stale, stale_nan,
+    Exemplar, KnownSample, KnownSeries, Metadata, MetricBatch, MetricType, STALE_NAN_BITS, Sample, SeriesHandle, SeriesSamples,
+    Value, is_stale, stale_nan,
 };
 pub use span::{ResourceSpans, Span, SpanBatch, SpanEvent, SpanKind, SpanLink, SpanStatus};
 pub use tenant::{Principal, Role, TenantId};

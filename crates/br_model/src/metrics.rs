@@ -128,3 +128,32 @@ impl MetricBatch {
         self.series.iter().map(|series| series.samples.len()).sum()
     }
 }
+
+/// One sample of a series that a store knows by number: its labels were not read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KnownSample {
+    pub series: SeriesHandle,
+    pub timestamp_ms: i64,
+    pub value: f64,
+}
+
+/// A series as a store numbers it, for as long as the store keeps it under this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeriesHandle {
+    pub number: u32,
+    /// Numbers are given again; each time this is another.
+    pub generation: u32,
+}
+
+/// What a decoder may ask: whether a series is known by the hash of its labels as its sender writes them.
+pub trait KnownSeries {
+    /// Called in the order of the request: a sender that keeps its order makes each answer a look at the next place.
+    fn find(&mut self, identity: u128) -> Option<SeriesHandle>;
+}
+
+/// Nothing is known: every label is read.
+impl KnownSeries for () {
+    fn find(&mut self, _identity: u128) -> Option<SeriesHandle> {
+        None
+    }
+}

@@ -84,7 +84,7 @@ impl WindowWriters<'_> {
         let by_metric = head.read().by_metric(self.part.samples.ids());
         // A metric at a time: label sets are large, and only those of one metric have to be in memory for sorting.
         for ids in by_metric {
-            let identities = head.read().identities(ids.iter().copied());
+            let identities = head.read().label_sets(ids.iter().copied());
             let mut series: Vec<_> = ids.iter().zip(identities).filter_map(|(id, known)| Some((known?, *id))).collect();
             series.sort_by(|((one, _), _), ((other, _), _)| row::order(one, other));
             for ((labels, hash), id) in &series {

@@ -3,12 +3,13 @@
 use crate::block::file::FileSet;
 use crate::compact::{self, CompactionJob};
 use crate::flush::{SealedHead, window_ms};
+use crate::head::identities::KnownCursor;
 use crate::head::{TenantHead, append};
 use crate::options::TsdbOptions;
 use crate::outcome::AppendOutcome;
 use crate::source::TenantSource;
 use br_env::Rng;
-use br_model::{MetricBatch, TenantId};
+use br_model::{KnownSample, MetricBatch, TenantId};
 use br_std::{Error, Kind, Nanos, Result};
 use br_storage::{FileEntry, JournalPosition, MetricSource};
 use object_store::ObjectStore;
@@ -66,6 +67,18 @@ impl Tsdb {
     /// Samples that were stored before are recognised, so that a record may be applied twice.
     /// The error is a broken invariant of the store itself; what is wrong with the batch stands in the outcome.
     pub fn append(&self, tenant: TenantId, position: JournalPosition, batch: &MetricBatch, now: Nanos) -> Result<AppendOutcome> {
+        self.append_learning(tenant, position, batch, &[], now)
+    }
+
+    /// The same; of each series whose identity (see [`KnownCursor`]) is not zero note is taken.
+    pub fn append_learning(
+        &self,
+        tenant: TenantId,
+        position: JournalPosition,
+        batch: &MetricBatch,
+        identities: &[u128],
+        now: Nanos,
+    ) -> Result<AppendOutcome> {
         let options = &self.shared.options;
         let mut applied = self.shared.applied.lock();
         applied.position = applied.position.max(position);
@@ -76,13 +89,46 @@ impl Tsdb {
         let times = append::AcceptedTimes::new(now, options);
         let mut locked = head.write();
         locked.append_metadata(&batch.metadata, window_ms(now.as_millis()), options, &mut outcome);
+        let mut identities = identities;
         for series in batch.series.chunks(SERIES_PER_LOCK) {
-            locked.append(series, times, options, &mut outcome, &mut cursor)?;
+            let (of_these, rest) = identities.split_at(series.len().min(identities.len()));
+            identities = rest;
+            locked.append(series, of_these, times, options, &mut outcome, &mut cursor)?;
             RwLockWriteGuard::bump(&mut locked);
         }
         locked.counters.accepted += outcome.accepted;
         locked.counters.repeated += outcome.repeated;
         Ok(outcome)
+    }
+
+    /// What is known of a tenant's series, for a decoder.
+    pub fn known_series(&self, tenant: TenantId) -> KnownCursor {
+        KnownCursor::new(self.shared.head_or_new(tenant).read().identities())
+    }
+
+    /// Takes samples of series that a decoder found known. `None`, and nothing is taken, when one of them is not kept any more:
+    /// then the labels have to be read.
+    pub fn append_known(
+        &self,
+        tenant: TenantId,
+        position: JournalPosition,
+        samples: &[KnownSample],
+        now: Nanos,
+    ) -> Result<Option<AppendOutcome>> {
+        let options = &self.shared.options;
+        let mut applied = self.shared.applied.lock();
+        let head = self.shared.head_or_new(tenant);
+        let mut locked = head.write();
+        if !samples.iter().all(|sample| locked.keeps(sample.series)) {
+            return Ok(None);
+        }
+        applied.position = applied.position.max(position);
+        applied.now = now;
+        let mut outcome = AppendOutcome::default();
+        locked.append_known(samples, append::AcceptedTimes::new(now, options), options, &mut outcome)?;
+        locked.counters.accepted += outcome.accepted;
+        locked.counters.repeated += outcome.repeated;
+        Ok(Some(outcome))
     }
 
     /// Takes everything that was appended since the last seal, of all tenants; `None` when there is nothing.

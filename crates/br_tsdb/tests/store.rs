@@ -3,8 +3,8 @@
 mod common;
 
 use br_model::{
-    BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Labels, Metadata, MetricBatch, MetricType, Sample, SeriesSamples,
-    Value, stale_nan,
+    BucketSpan, CounterResetHint, Exemplar, FloatHistogram, KnownSample, KnownSeries, Labels, Metadata, MetricBatch, MetricType,
+    Sample, SeriesSamples, Value, stale_nan,
 };
 use br_std::Nanos;
 use br_storage::{Budget, JournalPosition, MatchOp, SeriesQuery, Values};
@@ -404,4 +404,33 @@ fn series_scraped_together_share_timestamps() {
     let found = store.select(&[], T0, T0 + 20 * 15_000);
     assert_eq!(found.len(), 3);
     assert!(found.iter().all(|series| Arc::ptr_eq(&series.points.timestamps_ms, &found[0].points.timestamps_ms)));
+}
+
+#[test]
+fn known_series_are_taken_by_number_until_their_number_is_another_s() {
+    let mut store = Store::with(TsdbOptions { idle_flushes_max: 1, ..TsdbOptions::default() });
+    let now = Nanos::from_millis(T0);
+    let (first, second, third) = (T0, T0 + 1000, T0 + 2000);
+    let learned = batch("up{job=\"a\"}", &[(first, 1.0)]);
+    store.tsdb.append_learning(TENANT, JournalPosition(1), &learned, &[77], now).expect("taken");
+    let handle = store.tsdb.known_series(TENANT).look().find(77).expect("learned");
+    assert_eq!(store.tsdb.known_series(TENANT).look().find(78), None);
+
+    let sample = |timestamp_ms, value| KnownSample { series: handle, timestamp_ms, value };
+    let samples = [sample(second, 2.0), sample(second, 2.0), sample(second, 9.0)];
+    let outcome = store.tsdb.append_known(TENANT, JournalPosition(2), &samples, now).expect("taken").expect("known");
+    assert_eq!((outcome.accepted, outcome.repeated, outcome.rejected_count()), (1, 1, 1));
+    assert!(outcome.rejected[0].example.contains("up{job=\"a\"}"), "{:?}", outcome.rejected);
+    let stored = store.dump(first, third);
+    assert_eq!(stored["up{job=\"a\"}"], [(first, 1f64.to_bits()), (second, 2f64.to_bits())]);
+
+    store.position = 2;
+    // Gone from the head, and its number with another series: nothing is taken for it.
+    for _ in 0..6 {
+        store.flush();
+    }
+    store.append(&batch("up{job=\"b\"}", &[(third, 5.0)]));
+    let refused = store.tsdb.append_known(TENANT, JournalPosition(90), &[sample(third, 3.0)], now).expect("whole");
+    assert_eq!(refused, None);
+    assert_eq!(store.dump(first, third)["up{job=\"b\"}"], [(third, 5f64.to_bits())]);
 }

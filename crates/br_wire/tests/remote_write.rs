@@ -1,8 +1,8 @@
 //! Remote write: what is kept, what is rejected and why, and the round trip of 2.0.
 
 use br_model::{
-    BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Labels, Metadata, MetricBatch, MetricType, Sample, SeriesSamples,
-    Value, stale_nan,
+    BucketSpan, CounterResetHint, Exemplar, FloatHistogram, KnownSeries, Labels, Metadata, MetricBatch, MetricType, Sample,
+    SeriesHandle, SeriesSamples, Value, stale_nan,
 };
 use br_wire::Limits;
 use br_wire::remote_write::{self, Version, Written, v1, v2};
@@ -56,6 +56,43 @@ fn bad_series_are_rejected_one_by_one() {
     );
     assert_eq!(decoded.rejected_count, 4);
     assert!(v1::decode(&message[..message.len() - 1], &Limits::default()).is_err(), "cut");
+}
+
+/// Knows every series that was asked for before.
+#[derive(Default)]
+struct Directory(Vec<u128>);
+
+impl KnownSeries for Directory {
+    fn find(&mut self, identity: u128) -> Option<SeriesHandle> {
+        let at = self.0.iter().position(|known| *known == identity);
+        if at.is_none() {
+            self.0.push(identity);
+        }
+        at.map(|at| SeriesHandle { number: at as u32, generation: 0 })
+    }
+}
+
+#[test]
+fn labels_of_known_series_are_not_read() {
+    let labels: &[(&[u8], &[u8])] = &[(b"__name__", b"up"), (b"job", b"a")];
+    let plain = [v1_series(labels, 1.0, 5), v1_series(&[(b"__name__", b"other")], 2.0, 5)].concat();
+    let mut directory = Directory::default();
+    let decode =
+        |message: &[u8], directory: &mut Directory| v1::decode_with(message, &Limits::default(), directory).expect("good");
+    let first = decode(&plain, &mut directory);
+    assert_eq!((first.decoded.value.series.len(), first.known.len()), (2, 0));
+    assert_eq!(first.identities, directory.0);
+    let again = decode(&[v1_series(&[(b"__name__", b"other")], 3.0, 6), v1_series(labels, 4.0, 7)].concat(), &mut directory);
+    let known: Vec<_> = again.known.iter().map(|sample| (sample.series.number, sample.timestamp_ms, sample.value)).collect();
+    assert_eq!((again.decoded.value.series.len(), known), (0, vec![(1, 6, 3.0), (0, 7, 4.0)]));
+
+    // What holds more than float samples is read in full, and a broken sample is found in either case.
+    let series = &v1_series(labels, 1.0, 5)[2..];
+    let with_exemplar = field(1, &[series, &field(3, &[])].concat());
+    let read = decode(&with_exemplar, &mut directory);
+    assert_eq!((read.decoded.value.series.len(), read.known.len(), read.identities.len()), (1, 0, 1));
+    let broken = field(1, &[series, &field(2, &[0x09, 1])].concat());
+    assert!(v1::decode_with(&broken, &Limits::default(), &mut directory).is_err());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::{FamilyMetadata, NOTHING_YET, TenantHead};
 use crate::index::SeriesId;
 use crate::options::TsdbOptions;
 use crate::outcome::{AppendOutcome, RejectReason};
-use br_model::{Metadata, Sample, SeriesSamples, Value};
+use br_model::{KnownSample, Labels, Metadata, Sample, SeriesSamples, Value};
 use br_std::{Nanos, Result};
 
 /// What a sample became.
@@ -37,18 +37,64 @@ impl AcceptedTimes {
 
 impl TenantHead {
     /// Takes the samples and exemplars of some series. What is refused stands in `outcome`.
+    /// `identities` are those of the series, or empty; zero is none.
     pub(crate) fn append(
         &mut self,
         batch: &[SeriesSamples],
+        identities: &[u128],
         times: AcceptedTimes,
         options: &TsdbOptions,
         outcome: &mut AppendOutcome,
         cursor: &mut AppendCursor,
     ) -> Result<()> {
-        for incoming in batch {
-            self.append_series(incoming, times, options, outcome, cursor)?;
+        for (at, incoming) in batch.iter().enumerate() {
+            let Some(id) = self.append_series(incoming, times, options, outcome, cursor)? else { continue };
+            if let Some(identity) = identities.get(at).filter(|identity| **identity != 0) {
+                self.learn(*identity, id);
+            }
         }
         Ok(())
+    }
+
+    /// Takes samples of series that are kept, as the caller has made sure under the same lock.
+    pub(crate) fn append_known(
+        &mut self,
+        samples: &[KnownSample],
+        times: AcceptedTimes,
+        options: &TsdbOptions,
+        outcome: &mut AppendOutcome,
+    ) -> Result<()> {
+        for known in samples {
+            let id = known.series.number;
+            let sample = Sample::float(known.timestamp_ms, known.value);
+            let taken = match times.check(sample.timestamp_ms) {
+                Ok(()) => self.append_sample(id, &sample, options)?,
+                Err(reason) => Err(reason),
+            };
+            self.account(taken, outcome, |head, reason| sample_text(reason, &head.labels(id).unwrap_or_default(), &sample));
+        }
+        Ok(())
+    }
+
+    /// Counts what a sample became.
+    fn account(
+        &mut self,
+        taken: Result<Taken, RejectReason>,
+        outcome: &mut AppendOutcome,
+        text: impl FnOnce(&Self, RejectReason) -> String,
+    ) {
+        match taken {
+            Ok(Taken::Accepted) => outcome.accepted += 1,
+            Ok(Taken::OutOfOrder) => {
+                outcome.accepted += 1;
+                self.counters.out_of_order += 1;
+            }
+            Ok(Taken::Repeated) => outcome.repeated += 1,
+            Err(reason) => {
+                self.counters.rejected[reason as usize] += 1;
+                outcome.reject(reason, 1, || text(self, reason));
+            }
+        }
     }
 
     fn append_series(
@@ -58,41 +104,33 @@ impl TenantHead {
         options: &TsdbOptions,
         outcome: &mut AppendOutcome,
         cursor: &mut AppendCursor,
-    ) -> Result<()> {
+    ) -> Result<Option<SeriesId>> {
         let stamps = || {
             let samples = incoming.samples.iter().map(|sample| sample.timestamp_ms);
             samples.chain(incoming.exemplars.iter().map(|exemplar| exemplar.timestamp_ms))
         };
         if !stamps().any(|timestamp| times.check(timestamp).is_ok()) {
             self.refuse_all(incoming, times, outcome);
-            return Ok(());
+            return Ok(None);
         }
         let hash = incoming.labels.hash128_with(&mut cursor.hash_bytes);
         let id = match self.find_or_register(&incoming.labels, hash, cursor.predicted, options) {
             Ok(id) => id,
             Err(reason) => {
                 self.refuse(reason, incoming.samples.len() as u64, outcome, || limit_text(reason, incoming, options));
-                return Ok(());
+                return Ok(None);
             }
         };
         cursor.predicted = id.wrapping_add(1);
         for sample in &incoming.samples {
-            let taken = times.check(sample.timestamp_ms).map(|()| self.append_sample(id, sample, options));
-            match taken {
-                Ok(Ok(Ok(Taken::Accepted))) => outcome.accepted += 1,
-                Ok(Ok(Ok(Taken::OutOfOrder))) => {
-                    outcome.accepted += 1;
-                    self.counters.out_of_order += 1;
-                }
-                Ok(Ok(Ok(Taken::Repeated))) => outcome.repeated += 1,
-                Ok(Ok(Err(reason))) | Err(reason) => {
-                    self.refuse(reason, 1, outcome, || sample_text(reason, incoming, sample));
-                }
-                Ok(Err(error)) => return Err(error),
-            }
+            let taken = match times.check(sample.timestamp_ms) {
+                Ok(()) => self.append_sample(id, sample, options)?,
+                Err(reason) => Err(reason),
+            };
+            self.account(taken, outcome, |_, reason| sample_text(reason, &incoming.labels, sample));
         }
         self.append_exemplars(id, incoming, times, options, outcome);
-        Ok(())
+        Ok(Some(id))
     }
 
     /// The outer error is a damaged strip, the inner one a refusal.
@@ -198,7 +236,7 @@ impl TenantHead {
     fn refuse_all(&mut self, incoming: &SeriesSamples, times: AcceptedTimes, outcome: &mut AppendOutcome) {
         for sample in &incoming.samples {
             if let Err(reason) = times.check(sample.timestamp_ms) {
-                self.refuse(reason, 1, outcome, || sample_text(reason, incoming, sample));
+                self.refuse(reason, 1, outcome, || sample_text(reason, &incoming.labels, sample));
             }
         }
         for exemplar in &incoming.exemplars {
@@ -225,7 +263,7 @@ pub(crate) struct AppendCursor {
 /// Label sets in messages are cut here.
 const EXAMPLE_CHARS_MAX: usize = 300;
 
-fn sample_text(reason: RejectReason, incoming: &SeriesSamples, sample: &Sample) -> String {
+fn sample_text(reason: RejectReason, labels: &Labels, sample: &Sample) -> String {
     let what = match reason {
         RejectReason::TooOld => "is too old",
         RejectReason::TooFarInFuture => "is too far in the future",
@@ -234,7 +272,7 @@ fn sample_text(reason: RejectReason, incoming: &SeriesSamples, sample: &Sample) 
         RejectReason::HistogramLimit => "has too many buckets",
         _ => "is over a limit",
     };
-    format!("{}: the sample at {} ms {what}", short(incoming), sample.timestamp_ms)
+    format!("{}: the sample at {} ms {what}", short(labels), sample.timestamp_ms)
 }
 
 fn limit_text(reason: RejectReason, incoming: &SeriesSamples, options: &TsdbOptions) -> String {
@@ -245,11 +283,11 @@ fn limit_text(reason: RejectReason, incoming: &SeriesSamples, options: &TsdbOpti
         }
         _ => format!("a series needs 1 to {} labels with at most {} bytes in all", options.labels_max, options.label_bytes_max),
     };
-    format!("{}: {what}", short(incoming))
+    format!("{}: {what}", short(&incoming.labels))
 }
 
-fn short(incoming: &SeriesSamples) -> String {
-    let text = incoming.labels.to_string();
+fn short(labels: &Labels) -> String {
+    let text = labels.to_string();
     match text.char_indices().nth(EXAMPLE_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,

@@ -5,6 +5,7 @@
 //! as long as the budget for it allows: what is asked most is the last minutes, and these then need no file.
 
 pub(crate) mod append;
+pub(crate) mod identities;
 mod seal;
 mod sealed;
 mod select;
@@ -17,9 +18,10 @@ pub(crate) use series::OpenSamples;
 use crate::index::{LabelIndex, SeriesId, SymbolPairs};
 use crate::options::TsdbOptions;
 use crate::outcome::RejectReason;
-use br_model::{Labels, Metadata, TenantId};
+use br_model::{Labels, Metadata, SeriesHandle, TenantId};
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
+use identities::SharedIdentities;
 use seal::HeldPart;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,6 +53,9 @@ pub(crate) struct TenantHead {
     /// Hashes of the label sets, by [`SeriesId`].
     hashes: Vec<u128>,
     by_hash: HashTable<SeriesId>,
+    /// How often each number has been given, by [`SeriesId`].
+    generations: Vec<u32>,
+    identities: SharedIdentities,
     free: Vec<SeriesId>,
     /// Series by the symbol of their metric's name.
     metric_counts: HashMap<u32, u32, FixedState>,
@@ -86,6 +91,8 @@ impl TenantHead {
             series: Vec::new(),
             hashes: Vec::new(),
             by_hash: HashTable::new(),
+            generations: Vec::new(),
+            identities: SharedIdentities::default(),
             free: Vec::new(),
             metric_counts: HashMap::default(),
             dropped_since_rebuild: 0,
@@ -141,6 +148,7 @@ impl TenantHead {
         if id as usize == self.series.len() {
             self.series.push(Some(series));
             self.hashes.push(hash);
+            self.generations.push(0);
         } else {
             self.series[id as usize] = Some(series);
             self.hashes[id as usize] = hash;
@@ -155,6 +163,7 @@ impl TenantHead {
     fn drop_series(&mut self, id: SeriesId) {
         let Some(series) = self.series[id as usize].take() else { return };
         let hash = self.hashes[id as usize];
+        self.generations[id as usize] = self.generations[id as usize].wrapping_add(1);
         if let Ok(slot) = self.by_hash.find_entry(hash as u64, |other| *other == id) {
             slot.remove();
         }
@@ -166,6 +175,21 @@ impl TenantHead {
         self.free.push(id);
         self.dropped_since_rebuild += 1;
         self.counters.series_dropped += 1;
+    }
+
+    /// Whether the number still stands for the series that it was given for.
+    pub(crate) fn keeps(&self, handle: SeriesHandle) -> bool {
+        let at = handle.number as usize;
+        self.generations.get(at) == Some(&handle.generation) && self.series[at].is_some()
+    }
+
+    fn learn(&self, identity: u128, id: SeriesId) {
+        let handle = SeriesHandle { number: id, generation: self.generations[id as usize] };
+        self.identities.write().learn(identity, handle, self.by_hash.len());
+    }
+
+    pub(crate) fn identities(&self) -> SharedIdentities {
+        self.identities.clone()
     }
 
     fn metric_symbol(&self, pairs: &[(u32, u32)]) -> Option<u32> {
@@ -197,7 +221,7 @@ impl TenantHead {
     }
 
     /// Label sets and hashes of some series that are kept.
-    pub(crate) fn identities(&self, ids: impl Iterator<Item = SeriesId>) -> Vec<Option<(Labels, u128)>> {
+    pub(crate) fn label_sets(&self, ids: impl Iterator<Item = SeriesId>) -> Vec<Option<(Labels, u128)>> {
         ids.map(|id| Some((self.labels(id)?, self.hashes[id as usize]))).collect()
     }
 
@@ -240,8 +264,8 @@ impl TenantHead {
     /// About what the registry of series takes in memory.
     pub(crate) fn registry_bytes(&self) -> usize {
         let pairs: usize = self.series.iter().flatten().map(|series| series.pairs.len() * 8).sum();
-        let fixed = self.series.capacity() * size_of::<Option<Series>>() + self.hashes.capacity() * 16;
-        pairs + fixed + self.by_hash.capacity() * 5 + self.index.heap_bytes()
+        let fixed = self.series.capacity() * size_of::<Option<Series>>() + self.hashes.capacity() * 20;
+        pairs + fixed + self.by_hash.capacity() * 5 + self.index.heap_bytes() + self.identities.read().heap_bytes()
     }
 
     pub(crate) fn sealed_count(&self) -> usize {

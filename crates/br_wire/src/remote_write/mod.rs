@@ -10,7 +10,7 @@ pub mod v2;
 
 use crate::decompress::{Encoding, decompress};
 use crate::{Decoded, Limits, Result, WireError};
-use br_model::{MetricBatch, Value};
+use br_model::{KnownSeries, MetricBatch, Value};
 
 /// Which message a body holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +47,28 @@ impl Version {
 /// Reads a request as it came: headers and compressed body. Snappy is the encoding of the specification; a request that
 /// names none is taken as snappy, one that names zstd or gzip is read too.
 pub fn decode(body: &[u8], content_type: &str, content_encoding: &str, limits: &Limits) -> Result<Decoded<MetricBatch>> {
+    decode_with(body, content_type, content_encoding, limits, &mut ()).map(|request| request.decoded)
+}
+
+/// The same, without reading the labels of series that are known. Only 1.0 can be read so: in 2.0 the same labels are other
+/// numbers in each request.
+pub fn decode_with(
+    body: &[u8],
+    content_type: &str,
+    content_encoding: &str,
+    limits: &Limits,
+    directory: &mut dyn KnownSeries,
+) -> Result<v1::Request> {
     let version = Version::from_content_type(content_type)?;
     let encoding = if content_encoding.trim().is_empty() { Encoding::Snappy } else { Encoding::from_header(content_encoding)? };
     let message = decompress(body, encoding, limits)?;
     match version {
-        Version::V1 => v1::decode(&message, limits),
-        Version::V2 => v2::decode(&message, limits),
+        Version::V1 => v1::decode_with(&message, limits, directory),
+        Version::V2 => {
+            let decoded = v2::decode(&message, limits)?;
+            let identities = vec![0; decoded.value.series.len()];
+            Ok(v1::Request { decoded, identities, known: Vec::new() })
+        }
     }
 }
 

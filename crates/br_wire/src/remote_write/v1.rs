@@ -5,14 +5,34 @@ use super::series::{EXEMPLAR_LABELS_MAX, LABELS_READ_MAX, series_labels};
 use crate::amount::Room;
 use crate::protobuf::Reader;
 use crate::{Decoded, Limits, Result, WireError};
-use br_model::{Exemplar, Label, Labels, Metadata, MetricBatch, MetricType, Sample, SeriesSamples, Value};
+use br_model::{
+    Exemplar, KnownSample, KnownSeries, Label, Labels, Metadata, MetricBatch, MetricType, Sample, SeriesHandle, SeriesSamples,
+    Value,
+};
+use br_std::hash::hash128;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// A request of which only the labels of new series were read.
+#[derive(Debug)]
+pub struct Request {
+    pub decoded: Decoded<MetricBatch>,
+    /// For each series of `decoded` the hash of its labels as they were sent; zero where they stand as no sender writes them.
+    pub identities: Vec<u128>,
+    /// Samples of series that are known.
+    pub known: Vec<KnownSample>,
+}
 
 /// Reads an uncompressed message. An error means that the bytes are no such message; a series that makes no sense is
 /// rejected with its index.
 pub fn decode(message: &[u8], limits: &Limits) -> Result<Decoded<MetricBatch>> {
+    decode_with(message, limits, &mut ()).map(|request| request.decoded)
+}
+
+/// The same, without reading the labels of series that are known: nine parts in ten of a steady sender's request.
+pub fn decode_with(message: &[u8], limits: &Limits, directory: &mut dyn KnownSeries) -> Result<Request> {
     let mut decoded = Decoded::new(MetricBatch::default());
+    let (mut identities, mut known) = (Vec::new(), Vec::new());
     let mut texts = Interner::default();
     let mut room = Room::new(limits.records_max, "samples");
     let mut index = 0;
@@ -20,9 +40,20 @@ pub fn decode(message: &[u8], limits: &Limits) -> Result<Decoded<MetricBatch>> {
     while let Some((number, field)) = reader.next()? {
         match number {
             1 => {
-                let raw = timeseries(field.bytes()?, &mut texts, &mut room);
-                let raw = raw.map_err(|error| error.context(format!("series {index}")))?;
-                accept(&mut decoded, index, raw, limits);
+                let bytes = field.bytes()?;
+                let within = |error: WireError| error.context(format!("series {index}"));
+                let labels = label_part(bytes).map_err(within)?;
+                let identity = labels.map_or(0, |labels| hash128(&bytes[..labels]));
+                let handle = labels.and_then(|labels| Some((directory.find(identity)?, labels)));
+                let taken = match handle {
+                    Some((series, labels)) => known_samples(&bytes[labels..], series, &mut known, &mut room).map_err(within)?,
+                    None => false,
+                };
+                if !taken {
+                    let raw = timeseries(bytes, &mut texts, &mut room).map_err(within)?;
+                    accept(&mut decoded, index, raw, limits);
+                    identities.resize(decoded.value.series.len(), identity);
+                }
                 index += 1;
             }
             3 => {
@@ -32,7 +63,33 @@ pub fn decode(message: &[u8], limits: &Limits) -> Result<Decoded<MetricBatch>> {
             _ => {}
         }
     }
-    Ok(decoded)
+    Ok(Request { decoded, identities, known })
+}
+
+/// How many bytes of a series are its labels: all that stands before the first sample. `None` when it has no labels there.
+fn label_part(bytes: &[u8]) -> Result<Option<usize>> {
+    let mut reader = Reader::new(bytes);
+    let mut end = 0;
+    while let Some((1, _)) = reader.next()? {
+        end = bytes.len() - reader.left();
+    }
+    Ok((end > 0).then_some(end))
+}
+
+/// Reads what stands behind the labels, when it is float samples alone. Otherwise it takes nothing and says so.
+fn known_samples(bytes: &[u8], series: SeriesHandle, known: &mut Vec<KnownSample>, room: &mut Room) -> Result<bool> {
+    let before = known.len();
+    let mut reader = Reader::new(bytes);
+    while let Some((number, field)) = reader.next()? {
+        if number != 2 {
+            known.truncate(before);
+            return Ok(false);
+        }
+        room.take(1)?;
+        let (timestamp_ms, value) = stamped(field.bytes()?)?;
+        known.push(KnownSample { series, timestamp_ms, value });
+    }
+    Ok(true)
 }
 
 fn accept(decoded: &mut Decoded<MetricBatch>, index: usize, raw: RawSeries, limits: &Limits) {
@@ -125,6 +182,10 @@ fn label<'a>(bytes: &'a [u8], texts: &mut Interner<'a>) -> Result<Option<Label>>
 }
 
 fn sample(bytes: &[u8]) -> Result<Sample> {
+    stamped(bytes).map(|(timestamp_ms, value)| Sample::float(timestamp_ms, value))
+}
+
+fn stamped(bytes: &[u8]) -> Result<(i64, f64)> {
     let (mut value, mut timestamp_ms) = (0.0, 0);
     let mut reader = Reader::new(bytes);
     while let Some((number, field)) = reader.next()? {
@@ -134,7 +195,7 @@ fn sample(bytes: &[u8]) -> Result<Sample> {
             _ => {}
         }
     }
-    Ok(Sample::float(timestamp_ms, value))
+    Ok((timestamp_ms, value))
 }
 
 fn exemplar<'a>(bytes: &'a [u8], texts: &mut Interner<'a>) -> Result<Option<Exemplar>> {
