@@ -26,6 +26,10 @@ use tokio::sync::{Mutex, watch};
 const EVIDENCE_BYTES_MAX: u64 = 64 << 20;
 /// The engine looks for due groups at least this often.
 const BEAT_MAX: Duration = Duration::from_secs(1);
+/// Between two beats at the least.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+/// The same while the catalog cannot be written.
+const WAIT_FAILING: Duration = Duration::from_secs(1);
 /// Rules that are kept state of.
 const STATES_MAX: u32 = 100_000;
 
@@ -173,19 +177,21 @@ impl AlertEngine {
         let mut from = self.clock.now();
         loop {
             let now = self.clock.now();
-            self.evaluate_due(from, now).await;
+            let is_kept = self.evaluate_due(from, now).await;
             from = now;
             let wait = self.next_at(now).await.since(self.clock.now()).min(BEAT_MAX);
+            // A message that is due stays due while the catalog cannot be written.
+            let wait_min = if is_kept { WAIT_MIN } else { WAIT_FAILING };
             tokio::select! {
-                () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
+                () = tokio::time::sleep(wait.max(wait_min)) => {}
                 _ = stopped.wait_for(|stopped| *stopped) => return,
             }
         }
     }
 
     /// Evaluates every group that has an evaluation time after `from` and not after `now`, at the last such time, and
-    /// commits. Times that were missed in between are skipped, as Prometheus does.
-    pub async fn evaluate_due(&self, from: Nanos, now: Nanos) {
+    /// commits. Times that were missed in between are skipped, as Prometheus does. False when something could not be committed.
+    pub async fn evaluate_due(&self, from: Nanos, now: Nanos) -> bool {
         let mut groups = self.groups.lock().await;
         for (at, group) in groups.iter_mut().enumerate() {
             let beat = group.schedule.at_or_before(now);
@@ -205,10 +211,13 @@ impl AlertEngine {
         let mut journal = self.journal.lock().await;
         if let Err(error) = journal.commit(now).await {
             tracing::error!(event = "AlertCommitError", %error);
+            return false;
         }
         if let Err(error) = journal.flush(now).await {
             tracing::error!(event = "AlertMessageError", %error);
+            return false;
         }
+        true
     }
 
     async fn next_at(&self, now: Nanos) -> Nanos {
