@@ -65,11 +65,11 @@ class Server:
             self.wait_ready()
         return self
 
-    def wait_ready(self, timeout=20.0):
+    def wait_ready(self, timeout=20.0, probe="/-/ready"):
         def ready():
             if self.process.poll() is not None:
                 raise SystemExit(f"the server ended with {self.process.returncode}:\n{self.log()}")
-            return requests.get(f"{self.url}/-/ready", timeout=1).status_code == 200
+            return requests.get(self.url + probe, timeout=1).status_code == 200
 
         eventually(ready, timeout, 0.02)
 

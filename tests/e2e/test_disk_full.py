@@ -94,19 +94,20 @@ def test_with_no_byte_left_it_is_killed_started_stopped_and_mends_itself(server,
     server.kill()
     disk.fill()
     server.start(wait=False)
-    eventually(lambda: requests.get(f"{server.url}/-/healthy", timeout=1).status_code == 200, 10, 0.05)
+    server.wait_ready(10, "/-/healthy")
     assert refused(server), "nothing can be written"
     wait_for_replay(server)
     check_reading_works(server)
     check_refused_for_now(server)
-    check_each(server, senders)
+    # Issues are counted in the catalog, which cannot be written now: they catch up below.
+    check_each(server, senders, with_issues=False)
 
     started = time.monotonic()
     server.stop()
     assert time.monotonic() - started < 10
     disk.fill()
     server.start(wait=False)
-    eventually(lambda: requests.get(f"{server.url}/-/healthy", timeout=1).status_code == 200, 10, 0.05)
+    server.wait_ready(10, "/-/healthy")
     wait_for_replay(server)
     print(f"accepted {check_it_mends_itself(server, disk):.2f} s after there was space")
     check_each(server, senders)
@@ -118,7 +119,7 @@ def unwritten(server):
     return server.get("/bellrock/v1/status")["journal"]["bytes"] > 1 << 20
 
 
-def check_each(server, senders):
+def check_each(server, senders, with_issues=True):
     """Senders of one name count together."""
     by_name = {}
     for sender in senders:
@@ -127,7 +128,7 @@ def check_each(server, senders):
             first.sent |= sender.sent
             first.acknowledged |= sender.acknowledged
             first.unexpected += sender.unexpected
-    print(check_exactly_once(server, list(by_name.values()), 5), "acknowledged records")
+    print(check_exactly_once(server, list(by_name.values()), 5, with_issues), "acknowledged records")
 
 
 def test_a_disk_that_fills_under_load(server, disk):

@@ -29,12 +29,23 @@ pub(crate) struct Stores {
     pub(crate) files: Arc<dyn ObjectStore>,
 }
 
+/// With less space than this the catalog is opened without the files that it would like to have.
+const SPACE_MIN: u64 = 1 << 20;
+
 pub(crate) async fn open(data_dir: &Path, config: &Config) -> Result<Stores> {
     let env = br_env::real::env(data_dir)?;
     let files: Arc<dyn ObjectStore> = Arc::new(SyncedDirectory::open(&data_dir.join("files"))?);
     let catalog_copy = data_dir.join("catalog-copy.db");
+    // A disk that does not say how much is free counts as empty: a write will tell.
+    let is_full = env.disk.free_bytes().is_ok_and(|free| free < SPACE_MIN);
     let was_used = !env.disk.list("journal")?.is_empty() || !rescue::list_files(&files).await?.is_empty();
-    let (catalog, rescued) = open_or_restore(&data_dir.join("catalog.db"), &catalog_copy, was_used).await?;
+    let (catalog, rescued) = open_or_restore(&data_dir.join("catalog.db"), &catalog_copy, was_used, is_full).await?;
+    if catalog.is_alone() {
+        tracing::warn!(
+            event = "CatalogAlone",
+            "there was no space to open the catalog as usual: it is slower until the next start"
+        );
+    }
     let (journal, start) = open_journal(&env, &catalog, config).await?;
     let options = EventOptions::new(env.rng.clone());
     let catalog_state = mend(&catalog, rescued, &files, &options, start).await?;

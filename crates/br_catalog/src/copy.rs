@@ -44,11 +44,12 @@ pub struct Rescue {
 /// Opens the database, and where it is missing, empty or damaged, puts the copy in its place. What is damaged is kept beside it.
 ///
 /// `was_used` says whether the data directory holds anything that a database once described: if so, none at all is a loss.
-pub async fn open_or_restore(path: &Path, copy: &Path, was_used: bool) -> Result<(Catalog, Option<Rescue>)> {
+/// `is_full` says that the disk has no space to speak of.
+pub async fn open_or_restore(path: &Path, copy: &Path, was_used: bool, is_full: bool) -> Result<(Catalog, Option<Rescue>)> {
     let reason = match missing(path)? {
         Some(reason) if was_used || copy.exists() => reason.to_owned(),
-        Some(_) => return Ok((Catalog::open(path).await?, None)),
-        None => match Catalog::open(path).await {
+        Some(_) => return Ok((open(path, is_full).await?, None)),
+        None => match open(path, is_full).await {
             Ok(catalog) => return Ok((catalog, None)),
             Err(error) if error.kind() == br_std::Kind::Corrupt => error.message().to_owned(),
             Err(error) => return Err(error),
@@ -57,7 +58,7 @@ pub async fn open_or_restore(path: &Path, copy: &Path, was_used: bool) -> Result
     let moved_to = move_aside(path)?;
     if copy.exists() {
         put_in_place(copy, path)?;
-        match Catalog::open(path).await {
+        match open(path, is_full).await {
             Ok(catalog) => return Ok((catalog, Some(Rescue { reason, moved_to, is_restored: true }))),
             Err(error) if error.kind() == br_std::Kind::Corrupt => {
                 move_aside(path)?;
@@ -66,7 +67,11 @@ pub async fn open_or_restore(path: &Path, copy: &Path, was_used: bool) -> Result
             Err(error) => return Err(error),
         }
     }
-    Ok((Catalog::open(path).await?, Some(Rescue { reason, moved_to, is_restored: false })))
+    Ok((open(path, is_full).await?, Some(Rescue { reason, moved_to, is_restored: false })))
+}
+
+async fn open(path: &Path, is_full: bool) -> Result<Catalog> {
+    if is_full { Catalog::open_alone(path).await } else { Catalog::open(path).await }
 }
 
 #[allow(clippy::disallowed_methods, reason = "see replace_copy")]
@@ -144,7 +149,7 @@ mod tests {
         catalog.close().await;
         damage(&path, &copy);
         for life in 0..2 {
-            let (catalog, rescue) = open_or_restore(&path, &copy, true).await.expect("never a manual step");
+            let (catalog, rescue) = open_or_restore(&path, &copy, true, false).await.expect("never a manual step");
             let expected = expect_restored.filter(|_| life == 0);
             assert_eq!(rescue.as_ref().map(|rescue| rescue.is_restored), expected, "{rescue:?}");
             for (key, expected) in ["first", "second"].into_iter().zip(expect_values) {
@@ -177,7 +182,7 @@ mod tests {
     async fn a_new_data_directory_is_no_loss() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let (path, copy) = (folder.path().join("catalog.db"), folder.path().join("catalog-copy.db"));
-        let (_, rescue) = open_or_restore(&path, &copy, false).await.expect("opened");
+        let (_, rescue) = open_or_restore(&path, &copy, false, false).await.expect("opened");
         assert_eq!(rescue, None);
     }
 }

@@ -19,6 +19,10 @@ use tokio::task::JoinSet;
 
 /// The engine looks for due groups at least this often.
 const BEAT_MAX: Duration = Duration::from_secs(1);
+/// Between two beats at the least.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+/// The same while the catalog cannot be written.
+const WAIT_FAILING: Duration = Duration::from_secs(1);
 /// One expression may hold this much.
 const EXPRESSION_BYTES_MAX: u64 = 256 << 20;
 /// And take this long.
@@ -45,10 +49,12 @@ impl AlertEngine {
                 running.spawn(self.clone().evaluate_slot(slot, beat));
             }
             from = now;
-            self.commit_and_tell(now).await;
+            let is_kept = self.commit_and_tell(now).await;
             let wait = self.next_at(now).await.since(self.clock.now()).min(BEAT_MAX);
+            // A message that is due stays due while the catalog cannot be written.
+            let wait_min = if is_kept { WAIT_MIN } else { WAIT_FAILING };
             tokio::select! {
-                () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
+                () = tokio::time::sleep(wait.max(wait_min)) => {}
                 Some(done) = running.join_next() => rethrow(done),
                 _ = stopped.wait_for(|stopped| *stopped) => break,
             }
@@ -88,14 +94,18 @@ impl AlertEngine {
         self.journal.lock().await.next_message_at().map_or(next, |message| message.min(next))
     }
 
-    async fn commit_and_tell(&self, now: Nanos) {
+    /// False when something could not be committed.
+    async fn commit_and_tell(&self, now: Nanos) -> bool {
         let mut journal = self.journal.lock().await;
         if let Err(error) = journal.commit(now).await {
             tracing::error!(event = "AlertCommitError", %error);
+            return false;
         }
         if let Err(error) = journal.flush(now).await {
             tracing::error!(event = "AlertMessageError", %error);
+            return false;
         }
+        true
     }
 
     async fn evaluate_slot(self: Arc<Self>, slot: Arc<GroupSlot>, beat: Nanos) {
