@@ -30,8 +30,10 @@ impl EventStore {
     pub fn plan_compactions(&self) -> Vec<Compaction> {
         let mut windows: BTreeMap<(TenantId, Table, Nanos), Vec<FileEntry>> = BTreeMap::new();
         // A damaged file stays as it is, for whoever can mend it: the others of its window are compacted without it.
-        let is_fit =
-            |entry: &FileEntry| entry.size_bytes < self.options.compact_bytes_max && !self.counters.is_damaged(&entry.path);
+        let options = &self.options;
+        let is_small =
+            |entry: &FileEntry| entry.size_bytes < options.compact_bytes_max && entry.rows < options.compact_rows_max.div_ceil(2);
+        let is_fit = |entry: &FileEntry| is_small(entry) && !self.counters.is_damaged(&entry.path);
         for entry in self.files().into_iter().filter(is_fit) {
             windows.entry((entry.tenant, entry.table, entry.window)).or_default().push(entry);
         }
@@ -50,7 +52,7 @@ impl EventStore {
         let mut rows = 0;
         inputs.retain(|entry| {
             rows += entry.rows;
-            rows <= self.options.file_rows_max as u64
+            rows <= self.options.compact_rows_max
         });
         inputs
     }

@@ -40,6 +40,8 @@ pub struct EventOptions {
     pub compact_files_min: usize,
     /// Files of this size and more stay as they are.
     pub compact_bytes_max: u64,
+    /// Rows that one compaction takes: it holds all of them in memory, some kilobytes each. A file of half as many stays as it is.
+    pub compact_rows_max: u64,
     /// Attribute columns of one file.
     pub promoted_columns_max: usize,
     /// Time windows that the head keeps apart for one table of one tenant; records beyond join the newest of them.
@@ -61,6 +63,7 @@ impl EventOptions {
             file_rows_max: 1 << 20,
             compact_files_min: 4,
             compact_bytes_max: 64 << 20,
+            compact_rows_max: 128 << 10,
             promoted_columns_max: 64,
             head_windows_max: 256,
             head_bytes_wanted: 128 << 20,
