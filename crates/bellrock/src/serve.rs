@@ -21,7 +21,7 @@ use br_jobs::flush::{Flusher, FlusherParts};
 use br_jobs::upkeep::{Retention, Upkeep};
 use br_model::TenantId;
 use br_query::door::{Door, Limits};
-use br_query::sql::{SqlEngine, SqlLimits};
+use br_query::sql::{STACK_BYTES, SqlEngine, SqlLimits};
 use br_storage::Budget;
 use futures::FutureExt;
 use std::net::SocketAddr;
@@ -95,7 +95,9 @@ struct SqlWorkers(Option<tokio::runtime::Runtime>);
 impl SqlWorkers {
     fn start() -> Result<Self> {
         let workers = SqlLimits::default().partitions;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).thread_name("sql").enable_all().build();
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(workers).thread_stack_size(STACK_BYTES).thread_name("sql").enable_all();
+        let runtime = builder.build();
         Ok(Self(Some(runtime.context("cannot start the threads for SQL")?)))
     }
 

@@ -32,10 +32,14 @@ pub(crate) struct LineLabels<'a> {
     entries: Vec<Entry<'a>>,
     /// Still exactly the stream's labels: nothing added, nothing taken away.
     untouched: bool,
+    /// What stages may still add, in bytes.
+    bytes_left: usize,
 }
 
 /// A line may carry this many labels; what comes after is left out.
 const LABELS_MAX: usize = 1024;
+/// Names and values that stages add to a line may take this many bytes; what comes after is left out.
+const ADDED_BYTES_MAX: usize = 4 << 20;
 
 impl<'a> LineLabels<'a> {
     pub(crate) fn new(row: &'a LogRow) -> Self {
@@ -45,7 +49,7 @@ impl<'a> LineLabels<'a> {
             value: Cow::Borrowed(value),
             origin: Origin::Stream,
         }));
-        let mut labels = Self { row, entries, untouched: true };
+        let mut labels = Self { row, entries, untouched: true, bytes_left: ADDED_BYTES_MAX };
         for (name, value) in &row.metadata {
             labels.add(Cow::Borrowed(name), Cow::Borrowed(value), Origin::Metadata);
         }
@@ -84,6 +88,10 @@ impl<'a> LineLabels<'a> {
             at = self.position(&name);
         }
         self.untouched = false;
+        let is_new = at.is_none_or(|at| self.entries[at].origin != origin);
+        if is_new && !self.takes(name.len() + value.len()) {
+            return;
+        }
         match at {
             Some(at) if self.entries[at].origin == origin => {}
             Some(at) => self.entries[at] = Entry { name, value, origin },
@@ -95,6 +103,9 @@ impl<'a> LineLabels<'a> {
     /// Overwrites, wherever the label came from; an empty value removes it.
     pub(crate) fn set(&mut self, name: &str, value: String) {
         self.untouched = false;
+        if !self.takes(name.len() + value.len()) {
+            return;
+        }
         match self.position(name) {
             Some(at) if value.is_empty() => drop(self.entries.remove(at)),
             Some(at) => self.entries[at].value = Cow::Owned(value),
@@ -103,6 +114,12 @@ impl<'a> LineLabels<'a> {
                 self.entries.push(Entry { name: Cow::Owned(name.to_owned()), value: Cow::Owned(value), origin: Origin::Parsed });
             }
         }
+    }
+
+    fn takes(&mut self, bytes: usize) -> bool {
+        let left = self.bytes_left.checked_sub(bytes);
+        self.bytes_left = left.unwrap_or(self.bytes_left);
+        left.is_some()
     }
 
     pub(crate) fn remove(&mut self, name: &str) {

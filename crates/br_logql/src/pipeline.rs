@@ -4,7 +4,7 @@ use crate::ast::{LogExpr, StageKind};
 use crate::labels::{LineLabels, Origin};
 use crate::stages::{self, Stage};
 use br_model::Labels;
-use br_storage::{LogRow, Matcher};
+use br_storage::{Budget, LogRow, Matcher};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -30,6 +30,8 @@ pub struct Processed {
 /// A line between two stages.
 pub(crate) struct Line<'a> {
     pub(crate) row: &'a LogRow,
+    /// What a stage that can take long looks at on its way. Whoever runs the pipeline finds out between two rows.
+    pub(crate) budget: &'a Budget,
     pub(crate) text: Cow<'a, str>,
     pub(crate) labels: LineLabels<'a>,
 }
@@ -74,22 +76,23 @@ impl Pipeline {
     }
 
     /// Runs the stages over one row of a selected stream; `None` when a filter drops it.
-    pub fn process(&self, row: &LogRow) -> Option<Processed> {
-        let line = self.run(row)?;
+    /// A stage that works on one row for long stops when `budget` says so: look at it after each row.
+    pub fn process(&self, row: &LogRow, budget: &Budget) -> Option<Processed> {
+        let line = self.run(row, budget)?;
         Some(Processed { labels: line.labels.build(), line: line.text.into_owned() })
     }
 
-    pub(crate) fn run<'a>(&self, row: &'a LogRow) -> Option<Line<'a>> {
+    pub(crate) fn run<'a>(&self, row: &'a LogRow, budget: &'a Budget) -> Option<Line<'a>> {
         if !self.filters.iter().all(|filter| filter.keeps(&row.line)) {
             return None;
         }
-        let mut line = Line { row, text: Cow::Borrowed(&row.line), labels: LineLabels::new(row) };
+        let mut line = Line { row, budget, text: Cow::Borrowed(&row.line), labels: LineLabels::new(row) };
         self.stages.iter().all(|stage| stage.process(&mut line)).then_some(line)
     }
 
     /// As [`Self::run`], with the number that the unwrap stage finds. Without such a stage the number is 1.
-    pub(crate) fn sample<'a>(&self, row: &'a LogRow) -> Option<(Line<'a>, f64)> {
-        let mut line = self.run(row)?;
+    pub(crate) fn sample<'a>(&self, row: &'a LogRow, budget: &'a Budget) -> Option<(Line<'a>, f64)> {
+        let mut line = self.run(row, budget)?;
         let Some(unwrap) = &self.unwrap else { return Some((line, 1.0)) };
         let value = unwrap.take(&mut line)?;
         self.after_unwrap.iter().all(|stage| stage.process(&mut line)).then_some((line, value))

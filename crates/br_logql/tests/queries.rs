@@ -85,7 +85,7 @@ fn tail() {
         .unwrap_or_else(|(_, message)| panic!("{message}"));
     let row = row(1, "web", "a=1 took=20ms");
     assert!(pipeline.selects(&row.stream));
-    let processed = pipeline.process(&row).expect("kept");
+    let processed = pipeline.process(&row, &Budget::unlimited()).expect("kept");
     assert_eq!((processed.labels.to_string().as_str(), processed.line.as_str()), (r#"{took="20ms"}"#, "a=1 took=20ms"));
 }
 
@@ -137,7 +137,7 @@ proptest::proptest! {
         let query = format!("{{app=\"a\"}} | line_format `{{{{{text}}}}}`");
         if let Ok(Expr::Log(log)) = parse(&query) {
             let pipeline = Pipeline::compile(&log).map_err(|(_, message)| message).expect("parse has compiled it");
-            let _ = pipeline.process(&row(1, "a", "b=1"));
+            let _ = pipeline.process(&row(1, "a", "b=1"), &Budget::unlimited());
         }
     }
 

@@ -139,13 +139,13 @@ impl Door {
         work: impl FnOnce(&Budget) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let admission = self.admit(tenant, language, text).await?;
-        let budget = admission.budget.clone();
+        let budget = admission.listing.budget.clone();
         let mut task = tokio::task::spawn_blocking(move || work(&budget));
         let timeout = timeout.map_or(self.limits.timeout, |timeout| timeout.min(self.limits.timeout));
         let outcome = tokio::select! {
             outcome = &mut task => outcome,
             () = tokio::time::sleep(timeout) => {
-                admission.budget.cancel(CancelReason::Deadline);
+                admission.listing.budget.cancel(CancelReason::Deadline);
                 task.await
             }
         };
@@ -154,7 +154,11 @@ impl Door {
 
     /// The same for work that is itself asynchronous, such as SQL. It runs on `workers`, a runtime of its own: an operator that
     /// computes long between two of its awaits then holds up other SQL at the most, never the server's sockets, and its time limit
-    /// is kept by somebody who is not stuck behind it. Its place is free again when it has really ended.
+    /// is kept by somebody who is not stuck behind it.
+    ///
+    /// A task can only be stopped where it awaits or looks at its budget. Until then it may go on past its time limit, as many at
+    /// once as `workers` has threads; it stays in the list of running queries, but its place is free: what others may ask does not
+    /// depend on it.
     pub async fn run_async<T, F>(
         self: &Arc<Self>,
         tenant: TenantId,
@@ -167,12 +171,12 @@ impl Door {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let admission = self.admit(tenant, language, text).await?;
-        let budget = admission.budget.clone();
+        let Admission { listing, place: _place } = self.admit(tenant, language, text).await?;
+        let budget = listing.budget.clone();
         let work = work(budget.clone());
         let task = workers.spawn(async move {
             let outcome = work.await;
-            drop(admission);
+            drop(listing);
             outcome
         });
         let mut task = StopOnDrop { task, budget: budget.clone() };
@@ -211,7 +215,7 @@ impl Door {
         let text = text.chars().take(TEXT_BYTES_MAX / 4).collect();
         let running = Running { tenant, language, text, started: self.clock.now(), budget: budget.clone() };
         self.running.lock().insert(id, running);
-        Ok(Admission { id, door: self.clone(), budget, _place: place })
+        Ok(Admission { listing: Listing { id, door: self.clone(), budget }, place })
     }
 
     /// What runs now for a tenant, oldest first.
@@ -280,13 +284,18 @@ impl<T> Drop for StopOnDrop<T> {
 }
 
 struct Admission {
+    listing: Listing,
+    place: tokio::sync::OwnedSemaphorePermit,
+}
+
+/// A line in the list of running queries.
+struct Listing {
     id: u64,
     door: Arc<Door>,
     budget: Arc<Budget>,
-    _place: tokio::sync::OwnedSemaphorePermit,
 }
 
-impl Drop for Admission {
+impl Drop for Listing {
     fn drop(&mut self) {
         self.budget.cancel(CancelReason::Caller);
         self.door.running.lock().remove(&self.id);
@@ -331,8 +340,8 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn work_that_never_awaits_holds_up_nobody_and_keeps_its_place() {
-        let workers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
+    async fn work_that_never_awaits_holds_up_nobody() {
+        let workers = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
         let door = door(Limits { timeout: Duration::from_millis(20), concurrent_max: 1, ..Limits::default() });
         let (release, released) = std::sync::mpsc::channel::<()>();
         let stuck = async move |_: Arc<Budget>| {
@@ -341,10 +350,15 @@ mod tests {
         };
         let error = door.run_async(TenantId(1), Language::Sql, "SELECT 1", workers.handle(), stuck).await.expect_err("deadline");
         assert!(error.message().contains("time limit"), "{error}");
-        assert_eq!(door.active(TenantId(1)).len(), 1, "it still computes, and its place is taken");
-        release.send(()).expect("it listens");
+        assert_eq!(door.active(TenantId(1)).len(), 1, "it still computes");
         let next = door.run_async(TenantId(1), Language::Sql, "SELECT 2", workers.handle(), async |_| Ok(2)).await;
-        assert_eq!(next.expect("the place is free again"), 2);
+        assert_eq!(next.expect("the place is free"), 2);
+        let next = door.run(TenantId(1), Language::PromQl, "up", None, |_| Ok(3)).await;
+        assert_eq!(next.expect("the place is free"), 3);
+        release.send(()).expect("it listens");
+        while !door.active(TenantId(1)).is_empty() {
+            tokio::task::yield_now().await;
+        }
         workers.shutdown_background();
     }
 

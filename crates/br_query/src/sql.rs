@@ -4,6 +4,8 @@ mod bounded;
 mod encode;
 mod metrics_table;
 mod rows;
+mod shape;
+mod watched;
 
 pub use encode::{write_csv, write_json_lines};
 pub use rows::{write_columns, write_json_rows};
@@ -22,6 +24,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::ScalarUDF;
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as ParsedStatement;
 use datafusion::sql::sqlparser::ast::Statement;
@@ -34,6 +37,10 @@ use std::sync::Arc;
 pub type TablesOf = dyn Fn(TenantId, &Arc<Budget>) -> Vec<(String, Arc<dyn TableProvider>)> + Send + Sync;
 /// A tenant's series.
 pub type MetricsOf = dyn Fn(TenantId) -> Arc<dyn MetricSource> + Send + Sync;
+
+/// The stack that a thread needs on which [`SqlEngine::query`] is polled: the deepest statement that is allowed fits, in a build
+/// without optimizations too. It is address space; memory is only what is used of it.
+pub const STACK_BYTES: usize = 64 << 20;
 
 /// What one SQL query may use.
 #[derive(Clone, Debug)]
@@ -80,7 +87,7 @@ impl SqlEngine {
             return Err(Error::over_limit(format!("the query has more than {} bytes", self.limits.text_bytes_max)));
         }
         let session = self.session(tenant, &budget)?;
-        let stream = run(&session, sql).await.map_err(|error| query_error(&error))?;
+        let stream = run(&session, sql, &budget).await.map_err(|error| query_error(&error))?;
         Ok(self.answer(stream, budget))
     }
 
@@ -126,28 +133,42 @@ impl SqlEngine {
     }
 }
 
-async fn run(session: &SessionContext, sql: &str) -> Result<SendableRecordBatchStream, DataFusionError> {
+async fn run(session: &SessionContext, sql: &str, budget: &Arc<Budget>) -> Result<SendableRecordBatchStream, DataFusionError> {
+    shape::check_depth(sql)?;
     let state = session.state();
     let statement = state.sql_to_statement(sql, &Dialect::PostgreSQL)?;
     check_statement(&statement)?;
     let plan = state.statement_to_plan(statement).await?;
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
-    session.execute_logical_plan(plan).await?.execute_stream().await
+    shape::check_plan(&plan)?;
+    let frame = session.execute_logical_plan(plan).await?;
+    let context = frame.task_ctx();
+    let plan = frame.create_physical_plan().await?;
+    let config = context.session_config().clone();
+    let context = if watched::is_pairing(&plan)? {
+        context.with_session_config(config.with_batch_size(watched::PAIRING_BATCH_ROWS))
+    } else {
+        context
+    };
+    execute_stream(watched::watch(plan, budget)?, Arc::new(context))
 }
 
 /// Only what reads. An EXPLAIN is checked for what it explains by [`SQLOptions::verify_plan`].
 fn check_statement(statement: &ParsedStatement) -> Result<(), DataFusionError> {
     let reads = match statement {
-        ParsedStatement::Statement(statement) => matches!(
-            **statement,
-            Statement::Query(_)
-                | Statement::Explain { .. }
-                | Statement::ExplainTable { .. }
-                | Statement::ShowTables { .. }
-                | Statement::ShowColumns { .. }
-                | Statement::ShowVariable { .. }
-                | Statement::ShowFunctions { .. }
-        ),
+        ParsedStatement::Statement(statement) => {
+            shape::check_tables(statement)?;
+            matches!(
+                **statement,
+                Statement::Query(_)
+                    | Statement::Explain { .. }
+                    | Statement::ExplainTable { .. }
+                    | Statement::ShowTables { .. }
+                    | Statement::ShowColumns { .. }
+                    | Statement::ShowVariable { .. }
+                    | Statement::ShowFunctions { .. }
+            )
+        }
         ParsedStatement::Explain(explain) => return check_statement(&explain.statement),
         _ => false,
     };
@@ -176,7 +197,13 @@ fn query_error(error: &DataFusionError) -> Error {
             Kind::OverLimit,
             format!("the query needs more memory than it may use: narrow the time range or aggregate less ({message})"),
         ),
-        DataFusionError::Internal(_) => Error::corrupt(message),
+        DataFusionError::Internal(_) => wrong_pattern(&message).unwrap_or_else(|| Error::corrupt(message)),
         _ => Error::fix_request(message),
     }
+}
+
+/// Where a comparison with a regular expression compiles it, what is wrong with it comes as a bug of DataFusion.
+fn wrong_pattern(message: &str) -> Option<Error> {
+    let at = message.find("Regular expression did not compile")?;
+    Some(Error::fix_request(message[at..].lines().next().unwrap_or_default().to_owned()))
 }

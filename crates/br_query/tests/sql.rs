@@ -3,7 +3,7 @@
 use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use br_model::{Exemplar, Labels, Metadata, TenantId};
-use br_query::sql::{SqlEngine, SqlLimits, write_csv, write_json_lines};
+use br_query::sql::{STACK_BYTES, SqlEngine, SqlLimits, write_csv, write_json_lines};
 use br_std::{Error, Kind, Result};
 use br_storage::{Budget, Matcher, MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
 use datafusion::catalog::TableProvider;
@@ -64,12 +64,16 @@ fn numbers() -> RecordBatch {
 }
 
 async fn ask(sql: &str, limits: SqlLimits) -> Result<Vec<RecordBatch>> {
+    ask_within(sql, limits, Arc::new(Budget::unlimited())).await
+}
+
+async fn ask_within(sql: &str, limits: SqlLimits, budget: Arc<Budget>) -> Result<Vec<RecordBatch>> {
     let tables = |_: TenantId, _: &Arc<Budget>| {
         let table = MemTable::try_new(numbers().schema(), vec![vec![numbers()]]).expect("fits");
         vec![("numbers".to_owned(), Arc::new(table) as Arc<dyn TableProvider>)]
     };
     let engine = SqlEngine::new(Arc::new(tables), Arc::new(|_| Arc::new(TwoSeries)), Vec::new(), limits);
-    engine.query(TenantId(1), sql, Arc::new(Budget::unlimited())).await?.batches.try_collect().await
+    engine.query(TenantId(1), sql, budget).await?.batches.try_collect().await
 }
 
 async fn refused(sql: &str) -> Error {
@@ -154,4 +158,97 @@ fn answers_as_text() {
     write_csv(&mut csv, &numbers(), true).expect("to memory");
     assert_eq!(String::from_utf8_lossy(&json), "{\"n\":1}\n{}\n{\"n\":3}\n");
     assert_eq!(String::from_utf8_lossy(&csv), "n\r\n1\r\n\r\n3\r\n");
+}
+
+/// As the server does it: on a thread with a stack for the deepest statement.
+fn on_a_worker<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(1).thread_stack_size(STACK_BYTES).enable_all().build().expect("a runtime");
+    let outcome = runtime.block_on(runtime.spawn(work)).expect("no panic");
+    runtime.shutdown_background();
+    outcome
+}
+
+fn chain(terms: usize, term: &str, joint: &str) -> String {
+    vec![term; terms].join(joint)
+}
+
+#[test]
+fn statements_of_any_shape_leave_the_stack_alone() {
+    let check = |sql: String, expect: Option<Kind>| {
+        let start = sql.get(..60).unwrap_or(&sql).to_owned();
+        let found = on_a_worker(async move { ask(&sql, SqlLimits::default()).await.map_err(|error| error.kind()).err() });
+        assert_eq!(found, expect, "{start}");
+    };
+    for joint in [" OR n = 1 AND ", " + ", " || ' ' || ", " = ", " UNION SELECT ", "-", "::int + ", " IS NULL AND NOT "] {
+        check(format!("SELECT n FROM numbers WHERE n = {}", chain(3000, "n", joint)), Some(Kind::FixRequest));
+    }
+    check(format!("{}SELECT 1", "EXPLAIN ".repeat(7000)), Some(Kind::FixRequest));
+    check(format!("SELECT CAST(1 AS {}", "ARRAY<".repeat(7000)), Some(Kind::FixRequest));
+    check(format!("SELECT {}1{}", "(".repeat(20_000), ")".repeat(20_000)), Some(Kind::FixRequest));
+    check(format!("SELECT count(*) FROM numbers WHERE n = 1 {}", " OR n = 2".repeat(500)), None);
+    check(format!("SELECT count(*) FROM metrics WHERE metric = 'a' {}", " OR metric || value = 'b'".repeat(500)), None);
+    check(format!("SELECT n{} FROM numbers", " + n".repeat(990)), None);
+    check(format!("SELECT n FROM numbers WHERE n IN ({})", chain(9000, "12345", ",")), None);
+}
+
+#[test]
+fn plans_that_double_are_refused_before_they_are_made() {
+    let doubling = |times: usize| {
+        let ctes: Vec<String> = (1..=times).map(|at| format!("t{at} AS (SELECT x.a FROM t{0} x, t{0} y)", at - 1)).collect();
+        format!("WITH t0 AS (SELECT 1 a), {} SELECT count(*) FROM t{times}", ctes.join(", "))
+    };
+    let many = format!("SELECT count(*) FROM {}", (0..3000).map(|at| format!("numbers n{at}")).collect::<Vec<_>>().join(", "));
+    for sql in [doubling(24), many] {
+        let error = on_a_worker(async move { refused(&sql).await });
+        assert_eq!(error.kind(), Kind::FixRequest);
+        assert!(error.message().contains("more than"), "{error}");
+    }
+    let few = doubling(3);
+    on_a_worker(async move { ask(&few, SqlLimits::default()).await }).expect("a few are allowed");
+}
+
+#[test]
+fn pairs_of_rows_are_made_with_care() {
+    let error = on_a_worker(async { refused("SELECT * FROM metrics a CROSS JOIN metrics b").await });
+    assert!(error.message().contains("select the columns you need"), "{error}");
+    let rows =
+        on_a_worker(async { ask("SELECT a.metric, b.value FROM metrics a CROSS JOIN metrics b", SqlLimits::default()).await });
+    assert_eq!(rows.expect("plain columns").iter().map(RecordBatch::num_rows).sum::<usize>(), 16);
+}
+
+/// A join that makes no row and never waits has nothing to be stopped at but its budget.
+#[test]
+fn a_join_stops_when_it_is_told_to() {
+    for sql in [
+        "SELECT count(*) FROM generate_series(1, 100000) a(x), generate_series(1, 100000) b(y) WHERE (x * y) % 7 = 8",
+        "SELECT sum(x * y) FROM generate_series(1, 100000) a(x), generate_series(1, 100000) b(y)",
+        "SELECT count(*) FROM generate_series(1, 100000) a(x) LEFT JOIN generate_series(1, 100000) b(y) ON x * y < 0",
+        "SELECT count(*) FROM generate_series(1, 1000000) a(x) JOIN generate_series(1, 1000000) b(y) ON x % 2 = y % 2 AND x * y < 0",
+    ] {
+        let budget = Arc::new(Budget::unlimited());
+        let watch = budget.clone();
+        let (told, tell) = std::sync::mpsc::channel();
+        let asked = sql.to_owned();
+        std::thread::spawn(move || told.send(on_a_worker(async move { ask_within(&asked, SqlLimits::default(), budget).await })));
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        watch.cancel(br_storage::CancelReason::Deadline);
+        let outcome = tell.recv_timeout(std::time::Duration::from_secs(10)).unwrap_or_else(|_| panic!("{sql} goes on"));
+        assert!(outcome.expect_err("stopped").message().contains("time limit"), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_regular_expression_is_the_askers_to_mend() {
+    for sql in [
+        "SELECT count(*) FROM metrics WHERE metric ~ '('",
+        "SELECT count(*) FROM metrics WHERE regexp_like(metric, '(')",
+        "SELECT regexp_replace(metric, '(', '') FROM metrics",
+        "SELECT regexp_match(metric, '(') FROM metrics",
+        "SELECT regexp_count(metric, '(') FROM metrics",
+        "SELECT count(*) FROM metrics WHERE regexp_like(metric, '(a{1000}){1000}')",
+    ] {
+        let error = refused(sql).await;
+        assert_eq!(error.kind(), Kind::FixRequest, "{sql}: {error}");
+    }
 }

@@ -1,10 +1,11 @@
-//! Words below all words: errors, time, durations, hashes, varints.
+//! Words below all words: errors, time, durations, hashes, varints, bounded texts.
 //!
 //! Everything here is pure and knows nothing of telemetry.
 
 pub mod duration;
 pub mod error;
 pub mod hash;
+pub mod text;
 pub mod time;
 pub mod varint;
 

@@ -8,6 +8,7 @@ use br_model::Labels;
 use br_std::{Error, Nanos, Result};
 use br_storage::{Budget, Direction, LogSource, TimeRange};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// How a log query is to be answered.
 #[derive(Clone, Copy, Debug)]
@@ -59,11 +60,20 @@ pub fn query_log(source: &dyn LogSource, log: &LogExpr, options: &LogOptions, bu
         budget.check()?;
         stats.seen(&rows);
         for row in rows.iter().filter(|row| options.range.contains(row.timestamp)) {
-            let Some(line) = pipeline.run(row) else { continue };
+            let line = pipeline.run(row, budget);
+            budget.check()?;
+            let Some(line) = line else { continue };
             stats.lines_kept += 1;
             let (labels, entry) = entry(line, options.categorize);
-            budget.charge((entry.line.len() + size_of::<LogEntry>()) as u64)?;
-            streams.entry(labels).or_default().push(entry);
+            let found = text_bytes(&entry.metadata) + text_bytes(&entry.parsed);
+            budget.charge((entry.line.len() + found + size_of::<LogEntry>()) as u64)?;
+            match streams.entry(labels) {
+                Entry::Occupied(known) => known.into_mut().push(entry),
+                Entry::Vacant(new) => {
+                    budget.charge(text_bytes(new.key()) as u64)?;
+                    new.insert(Vec::new()).push(entry);
+                }
+            }
             left -= 1;
             if left == 0 {
                 break;
@@ -72,6 +82,10 @@ pub fn query_log(source: &dyn LogSource, log: &LogExpr, options: &LogOptions, bu
     }
     let streams = streams.into_iter().map(|(labels, entries)| LogStream { labels, entries }).collect();
     Ok(LogResult { streams, stats })
+}
+
+fn text_bytes(labels: &Labels) -> usize {
+    labels.iter().map(|(name, value)| name.len() + value.len() + size_of::<br_model::Label>()).sum()
 }
 
 fn entry(line: Line<'_>, categorize: bool) -> (Labels, LogEntry) {

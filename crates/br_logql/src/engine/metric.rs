@@ -3,12 +3,15 @@
 use super::{Stats, aggregate, binary, range};
 use crate::ast::{Grouping, LabelReplace, MetricExpr, RangeAggregation, RangeOp, VectorAggregation, VectorOp};
 use br_model::Labels;
+use br_std::text::BoundedText;
 use br_std::{Error, Nanos, Result};
 use br_storage::{Budget, LogSource};
 use std::time::Duration;
 
 /// As in Prometheus: a range query may ask for this many points of each series.
 const STEPS_MAX: i64 = 11_000;
+/// A label's value that is made of others may be this long.
+const LABEL_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetricValue {
@@ -170,7 +173,7 @@ impl Evaluator<'_> {
                 binary::evaluate(inner, left, right, self.steps.count)?
             }
             MetricExpr::LabelReplace(replace) => {
-                Node::Columns(label_replace(replace, self.columns(&replace.inner)?, self.steps.count)?)
+                Node::Columns(label_replace(replace, self.columns(&replace.inner)?, self.steps.count, self.budget)?)
             }
         })
     }
@@ -211,15 +214,18 @@ fn is_sum_of_sums(op: VectorOp, inner: &RangeAggregation) -> bool {
     op == VectorOp::Sum && sums
 }
 
-fn label_replace(replace: &LabelReplace, columns: Vec<Column>, steps: usize) -> Result<Vec<Column>> {
+fn label_replace(replace: &LabelReplace, columns: Vec<Column>, steps: usize, budget: &Budget) -> Result<Vec<Column>> {
     let mut out: Vec<Column> = Vec::with_capacity(columns.len());
     for mut column in columns {
         let source = column.labels.get(&replace.source).unwrap_or("");
         if let Some(captures) = replace.regex.captures(source) {
-            let mut value = String::new();
-            captures.expand(&replace.replacement, &mut value);
+            let mut value = BoundedText::new(LABEL_BYTES_MAX);
+            let group = |name: &str| crate::stages::group(&captures, name);
+            let expanded = value.push_expanded(&replace.replacement, &group);
+            expanded.map_err(|error| Error::over_limit(format!("label_replace: {error}")))?;
+            budget.charge(value.len() as u64)?;
             let mut builder = column.labels.to_builder();
-            builder.set(&replace.destination, &value);
+            builder.set(&replace.destination, value.as_str());
             column.labels = builder.build();
         }
         out.push(column);

@@ -90,7 +90,9 @@ impl Aggregator<'_> {
         if expires <= step {
             return Ok(false);
         }
-        let Some((line, value)) = self.pipeline.sample(row) else { return Ok(false) };
+        let sampled = self.pipeline.sample(row, self.budget);
+        self.budget.check()?;
+        let Some((line, value)) = sampled else { return Ok(false) };
         if line.labels.has_error() {
             return Err(Error::fix_request(format!(
                 "pipeline error: '{}' for series: '{}': {}. To leave such lines out, add | __error__=\"\"",

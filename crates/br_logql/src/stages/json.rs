@@ -13,6 +13,8 @@ pub(super) struct JsonStage;
 
 /// Deeper objects are left out.
 const DEPTH_MAX: usize = 32;
+/// Fields whose names are longer are left out: the name of an object is written again for each of its fields.
+const NAME_BYTES_MAX: usize = 4 << 10;
 
 impl Stage for JsonStage {
     fn process(&self, line: &mut Line<'_>) -> bool {
@@ -35,6 +37,7 @@ pub(super) fn with_text<'a>(line: &mut Line<'a>, parse: impl Fn(&str, &mut LineL
 
 fn fields(scanner: &mut Scanner<'_>, prefix: &str, depth_left: usize, labels: &mut LineLabels<'_>) -> Result<(), Malformed> {
     scanner.object(|scanner, key| match scanner.blank() {
+        _ if prefix.len() + key.len() > NAME_BYTES_MAX => scanner.skip().map(drop),
         Some(b'{') if depth_left > 0 => fields(scanner, &joined(prefix, &key), depth_left - 1, labels),
         Some(b'{' | b'[' | b'n') => scanner.skip().map(drop),
         Some(b'"') => {

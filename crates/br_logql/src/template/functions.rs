@@ -2,10 +2,12 @@
 
 use super::value::Value;
 use crate::pipeline::Line;
-use crate::stages::{Scanner, bounded_regex};
+use crate::stages::{Scanner, bounded_regex, group};
 use crate::units;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use br_std::text::{BoundedText, TooLong};
+use br_storage::Budget;
 
 const NAMES: &[&str] = &[
     "ToLower",
@@ -107,6 +109,7 @@ pub(super) fn call(name: &str, arguments: &[Value], line: &Line<'_>) -> Result<V
     }
     let result = logic(name, arguments)
         .or_else(|| numbers(name, arguments))
+        .or_else(|| patterns(name, arguments, line.budget))
         .or_else(|| texts(name, arguments))
         .or_else(|| times(name, arguments))
         .or_else(|| others(name, arguments));
@@ -213,18 +216,14 @@ fn texts(name: &str, arguments: &[Value]) -> Outcome {
         ("replace", [from, to, subject]) => return Some(replace(subject, from, to, -1)),
         ("repeat", [_, subject]) => {
             let count = usize::try_from(arguments[0].as_int()).unwrap_or(0);
-            if count.saturating_mul(subject.len()) > TEXT_BYTES_MAX {
-                return Some(Err(format!("the text would be longer than {TEXT_BYTES_MAX} bytes")));
-            }
-            subject.repeat(count)
+            return Some(bounded(|out| out.push_times(subject, count)));
         }
         ("trunc", [_, subject]) => trunc(arguments[0].as_int(), subject),
         ("substr", [_, _, subject]) => substr(arguments[0].as_int(), arguments[1].as_int(), subject),
         ("indent" | "nindent", [_, subject]) => {
             let width = usize::try_from(arguments[0].as_int()).unwrap_or(0).min(1000);
-            let pad = " ".repeat(width);
             let start = if name == "nindent" { "\n" } else { "" };
-            format!("{start}{pad}{}", subject.replace('\n', &format!("\n{pad}")))
+            return Some(bounded(|out| indent(out, start, width, subject)));
         }
         ("alignLeft" | "alignRight", [_, subject]) => align(name == "alignLeft", arguments[0].as_int(), subject),
         ("urlencode", [subject]) => url_encode(subject),
@@ -234,29 +233,78 @@ fn texts(name: &str, arguments: &[Value]) -> Outcome {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) => return Some(Err(error.to_string())),
         },
-        ("regexReplaceAll" | "regexReplaceAllLiteral", [pattern, subject, with]) => {
-            let regex = match bounded_regex(pattern) {
-                Ok(regex) => regex,
-                Err(message) => return Some(Err(message)),
-            };
-            if name == "regexReplaceAll" {
-                regex.replace_all(subject, *with).into_owned()
-            } else {
-                regex.replace_all(subject, regex::NoExpand(with)).into_owned()
-            }
-        }
         ("contains", [wanted, subject]) => return Some(Ok(Value::Bool(subject.contains(wanted)))),
         ("hasPrefix", [wanted, subject]) => return Some(Ok(Value::Bool(subject.starts_with(wanted)))),
         ("hasSuffix", [wanted, subject]) => return Some(Ok(Value::Bool(subject.ends_with(wanted)))),
-        ("count", [pattern, subject]) => {
-            return Some(bounded_regex(pattern).map(|regex| Value::Int(regex.find_iter(subject).count() as i64)));
-        }
-        ("print", _) => words.concat(),
-        ("println", _) => words.join(" ") + "\n",
-        ("printf", [format, ..]) => printf(format, &arguments[1..]),
+        ("print", _) => return Some(bounded(|out| words.iter().try_for_each(|word| out.push_str(word)))),
+        ("println", _) => return Some(bounded(|out| println(out, &words))),
+        ("printf", [format, ..]) => return Some(bounded(|out| printf(out, format, &arguments[1..]))),
         _ => return None,
     };
-    Some(Ok(Value::Text(made)))
+    // What is left above makes no more than a few bytes of one.
+    Some(bounded(|out| out.push_str(&made)))
+}
+
+/// Runs what makes a text, up to the limit.
+fn bounded(make: impl FnOnce(&mut BoundedText) -> Result<(), TooLong>) -> Result<Value, String> {
+    let mut out = BoundedText::new(TEXT_BYTES_MAX);
+    make(&mut out)?;
+    Ok(Value::Text(out.into_string()))
+}
+
+fn println(out: &mut BoundedText, words: &[&str]) -> Result<(), TooLong> {
+    for (at, word) in words.iter().enumerate() {
+        out.push_str(if at > 0 { " " } else { "" })?;
+        out.push_str(word)?;
+    }
+    out.push('\n')
+}
+
+fn indent(out: &mut BoundedText, start: &str, width: usize, subject: &str) -> Result<(), TooLong> {
+    out.push_str(start)?;
+    for (at, line) in subject.split('\n').enumerate() {
+        out.push_str(if at > 0 { "\n" } else { "" })?;
+        out.push_times(" ", width)?;
+        out.push_str(line)?;
+    }
+    Ok(())
+}
+
+/// Functions of regular expressions. They can take long: each match looks at the budget.
+fn patterns(name: &str, arguments: &[Value], budget: &Budget) -> Outcome {
+    let stopped = |error: br_std::Error| error.to_string();
+    match (name, arguments) {
+        ("count", [pattern, subject]) => Some(bounded_regex(&text(pattern)).and_then(|regex| {
+            let mut count = 0;
+            for _ in regex.find_iter(&text(subject)) {
+                budget.check().map_err(stopped)?;
+                count += 1;
+            }
+            Ok(Value::Int(count))
+        })),
+        ("regexReplaceAll" | "regexReplaceAllLiteral", [pattern, subject, with]) => {
+            let expands = name == "regexReplaceAll";
+            Some(bounded_regex(&text(pattern)).and_then(|regex| {
+                let (subject, with) = (text(subject), text(with));
+                let mut out = BoundedText::new(TEXT_BYTES_MAX);
+                let mut at = 0;
+                for captures in regex.captures_iter(&subject) {
+                    budget.check().map_err(stopped)?;
+                    let found = captures.get_match();
+                    out.push_str(&subject[at..found.start()])?;
+                    if expands {
+                        out.push_expanded(&with, &|name| group(&captures, name))?;
+                    } else {
+                        out.push_str(&with)?;
+                    }
+                    at = found.end();
+                }
+                out.push_str(&subject[at..])?;
+                Ok(Value::Text(out.into_string()))
+            }))
+        }
+        _ => None,
+    }
 }
 
 fn title(subject: &str) -> String {
@@ -272,7 +320,7 @@ fn title(subject: &str) -> String {
 fn replace(subject: &str, from: &str, to: &str, times: i64) -> Result<Value, String> {
     let matches = subject.matches(from).count();
     if matches.saturating_mul(to.len()).saturating_add(subject.len()) > TEXT_BYTES_MAX {
-        return Err(format!("the text would be longer than {TEXT_BYTES_MAX} bytes"));
+        return Err(TooLong { bytes_max: TEXT_BYTES_MAX }.into());
     }
     let made = usize::try_from(times).map_or_else(|_| subject.replace(from, to), |times| subject.replacen(from, to, times));
     Ok(Value::Text(made))
@@ -326,25 +374,23 @@ fn url_decode(subject: &str) -> Result<Value, String> {
 }
 
 /// The verbs `%s %v %d %f %q %x %t %%` with width, precision, `-` and `0`.
-fn printf(format: &str, arguments: &[Value]) -> String {
-    let mut out = String::new();
+fn printf(out: &mut BoundedText, format: &str, arguments: &[Value]) -> Result<(), TooLong> {
     let mut arguments = arguments.iter();
     let mut rest = format;
     while let Some((before, after)) = rest.split_once('%') {
-        out.push_str(before);
+        out.push_str(before)?;
         let flags = after.bytes().take_while(|byte| matches!(byte, b'-' | b'+' | b'0'..=b'9' | b'.' | b' ' | b'#')).count();
         let (spec, after) = after.split_at(flags);
         let Some(verb) = after.chars().next() else {
-            out.push_str("%!(NOVERB)");
-            return out;
+            return out.push_str("%!(NOVERB)");
         };
         rest = &after[verb.len_utf8()..];
         if verb == '%' {
-            out.push('%');
+            out.push('%')?;
             continue;
         }
         let Some(value) = arguments.next() else {
-            out.extend(["%!", verb.encode_utf8(&mut [0; 4]), "(MISSING)"]);
+            out.push_shown(&format_args!("%!{verb}(MISSING)"))?;
             continue;
         };
         let (width, precision) = spec.split_once('.').map_or((spec, None), |(width, precision)| (width, Some(precision)));
@@ -360,13 +406,15 @@ fn printf(format: &str, arguments: &[Value]) -> String {
         let zero = width.starts_with('0') && !left;
         let width = width.trim_start_matches(['-', '+', ' ', '#', '0']).parse::<usize>().unwrap_or(0).min(1000);
         let missing = width.saturating_sub(shown.chars().count());
-        match (left, zero) {
-            (true, _) => out.push_str(&(shown + &" ".repeat(missing))),
-            (_, true) => out.push_str(&("0".repeat(missing) + &shown)),
-            _ => out.push_str(&(" ".repeat(missing) + &shown)),
+        if !left {
+            out.push_times(if zero { "0" } else { " " }, missing)?;
+        }
+        out.push_str(&shown)?;
+        if left {
+            out.push_times(" ", missing)?;
         }
     }
-    out + rest
+    out.push_str(rest)
 }
 
 fn times(name: &str, arguments: &[Value]) -> Outcome {

@@ -7,6 +7,7 @@ mod parse;
 mod value;
 
 use crate::pipeline::Line;
+use br_std::text::{BoundedText, Steps, TooLong};
 use parse::{Command, Node, Operand, Pipeline};
 use value::Value;
 
@@ -15,6 +16,12 @@ const OUTPUT_BYTES_MAX: usize = 1 << 20;
 
 /// All loops of one rendering together may take this many turns.
 const TURNS_MAX: usize = 10_000;
+
+/// One rendering may go through this many parts of the template and operands.
+const STEPS_MAX: u64 = 100_000;
+
+/// What all values of one rendering take together, those that were let go of too: it bounds memory and time at once.
+const VALUE_BYTES_MAX: u64 = 64 << 20;
 
 pub(crate) struct Template {
     nodes: Vec<Node>,
@@ -26,9 +33,16 @@ impl Template {
     }
 
     pub(crate) fn render(&self, line: &Line<'_>) -> Result<String, String> {
-        let mut renderer = Renderer { line, variables: Vec::new(), out: String::new(), turns: 0 };
+        let mut renderer = Renderer {
+            line,
+            variables: Vec::new(),
+            out: BoundedText::new(OUTPUT_BYTES_MAX),
+            turns: 0,
+            steps: Steps::new(STEPS_MAX),
+            value_bytes: Steps::new(VALUE_BYTES_MAX),
+        };
         renderer.nodes(&self.nodes, None)?;
-        Ok(renderer.out)
+        Ok(renderer.out.into_string())
     }
 }
 
@@ -36,8 +50,14 @@ struct Renderer<'a> {
     line: &'a Line<'a>,
     /// The latest of a name counts.
     variables: Vec<(String, Value)>,
-    out: String,
+    out: BoundedText,
     turns: usize,
+    steps: Steps,
+    value_bytes: Steps,
+}
+
+fn output_too_long(_: TooLong) -> String {
+    format!("template output is longer than {OUTPUT_BYTES_MAX} bytes")
 }
 
 impl Renderer<'_> {
@@ -45,22 +65,33 @@ impl Renderer<'_> {
     fn nodes(&mut self, nodes: &[Node], dot: Option<&Value>) -> Result<(), String> {
         let scope = self.variables.len();
         for node in nodes {
+            self.count()?;
             self.node(node, dot)?;
-            if self.out.len() > OUTPUT_BYTES_MAX {
-                return Err(format!("template output is longer than {OUTPUT_BYTES_MAX} bytes"));
-            }
         }
         self.variables.truncate(scope);
         Ok(())
     }
 
+    /// One step more; the query may have been told to stop.
+    fn count(&mut self) -> Result<(), String> {
+        self.line.budget.check().map_err(|error| error.to_string())?;
+        Ok(self.steps.take(1)?)
+    }
+
+    /// What a value takes that is now held, or was made.
+    fn weigh(&mut self, value: Value) -> Result<Value, String> {
+        let bytes = value.bytes();
+        self.value_bytes.take(bytes as u64).map_err(|_| format!("template values take more than {VALUE_BYTES_MAX} bytes"))?;
+        Ok(value)
+    }
+
     fn node(&mut self, node: &Node, dot: Option<&Value>) -> Result<(), String> {
         match node {
-            Node::Text(text) => self.out.push_str(text),
+            Node::Text(text) => self.out.push_str(text).map_err(output_too_long)?,
             Node::Action(pipeline) => {
                 let value = self.pipeline(pipeline, dot)?;
                 if pipeline.variable.is_none() {
-                    self.out.push_str(&value.to_string());
+                    self.out.push_shown(&value).map_err(output_too_long)?;
                 }
             }
             Node::If { condition, then, otherwise } => {
@@ -85,6 +116,7 @@ impl Renderer<'_> {
                     if self.turns > TURNS_MAX {
                         return Err(format!("template loops take more than {TURNS_MAX} turns"));
                     }
+                    self.value_bytes.take(item.bytes() as u64)?;
                     let scope = self.variables.len();
                     if let Some(key) = key {
                         self.variables.push((key.clone(), at));
@@ -107,6 +139,7 @@ impl Renderer<'_> {
         }
         let value = value.unwrap_or(Value::Nil);
         if let Some(name) = &pipeline.variable {
+            let value = self.weigh(value.clone())?;
             match self.variables.iter_mut().rev().find(|(known, _)| known == name).filter(|_| !pipeline.declares) {
                 Some((_, slot)) => *slot = value.clone(),
                 None => self.variables.push((name.clone(), value.clone())),
@@ -124,13 +157,16 @@ impl Renderer<'_> {
                     arguments.push(self.operand(operand, dot)?);
                 }
                 arguments.extend(piped);
-                functions::call(function, &arguments, self.line)
+                self.count()?;
+                let made = functions::call(function, &arguments, self.line)?;
+                self.weigh(made)
             }
         }
     }
 
     fn operand(&mut self, operand: &Operand, dot: Option<&Value>) -> Result<Value, String> {
-        Ok(match operand {
+        self.count()?;
+        let value = match operand {
             Operand::Literal(value) => value.clone(),
             Operand::Field(path) => match dot {
                 Some(dot) => dot.field(path),
@@ -145,6 +181,7 @@ impl Renderer<'_> {
             }
             Operand::Pipeline(inner, path) => self.pipeline(inner, dot)?.field(path),
             Operand::Call(function) => functions::call(function, &[], self.line)?,
-        })
+        };
+        self.weigh(value)
     }
 }

@@ -17,6 +17,17 @@ pub(super) enum Value {
 }
 
 impl Value {
+    /// Roughly what this holds.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Text(text) => text.len(),
+                Self::List(items) => items.iter().map(Self::bytes).sum(),
+                Self::Map(fields) => fields.iter().map(|(key, value)| size_of::<String>() + key.len() + value.bytes()).sum(),
+                _ => 0,
+            }
+    }
+
     pub(super) fn is_true(&self) -> bool {
         match self {
             Self::Nil => false,

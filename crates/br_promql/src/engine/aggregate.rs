@@ -4,7 +4,7 @@ use super::aggregate_histogram::HistogramCells;
 use super::context::Context;
 use super::eval::vector_each;
 use super::rank;
-use super::series::{Column, StepSeries};
+use super::series::{Column, StepSeries, histogram_bytes};
 use crate::annotations::Annotation;
 use crate::kahan::{self, Mean};
 use crate::syntax::ast::{AggregateOp, Expr, ExprKind};
@@ -81,16 +81,23 @@ pub(super) fn evaluate(context: &Context, aggregate: &Expr) -> Result<Vec<StepSe
             context.budget.charge(Cells::bytes(context.steps()))?;
             cells.push(Cells::new(*op, context.steps()));
         }
-        cells[group].add(context, &series, expr.span);
-        Ok(())
+        cells[group].add(context, &series, expr.span)
     })?;
-    context.budget.release(Cells::bytes(context.steps()) * cells.len() as u64);
     let finished = groups.labels.into_iter().zip(groups.drop_name).zip(cells);
-    Ok(finished
-        .map(|((labels, drop_name), cells)| StepSeries { labels, drop_name, points: cells.finish(context, expr.span) })
-        .filter(|series| !series.points.is_all_absent())
-        .collect())
+    let mut results = Vec::new();
+    for ((labels, drop_name), cells) in finished {
+        let points = cells.finish(context, expr.span);
+        // What a group holds now is no more than its cells were.
+        context.budget.release(Cells::bytes(context.steps()) - Column::absent_bytes(context.steps()));
+        if !points.is_all_absent() {
+            results.push(StepSeries { labels, drop_name, points });
+        }
+    }
+    Ok(results)
 }
+
+/// What the sum of histograms at one step takes besides the buckets.
+const FOLD_BYTES: u64 = 256;
 
 /// One group: a cell for each step.
 struct Cells {
@@ -123,7 +130,7 @@ impl Cells {
         }
     }
 
-    fn add(&mut self, context: &Context, series: &StepSeries, span: Span) {
+    fn add(&mut self, context: &Context, series: &StepSeries, span: Span) -> Result<()> {
         let points = &series.points;
         match self.op {
             AggregateOp::Count | AggregateOp::Group => {
@@ -133,7 +140,7 @@ impl Cells {
                         self.counts[step] += 1.0;
                     }
                 }
-                return;
+                return Ok(());
             }
             AggregateOp::Sum => self.each_float(points, |cells, step, value| {
                 kahan::add(&mut cells.values[step], &mut cells.extra[step], value);
@@ -159,8 +166,9 @@ impl Cells {
             }),
         }
         if points.has_histograms() {
-            self.add_histograms(context, series, span);
+            self.add_histograms(context, series, span)?;
         }
+        Ok(())
     }
 
     #[inline]
@@ -173,23 +181,26 @@ impl Cells {
         }
     }
 
-    fn add_histograms(&mut self, context: &Context, series: &StepSeries, span: Span) {
+    fn add_histograms(&mut self, context: &Context, series: &StepSeries, span: Span) -> Result<()> {
         if !matches!(self.op, AggregateOp::Sum | AggregateOp::Avg) {
             if (0..series.points.len()).any(|step| series.points.histogram(step).is_some()) {
                 context.note(&Annotation::HistogramIgnoredInAggregation { operation: self.op.as_str() }, span);
             }
-            return;
+            return Ok(());
         }
         let is_avg = self.op == AggregateOp::Avg;
         let cells = self.histograms.get_or_insert_with(|| HistogramCells::new(series.points.len(), is_avg));
         for step in 0..series.points.len() {
-            if let Some(histogram) = series.points.histogram(step)
-                && cells.add(step, histogram).is_err()
-            {
+            let Some(histogram) = series.points.histogram(step) else { continue };
+            if !cells.has(step) {
+                context.budget.charge(FOLD_BYTES + 2 * histogram_bytes(histogram))?;
+            }
+            if cells.add(step, histogram).is_err() {
                 let metric = series.labels.metric_name().to_owned();
                 context.note(&Annotation::MixedExponentialCustom { metric }, span);
             }
         }
+        Ok(())
     }
 
     fn finish(self, context: &Context, span: Span) -> Column {

@@ -3,7 +3,7 @@
 use super::binary::Operation;
 use super::context::Context;
 use super::eval::{Sink, vector};
-use super::series::{Column, Sample, StepSeries, is_metadata_label, without_metadata};
+use super::series::{Column, Sample, StepSeries, is_metadata_label, labels_bytes, without_metadata};
 use crate::syntax::ast::{Cardinality, Expr, Matching};
 use br_model::Labels;
 use br_model::labels::METRIC_NAME;
@@ -39,10 +39,11 @@ pub(super) fn evaluate(
     for (side, is_many) in [(many, true), (one, false)] {
         for (at, series) in side.iter().enumerate() {
             let key = signature(&series.labels, matching);
-            let entry = partners.entry(key.clone()).or_insert_with(|| {
-                order.push(key);
-                Partners::default()
-            });
+            if !partners.contains_key(&key) {
+                context.budget.charge(labels_bytes(&key))?;
+                order.push(key.clone());
+            }
+            let entry = partners.entry(key).or_default();
             if is_many { entry.many.push(at) } else { entry.one.push(at) }
         }
     }
@@ -144,7 +145,7 @@ impl<'j> Joined<'j> {
         }
         let steps = self.context.steps();
         if !self.results.contains_key(&key) {
-            self.context.budget.charge(Column::absent_bytes(steps))?;
+            self.context.budget.charge(Column::absent_bytes(steps) + labels_bytes(&key.0))?;
             self.order.push(key.clone());
         }
         let column = self.results.entry(key).or_insert_with(|| Column::absent(steps));

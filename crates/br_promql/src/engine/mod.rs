@@ -21,7 +21,7 @@ pub(crate) use context::{Context, Reference};
 pub(crate) use eval::{scalar, vector, vector_each};
 pub(crate) use range_series::{Parts, RangeSeries, ranges_each};
 pub(crate) use select::{Wanted, instants_each, known_start, mixed_note};
-pub(crate) use series::{Column, Sample, StepSeries};
+pub(crate) use series::{Column, Sample, StepSeries, labels_bytes};
 
 use crate::annotations::Annotations;
 use crate::output::QueryOutput;

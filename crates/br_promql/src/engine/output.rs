@@ -60,9 +60,12 @@ fn instant(timestamp_ms: i64, all: Vec<StepSeries>) -> Result<Value> {
 fn merged(context: &Context, all: Vec<StepSeries>) -> Result<Value> {
     let mut by_labels: BTreeMap<Labels, Vec<(i64, Point)>> = BTreeMap::new();
     for series in all {
+        let column_bytes = series.points.bytes();
         let points: Vec<(i64, Point)> = (0..series.points.len())
             .filter_map(|step| series.points.get(step).map(|sample| (context.timeline.time_ms(step), sample.into())))
             .collect();
+        context.budget.charge((points.capacity() * size_of::<(i64, Point)>()) as u64)?;
+        context.budget.release(column_bytes);
         if points.is_empty() {
             continue;
         }

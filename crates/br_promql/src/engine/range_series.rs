@@ -153,7 +153,9 @@ fn subquery_each(
     }
     let all_times: Arc<[i64]> = (0..inner.steps()).map(|step| inner.timeline.time_ms(step)).collect();
     let mut windows = Windows::new(context, reference, range_ms);
+    context.budget.charge((inner.steps() * 8 + context.steps() * 16) as u64)?;
     for series in vector(&inner, expr)? {
+        context.budget.check()?;
         let points = points_of(&series.points, &all_times);
         windows.of(&points.timestamps_ms);
         each(RangeSeries {

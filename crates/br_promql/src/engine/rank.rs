@@ -4,7 +4,7 @@
 use super::aggregate::Groups;
 use super::context::Context;
 use super::eval::{scalar, vector};
-use super::series::{Column, Sample, StepSeries};
+use super::series::{Column, Sample, StepSeries, labels_bytes};
 use crate::annotations::Annotation;
 use crate::functions::quantile;
 use crate::histogram::describe;
@@ -13,6 +13,7 @@ use br_model::Labels;
 use br_std::{Error, Result};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 pub(super) fn evaluate(
     context: &Context,
@@ -79,6 +80,7 @@ fn top(context: &Context, op: AggregateOp, parameters: &[f64], expr: &Expr, mut 
     }
     let mut chosen = Vec::new();
     for members in members(context, expr, &mut groups)? {
+        context.budget.charge(Column::absent_bytes(context.steps()) * members.len() as u64)?;
         let mut columns: Vec<Column> = members.iter().map(|series| Column::absent(series.points.len())).collect();
         let mut order: Vec<usize> = Vec::with_capacity(members.len());
         for (step, count) in counts.iter().enumerate() {
@@ -164,6 +166,7 @@ fn quantiles(context: &Context, quantiles: &[f64], parameter: &Expr, expr: &Expr
     let mut result = Vec::with_capacity(members.len());
     let mut values = Vec::new();
     for (group, members) in members.iter().enumerate() {
+        context.budget.charge(Column::absent_bytes(context.steps()) + members.len() as u64 * 8)?;
         let mut points = Column::absent(context.steps());
         for (step, quantile) in quantiles.iter().enumerate() {
             context.budget.check()?;
@@ -202,7 +205,15 @@ fn count_values(context: &Context, parameter: &Expr, expr: &Expr, groups: &Group
             let mut labels = group.to_builder();
             labels.set(label, &value);
             context.budget.check()?;
-            let column = counted.entry(labels.build()).or_insert_with(|| Column::absent(context.steps()));
+            let labels = labels.build();
+            let column = match counted.entry(labels) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let bytes = Column::absent_bytes(context.steps()) + labels_bytes(new.key()) + value.len() as u64;
+                    context.budget.charge(bytes)?;
+                    new.insert(Column::absent(context.steps()))
+                }
+            };
             let count = column.float(step).unwrap_or(0.0);
             column.set_float(step, count + 1.0);
         }

@@ -149,9 +149,17 @@ impl Column {
         steps as u64 * 9 + 64
     }
 
-    /// Roughly what this holds.
+    /// Roughly what this holds. Steps in a row that share a histogram hold it once.
     pub(crate) fn bytes(&self) -> u64 {
-        Self::absent_bytes(self.kinds.len()) + self.histograms.len() as u64 * 8
+        let mut bytes = Self::absent_bytes(self.kinds.len()) + self.histograms.len() as u64 * 8;
+        let mut before: Option<&Arc<FloatHistogram>> = None;
+        for histogram in self.histograms.iter().flatten() {
+            if !before.is_some_and(|before| Arc::ptr_eq(before, histogram)) {
+                bytes += histogram_bytes(histogram);
+            }
+            before = Some(histogram);
+        }
+        bytes
     }
 }
 
@@ -180,6 +188,18 @@ impl StepSeries {
     pub(crate) fn final_labels(&self) -> Labels {
         if self.drop_name { without_metadata(&self.labels) } else { self.labels.clone() }
     }
+}
+
+/// Roughly what a histogram holds.
+pub(crate) fn histogram_bytes(histogram: &FloatHistogram) -> u64 {
+    let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
+    let buckets = histogram.positive_buckets.len() + histogram.negative_buckets.len() + histogram.custom_values.len();
+    (size_of::<FloatHistogram>() + (spans + buckets) * 8) as u64
+}
+
+/// Roughly what a set of labels holds that was made of others: it shares their texts.
+pub(crate) fn labels_bytes(labels: &Labels) -> u64 {
+    (labels.len() * size_of::<br_model::Label>() + 64) as u64
 }
 
 pub(crate) fn without_metadata(labels: &Labels) -> Labels {

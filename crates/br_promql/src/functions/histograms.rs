@@ -175,6 +175,7 @@ fn families(context: &Context, expr: &Expr) -> Result<Vec<Family>> {
             families.len() - 1
         });
         if has_histograms {
+            context.budget.charge(series.points.bytes())?;
             families[at].native = Some(series.points.clone());
         }
         if let (true, Some(upper)) = (has_floats, upper) {

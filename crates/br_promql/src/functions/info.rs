@@ -1,7 +1,7 @@
 //! `info`: adds the labels of info metrics, such as `target_info`, to series of the same job and instance.
 
 use super::call::{Sink, argument};
-use crate::engine::{Column, Context, Reference, StepSeries, Wanted, instants_each, vector};
+use crate::engine::{Column, Context, Reference, StepSeries, Wanted, instants_each, labels_bytes, vector};
 use crate::syntax::ast::{At, DurationExpr, Expr, ExprKind, Extension, VectorSelector};
 use br_model::Labels;
 use br_model::labels::METRIC_NAME;
@@ -35,11 +35,16 @@ pub(super) fn evaluate(context: &Context, arguments: &[Expr], sink: &mut Sink) -
             context.budget.check()?;
             let Some(sample) = series.points.get(step) else { continue };
             let Some(labels) = enriched(&series.labels, partners, step, &wanted)? else { continue };
-            let at = *results.entry((labels.clone(), series.drop_name)).or_insert_with(|| {
+            let key = (labels, series.drop_name);
+            let at = if let Some(known) = results.get(&key) {
+                *known
+            } else {
+                context.budget.charge(Column::absent_bytes(context.steps()) + labels_bytes(&key.0))?;
                 let points = Column::absent(context.steps());
-                all.push(StepSeries { labels, drop_name: series.drop_name, points });
+                all.push(StepSeries { labels: key.0.clone(), drop_name: series.drop_name, points });
+                results.insert(key, all.len() - 1);
                 all.len() - 1
-            });
+            };
             all[at].points.set(step, Some(sample));
         }
     }
@@ -110,6 +115,7 @@ fn read(context: &Context, base: &Expr, wanted: &WantedInfo) -> Result<HashMap<L
     instants_each(context, base.span, &selector, Wanted::Time, &mut |series| {
         let identity = identity(&series.labels);
         if !identity.is_empty() {
+            context.budget.charge(series.points.bytes() + labels_bytes(&identity))?;
             infos.entry(identity).or_default().push(InfoSeries { labels: series.labels, times: series.points });
         }
         Ok(())

@@ -1,16 +1,20 @@
 //! `label_replace` and `label_join`.
 
 use super::call::{Sink, argument, text};
-use crate::engine::{Context, StepSeries, vector_each};
+use crate::engine::{Context, StepSeries, labels_bytes, vector_each};
 use crate::syntax::ast::Expr;
 use br_model::Labels;
 use br_model::labels::METRIC_NAME;
+use br_std::text::{BoundedText, TooLong};
 use br_std::{Error, Result};
 use regex::{Regex, RegexBuilder};
 use std::collections::HashMap;
 
 /// What a compiled expression may take.
 const REGEX_BYTES_MAX: usize = 1 << 20;
+
+/// Names and values of one series' labels together. A value that is made of itself ten times over and over grows to any size.
+const LABEL_BYTES_MAX: usize = 64 << 10;
 
 pub(super) fn replace(context: &Context, arguments: &[Expr], sink: &mut Sink) -> Result<()> {
     let name = "label_replace";
@@ -22,47 +26,30 @@ pub(super) fn replace(context: &Context, arguments: &[Expr], sink: &mut Sink) ->
         .size_limit(REGEX_BYTES_MAX)
         .build()
         .map_err(|_| Error::fix_request(format!("invalid regular expression in label_replace(): {pattern}")))?;
-    let mut joined = Relabeled::default();
+    let mut joined = Relabeled::new(context);
     vector_each(context, argument(arguments, 0, name)?, &mut |series| {
         let value = series.labels.get(source).unwrap_or("");
         let Some(captures) = regex.captures(value) else {
             return joined.take(series, None);
         };
-        let value = expand(replacement, &regex, &captures);
-        joined.take(series, Some((target, &value)))
+        let mut value = BoundedText::new(LABEL_BYTES_MAX);
+        value.push_expanded(replacement, &|name| group(&regex, &captures, name)).map_err(too_long)?;
+        joined.take(series, Some((target, value.as_str())))
     })?;
     joined.finish(sink)
 }
 
-/// Go's template: `$1`, `$name`, `${name}`, `$$`; a group that does not exist is empty.
-fn expand(template: &str, regex: &Regex, captures: &regex::Captures) -> String {
-    let mut out = String::new();
-    let mut rest = template;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-            continue;
-        }
-        let (name, after) = match rest.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
-            Some(braced) => braced,
-            None => rest.split_at(rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len())),
-        };
-        if name.is_empty() {
-            out.push('$');
-            continue;
-        }
-        let group = match name.parse::<usize>() {
-            Ok(number) => captures.get(number),
-            Err(_) => regex.capture_names().flatten().any(|known| known == name).then(|| captures.name(name)).flatten(),
-        };
-        out.push_str(group.map_or("", |group| group.as_str()));
-        rest = after;
-    }
-    out.push_str(rest);
-    out
+fn too_long(error: TooLong) -> Error {
+    Error::over_limit(format!("the labels of one series may have {} bytes: a label made here would have more", error.bytes_max))
+}
+
+/// What `$name` or `$1` stands for; a group that does not exist is empty.
+fn group<'t>(regex: &Regex, captures: &regex::Captures<'t>, name: &str) -> &'t str {
+    let group = match name.parse::<usize>() {
+        Ok(number) => captures.get(number),
+        Err(_) => regex.capture_names().flatten().any(|known| known == name).then(|| captures.name(name)).flatten(),
+    };
+    group.map_or("", |group| group.as_str())
 }
 
 pub(super) fn join(context: &Context, arguments: &[Expr], sink: &mut Sink) -> Result<()> {
@@ -73,11 +60,15 @@ pub(super) fn join(context: &Context, arguments: &[Expr], sink: &mut Sink) -> Re
     for at in 3..arguments.len() {
         sources.push(label_name(text(arguments, at, name)?, "source", name)?);
     }
-    let mut joined = Relabeled::default();
+    let mut joined = Relabeled::new(context);
     vector_each(context, argument(arguments, 0, name)?, &mut |series| {
-        let values: Vec<&str> = sources.iter().map(|source| series.labels.get(source).unwrap_or("")).collect();
-        let value = values.join(separator);
-        joined.take(series, Some((target, &value)))
+        let mut value = BoundedText::new(LABEL_BYTES_MAX);
+        for (at, source) in sources.iter().enumerate() {
+            let separator = if at > 0 { separator } else { "" };
+            value.push_str(separator).map_err(too_long)?;
+            value.push_str(series.labels.get(source).unwrap_or("")).map_err(too_long)?;
+        }
+        joined.take(series, Some((target, value.as_str())))
     })?;
     joined.finish(sink)
 }
@@ -94,24 +85,41 @@ fn label_name<'n>(name: &'n str, what: &str, function: &str) -> Result<&'n str> 
 }
 
 /// Collects results: two series that become the same may not both have a value at a step.
-#[derive(Default)]
-struct Relabeled {
+struct Relabeled<'c> {
+    context: &'c Context<'c>,
     all: Vec<StepSeries>,
     by_labels: HashMap<(Labels, bool), usize>,
+    /// Charged for what is held here.
+    bytes: u64,
 }
 
-impl Relabeled {
+impl<'c> Relabeled<'c> {
+    fn new(context: &'c Context<'c>) -> Self {
+        Self { context, all: Vec::new(), by_labels: HashMap::new(), bytes: 0 }
+    }
+
+    fn charge(&mut self, bytes: u64) -> Result<()> {
+        self.bytes += bytes;
+        self.context.budget.charge(bytes)
+    }
+
     fn take(&mut self, mut series: StepSeries, change: Option<(&str, &str)>) -> Result<()> {
         if let Some((name, value)) = change {
             let mut builder = series.labels.to_builder();
             builder.set(name, value);
             series.labels = builder.build();
+            let bytes: usize = series.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+            if bytes > LABEL_BYTES_MAX {
+                return Err(too_long(TooLong { bytes_max: LABEL_BYTES_MAX }));
+            }
+            self.charge(labels_bytes(&series.labels) + value.len() as u64)?;
             if name == METRIC_NAME {
                 series.drop_name = false;
             }
         }
         let key = (series.labels.clone(), series.drop_name);
         let Some(known) = self.by_labels.get(&key) else {
+            self.charge(series.points.bytes())?;
             self.by_labels.insert(key, self.all.len());
             self.all.push(series);
             return Ok(());
@@ -127,7 +135,9 @@ impl Relabeled {
         Ok(())
     }
 
+    /// What is passed on is charged by whoever keeps it.
     fn finish(self, sink: &mut Sink) -> Result<()> {
+        self.context.budget.release(self.bytes);
         self.all.into_iter().try_for_each(sink)
     }
 }

@@ -5,7 +5,7 @@ use super::parse::{Base, Item, ItemKind, Operand, Pipeline, Program};
 use super::{OUTPUT_BYTES_MAX, TemplateError, Value, time};
 use crate::step::Query;
 use br_std::Nanos;
-use std::fmt::Write as _;
+use br_std::text::{BoundedText, Steps};
 use std::sync::Arc;
 
 /// One run may evaluate this many actions and operands.
@@ -25,9 +25,17 @@ pub struct Scope<'a> {
 pub(super) fn run(program: &Program, dot: Value, scope: &Scope<'_>) -> Result<String, TemplateError> {
     let mut variables = vec![("$".to_owned(), dot.clone())];
     variables.extend(scope.variables.iter().cloned());
-    let mut runner = Runner { program, scope, variables, output: String::new(), steps: 0, calls: 0, line: 1 };
+    let mut runner = Runner {
+        program,
+        scope,
+        variables,
+        output: BoundedText::new(OUTPUT_BYTES_MAX),
+        steps: Steps::new(STEPS_MAX),
+        calls: 0,
+        line: 1,
+    };
     match runner.items(&program.body, &dot) {
-        Ok(_) => Ok(runner.output),
+        Ok(_) => Ok(runner.output.into_string()),
         Err(message) => Err(TemplateError { line: runner.line, message }),
     }
 }
@@ -44,8 +52,8 @@ pub(super) struct Runner<'a> {
     program: &'a Program,
     pub(super) scope: &'a Scope<'a>,
     variables: Vec<(String, Value)>,
-    output: String,
-    steps: u64,
+    output: BoundedText,
+    steps: Steps,
     calls: usize,
     line: u32,
 }
@@ -164,10 +172,10 @@ impl Runner<'_> {
 
     /// The function `tmpl`: what a defined template yields, as a value.
     pub(super) fn call_to_text(&mut self, name: &str, data: Value) -> Result<String, String> {
-        let outer = std::mem::take(&mut self.output);
+        let outer = std::mem::replace(&mut self.output, BoundedText::new(OUTPUT_BYTES_MAX));
         let outcome = self.call(name, data);
         let text = std::mem::replace(&mut self.output, outer);
-        outcome.map(|()| text)
+        outcome.map(|()| text.into_string())
     }
 
     fn pipeline(&mut self, pipeline: &Pipeline, dot: &Value) -> Result<Value, String> {
@@ -261,18 +269,11 @@ impl Runner<'_> {
     }
 
     fn write(&mut self, text: &str) -> Result<(), String> {
-        if self.output.len() + text.len() > OUTPUT_BYTES_MAX {
-            return Err(format!("the text is longer than {OUTPUT_BYTES_MAX} bytes"));
-        }
-        self.output.write_str(text).map_err(|error| error.to_string())
+        self.output.push_str(text).map_err(|_| format!("the text is longer than {OUTPUT_BYTES_MAX} bytes"))
     }
 
     fn count(&mut self) -> Result<(), String> {
-        self.steps += 1;
-        if self.steps > STEPS_MAX {
-            return Err(format!("the template takes more than {STEPS_MAX} steps"));
-        }
-        Ok(())
+        Ok(self.steps.take(1)?)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The functions that templates call: Go's builtins, Prometheus' and the most used of Alertmanager's.
 
 use super::execute::Runner;
-use super::{Value, numbers, printf};
+use super::{OUTPUT_BYTES_MAX, Value, numbers, printf};
 use br_std::Nanos;
+use br_std::text::BoundedText;
 use regex::Regex;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -309,9 +310,7 @@ fn strings(name: &str, arguments: &[Value]) -> Result<Value, String> {
         ("stripPort", [value]) => Ok(Value::from(split_host_port(text(value)?).map_or(text(value)?, |(host, _)| host))),
         ("stripDomain", [value]) => Ok(Value::from(strip_domain(text(value)?))),
         ("match", [pattern, value]) => Ok(Value::Bool(regex(text(pattern)?)?.is_match(text(value)?))),
-        ("reReplaceAll", [pattern, replacement, value]) => {
-            Ok(Value::from(regex(text(pattern)?)?.replace_all(text(value)?, text(replacement)?).into_owned()))
-        }
+        ("reReplaceAll", [pattern, replacement, value]) => re_replace_all(text(pattern)?, text(replacement)?, text(value)?),
         ("graphLink" | "tableLink", [expression]) => {
             let tab = u8::from(name == "tableLink");
             Ok(Value::from(format!("/graph?g0.expr={}&g0.tab={tab}", escape_query(text(expression)?))))
@@ -321,10 +320,39 @@ fn strings(name: &str, arguments: &[Value]) -> Result<Value, String> {
         ("trimPrefix", [prefix, value]) => Ok(Value::from(text(value)?.strip_prefix(text(prefix)?).unwrap_or(text(value)?))),
         ("trimSuffix", [suffix, value]) => Ok(Value::from(text(value)?.strip_suffix(text(suffix)?).unwrap_or(text(value)?))),
         ("contains", [part, value]) => Ok(Value::Bool(text(value)?.contains(text(part)?))),
-        ("replaceAll", [old, new, value]) => Ok(Value::from(text(value)?.replace(text(old)?, text(new)?))),
+        ("replaceAll", [old, new, value]) => replace_all(text(old)?, text(new)?, text(value)?),
         ("split", [separator, value]) => Ok(Value::list(text(value)?.split(text(separator)?).map(Value::from).collect())),
         _ => Err(format!("wrong number of args: got {}", arguments.len())),
     }
+}
+
+fn re_replace_all(pattern: &str, replacement: &str, value: &str) -> Result<Value, String> {
+    let regex = regex(pattern)?;
+    let mut out = BoundedText::new(OUTPUT_BYTES_MAX);
+    let mut at = 0;
+    for captures in regex.captures_iter(value) {
+        let found = captures.get_match();
+        out.push_str(&value[at..found.start()])?;
+        out.push_expanded(replacement, &|name| {
+            let group = name.parse().map_or_else(|_| captures.name(name), |number| captures.get(number));
+            group.map_or("", |group| group.as_str())
+        })?;
+        at = found.end();
+    }
+    out.push_str(&value[at..])?;
+    Ok(Value::from(out.into_string()))
+}
+
+fn replace_all(old: &str, new: &str, value: &str) -> Result<Value, String> {
+    let mut out = BoundedText::new(OUTPUT_BYTES_MAX);
+    let mut at = 0;
+    for (found, _) in value.match_indices(old) {
+        out.push_str(&value[at..found])?;
+        out.push_str(new)?;
+        at = found + old.len();
+    }
+    out.push_str(&value[at..])?;
+    Ok(Value::from(out.into_string()))
 }
 
 fn regex(pattern: &str) -> Result<Regex, String> {

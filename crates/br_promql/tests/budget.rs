@@ -1,0 +1,116 @@
+//! Queries that would hold much are refused before they do, whatever the operator that holds it.
+
+use br_model::{Exemplar, Labels, Metadata};
+use br_promql::{Engine, Options, parse};
+use br_std::{Kind, Result};
+use br_storage::{Budget, MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
+
+const SERIES: usize = 1500;
+
+/// So many series of one sample at the start of time, made as they are read.
+struct Many {
+    next: usize,
+    is_info: bool,
+}
+
+impl SeriesCursor for Many {
+    fn next_batch(&mut self) -> Result<Option<Vec<SeriesData>>> {
+        if self.next == SERIES {
+            return Ok(None);
+        }
+        let name = if self.is_info { "target_info" } else { "bomb" };
+        let batch = (self.next..self.next + 100).map(|at| {
+            let id = at.to_string();
+            let labels = Labels::from_pairs([("__name__", name), ("instance", &id), ("job", "a"), ("le", &id)]);
+            let points = Points { timestamps_ms: vec![0].into(), values: Values::Floats(vec![at as f64]), starts_ms: None };
+            SeriesData { labels, points }
+        });
+        let batch = batch.collect();
+        self.next += 100;
+        Ok(Some(batch))
+    }
+}
+
+struct Source;
+
+impl MetricSource for Source {
+    fn select<'a>(&'a self, query: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
+        let is_info = query.matchers.iter().any(|matcher| matcher.value == "target_info");
+        Ok(Box::new(Many { next: 0, is_info }))
+    }
+
+    fn series(&self, _: &[SeriesQuery], _: &Budget) -> Result<Vec<Labels>> {
+        Ok(Vec::new())
+    }
+
+    fn label_names(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn label_values(&self, _: &str, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn metadata(&self, _: Option<&str>) -> Result<Vec<(String, Metadata)>> {
+        Ok(Vec::new())
+    }
+
+    fn exemplars(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
+        Ok(Vec::new())
+    }
+}
+
+fn ask(query: &str, budget: &Budget) -> Option<Kind> {
+    let expr = parse(query).expect("valid");
+    let outcome = Engine::new(Options::default()).range(&Source, &expr, 0, 199_000, 1000, budget);
+    outcome.map_err(|error| error.kind()).err()
+}
+
+/// 1500 series of 200 steps take 2.8 MB, of which nothing is left in what the query answers.
+#[test]
+fn every_operator_that_collects_charges() {
+    for collected in [
+        r#"label_replace(bomb, "x", "$1", "instance", "(.*)")"#,
+        r#"label_join(bomb, "x", "-", "instance", "job")"#,
+        "sort(bomb)",
+        r#"sort_by_label(bomb, "instance")"#,
+        "topk(10000, bomb)",
+        "limitk(10000, bomb)",
+        "limit_ratio(1, bomb)",
+        "quantile by (instance) (0.5, bomb)",
+        "sum by (instance) (bomb)",
+        r#"count_values("v", bomb)"#,
+        "histogram_quantile(0.5, bomb)",
+        r#"histogram_quantiles(bomb, "q", 0.1, 0.9)"#,
+        "info(bomb)",
+        "bomb and bomb",
+        "bomb or bomb",
+        "bomb + bomb",
+        "bomb * on(instance) group_left() bomb",
+        "max_over_time(bomb[200s:1s])",
+    ] {
+        assert_eq!(ask(&format!("count({collected})"), &Budget::new(1 << 20)), Some(Kind::OverLimit), "{collected}");
+        assert_eq!(ask(&format!("count({collected})"), &Budget::new(256 << 20)), None, "{collected}");
+    }
+    for streamed in ["count(bomb)", "count(-bomb)", "absent(bomb)", "count(rate(bomb[5m]))", "sum(bomb > 1)"] {
+        assert_eq!(ask(streamed, &Budget::new(1 << 20)), None, "{streamed}");
+    }
+}
+
+#[test]
+fn a_label_made_of_itself_does_not_grow_without_end() {
+    let nested = |times: usize, inner: &str, rest: &str| {
+        let start = if rest.contains('$') { "label_replace(" } else { "label_join(" };
+        format!("{}{inner}{}", start.repeat(times), rest.repeat(times))
+    };
+    let start = r#"label_replace(vector(1), "x", "aaaaaaaaaaaaaaaa", "", "")"#;
+    let replaced = nested(12, start, r#", "x", "$1$1$1$1$1$1$1$1$1$1", "x", "(.*)")"#);
+    let joined = nested(24, start, r#", "x", "", "x", "x", "x", "x")"#);
+    let spread = (0..30).fold(start.to_owned(), |inner, at| {
+        format!(r#"label_replace({inner}, "x{at}", "$1$1$1$1$1$1$1$1$1$1$1$1$1$1$1$1$1$1$1$1", "x", "(.*)")"#)
+    });
+    for query in [replaced, joined] {
+        assert_eq!(ask(&query, &Budget::new(256 << 20)), Some(Kind::OverLimit), "{query}");
+    }
+    assert_eq!(ask(&spread, &Budget::new(256 << 20)), None, "ten kilobytes are no reason");
+}
