@@ -3,7 +3,8 @@
 //! Tokens come as `Authorization: Bearer …`, as the password of `Authorization: Basic …`, or as the public key of a Sentry DSN.
 //! Only their SHA-256 is held. Without any token configured, and only on a loopback address, the caller is an anonymous admin.
 
-use axum::http::{HeaderMap, Method, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Uri, header};
 use base64::Engine;
 use br_model::{Principal, Role, TenantId};
 use br_std::{Error, Result};
@@ -47,9 +48,9 @@ impl Auth {
     }
 
     /// Says who makes a request. `sentry_key` is the key of a DSN where the path takes one.
-    pub fn principal(&self, headers: &HeaderMap, sentry_key: Option<&str>) -> Result<Principal> {
+    pub fn principal(&self, uri: &Uri, headers: &HeaderMap, sentry_key: Option<&str>) -> Result<Principal> {
         if self.is_open() {
-            refuse_foreign_host(headers)?;
+            refuse_foreign_host(uri, headers)?;
             return Ok(anonymous());
         }
         let secret = bearer_or_basic(headers).or_else(|| sentry_key.map(str::to_owned));
@@ -68,11 +69,12 @@ fn anonymous() -> Principal {
 }
 
 /// A page in the developer's browser must not reach the open server under a name of its own (DNS rebinding).
-fn refuse_foreign_host(headers: &HeaderMap) -> Result<()> {
-    let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return Ok(()) };
-    if is_loopback_host(host) {
-        return Ok(());
-    }
+///
+/// HTTP/2 names the host in `:authority`, which comes as part of the URI; a `Host` beside it may say something else.
+fn refuse_foreign_host(uri: &Uri, headers: &HeaderMap) -> Result<()> {
+    let authority = uri.authority().map(Authority::as_str);
+    let hosts = headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or("?"));
+    let Some(host) = authority.into_iter().chain(hosts).find(|host| !is_loopback_host(host)) else { return Ok(()) };
     Err(Error::unauthorized(format!(
         "Host {host:?} is not a loopback name, and no users are configured: set bellrock.auth.tokens"
     )))
@@ -87,13 +89,13 @@ fn is_loopback_host(host: &str) -> bool {
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// A page of another site must not change anything here, whatever credentials the browser sends along.
-pub fn refuse_cross_site(method: &Method, headers: &HeaderMap) -> Result<()> {
-    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) && headers.get(header::UPGRADE).is_none() {
-        return Ok(());
-    }
+/// A page of another site must not call anything here, whatever credentials the browser sends along: not even a query, whose
+/// answer it may not read but whose work is done. Browsers say where a request comes from; what is no browser, such as a proxy
+/// that asks for somebody, says nothing. The web pages themselves are no calls: links to them work from anywhere.
+pub fn refuse_cross_site(uri: &Uri, headers: &HeaderMap) -> Result<()> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let cross_site = match (text("sec-fetch-site"), text("origin"), text("host")) {
+    let host = uri.authority().map(Authority::as_str).or_else(|| text("host"));
+    let cross_site = match (text("sec-fetch-site"), text("origin"), host) {
         (Some("same-origin" | "none"), _, _) => false,
         (_, Some(origin), Some(host)) => origin.split_once("://").is_none_or(|(_, origin_host)| origin_host != host),
         (Some(_), _, _) => true,
@@ -135,11 +137,11 @@ mod tests {
         let basic = base64::engine::general_purpose::STANDARD.encode("any:0123456789abcdef");
         for value in ["Bearer 0123456789abcdef".to_owned(), format!("Basic {basic}")] {
             let headers = headers(&[("authorization", &value), ("x-scope-orgid", "1")]);
-            assert_eq!(auth.principal(&headers, None).expect("known"), principal);
+            assert_eq!(auth.principal(&Uri::from_static("/"), &headers, None).expect("known"), principal);
         }
-        assert_eq!(auth.principal(&headers(&[]), Some("0123456789abcdef")).expect("dsn"), principal);
+        assert_eq!(auth.principal(&Uri::from_static("/"), &headers(&[]), Some("0123456789abcdef")).expect("dsn"), principal);
         for value in ["Bearer 0123456789abcdeg", "Bearer ", "Basic !!", "nonsense"] {
-            assert!(auth.principal(&headers(&[("authorization", value)]), None).is_err(), "{value}");
+            assert!(auth.principal(&Uri::from_static("/"), &headers(&[("authorization", value)]), None).is_err(), "{value}");
         }
         assert!(Token::new(principal, "short").is_err());
     }
@@ -154,17 +156,29 @@ mod tests {
             ("evil.example:1811", false),
             ("localhost.evil.example", false),
         ] {
-            assert_eq!(auth.principal(&headers(&[("host", host)]), None).is_ok(), expect, "{host}");
+            assert_eq!(auth.principal(&Uri::from_static("/"), &headers(&[("host", host)]), None).is_ok(), expect, "{host}");
+            let uri: Uri = format!("http://{host}/api/v1/query").parse().expect("a URI");
+            assert_eq!(auth.principal(&uri, &headers(&[]), None).is_ok(), expect, "{host} as :authority");
+            let mixed = auth.principal(&uri, &headers(&[("host", "localhost")]), None);
+            assert_eq!(mixed.is_ok(), expect, "{host} as :authority beside a Host");
         }
     }
 
     #[test]
-    fn pages_of_other_sites_change_nothing() {
-        let post = |pairs: &[(&'static str, &str)]| refuse_cross_site(&Method::POST, &headers(pairs)).is_ok();
-        assert!(post(&[("host", "localhost:1811")]), "curl and SDKs send no Origin");
-        assert!(post(&[("host", "localhost:1811"), ("origin", "http://localhost:1811")]));
-        assert!(!post(&[("host", "localhost:1811"), ("origin", "http://evil.example")]));
-        assert!(!post(&[("host", "localhost:1811"), ("sec-fetch-site", "cross-site")]));
-        assert!(refuse_cross_site(&Method::GET, &headers(&[("origin", "http://evil.example"), ("host", "a")])).is_ok());
+    fn pages_of_other_sites_call_nothing() {
+        let local = Uri::from_static("/api/v1/query");
+        let allowed = |pairs: &[(&'static str, &str)]| refuse_cross_site(&local, &headers(pairs)).is_ok();
+        assert!(allowed(&[("host", "localhost:1811")]), "curl, SDKs and proxies send no Origin");
+        assert!(allowed(&[("host", "localhost:1811"), ("origin", "http://localhost:1811")]));
+        assert!(allowed(&[("host", "localhost:1811"), ("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "cors")]));
+        assert!(allowed(&[("host", "localhost:1811"), ("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate")]), "typed in");
+        assert!(!allowed(&[("host", "localhost:1811"), ("origin", "http://evil.example")]));
+        assert!(!allowed(&[("host", "localhost:1811"), ("origin", "null")]));
+        for site in ["cross-site", "same-site"] {
+            assert!(!allowed(&[("host", "localhost:1811"), ("sec-fetch-site", site), ("sec-fetch-mode", "no-cors")]), "an image");
+        }
+        let uri = Uri::from_static("http://localhost:1811/api/v1/query");
+        assert!(refuse_cross_site(&uri, &headers(&[("origin", "http://localhost:1811")])).is_ok());
+        assert!(refuse_cross_site(&uri, &headers(&[("origin", "http://evil.example")])).is_err(), "HTTP/2 has no Host");
     }
 }

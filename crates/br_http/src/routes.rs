@@ -73,14 +73,14 @@ impl Routes {
 
 /// Lets a request through when its principal has the role, and tells the handler who it is.
 async fn allow(State((app, role)): State<(Arc<App>, Role)>, mut request: Request, next: Next) -> Response {
-    if let Err(error) = refuse_cross_site(request.method(), request.headers()) {
+    if let Err(error) = refuse_cross_site(request.uri(), request.headers()) {
         return ApiError(error).into_response();
     }
     let sentry_key = br_wire::sentry::key_of(
         request.headers().get("x-sentry-auth").and_then(|value| value.to_str().ok()),
         request.uri().query(),
     );
-    let principal = match app.auth.principal(request.headers(), sentry_key.as_deref()) {
+    let principal = match app.auth.principal(request.uri(), request.headers(), sentry_key.as_deref()) {
         Ok(principal) => principal,
         Err(error) => return ApiError(error).into_response(),
     };

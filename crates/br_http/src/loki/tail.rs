@@ -7,21 +7,25 @@ use crate::params::Params;
 use axum::Extension;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use br_ingest::tail::TailBatch;
+use br_ingest::tail::Listener;
 use br_logql::{Expr, LogOptions, Pipeline};
-use br_model::{Labels, Principal, TenantId};
+use br_model::{Labels, Principal};
 use br_query::door::Language;
 use br_std::{Error, Nanos};
-use br_storage::{Direction, TimeRange};
+use br_storage::{Budget, CancelReason, Direction, LogRow, TimeRange};
 use serde_json::{Value, json as object};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
 
 /// Lines of one frame; more are counted as dropped, as nobody reads so fast.
 const FRAME_LINES_MAX: usize = 2000;
+/// Bytes of the lines and labels of one frame.
+const FRAME_BYTES_MAX: u64 = 8 << 20;
+/// How long the stages may take for the rows of one request.
+const BATCH_PATIENCE: Duration = Duration::from_secs(1);
 const BACKLOG_LINES_MAX: usize = 1000;
 /// A proxy that ends quiet connections sees life this often.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -45,7 +49,10 @@ pub(super) async fn tail(
         Err(rejection) => return Ok(rejection.into_response()),
     };
     // Listening starts before the backlog is read: what comes in between is in one of the two, or in both, never in none.
-    let listener = app.tail.listen();
+    let listener = match app.tail.listen(principal.tenant) {
+        Ok(listener) => listener,
+        Err(error) => return Ok((StatusCode::TOO_MANY_REQUESTS, format!("{}\n", error.message())).into_response()),
+    };
     let backlog = match params.time("start")? {
         None => Vec::new(),
         Some(start) => {
@@ -73,32 +80,30 @@ pub(super) async fn tail(
                 .collect()
         }
     };
-    let client = Client { tenant: principal.tenant, pipeline };
+    let client = Client { pipeline: Arc::new(pipeline) };
     Ok(upgrade.on_upgrade(move |socket| client.follow(socket, listener, backlog)))
 }
 
 type Lines = Vec<(Labels, Nanos, String)>;
 
 struct Client {
-    tenant: TenantId,
-    pipeline: Pipeline,
+    pipeline: Arc<Pipeline>,
 }
 
 impl Client {
-    async fn follow(self, mut socket: WebSocket, mut listener: tokio::sync::broadcast::Receiver<TailBatch>, backlog: Lines) {
-        if !backlog.is_empty() && send(&mut socket, frame(backlog, 0)).await.is_err() {
-            return;
+    async fn follow(self, mut socket: WebSocket, listener: Listener, backlog: Lines) {
+        if !backlog.is_empty() {
+            let Ok(first) = tokio::task::spawn_blocking(|| frame(backlog, 0)).await else { return };
+            if send(&mut socket, first).await.is_err() {
+                return;
+            }
         }
         let mut ping = tokio::time::interval(PING_INTERVAL);
         loop {
             tokio::select! {
-                received = listener.recv() => {
-                    let (lines, dropped) = match received {
-                        Ok(batch) => self.matching(&batch),
-                        Err(RecvError::Lagged(batches)) => (Vec::new(), batches as usize),
-                        Err(RecvError::Closed) => return,
-                    };
-                    if (!lines.is_empty() || dropped > 0) && send(&mut socket, frame(lines, dropped)).await.is_err() {
+                () = listener.wait() => {
+                    let Some(message) = self.next(&listener).await else { continue };
+                    if send(&mut socket, message).await.is_err() {
                         return;
                     }
                 }
@@ -115,23 +120,63 @@ impl Client {
         }
     }
 
-    /// The lines of a batch that match, and how many of them are too many for one frame.
-    fn matching(&self, batch: &TailBatch) -> (Lines, usize) {
-        if batch.tenant != self.tenant {
-            return (Vec::new(), 0);
-        }
-        let mut lines = Vec::new();
-        let mut dropped = 0;
-        for row in batch.rows.iter().filter(|row| self.pipeline.selects(&row.stream)) {
-            let Some(processed) = self.pipeline.process(row) else { continue };
-            if lines.len() < FRAME_LINES_MAX {
-                lines.push((processed.labels, row.timestamp, processed.line));
-            } else {
-                dropped += 1;
+    /// What to send of the rows that wait. The stages run on the pool for blocking work, for a limited time: what they do not get
+    /// to is dropped, so that a follower with slow stages falls behind alone.
+    async fn next(&self, listener: &Listener) -> Option<Message> {
+        let turn = listener.turn().await?;
+        let received = listener.take()?;
+        let pipeline = self.pipeline.clone();
+        let budget = Arc::new(Budget::new(FRAME_BYTES_MAX));
+        let _stop = StopOnDrop(budget.clone());
+        let watch = budget.clone();
+        let mut job = tokio::task::spawn_blocking(move || {
+            let (lines, too_many) = matching(&pipeline, &received.rows, &budget);
+            let dropped = received.dropped + too_many;
+            drop(turn);
+            (!lines.is_empty() || dropped > 0).then(|| frame(lines, dropped))
+        });
+        let outcome = tokio::select! {
+            outcome = &mut job => outcome,
+            () = tokio::time::sleep(BATCH_PATIENCE) => {
+                watch.cancel(CancelReason::Deadline);
+                job.await
             }
-        }
-        (lines, dropped)
+        };
+        outcome.ok().flatten()
     }
+}
+
+/// Nobody waits for the stages any more when the client has gone.
+struct StopOnDrop(Arc<Budget>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel(CancelReason::Caller);
+    }
+}
+
+/// The lines of a batch that match, and how many rows are too many: for one frame, for its bytes, or for the time there is.
+fn matching(pipeline: &Pipeline, rows: &[LogRow], budget: &Budget) -> (Lines, usize) {
+    let mut lines = Vec::new();
+    let mut dropped = 0;
+    for (at, row) in rows.iter().enumerate() {
+        if budget.check().is_err() {
+            return (lines, dropped + rows[at..].iter().filter(|row| pipeline.selects(&row.stream)).count());
+        }
+        if !pipeline.selects(&row.stream) {
+            continue;
+        }
+        let Some(processed) = pipeline.process(row, budget) else { continue };
+        let labels: usize = processed.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes = (processed.line.len() + labels) as u64;
+        if lines.len() >= FRAME_LINES_MAX || budget.charge(bytes).is_err() {
+            budget.release(bytes);
+            dropped += 1;
+        } else {
+            lines.push((processed.labels, row.timestamp, processed.line));
+        }
+    }
+    (lines, dropped)
 }
 
 /// Lines by stream. What was dropped is told as so many entries without labels, since nobody knows them any more.
