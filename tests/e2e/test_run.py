@@ -89,6 +89,39 @@ while time.time() < end: sum(range(20000))
         assert last(f'{name}{{service_name="script"}}'), name
 
 
+def count(server, service):
+    rows = server.sql(f"SELECT count(*) AS stored, count(DISTINCT body) AS texts FROM logs WHERE service_name = '{service}'")
+    return rows[0]["stored"], rows[0]["texts"]
+
+
+def test_a_burst_is_stored_whole(server):
+    burst = "import logging, sys; logging.basicConfig(stream=sys.stdout, level=10); [logging.info('request %d done', i) for i in range(5000)]"
+    outcome = run(server, burst)
+    assert outcome.returncode == 0 and "not stored" not in outcome.stderr
+    assert eventually(lambda: (found := count(server, "script")) == (5000, 5000) and found)
+
+
+def test_a_burst_of_a_fast_printer_is_stored_whole(server):
+    command = [BINARY, "run", "--server", server.url, "--service", "fast", "--", "seq", "1", "200000"]
+    outcome = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert outcome.returncode == 0 and "not stored" not in outcome.stderr, outcome.stderr
+    assert eventually(lambda: (found := count(server, "fast")) == (200_000, 200_000) and found, timeout=60)
+
+
+def test_a_server_that_goes_away_does_not_hold_the_program_up_and_the_loss_is_told(make_server):
+    server = make_server().start()
+    program = "import sys, time\nprint('begin', flush=True)\nsys.stdin.readline()\nfor i in range(3000): print('line', i)"
+    command = [BINARY, "run", "--server", server.url, "--service", "lonely", "--", sys.executable, "-c", program]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "begin\n"
+    eventually(lambda: count(server, "lonely")[0] == 1)
+    server.kill()
+    started = time.monotonic()
+    _, told = process.communicate("go\n", timeout=60)
+    assert time.monotonic() - started < 30, "the last lines are waited for within bounds"
+    assert process.returncode == 0 and "the last 3000 lines were not stored: no answer from" in told, told
+
+
 def test_signals_reach_the_program(server):
     program = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *a: (print('got it', flush=True), sys.exit(3)))\nprint('ready', flush=True)\ntime.sleep(30)"
     command = [BINARY, "run", "--server", server.url, "--service", "sig", "--", sys.executable, "-u", "-c", program]

@@ -2,6 +2,7 @@
 
 mod lines;
 mod output;
+mod queue;
 pub(crate) mod send;
 mod server;
 mod signals;
@@ -14,12 +15,15 @@ use br_ingest::scrape::{GlobalConfig, Job, PromDuration, ScrapeManager};
 use br_ingest::sink::SampleSink;
 use br_model::{Attributes, Labels, MetricBatch, Resource, Sample, SeriesSamples, labels::METRIC_NAME};
 use output::{Context, Stream};
+use queue::QueueLimits;
 use send::{LogSender, Upstream};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct RunArguments {
@@ -45,8 +49,10 @@ pub(crate) struct RunArguments {
     command: Vec<String>,
 }
 
-/// How long output may still be sent after the program has ended.
+/// How long a grandchild may hold the pipes open after the program has ended: what it still says within a moment is taken.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long the last samples may take.
+const LAST_SAMPLES: Duration = Duration::from_secs(5);
 
 /// Runs the program and returns its exit code.
 pub(crate) async fn run(arguments: RunArguments) -> Result<i32> {
@@ -64,39 +70,42 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<i32> {
         }
     };
     let pid = child.id().context("the program has no process id")?;
-    let sender = Arc::new(LogSender::start(upstream.clone()));
-    let context = Arc::new(Context { resource: Arc::new(resource(&service, pid)), clock: clock.clone(), sender: sender.clone() });
-    let out = tokio::spawn(output::follow(
-        Stream::Out,
-        child.stdout.take().context("no stdout")?,
-        tokio::io::stdout(),
-        context.clone(),
-    ));
-    let err = tokio::spawn(output::follow(
-        Stream::Err,
-        child.stderr.take().context("no stderr")?,
-        tokio::io::stderr(),
-        context.clone(),
-    ));
+    let sender = Arc::new(LogSender::start(upstream.clone(), Arc::new(resource(&service, pid)), QueueLimits::default()));
+    let (stop, stopped) = watch::channel(false);
+    let mut streams = follow(&mut child, Context { clock: clock.clone(), sender: sender.clone() }, &stopped)?;
     let sampler =
         tokio::spawn(sample_tree(pid, arguments.sample_interval, upstream.clone(), labels(&service, pid), clock.clone()));
     let scraper = scrape(&arguments, &service, &upstream, &clock)?;
 
     let status = signals::wait_and_forward(&mut child, pid).await?;
 
-    // A grandchild may hold the pipes open: what it still says within a moment is taken, then we go.
-    let _ = tokio::time::timeout(LAST_WORDS, async { tokio::join!(out, err) }).await;
-    sampler.abort();
-    if let Some(scraper) = scraper {
-        let _ = tokio::time::timeout(LAST_WORDS, scraper.stop()).await;
+    if tokio::time::timeout(LAST_WORDS, &mut streams).await.is_err() {
+        let _ = stop.send(true);
+        let _ = tokio::time::timeout(LAST_WORDS, streams).await;
     }
-    drop(context);
-    if let Ok(sender) = Arc::try_unwrap(sender)
-        && let Some(lost) = sender.finish(LAST_WORDS).await
-    {
+    let last_samples = async {
+        sampler.abort();
+        if let Some(scraper) = scraper {
+            scraper.stop().await;
+        }
+    };
+    let (lost, _) = tokio::join!(sender.finish(std::future::pending()), tokio::time::timeout(LAST_SAMPLES, last_samples));
+    if let Some(lost) = lost {
         eprintln!("bellrock: {lost}");
     }
     Ok(signals::exit_code(status))
+}
+
+/// Copies both streams and gathers their lines, until they end or are told to stop.
+fn follow(child: &mut Child, context: Context, stopped: &watch::Receiver<bool>) -> Result<JoinHandle<()>> {
+    let context = Arc::new(context);
+    let stdout = child.stdout.take().context("no stdout")?;
+    let stderr = child.stderr.take().context("no stderr")?;
+    let out = tokio::spawn(output::follow(Stream::Out, stdout, tokio::io::stdout(), context.clone(), stopped.clone()));
+    let err = tokio::spawn(output::follow(Stream::Err, stderr, tokio::io::stderr(), context, stopped.clone()));
+    Ok(tokio::spawn(async move {
+        let _ = tokio::join!(out, err);
+    }))
 }
 
 /// `uvicorn app:app` is named after the program; an interpreter after its script or module.
