@@ -83,10 +83,19 @@ while time.time() < end: sum(range(20000))
         return server.promql(f"last_over_time({expression}[1m])")
 
     assert eventually(lambda: last('jobs_total{job="script"}'))[0][1] == 4
-    assert max(value for _, value in last('process_cpu_seconds_total{service_name="script"}')) > 0.5
-    assert max(value for _, value in last('process_resident_memory_bytes{service_name="script"}')) > 1_000_000
-    for name in ("process_threads", "process_open_fds", "process_disk_written_bytes_total", "process_network_receive_bytes_total"):
+    assert max(value for _, value in last('process_cpu_time_seconds_total{service_name="script"}')) > 0.5
+    assert max(value for _, value in last('process_memory_usage_bytes{service_name="script"}')) > 1_000_000
+    for name in ("process_thread_count", "process_open_file_descriptor_count", "process_disk_io_bytes_total", "system_network_io_bytes_total"):
         assert last(f'{name}{{service_name="script"}}'), name
+    assert len(last('process_cpu_seconds_total{job="script"}')) == 1, "that of prometheus_client, and none of ours"
+    assert server.promql('process_memory_usage_bytes{service_name="script"}') == [], "the series have ended with the program"
+
+
+def test_the_time_of_a_program_that_ends_between_two_looks_is_counted(server):
+    burn = "import subprocess, sys, time\nsubprocess.run([sys.executable, '-c', 'import time\\nwhile time.process_time() < 1: pass'])"
+    assert run(server, burn, "--sample-interval", "1h").returncode == 0
+    used = eventually(lambda: server.promql('last_over_time(process_cpu_time_seconds_total{service_name="script"}[1m])'))
+    assert 1.0 <= used[0][1] < 5
 
 
 def count(server, service):

@@ -3,6 +3,7 @@
 mod lines;
 mod output;
 mod queue;
+mod sampling;
 pub(crate) mod send;
 mod server;
 mod signals;
@@ -13,9 +14,10 @@ use br_env::Clock;
 use br_env::real::SystemClock;
 use br_ingest::scrape::{GlobalConfig, Job, PromDuration, ScrapeManager};
 use br_ingest::sink::SampleSink;
-use br_model::{Attributes, Labels, MetricBatch, Resource, Sample, SeriesSamples, labels::METRIC_NAME};
+use br_model::{Attributes, Labels, Resource};
 use output::{Context, Stream};
 use queue::QueueLimits;
+use sampling::Sampling;
 use send::{LogSender, Upstream};
 use std::path::Path;
 use std::process::Stdio;
@@ -71,20 +73,27 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<i32> {
     };
     let pid = child.id().context("the program has no process id")?;
     let sender = Arc::new(LogSender::start(upstream.clone(), Arc::new(resource(&service, pid)), QueueLimits::default()));
+    let (ended, has_ended) = watch::channel(false);
     let (stop, stopped) = watch::channel(false);
     let mut streams = follow(&mut child, Context { clock: clock.clone(), sender: sender.clone() }, &stopped)?;
-    let sampler =
-        tokio::spawn(sample_tree(pid, arguments.sample_interval, upstream.clone(), labels(&service, pid), clock.clone()));
+    let sampling = Sampling {
+        interval: arguments.sample_interval,
+        upstream: upstream.clone(),
+        labels: labels(&service, pid),
+        clock: clock.clone(),
+    };
+    let sampler = tokio::spawn(sampling.run(pid, has_ended));
     let scraper = scrape(&arguments, &service, &upstream, &clock)?;
 
     let status = signals::wait_and_forward(&mut child, pid).await?;
 
+    let _ = ended.send(true);
     if tokio::time::timeout(LAST_WORDS, &mut streams).await.is_err() {
         let _ = stop.send(true);
         let _ = tokio::time::timeout(LAST_WORDS, streams).await;
     }
     let last_samples = async {
-        sampler.abort();
+        let _ = sampler.await;
         if let Some(scraper) = scraper {
             scraper.stop().await;
         }
@@ -168,43 +177,6 @@ fn instance(pid: u32) -> String {
 
 fn labels(service: &str, pid: u32) -> Labels {
     Labels::from_pairs([("job", service), ("service_name", service), ("instance", &instance(pid))])
-}
-
-/// Looks at the processes on a beat until it is aborted. A sample that cannot be sent is gone: the next one has the same counters.
-async fn sample_tree(pid: u32, interval: Duration, upstream: Upstream, labels: Labels, clock: Arc<dyn Clock>) {
-    let mut tree = tree::Tree::new(pid);
-    let mut beat = tokio::time::interval(interval.max(Duration::from_millis(100)));
-    loop {
-        beat.tick().await;
-        let sampled = tokio::task::spawn_blocking(move || {
-            let usage = tree.sample();
-            (tree, usage)
-        });
-        let Ok((next, Some(usage))) = sampled.await else { return };
-        tree = next;
-        let at_ms = clock.now().as_millis();
-        let series = [
-            ("process_count", usage.processes as f64),
-            ("process_cpu_seconds_total", usage.cpu_seconds),
-            ("process_resident_memory_bytes", usage.resident_bytes as f64),
-            ("process_virtual_memory_bytes", usage.virtual_bytes as f64),
-            ("process_threads", usage.threads as f64),
-            ("process_open_fds", usage.open_files as f64),
-            ("process_disk_read_bytes_total", usage.disk_read_bytes as f64),
-            ("process_disk_written_bytes_total", usage.disk_written_bytes as f64),
-            ("process_network_receive_bytes_total", usage.network_received_bytes as f64),
-            ("process_network_transmit_bytes_total", usage.network_sent_bytes as f64),
-        ];
-        let series = series.into_iter().map(|(name, value)| {
-            let mut named = labels.to_builder();
-            named.set(METRIC_NAME, name);
-            SeriesSamples { labels: named.build(), samples: vec![Sample::float(at_ms, value)], exemplars: Vec::new() }
-        });
-        let batch = MetricBatch { series: series.collect(), metadata: Vec::new() };
-        if let Err(error) = upstream.write(batch).await {
-            tracing::debug!(event = "SampleSendError", "{error}");
-        }
-    }
 }
 
 fn scrape(arguments: &RunArguments, service: &str, upstream: &Upstream, clock: &Arc<dyn Clock>) -> Result<Option<ScrapeManager>> {
