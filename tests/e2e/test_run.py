@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -129,6 +130,58 @@ def test_a_server_that_goes_away_does_not_hold_the_program_up_and_the_loss_is_to
     _, told = process.communicate("go\n", timeout=60)
     assert time.monotonic() - started < 30, "the last lines are waited for within bounds"
     assert process.returncode == 0 and "the last 3000 lines were not stored: no answer from" in told, told
+
+
+SIGNALS = """
+import signal, sys, time
+got = []
+signal.signal(signal.SIGINT, lambda *a: (got.append(1), print('got', flush=True)))
+print('ready', flush=True)
+end = time.time() + 2
+while time.time() < end: time.sleep(0.05)
+print('all', len(got), flush=True)
+"""
+
+
+def start_for_signals(server, **options):
+    command = [BINARY, "run", "--server", server.url, "--service", "sig", "--", sys.executable, "-u", "-c", SIGNALS]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **options)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_an_interrupt_reaches_the_program_once(server):
+    for send in (os.killpg, os.kill):
+        process = start_for_signals(server, stdin=subprocess.DEVNULL, start_new_session=True)
+        # Two at the same moment look like one to the program: of ten pairs most do not.
+        for _ in range(10):
+            send(process.pid, signal.SIGINT)
+            time.sleep(0.1)
+        assert process.stdout.read().splitlines()[-1] == "all 10", send.__name__
+        assert process.wait(10) == 0
+
+
+def test_an_interrupt_at_a_terminal_reaches_the_program_once(server):
+    command = [BINARY, "run", "--server", server.url, "--service", "sig", "--", sys.executable, "-u", "-c", SIGNALS]
+    for way in ("key", "kill"):
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(BINARY, command)
+        said = b""
+        while b"ready" not in said:
+            said += os.read(terminal, 4096)
+        if way == "key":
+            os.write(terminal, b"\x03")
+        else:
+            os.kill(pid, signal.SIGINT)
+        try:
+            while data := os.read(terminal, 4096):
+                said += data
+        except OSError:  # Linux ends a terminal whose programs have gone in this way.
+            pass
+        os.close(terminal)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert said.decode().split()[-2:] == ["all", "1"], (way, said)
 
 
 def test_signals_reach_the_program(server):

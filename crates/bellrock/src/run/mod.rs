@@ -19,6 +19,7 @@ use output::{Context, Stream};
 use queue::QueueLimits;
 use sampling::Sampling;
 use send::{LogSender, Upstream};
+use signals::{Group, Signals};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -64,13 +65,15 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<i32> {
     let upstream = upstream.upstream;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
 
-    let mut child = match command(&arguments, &upstream, &service).spawn() {
+    let group = Group::choose();
+    let mut child = match command(&arguments, &upstream, &service, group).spawn() {
         Ok(child) => child,
         Err(error) => {
             eprintln!("bellrock: cannot start {}: {error}", arguments.command[0]);
             return Ok(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 });
         }
     };
+    let mut signals = Signals::listen(group)?;
     let pid = child.id().context("the program has no process id")?;
     let sender = Arc::new(LogSender::start(upstream.clone(), Arc::new(resource(&service, pid)), QueueLimits::default()));
     let (ended, has_ended) = watch::channel(false);
@@ -85,7 +88,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<i32> {
     let sampler = tokio::spawn(sampling.run(pid, has_ended));
     let scraper = scrape(&arguments, &service, &upstream, &clock)?;
 
-    let status = signals::wait_and_forward(&mut child, pid).await?;
+    let status = signals.wait_and_forward(&mut child, pid).await?;
 
     let _ = ended.send(true);
     if tokio::time::timeout(LAST_WORDS, &mut streams).await.is_err() {
@@ -98,7 +101,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<i32> {
             scraper.stop().await;
         }
     };
-    let (lost, _) = tokio::join!(sender.finish(std::future::pending()), tokio::time::timeout(LAST_SAMPLES, last_samples));
+    let (lost, _) = tokio::join!(sender.finish(signals.interrupted()), tokio::time::timeout(LAST_SAMPLES, last_samples));
     if let Some(lost) = lost {
         eprintln!("bellrock: {lost}");
     }
@@ -140,7 +143,7 @@ fn service_name(command: &[String]) -> String {
 }
 
 /// What the program's own SDKs need to find the server. What the user has set stays.
-fn command(arguments: &RunArguments, upstream: &Upstream, service: &str) -> Command {
+fn command(arguments: &RunArguments, upstream: &Upstream, service: &str, group: Group) -> Command {
     let mut command = Command::new(&arguments.command[0]);
     command.args(&arguments.command[1..]).stdin(Stdio::inherit()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let host = upstream.url.split_once("://").map_or(upstream.url.as_str(), |(_, host)| host);
@@ -159,6 +162,9 @@ fn command(arguments: &RunArguments, upstream: &Upstream, service: &str) -> Comm
         if name == "OTEL_SERVICE_NAME" || std::env::var_os(name).is_none() {
             command.env(name, value);
         }
+    }
+    if group == Group::Own {
+        command.process_group(0);
     }
     command
 }
