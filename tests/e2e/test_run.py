@@ -184,6 +184,21 @@ def test_an_interrupt_at_a_terminal_reaches_the_program_once(server):
         assert said.decode().split()[-2:] == ["all", "1"], (way, said)
 
 
+def test_the_program_ends_with_us_however_we_end(server):
+    process = start_for_signals(server, stdin=subprocess.DEVNULL)
+    program = int(subprocess.check_output(["pgrep", "-P", str(process.pid)], text=True))
+    process.kill()
+
+    def is_gone():
+        try:
+            return open(f"/proc/{program}/stat").read().split()[2] == "Z"
+        except FileNotFoundError:
+            return True
+
+    eventually(is_gone, timeout=1.5)
+    process.wait()
+
+
 def test_signals_reach_the_program(server):
     program = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *a: (print('got it', flush=True), sys.exit(3)))\nprint('ready', flush=True)\ntime.sleep(30)"
     command = [BINARY, "run", "--server", server.url, "--service", "sig", "--", sys.executable, "-u", "-c", program]

@@ -10,6 +10,7 @@ mod lock;
 mod run;
 mod serve;
 mod sources;
+mod tether;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

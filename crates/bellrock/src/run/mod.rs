@@ -9,6 +9,7 @@ mod server;
 mod signals;
 mod tree;
 
+use crate::tether::tether;
 use anyhow::{Context as _, Result};
 use br_env::Clock;
 use br_env::real::SystemClock;
@@ -166,6 +167,7 @@ fn command(arguments: &RunArguments, upstream: &Upstream, service: &str, group: 
     if group == Group::Own {
         command.process_group(0);
     }
+    tether(&mut command);
     command
 }
 
