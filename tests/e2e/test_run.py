@@ -1,12 +1,16 @@
 """`bellrock run -- CMD`: an unchanged program, observed."""
 
+import contextlib
+import http.server
 import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 from bellrock_server import BINARY, eventually, free_port
@@ -245,3 +249,80 @@ def test_it_starts_a_server_when_none_answers(tmp_path):
                 time.sleep(0.1)
             except ProcessLookupError:
                 break
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """A server that is alive and has nothing to do with us, or is ours with a full disk."""
+
+    bodies = {}
+
+    def do_GET(self):
+        status, body = self.bodies.get(self.path, (404, "no such page"))
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def do_POST(self):
+        # A body that nobody reads would be answered by a reset.
+        self.rfile.read(int(self.headers["content-length"]))
+        self.do_GET()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@contextlib.contextmanager
+def answering(bodies):
+    handler = type("Handler", (Answers,), {"bodies": bodies})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as answers:
+        threading.Thread(target=answers.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{answers.server_port}"
+        answers.shutdown()
+
+
+def run_at(*arguments, environment=None, timeout=20):
+    command = [BINARY, "run", *arguments, "--", "echo", "hello"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **(environment or {})})
+
+
+def test_a_server_that_is_none_is_told(tmp_path):
+    outcome = run_at("--server", f"http://127.0.0.1:{free_port()}")
+    assert outcome.returncode == 3 and "Connection refused" in outcome.stderr and outcome.stdout == ""
+    outcome = run_at("--server", "notaurl")
+    assert outcome.returncode == 2 and "is no URL of a server" in outcome.stderr
+    with answering({"/-/healthy": (200, "Prometheus Server is Healthy.\n"), "/-/ready": (200, "")}) as url:
+        outcome = run_at("--server", url)
+        assert outcome.returncode == 1 and "is no Bellrock server" in outcome.stderr and "Prometheus Server" in outcome.stderr
+        outcome = run_at(environment={"BELLROCK_LISTEN": url.removeprefix("http://"), "BELLROCK_DATA_DIR": str(tmp_path)})
+        assert outcome.returncode == 1 and "another program has the address" in outcome.stderr
+
+
+def test_a_server_that_takes_nothing_is_told():
+    full = {"/-/healthy": (200, "Bellrock is healthy.\n"), "/-/ready": (503, "the disk is nearly full\n"), "/v1/logs": (400, "no")}
+    with answering(full) as url:
+        outcome = run_at("--server", url)
+        assert outcome.returncode == 0 and outcome.stdout == "hello\n", "the program runs all the same"
+        assert "takes no data just now: the disk is nearly full" in outcome.stderr
+        assert "1 lines were refused by the server: /v1/logs: 400 Bad Request: no" in outcome.stderr
+
+
+def test_a_server_that_cannot_start_is_told_at_once(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        environment = {
+            "BELLROCK_DATA_DIR": str(tmp_path / "data"),
+            "BELLROCK_LISTEN": f"127.0.0.1:{free_port()}",
+            "BELLROCK_OTLP_GRPC_LISTEN": f"127.0.0.1:{taken.getsockname()[1]}",
+            "BELLROCK_OTLP_HTTP_LISTEN": f"127.0.0.1:{free_port()}",
+        }
+        started = time.monotonic()
+        outcome = run_at(environment=environment)
+        assert time.monotonic() - started < 10
+        assert outcome.returncode == 1 and "--otlp-grpc-listen" in outcome.stderr and "in use" in outcome.stderr, outcome.stderr
+
+
+def test_metrics_that_do_not_come_are_told_once(server):
+    port = free_port()
+    outcome = run(server, "import time; time.sleep(13)", "--metrics-port", str(port), "--sample-interval", "1s")
+    assert outcome.stderr.count(f"no metrics from http://127.0.0.1:{port}/metrics: ") == 1, outcome.stderr

@@ -62,8 +62,18 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)),
         Err(error) => {
             eprintln!("bellrock: {error:#}");
-            ExitCode::from(if error.is::<ask::NoAnswer>() { 3 } else { 1 })
+            ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<ask::NoAnswer>() {
+        3
+    } else if error.is::<ask::WrongUsage>() {
+        2
+    } else {
+        1
     }
 }
 

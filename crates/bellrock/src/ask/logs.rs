@@ -44,7 +44,7 @@ const BEAT: Duration = Duration::from_millis(300);
 const OVERLAP: Duration = Duration::from_secs(5);
 
 pub(crate) async fn logs(arguments: LogsArguments) -> Result<()> {
-    let client = Client::new(&arguments.server);
+    let client = Client::new(&arguments.server)?;
     let query = arguments.service.as_ref().map_or(arguments.query.clone(), |service| format!("{{service_name={service:?}}}"));
     let clock = SystemClock::new();
     let now = clock.now();

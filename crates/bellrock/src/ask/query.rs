@@ -36,7 +36,7 @@ enum Language {
 }
 
 pub(crate) async fn query(arguments: QueryArguments) -> Result<()> {
-    let client = Client::new(&arguments.server);
+    let client = Client::new(&arguments.server)?;
     let rows = match arguments.language {
         Language::Promql => promql(&client, &arguments).await?,
         Language::Logql => logql(&client, &arguments).await?,
@@ -149,7 +149,7 @@ pub(crate) struct TracesArguments {
 }
 
 pub(crate) async fn traces(arguments: TracesArguments) -> Result<()> {
-    let client = Client::new(&arguments.server);
+    let client = Client::new(&arguments.server)?;
     if let Some(id) = &arguments.trace_id {
         let trace = client.get(&format!("/bellrock/v1/traces/{}", super::client::encode(id)), &[]).await?;
         let columns = ["offset_ms", "duration_ms", "service", "name", "kind", "status", "span_id", "parent_span_id"];
@@ -191,7 +191,7 @@ pub(crate) async fn issues(arguments: IssuesArguments) -> Result<()> {
     let mut parameters = vec![("limit", arguments.limit.to_string())];
     parameters.extend(arguments.service.map(|service| ("service", service)));
     parameters.extend(arguments.status.map(|status| ("status", status)));
-    let answer = Client::new(&arguments.server).get("/bellrock/v1/issues", &parameters).await?;
+    let answer = Client::new(&arguments.server)?.get("/bellrock/v1/issues", &parameters).await?;
     let columns = ["last_seen", "count", "service", "title", "culprit", "status", "id"];
     Rows::of_objects(&columns, &answer["issues"]).print(arguments.output)
 }

@@ -57,6 +57,8 @@ pub(crate) struct RunArguments {
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long the last samples may take.
 const LAST_SAMPLES: Duration = Duration::from_secs(5);
+/// A program that has not begun to serve its metrics by then probably serves them elsewhere.
+const METRICS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the program and returns its exit code.
 pub(crate) async fn run(arguments: RunArguments) -> Result<i32> {
@@ -87,7 +89,10 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<i32> {
         clock: clock.clone(),
     };
     let sampler = tokio::spawn(sampling.run(pid, has_ended));
-    let scraper = scrape(&arguments, &service, &upstream, &clock)?;
+    let scraper = scrape(&arguments, &service, &upstream, &clock)?.map(Arc::new);
+    if let Some(scraper) = &scraper {
+        tokio::spawn(tell_of_missing_metrics(scraper.clone()));
+    }
 
     let status = signals.wait_and_forward(&mut child, pid).await?;
 
@@ -119,6 +124,26 @@ fn follow(child: &mut Child, context: Context, stopped: &watch::Receiver<bool>) 
     Ok(tokio::spawn(async move {
         let _ = tokio::join!(out, err);
     }))
+}
+
+/// Says once that the program's metrics do not come.
+async fn tell_of_missing_metrics(scraper: Arc<ScrapeManager>) {
+    let told_at = tokio::time::Instant::now() + METRICS_PATIENCE;
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let targets = scraper.active();
+        let Some(target) = targets.first() else { continue };
+        if target.health.is_up == Some(true) {
+            return;
+        }
+        if tokio::time::Instant::now() >= told_at && target.health.is_up == Some(false) {
+            eprintln!(
+                "bellrock: no metrics from {}: {}; they are asked for again and again",
+                target.url, target.health.last_error
+            );
+            return;
+        }
+    }
 }
 
 /// `uvicorn app:app` is named after the program; an interpreter after its script or module.
