@@ -29,6 +29,12 @@ impl NoAnswer {
 #[derive(Debug)]
 pub(crate) struct WrongUsage(String);
 
+impl WrongUsage {
+    pub(crate) fn new(message: String) -> Self {
+        Self(message)
+    }
+}
+
 impl std::fmt::Display for WrongUsage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
