@@ -77,6 +77,44 @@ def demo(tmp_path):
     demo.stop()
 
 
+def arguments_for(folder, shop_port):
+    command = [BINARY, "demo", "--folder", str(folder), "--python", sys.executable, "--shop-port", str(shop_port)]
+    for flag in ("--listen", "--otlp-grpc-listen", "--otlp-http-listen"):
+        command += [flag, f"127.0.0.1:{free_port()}"]
+    return command
+
+
+def test_a_taken_port_is_told_before_anything_is_made(tmp_path):
+    first = free_shop_port()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", first + 11))
+        taken.listen()
+        command = arguments_for(tmp_path / "demo", first)
+        outcome = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert outcome.returncode == 1 and f"port {first + 11}" in outcome.stderr and "--shop-port" in outcome.stderr
+    assert not (tmp_path / "demo/venv").exists()
+
+
+def test_a_second_demo_on_a_folder_is_told(demo, tmp_path):
+    eventually(lambda: (demo.folder / "lock").exists())
+    command = arguments_for(demo.folder, free_shop_port())
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert outcome.returncode == 1 and "a demo is running on" in outcome.stderr, outcome.stderr
+
+
+def test_nothing_goes_on_after_the_demo_was_killed(demo):
+    eventually(lambda: "under a load of" in demo.log(), timeout=150, interval=0.5)
+
+    def of_the_demo():
+        shown = subprocess.run(["ps", "-eo", "pid,stat,args"], capture_output=True, text=True).stdout
+        return [line for line in shown.splitlines() if str(demo.folder / "venv") in line and line.split()[1][0] != "Z"]
+
+    assert len(of_the_demo()) >= 4, "three services and the load"
+    demo.process.kill()
+    demo.process.wait()
+    eventually(lambda: of_the_demo() == [] or None, timeout=20)
+
+
 def firing(demo, name):
     alerts = [alert for alert in demo.get("/bellrock/v1/alerts?state=firing")["alerts"] if alert["name"] == name]
     assert alerts, f"{name} does not fire:\n{demo.log()}"

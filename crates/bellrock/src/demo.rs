@@ -1,6 +1,8 @@
 //! `bellrock demo`: a shop of three services under load, broken on purpose, observed by a server in this process.
 
+use crate::lock::{DataLock, try_lock};
 use crate::serve::{DEFAULT_LISTEN, ServeArguments, Server};
+use crate::tether::tether;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -102,6 +104,9 @@ pub(crate) async fn demo(arguments: DemoArguments) -> Result<()> {
     let script = script(arguments.script.as_deref())?;
     let folder = std::path::absolute(&arguments.folder)?;
     let shop = folder.join("shop");
+    // Before the minute that the environment takes.
+    let _lock = only_one_on(&folder)?;
+    check_ports(&arguments, ports)?;
     write_files(&shop, ports)?;
     let python = environment(&arguments.python, &folder, &shop, say).await?;
 
@@ -119,6 +124,8 @@ pub(crate) async fn demo(arguments: DemoArguments) -> Result<()> {
     say(&format!("the server is up: {url}"));
 
     let front = format!("http://127.0.0.1:{}", ports.front);
+    // What answers there from now on is ours.
+    check_ports_of_shop(ports)?;
     say("starting the shop: front (FastAPI), payments (Flask), worker");
     let mut services = start_services(&python, &shop, &url, ports)?;
     let stage = Stage { python, shop, url, front, script, say: &say };
@@ -149,13 +156,45 @@ async fn open_and_play(services: &mut [(&'static str, Child)], stage: &Stage<'_>
     wait_for_front(services, front).await?;
     say(&format!("the shop is up, under a load of {} requests/s; its output is in {}/*.log", arguments.rate, shop.display()));
     say(&format!("open {url}; the first fault comes soon, and an alert about 20 s after it"));
-    let load = Command::new(python)
+    let load = tether(&mut Command::new(python))
         .arg(shop.join("load.py"))
         .args([front.clone(), arguments.duration.as_secs().to_string(), arguments.rate.to_string()])
         .kill_on_drop(true)
         .spawn()
         .context("cannot start the load")?;
     play(stage, load, arguments).await
+}
+
+/// A second demo on the same folder would share its services' files.
+fn only_one_on(folder: &Path) -> Result<DataLock> {
+    let told = || {
+        format!(
+            "a demo is running on {} already: open it, stop it, or give this one another --folder and other ports",
+            folder.display()
+        )
+    };
+    try_lock(folder)?.with_context(told)
+}
+
+fn check_ports(arguments: &DemoArguments, ports: ShopPorts) -> Result<()> {
+    for (flag, address) in [
+        ("--listen", &arguments.listen),
+        ("--otlp-grpc-listen", &arguments.otlp_grpc_listen),
+        ("--otlp-http-listen", &arguments.otlp_http_listen),
+    ] {
+        let advice = format!("cannot listen on {address}: {flag} moves it; is another demo or server running?");
+        std::net::TcpListener::bind(address).context(advice)?;
+    }
+    check_ports_of_shop(ports)
+}
+
+/// Taken ports would have another program answer for the shop.
+fn check_ports_of_shop(ports: ShopPorts) -> Result<()> {
+    for port in [ports.front, ports.payments, ports.payments_metrics, ports.worker_metrics] {
+        let advice = format!("the shop cannot listen on port {port}: --shop-port moves it; is another demo running?");
+        std::net::TcpListener::bind(("127.0.0.1", port)).context(advice)?;
+    }
+    Ok(())
 }
 
 /// The scenes in the order of their times.
@@ -217,7 +256,7 @@ async fn environment(python: &str, folder: &Path, shop: &Path, say: impl Fn(&str
 }
 
 async fn run(command: &mut Command, what: &str) -> Result<()> {
-    let status = command.kill_on_drop(true).status().await.with_context(|| format!("{what}: cannot start it"))?;
+    let status = tether(command).kill_on_drop(true).status().await.with_context(|| format!("{what}: cannot start it"))?;
     if !status.success() {
         bail!("{what} failed: {status}");
     }
@@ -237,7 +276,7 @@ fn start_services(python: &Path, shop: &Path, url: &str, ports: ShopPorts) -> Re
     let mut services = Vec::new();
     for (name, folder, arguments, metrics_port) in commands {
         let output = std::fs::File::create(shop.join(format!("{name}.log")))?;
-        let child = Command::new(std::env::current_exe()?)
+        let child = tether(&mut Command::new(std::env::current_exe()?))
             .args(["run", "--server", url, "--service", name, "--"])
             .arg(python)
             .args(arguments)

@@ -10,17 +10,23 @@ pub(crate) struct DataLock {
     _file: File,
 }
 
-#[allow(clippy::disallowed_methods, reason = "the lock is the operating system's")]
 pub(crate) fn lock(data_dir: &Path) -> Result<DataLock> {
-    std::fs::create_dir_all(data_dir).with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
-    let path = data_dir.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.with_context(|| format!("cannot write to the data directory {}", data_dir.display()))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!(
+    match try_lock(data_dir)? {
+        Some(lock) => Ok(lock),
+        None => bail!(
             "the data directory {} is in use by another bellrock: stop it, or choose another with --data-dir",
             data_dir.display()
-        );
+        ),
     }
-    Ok(DataLock { _file: file })
+}
+
+/// `None` when another process has it.
+#[allow(clippy::disallowed_methods, reason = "the lock is the operating system's")]
+pub(crate) fn try_lock(folder: &Path) -> Result<Option<DataLock>> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the directory {}", folder.display()))?;
+    let path = folder.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("cannot write to the directory {}", folder.display()))?;
+    let is_ours = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    Ok(is_ours.then_some(DataLock { _file: file }))
 }

@@ -11,6 +11,7 @@ mod run;
 mod serve;
 mod sources;
 mod stores;
+mod tether;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -67,8 +68,18 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)),
         Err(error) => {
             eprintln!("bellrock: {error:#}");
-            ExitCode::from(if error.is::<ask::NoAnswer>() { 3 } else { 1 })
+            ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<ask::NoAnswer>() {
+        3
+    } else if error.is::<ask::WrongUsage>() {
+        2
+    } else {
+        1
     }
 }
 

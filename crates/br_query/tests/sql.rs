@@ -219,6 +219,7 @@ fn pairs_of_rows_are_made_with_care() {
 
 /// A join that makes no row and never waits has nothing to be stopped at but its budget.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "the join must be under way, on a thread of its own, when it is told to stop")]
 fn a_join_stops_when_it_is_told_to() {
     for sql in [
         "SELECT count(*) FROM generate_series(1, 100000) a(x), generate_series(1, 100000) b(y) WHERE (x * y) % 7 = 8",

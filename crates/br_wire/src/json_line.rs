@@ -24,9 +24,60 @@ pub fn parse(line: &str, at: Nanos) -> Option<LogRecord> {
     if !trimmed.starts_with('{') || !trimmed.ends_with('}') {
         return None;
     }
-    let map: Map<String, Value> = serde_json::from_str(trimmed).ok()?;
+    let map: Map<String, Value> = match serde_json::from_str(trimmed) {
+        Ok(map) => map,
+        // Python's `json` writes numbers that JSON does not have.
+        Err(_) => serde_json::from_str(&with_words_for_numbers(trimmed)?).ok()?,
+    };
     let map = from_loguru(map);
     Some(record(map, trimmed, at))
+}
+
+/// The text with `NaN`, `Infinity`, `-Infinity` and numbers beyond a double (`1e400`) in quotes, where they are values; `None` when
+/// there are none.
+fn with_words_for_numbers(line: &str) -> Option<String> {
+    let mut out = String::with_capacity(line.len() + 16);
+    let (mut rest, mut found) = (line, false);
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '"' => string_length(rest)?,
+            '-' | '+' | '.' | '0'..='9' | 'a'..='z' | 'A'..='Z' => {
+                let is_of_word = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '+' | '.');
+                let length = rest.find(|character| !is_of_word(character)).unwrap_or(rest.len());
+                let word = &rest[..length];
+                let is_infinite_number = || {
+                    let digits = word.strip_prefix('-').unwrap_or(word);
+                    digits.starts_with(|digit: char| digit.is_ascii_digit()) && word.parse::<f64>().is_ok_and(f64::is_infinite)
+                };
+                if matches!(word, "NaN" | "Infinity" | "-Infinity") || is_infinite_number() {
+                    found = true;
+                    out.push('"');
+                    out.push_str(word);
+                    out.push('"');
+                    rest = &rest[length..];
+                    continue;
+                }
+                length
+            }
+            other => other.len_utf8(),
+        };
+        out.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    found.then_some(out)
+}
+
+/// Of the string at the beginning, with both of its quotes; `None` when it does not end.
+fn string_length(text: &str) -> Option<usize> {
+    let mut is_escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            b'"' if !is_escaped => return Some(at + 1),
+            b'\\' => is_escaped = !is_escaped,
+            _ => is_escaped = false,
+        }
+    }
+    None
 }
 
 /// [`parse`] for an object that was read already: a line of NDJSON.
@@ -37,7 +88,9 @@ pub fn record_of(map: Map<String, Value>, at: Nanos) -> LogRecord {
 
 fn record(mut map: Map<String, Value>, line: &str, at: Nanos) -> LogRecord {
     let timestamp = take_if(&mut map, &TIME, time).unwrap_or(at);
-    let (severity, severity_text) = take_if(&mut map, &LEVEL, level).unwrap_or_default();
+    // pino and bunyan count in tens from another beginning, and always name the process and the host.
+    let level_of_number = if map.contains_key("pid") && map.contains_key("hostname") { pino_level } else { python_level };
+    let (severity, severity_text) = take_if(&mut map, &LEVEL, |value| level(value, level_of_number)).unwrap_or_default();
     let trace_id = take_if(&mut map, &TRACE, |value| hex_id(value, 32).and_then(TraceId::from_hex)).unwrap_or_default();
     let span_id = take_if(&mut map, &SPAN, |value| hex_id(value, 16).and_then(SpanId::from_hex)).unwrap_or_default();
     let body = take_if(&mut map, &BODY, |value| match value {
@@ -74,15 +127,27 @@ fn take_if<T>(map: &mut Map<String, Value>, keys: &[&str], read: impl Fn(&Value)
     None
 }
 
-/// A level's word, or Python's number for it.
-fn level(value: &Value) -> Option<(Severity, String)> {
+/// A level's word, or a logger's number for it.
+fn level(value: &Value, level_of_number: fn(i64) -> Severity) -> Option<(Severity, String)> {
     match value {
         Value::String(word) => match word.trim().parse::<i64>() {
-            Ok(number) => Some((python_level(number), word.clone())),
+            Ok(number) => Some((level_of_number(number), word.clone())),
             Err(_) => Some((Severity::from_text(word.trim()), word.clone())),
         },
-        Value::Number(number) => number.as_i64().map(|number| (python_level(number), number.to_string())),
+        Value::Number(number) => number.as_i64().map(|number| (level_of_number(number), number.to_string())),
         _ => None,
+    }
+}
+
+fn pino_level(number: i64) -> Severity {
+    match number {
+        i64::MIN..=0 => Severity::UNSPECIFIED,
+        1..20 => Severity::TRACE,
+        20..30 => Severity::DEBUG,
+        30..40 => Severity::INFO,
+        40..50 => Severity::WARN,
+        50..60 => Severity::ERROR,
+        _ => Severity::FATAL,
     }
 }
 
@@ -236,6 +301,34 @@ mod tests {
         let record = parse(line, Nanos(7)).expect("a JSON object");
         let error = record.error.expect("an error");
         assert_eq!((error.title().as_str(), error.exceptions[0].frames[0].line), ("KeyError: 'a'", 4));
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_have() {
+        let line =
+            r#"{"event": "NaN, \"Infinity\" \\", "level": "info", "a": NaN, "b": [-Infinity, 1e400], "c": Infinity, "d": 1.5}"#;
+        let record = check(line, "NaN, \"Infinity\" \\", Severity::INFO, &["a", "b", "c", "d"]);
+        let shown = |key: &str| record.attributes.get(key).map(ToString::to_string);
+        assert_eq!(
+            ["a", "c", "d"].map(shown).map(Option::unwrap_or_default),
+            ["NaN".to_owned(), "Infinity".to_owned(), "1.5".to_owned()]
+        );
+        for line in ["{NaN}", r#"{"a": NaNs}"#, r#"{"a": "NaN}"#, r#"{"a": NaN"b}"#] {
+            assert_eq!(parse(line, Nanos(0)), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn levels_as_numbers() {
+        for (line, severity) in [
+            (r#"{"msg": "x", "level": 30}"#, Severity::WARN),
+            (r#"{"msg": "x", "level": 50}"#, Severity::FATAL),
+            (r#"{"msg": "x", "level": 30, "pid": 7, "hostname": "h"}"#, Severity::INFO),
+            (r#"{"msg": "x", "level": 50, "pid": 7, "hostname": "h"}"#, Severity::ERROR),
+            (r#"{"msg": "x", "level": 60, "pid": 7, "hostname": "h"}"#, Severity::FATAL),
+        ] {
+            assert_eq!(parse(line, Nanos(0)).map(|record| record.severity), Some(severity), "{line}");
+        }
     }
 
     #[test]

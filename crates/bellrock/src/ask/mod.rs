@@ -5,6 +5,6 @@ mod logs;
 mod query;
 mod table;
 
-pub(crate) use client::NoAnswer;
+pub(crate) use client::{NoAnswer, WrongUsage, server_url};
 pub(crate) use logs::{LogsArguments, logs};
 pub(crate) use query::{IssuesArguments, QueryArguments, TracesArguments, issues, query, traces};

@@ -40,13 +40,17 @@ impl Rows {
         let written = match format {
             Format::Table => self.write_table(&mut out),
             Format::Json => self.write_json(&mut out),
-            Format::Jsonl => self.rows.iter().try_for_each(|row| writeln!(out, "{}", Value::Object(self.object(row)))),
+            Format::Jsonl => self.write_json_lines(&mut out),
             Format::Csv => self.write_csv(&mut out),
         };
         match written.and_then(|()| out.flush()) {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             outcome => Ok(outcome?),
         }
+    }
+
+    pub(super) fn write_json_lines(&self, out: &mut impl Write) -> std::io::Result<()> {
+        self.rows.iter().try_for_each(|row| writeln!(out, "{}", Value::Object(self.object(row))))
     }
 
     fn object(&self, row: &[Value]) -> Map<String, Value> {
@@ -61,6 +65,10 @@ impl Rows {
     fn write_csv(&self, out: &mut impl Write) -> std::io::Result<()> {
         let header: Vec<String> = self.columns.iter().map(|name| csv_cell(name)).collect();
         writeln!(out, "{}", header.join(","))?;
+        self.write_csv_rows(out)
+    }
+
+    pub(super) fn write_csv_rows(&self, out: &mut impl Write) -> std::io::Result<()> {
         for row in &self.rows {
             let cells: Vec<String> = row.iter().map(|value| csv_cell(&text(value))).collect();
             writeln!(out, "{}", cells.join(","))?;
@@ -70,7 +78,7 @@ impl Rows {
 
     fn write_table(&self, out: &mut impl Write) -> std::io::Result<()> {
         let cells: Vec<Vec<String>> =
-            self.rows.iter().map(|row| row.iter().map(|value| one_line(&text(value))).collect()).collect();
+            self.rows.iter().map(|row| row.iter().map(|value| one_line(&shown(value))).collect()).collect();
         let width_of = |at: usize| {
             cells.iter().map(|row| row[at].chars().count()).chain([self.columns[at].chars().count()]).max().unwrap_or(0)
         };
@@ -90,6 +98,18 @@ fn text(value: &Value) -> String {
         Value::Null => String::new(),
         other => other.to_string(),
     }
+}
+
+/// For a person: an object of labels as PromQL writes a series.
+fn shown(value: &Value) -> String {
+    let Value::Object(labels) = value else { return text(value) };
+    if !labels.values().all(Value::is_string) {
+        return text(value);
+    }
+    let name = labels.get("__name__").and_then(Value::as_str).unwrap_or_default();
+    let pairs = labels.iter().filter(|(key, _)| *key != "__name__");
+    let pairs: Vec<String> = pairs.map(|(key, value)| format!("{key}={}", text(value))).collect();
+    format!("{name}{{{}}}", pairs.join(", "))
 }
 
 /// Control characters of telemetry must not steer the terminal.
@@ -121,5 +141,10 @@ mod tests {
         };
         assert_eq!(print(&|out| rows.write_csv(out)), "name,n\n\"a,\"\"b\"\"\n\",-2\n'=cmd(),\n");
         assert_eq!(print(&|out| rows.write_table(out)), "name    n\na,\"b\"   -2\n=cmd()\n");
+        let mut rows = Rows::new(&["labels"]);
+        rows.rows.push(vec![json!({"__name__": "up", "job": "a"})]);
+        assert_eq!(print(&|out| rows.write_csv(out)), "labels\n\"{\"\"__name__\"\":\"\"up\"\",\"\"job\"\":\"\"a\"\"}\"\n");
+        assert_eq!(print(&|out| rows.write_table(out)), "labels\nup{job=a}\n");
+        assert_eq!(print(&|out| rows.write_json_lines(out)), "{\"labels\":{\"__name__\":\"up\",\"job\":\"a\"}}\n");
     }
 }

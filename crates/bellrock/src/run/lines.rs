@@ -26,8 +26,10 @@ enum State {
     Frames,
     /// After the line that names the exception: more may follow when the exception was raised during another.
     AfterException,
-    /// After an empty line or a chain sentence, before the next traceback of the chain.
-    BetweenTracebacks,
+    /// After an empty line that may come before a chain sentence.
+    AfterBlank,
+    /// After a chain sentence: the next traceback belongs to this one.
+    AfterChainSentence,
 }
 
 /// Gathers lines of one stream.
@@ -39,11 +41,19 @@ pub(super) struct Gatherer {
     state: State,
     open: Option<Record>,
     last_line_at: Nanos,
+    last_record_at: Nanos,
 }
 
 impl Gatherer {
     pub(super) fn new() -> Self {
-        Self { partial: Vec::new(), skipping: false, state: State::Outside, open: None, last_line_at: Nanos(0) }
+        Self {
+            partial: Vec::new(),
+            skipping: false,
+            state: State::Outside,
+            open: None,
+            last_line_at: Nanos(0),
+            last_record_at: Nanos(0),
+        }
     }
 
     /// Takes bytes as they were read and hands out the records that are complete.
@@ -95,6 +105,10 @@ impl Gatherer {
     }
 
     fn line(&mut self, line: String, now: Nanos, out: &mut Vec<Record>) {
+        if is_outer_header(&line) && !matches!(self.state, State::Outside | State::AfterChainSentence) {
+            // `print_exc()` and then an uncaught exception: two errors, whatever stands between them.
+            self.close(out);
+        }
         let next = next_state(self.state, &line);
         let continues = next != State::Outside && self.open.is_some();
         if continues && self.open.as_ref().is_some_and(|open| open.text.len() + line.len() < RECORD_BYTES_MAX) {
@@ -118,7 +132,9 @@ impl Gatherer {
         self.close(out);
         self.state = next;
         if !line.is_empty() {
-            self.open = Some(Record { at: now, text: line });
+            // Lines of one read have one time: a nanosecond between them keeps their order.
+            self.last_record_at = now.max(Nanos(self.last_record_at.0.saturating_add(1)));
+            self.open = Some(Record { at: self.last_record_at, text: line });
         }
         // A plain line waits for nothing, except for a traceback that an error line announces.
         if next == State::Outside && !self.open.as_ref().is_some_and(|open| announces_traceback(&open.text)) {
@@ -135,11 +151,17 @@ impl Gatherer {
     }
 }
 
+const HEADER: &str = "Traceback (most recent call last):";
+const GROUP_HEADER: &str = "Exception Group Traceback (most recent call last):";
+
+/// The first line of a traceback, and not that of an exception inside a group, which stands behind a margin.
+fn is_outer_header(line: &str) -> bool {
+    line.starts_with(HEADER) || line.trim_start_matches([' ', '+']).starts_with(GROUP_HEADER)
+}
+
 fn next_state(state: State, line: &str) -> State {
     let code = line.trim_start_matches(['|', '+', '-', ' ']);
-    if code.starts_with("Traceback (most recent call last):")
-        || code.starts_with("Exception Group Traceback (most recent call last):")
-    {
+    if code.starts_with(HEADER) || code.starts_with(GROUP_HEADER) {
         return State::Frames;
     }
     let is_chain_sentence = line.starts_with("During handling of the above exception")
@@ -147,8 +169,9 @@ fn next_state(state: State, line: &str) -> State {
     match state {
         State::Frames if line.starts_with(' ') || line.starts_with('\t') => State::Frames,
         State::Frames => State::AfterException,
-        State::AfterException | State::BetweenTracebacks if is_chain_sentence => State::BetweenTracebacks,
-        State::AfterException | State::BetweenTracebacks if line.is_empty() => State::BetweenTracebacks,
+        State::AfterException | State::AfterBlank if is_chain_sentence => State::AfterChainSentence,
+        State::AfterException | State::AfterBlank if line.is_empty() => State::AfterBlank,
+        State::AfterChainSentence if line.is_empty() => State::AfterChainSentence,
         // Python 3.11 notes and messages of several lines are indented or follow at once without a mark; only the indented are ours.
         State::AfterException if line.starts_with(' ') => State::AfterException,
         _ => State::Outside,
@@ -204,6 +227,22 @@ mod tests {
         let records = records(&[&text]);
         assert_eq!(records.len(), 2);
         assert_eq!(records[0].matches("Traceback").count(), 2);
+    }
+
+    #[test]
+    fn tracebacks_without_a_chain_sentence_are_records_of_their_own() {
+        let one = TRACEBACK.trim_end();
+        assert_eq!(records(&[TRACEBACK, TRACEBACK]), [one, one]);
+        assert_eq!(records(&[TRACEBACK, "\n", TRACEBACK]), [one, one]);
+        let group = "  + Exception Group Traceback (most recent call last):\n  |   File \"a.py\", line 1, in <module>\n  | ExceptionGroup: two (1 sub-exception)\n  +-+---------------- 1 ----------------\n    | Traceback (most recent call last):\n    |   File \"a.py\", line 2, in f\n    | ValueError: 1\n    +------------------------------------\n";
+        assert_eq!(records(&[group, TRACEBACK, group]), [group.trim_end(), one, group.trim_end()]);
+    }
+
+    #[test]
+    fn lines_of_one_read_keep_their_order_in_time() {
+        let mut out = Vec::new();
+        Gatherer::new().push(b"a\nb\nc\n", Nanos(7), &mut out);
+        assert_eq!(out.iter().map(|record| record.at.0).collect::<Vec<_>>(), [7, 8, 9]);
     }
 
     #[test]

@@ -2,24 +2,32 @@
 
 mod lines;
 mod output;
+mod queue;
+mod sampling;
 pub(crate) mod send;
 mod server;
 mod signals;
 mod tree;
 
+use crate::tether::tether;
 use anyhow::{Context as _, Result};
 use br_env::Clock;
 use br_env::real::SystemClock;
 use br_ingest::scrape::{GlobalConfig, Job, PromDuration, ScrapeManager};
 use br_ingest::sink::SampleSink;
-use br_model::{Attributes, Labels, MetricBatch, Resource, Sample, SeriesSamples, labels::METRIC_NAME};
+use br_model::{Attributes, Labels, Resource};
 use output::{Context, Stream};
+use queue::QueueLimits;
+use sampling::Sampling;
 use send::{LogSender, Upstream};
+use signals::{Group, Signals};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct RunArguments {
@@ -45,8 +53,12 @@ pub(crate) struct RunArguments {
     command: Vec<String>,
 }
 
-/// How long output may still be sent after the program has ended.
+/// How long a grandchild may hold the pipes open after the program has ended: what it still says within a moment is taken.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long the last samples may take.
+const LAST_SAMPLES: Duration = Duration::from_secs(5);
+/// A program that has not begun to serve its metrics by then probably serves them elsewhere.
+const METRICS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the program and returns its exit code.
 pub(crate) async fn run(arguments: RunArguments) -> Result<i32> {
@@ -56,47 +68,82 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<i32> {
     let upstream = upstream.upstream;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
 
-    let mut child = match command(&arguments, &upstream, &service).spawn() {
+    let group = Group::choose();
+    let mut child = match command(&arguments, &upstream, &service, group).spawn() {
         Ok(child) => child,
         Err(error) => {
             eprintln!("bellrock: cannot start {}: {error}", arguments.command[0]);
             return Ok(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 });
         }
     };
+    let mut signals = Signals::listen(group)?;
     let pid = child.id().context("the program has no process id")?;
-    let sender = Arc::new(LogSender::start(upstream.clone()));
-    let context = Arc::new(Context { resource: Arc::new(resource(&service, pid)), clock: clock.clone(), sender: sender.clone() });
-    let out = tokio::spawn(output::follow(
-        Stream::Out,
-        child.stdout.take().context("no stdout")?,
-        tokio::io::stdout(),
-        context.clone(),
-    ));
-    let err = tokio::spawn(output::follow(
-        Stream::Err,
-        child.stderr.take().context("no stderr")?,
-        tokio::io::stderr(),
-        context.clone(),
-    ));
-    let sampler =
-        tokio::spawn(sample_tree(pid, arguments.sample_interval, upstream.clone(), labels(&service, pid), clock.clone()));
-    let scraper = scrape(&arguments, &service, &upstream, &clock)?;
-
-    let status = signals::wait_and_forward(&mut child, pid).await?;
-
-    // A grandchild may hold the pipes open: what it still says within a moment is taken, then we go.
-    let _ = tokio::time::timeout(LAST_WORDS, async { tokio::join!(out, err) }).await;
-    sampler.abort();
-    if let Some(scraper) = scraper {
-        let _ = tokio::time::timeout(LAST_WORDS, scraper.stop()).await;
+    let sender = Arc::new(LogSender::start(upstream.clone(), Arc::new(resource(&service, pid)), QueueLimits::default()));
+    let (ended, has_ended) = watch::channel(false);
+    let (stop, stopped) = watch::channel(false);
+    let mut streams = follow(&mut child, Context { clock: clock.clone(), sender: sender.clone() }, &stopped)?;
+    let sampling = Sampling {
+        interval: arguments.sample_interval,
+        upstream: upstream.clone(),
+        labels: labels(&service, pid),
+        clock: clock.clone(),
+    };
+    let sampler = tokio::spawn(sampling.run(pid, has_ended));
+    let scraper = scrape(&arguments, &service, &upstream, &clock)?.map(Arc::new);
+    if let Some(scraper) = &scraper {
+        tokio::spawn(tell_of_missing_metrics(scraper.clone()));
     }
-    drop(context);
-    if let Ok(sender) = Arc::try_unwrap(sender)
-        && let Some(lost) = sender.finish(LAST_WORDS).await
-    {
+
+    let status = signals.wait_and_forward(&mut child, pid).await?;
+
+    let _ = ended.send(true);
+    if tokio::time::timeout(LAST_WORDS, &mut streams).await.is_err() {
+        let _ = stop.send(true);
+        let _ = tokio::time::timeout(LAST_WORDS, streams).await;
+    }
+    let last_samples = async {
+        let _ = sampler.await;
+        if let Some(scraper) = scraper {
+            scraper.stop().await;
+        }
+    };
+    let (lost, _) = tokio::join!(sender.finish(signals.interrupted()), tokio::time::timeout(LAST_SAMPLES, last_samples));
+    if let Some(lost) = lost {
         eprintln!("bellrock: {lost}");
     }
     Ok(signals::exit_code(status))
+}
+
+/// Copies both streams and gathers their lines, until they end or are told to stop.
+fn follow(child: &mut Child, context: Context, stopped: &watch::Receiver<bool>) -> Result<JoinHandle<()>> {
+    let context = Arc::new(context);
+    let stdout = child.stdout.take().context("no stdout")?;
+    let stderr = child.stderr.take().context("no stderr")?;
+    let out = tokio::spawn(output::follow(Stream::Out, stdout, tokio::io::stdout(), context.clone(), stopped.clone()));
+    let err = tokio::spawn(output::follow(Stream::Err, stderr, tokio::io::stderr(), context, stopped.clone()));
+    Ok(tokio::spawn(async move {
+        let _ = tokio::join!(out, err);
+    }))
+}
+
+/// Says once that the program's metrics do not come.
+async fn tell_of_missing_metrics(scraper: Arc<ScrapeManager>) {
+    let told_at = tokio::time::Instant::now() + METRICS_PATIENCE;
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let targets = scraper.active();
+        let Some(target) = targets.first() else { continue };
+        if target.health.is_up == Some(true) {
+            return;
+        }
+        if tokio::time::Instant::now() >= told_at && target.health.is_up == Some(false) {
+            eprintln!(
+                "bellrock: no metrics from {}: {}; they are asked for again and again",
+                target.url, target.health.last_error
+            );
+            return;
+        }
+    }
 }
 
 /// `uvicorn app:app` is named after the program; an interpreter after its script or module.
@@ -122,7 +169,7 @@ fn service_name(command: &[String]) -> String {
 }
 
 /// What the program's own SDKs need to find the server. What the user has set stays.
-fn command(arguments: &RunArguments, upstream: &Upstream, service: &str) -> Command {
+fn command(arguments: &RunArguments, upstream: &Upstream, service: &str, group: Group) -> Command {
     let mut command = Command::new(&arguments.command[0]);
     command.args(&arguments.command[1..]).stdin(Stdio::inherit()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let host = upstream.url.split_once("://").map_or(upstream.url.as_str(), |(_, host)| host);
@@ -142,6 +189,10 @@ fn command(arguments: &RunArguments, upstream: &Upstream, service: &str) -> Comm
             command.env(name, value);
         }
     }
+    if group == Group::Own {
+        command.process_group(0);
+    }
+    tether(&mut command);
     command
 }
 
@@ -159,43 +210,6 @@ fn instance(pid: u32) -> String {
 
 fn labels(service: &str, pid: u32) -> Labels {
     Labels::from_pairs([("job", service), ("service_name", service), ("instance", &instance(pid))])
-}
-
-/// Looks at the processes on a beat until it is aborted. A sample that cannot be sent is gone: the next one has the same counters.
-async fn sample_tree(pid: u32, interval: Duration, upstream: Upstream, labels: Labels, clock: Arc<dyn Clock>) {
-    let mut tree = tree::Tree::new(pid);
-    let mut beat = tokio::time::interval(interval.max(Duration::from_millis(100)));
-    loop {
-        beat.tick().await;
-        let sampled = tokio::task::spawn_blocking(move || {
-            let usage = tree.sample();
-            (tree, usage)
-        });
-        let Ok((next, Some(usage))) = sampled.await else { return };
-        tree = next;
-        let at_ms = clock.now().as_millis();
-        let series = [
-            ("process_count", usage.processes as f64),
-            ("process_cpu_seconds_total", usage.cpu_seconds),
-            ("process_resident_memory_bytes", usage.resident_bytes as f64),
-            ("process_virtual_memory_bytes", usage.virtual_bytes as f64),
-            ("process_threads", usage.threads as f64),
-            ("process_open_fds", usage.open_files as f64),
-            ("process_disk_read_bytes_total", usage.disk_read_bytes as f64),
-            ("process_disk_written_bytes_total", usage.disk_written_bytes as f64),
-            ("process_network_receive_bytes_total", usage.network_received_bytes as f64),
-            ("process_network_transmit_bytes_total", usage.network_sent_bytes as f64),
-        ];
-        let series = series.into_iter().map(|(name, value)| {
-            let mut named = labels.to_builder();
-            named.set(METRIC_NAME, name);
-            SeriesSamples { labels: named.build(), samples: vec![Sample::float(at_ms, value)], exemplars: Vec::new() }
-        });
-        let batch = MetricBatch { series: series.collect(), metadata: Vec::new() };
-        if let Err(error) = upstream.write(batch).await {
-            tracing::debug!(event = "SampleSendError", "{error}");
-        }
-    }
 }
 
 fn scrape(arguments: &RunArguments, service: &str, upstream: &Upstream, clock: &Arc<dyn Clock>) -> Result<Option<ScrapeManager>> {

@@ -1,12 +1,14 @@
 //! The program's output: shown as it comes, and gathered into log records.
 
 use super::lines::{Gatherer, PATIENCE, Record};
+use super::queue::Waiting;
 use super::send::LogSender;
 use br_env::Clock;
 use br_model::{LogBatch, LogRecord, Resource, ResourceLogs, Scope, Severity};
 use br_wire::json_line;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
 
 /// Which of the two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,25 +17,29 @@ pub(super) enum Stream {
     Err,
 }
 
-/// What all records of a run share.
+/// What both streams share.
 pub(super) struct Context {
-    pub(super) resource: Arc<Resource>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) sender: Arc<LogSender>,
 }
 
-/// Copies a stream through and sends its records, until it ends.
+/// Copies a stream through and sends its records, until it ends or is told to stop.
 pub(super) async fn follow(
     stream: Stream,
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     context: Arc<Context>,
+    mut stopped: watch::Receiver<bool>,
 ) {
     let mut gatherer = Gatherer::new();
     let mut buffer = vec![0; 64 << 10];
     let mut records = Vec::new();
     loop {
-        let read = tokio::time::timeout(PATIENCE, from.read(&mut buffer)).await;
+        let read = tokio::select! {
+            biased;
+            read = tokio::time::timeout(PATIENCE, from.read(&mut buffer)) => read,
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+        };
         let now = context.clock.now();
         match read {
             Ok(Ok(0) | Err(_)) => break,
@@ -45,28 +51,29 @@ pub(super) async fn follow(
             }
             Err(_) => gatherer.idle(now, &mut records),
         }
-        send(stream, &mut records, &context);
+        // A grandchild that never pauses would keep the reading ready for ever.
+        if *stopped.borrow() {
+            break;
+        }
+        context.sender.send(records.drain(..).map(|record| Waiting { stream, record })).await;
     }
     gatherer.finish(context.clock.now(), &mut records);
-    send(stream, &mut records, &context);
+    context.sender.send(records.drain(..).map(|record| Waiting { stream, record })).await;
 }
 
-fn send(stream: Stream, records: &mut Vec<Record>, context: &Context) {
-    if records.is_empty() {
-        return;
-    }
-    let records = records.drain(..).map(|record| log_record(stream, record)).collect();
+/// Records as they are sent.
+pub(super) fn log_batch(waiting: &[Waiting], resource: Arc<Resource>) -> LogBatch {
     let group = ResourceLogs {
-        resource: context.resource.clone(),
+        resource,
         scope: Arc::new(Scope { name: "bellrock.run".into(), ..Scope::default() }),
-        records,
+        records: waiting.iter().map(|waiting| log_record(waiting.stream, &waiting.record)).collect(),
     };
-    context.sender.send(LogBatch { groups: vec![group] });
+    LogBatch { groups: vec![group] }
 }
 
 /// A line that is JSON becomes fields; of plain text the level is read where loggers put it.
-fn log_record(stream: Stream, record: Record) -> LogRecord {
-    let mut log = json_line::parse(&record.text, record.at).unwrap_or_else(|| plain(&record));
+fn log_record(stream: Stream, record: &Record) -> LogRecord {
+    let mut log = json_line::parse(&record.text, record.at).unwrap_or_else(|| plain(record));
     if stream == Stream::Err {
         log.attributes.push("log.iostream", "stderr");
     }
@@ -120,7 +127,7 @@ mod tests {
     #[test]
     fn a_json_line_becomes_fields() {
         let record = Record { at: Nanos(5), text: r#"{"event": "paid", "level": "error", "cents": 3}"#.into() };
-        let log = log_record(Stream::Out, record);
+        let log = log_record(Stream::Out, &record);
         assert_eq!((log.body.as_str(), log.severity), ("paid", Severity::ERROR));
         assert!(log.attributes.get("cents").is_some());
     }

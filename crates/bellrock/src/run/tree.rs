@@ -19,12 +19,29 @@ pub(super) struct Usage {
     pub(super) network_sent_bytes: u64,
 }
 
-/// What one process had counted when it was last seen.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counted {
-    cpu_ticks: u64,
-    read_bytes: u64,
-    written_bytes: u64,
+/// A sum of counters over the living.
+///
+/// What a process has counted goes to its parent when that waits for it, so that the sum over the living is the whole. What nobody
+/// waits for is lost with the process: then the sum falls, and stays fallen, and the counter goes on from where it was. A sum that is
+/// low for one look only was read while a process ended.
+#[derive(Debug, Default)]
+struct Counter {
+    lost: u64,
+    told: u64,
+    was_low: bool,
+}
+
+impl Counter {
+    fn observe(&mut self, living: u64) -> u64 {
+        let now = self.lost + living;
+        let is_low = now < self.told;
+        if is_low && self.was_low {
+            self.lost += self.told - now;
+        }
+        self.was_low = is_low && !self.was_low;
+        self.told = self.told.max(now);
+        self.told
+    }
 }
 
 /// Follows the tree below one process.
@@ -32,11 +49,9 @@ pub(super) struct Tree {
     root: i32,
     ticks_per_second: f64,
     page_bytes: u64,
-    /// By process id and start time, so that a reused id is another process.
-    seen: BTreeMap<(i32, u64), Counted>,
-    cpu_ticks: u64,
-    read_bytes: u64,
-    written_bytes: u64,
+    cpu_ticks: Counter,
+    read_bytes: Counter,
+    written_bytes: Counter,
 }
 
 impl Tree {
@@ -45,10 +60,9 @@ impl Tree {
             root: i32::try_from(root).unwrap_or(i32::MAX),
             ticks_per_second: procfs::ticks_per_second() as f64,
             page_bytes: procfs::page_size(),
-            seen: BTreeMap::new(),
-            cpu_ticks: 0,
-            read_bytes: 0,
-            written_bytes: 0,
+            cpu_ticks: Counter::default(),
+            read_bytes: Counter::default(),
+            written_bytes: Counter::default(),
         }
     }
 
@@ -56,34 +70,36 @@ impl Tree {
     pub(super) fn sample(&mut self) -> Option<Usage> {
         let processes = self.members()?;
         let mut usage = Usage::default();
-        let mut seen = BTreeMap::new();
+        let (mut cpu_ticks, mut read_bytes, mut written_bytes) = (0, 0, 0);
+        // Parents first: a child that ends in between is missed for this look, and never counted twice.
         for process in &processes {
-            // A process that ends while it is read is left out; its counters up to the last sample stay counted.
             let Ok(stat) = process.stat() else { continue };
             usage.processes += 1;
             usage.resident_bytes += stat.rss * self.page_bytes;
             usage.virtual_bytes += stat.vsize;
             usage.threads += u64::try_from(stat.num_threads).unwrap_or(0);
             usage.open_files += process.fd_count().unwrap_or(0) as u64;
-            let io = process.io().ok();
-            let counted = Counted {
-                cpu_ticks: stat.utime + stat.stime,
-                read_bytes: io.as_ref().map_or(0, |io| io.read_bytes),
-                written_bytes: io.as_ref().map_or(0, |io| io.write_bytes),
-            };
-            let key = (process.pid(), stat.starttime);
-            let before = self.seen.get(&key).copied().unwrap_or_default();
-            self.cpu_ticks += counted.cpu_ticks.saturating_sub(before.cpu_ticks);
-            self.read_bytes += counted.read_bytes.saturating_sub(before.read_bytes);
-            self.written_bytes += counted.written_bytes.saturating_sub(before.written_bytes);
-            seen.insert(key, counted);
+            let of_children = u64::try_from(stat.cutime).unwrap_or(0) + u64::try_from(stat.cstime).unwrap_or(0);
+            cpu_ticks += stat.utime + stat.stime + of_children;
+            // These have those of the children that were waited for in them.
+            if let Ok(io) = process.io() {
+                read_bytes += io.read_bytes;
+                written_bytes += io.write_bytes;
+            }
         }
-        self.seen = seen;
-        usage.cpu_seconds = self.cpu_ticks as f64 / self.ticks_per_second;
-        usage.disk_read_bytes = self.read_bytes;
-        usage.disk_written_bytes = self.written_bytes;
+        usage.cpu_seconds = self.cpu_ticks.observe(cpu_ticks) as f64 / self.ticks_per_second;
+        usage.disk_read_bytes = self.read_bytes.observe(read_bytes);
+        usage.disk_written_bytes = self.written_bytes.observe(written_bytes);
         (usage.network_received_bytes, usage.network_sent_bytes) = self.network();
         Some(usage)
+    }
+
+    /// After the root was waited for, when this process has no other children that ended: all of its time is in ours.
+    pub(super) fn cpu_seconds_at_the_end(&self) -> f64 {
+        let ours = Process::myself().and_then(|process| process.stat());
+        let waited_for = ours.map_or(0, |stat| stat.cutime + stat.cstime);
+        let ticks = u64::try_from(waited_for).unwrap_or(0) + self.cpu_ticks.lost;
+        ticks.max(self.cpu_ticks.told) as f64 / self.ticks_per_second
     }
 
     /// The root and all below it.
@@ -126,6 +142,36 @@ mod tests {
             work = (0..100_000).fold(work, |sum, next| sum ^ (sum << 1) ^ next);
         }
         assert!(tree.sample().is_some_and(|usage| usage.cpu_seconds > first.cpu_seconds), "{work}");
+    }
+
+    #[test]
+    fn the_time_of_children_that_ended_between_looks_counts() {
+        let mut tree = Tree::new(std::process::id());
+        let first = tree.sample().expect("this process runs");
+        let burn = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done";
+        let ticks_of_children = || {
+            let stat = Process::myself().and_then(|process| process.stat()).expect("this process runs");
+            (stat.cutime + stat.cstime) as f64
+        };
+        let started = ticks_of_children();
+        while ticks_of_children() < started + 5.0 {
+            assert!(std::process::Command::new("sh").args(["-c", burn]).status().is_ok_and(|status| status.success()));
+        }
+        let second = tree.sample().expect("this process runs");
+        let ticks = (second.cpu_seconds - first.cpu_seconds) * tree.ticks_per_second;
+        // The difference of two sums of seconds is a little off.
+        assert!(ticks > 4.999, "{first:?} {second:?}");
+    }
+
+    #[test]
+    fn a_counter_goes_on_after_a_loss_and_is_not_fooled_by_one_low_look() {
+        let mut counter = Counter::default();
+        assert_eq!(
+            [10, 4, 12].map(|living| counter.observe(living)),
+            [10, 10, 12],
+            "low once: the child's time came to its parent"
+        );
+        assert_eq!([5, 5, 6, 9].map(|living| counter.observe(living)), [12, 12, 13, 16], "low twice: it is lost");
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(crate) use logs::cut_body;
 pub use logs::{decode_logs, encode_logs, logs_of};
 pub use metrics::{MetricOptions, Metrics, decode_metrics, metrics_of};
 pub use names::{label_name, metric_name};
-pub use respond::{Signal, response, status};
+pub use respond::{Signal, rejected_logs, response, status};
 pub use traces::{decode_traces, encode_traces, encode_traces_json, traces_of};
 
 use crate::{Limits, Result, WireError, amount};

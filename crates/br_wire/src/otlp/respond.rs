@@ -45,6 +45,12 @@ pub fn response(signal: Signal, encoding: Encoding, rejected_count: usize, messa
     }
 }
 
+/// What the protobuf body of a 200 says to the sender of logs: how many records were refused, and why.
+pub fn rejected_logs(body: &[u8]) -> Option<(usize, String)> {
+    let partial = ExportLogsServiceResponse::decode(body).ok()?.partial_success?;
+    Some((usize::try_from(partial.rejected_log_records).unwrap_or(0), partial.error_message))
+}
+
 /// `google.rpc.Status`, of which OTLP/HTTP needs code and message.
 #[derive(Clone, PartialEq, Message)]
 struct Status {
