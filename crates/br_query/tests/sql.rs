@@ -5,11 +5,12 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use br_model::{Exemplar, Labels, Metadata, TenantId};
 use br_query::sql::{STACK_BYTES, SqlEngine, SqlLimits, write_csv, write_json_lines};
 use br_std::{Error, Kind, Result};
-use br_storage::{Budget, Matcher, MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
+use br_storage::{Budget, CancelReason, Matcher, MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use futures::TryStreamExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Two series of three samples each, a minute apart.
 struct TwoSeries;
@@ -228,13 +229,16 @@ fn a_join_stops_when_it_is_told_to() {
         "SELECT count(*) FROM generate_series(1, 1000000) a(x) JOIN generate_series(1, 1000000) b(y) ON x % 2 = y % 2 AND x * y < 0",
     ] {
         let budget = Arc::new(Budget::unlimited());
-        let watch = budget.clone();
-        let (told, tell) = std::sync::mpsc::channel();
-        let asked = sql.to_owned();
-        std::thread::spawn(move || told.send(on_a_worker(async move { ask_within(&asked, SqlLimits::default(), budget).await })));
-        std::thread::sleep(std::time::Duration::from_millis(500));
-        watch.cancel(br_storage::CancelReason::Deadline);
-        let outcome = tell.recv_timeout(std::time::Duration::from_secs(10)).unwrap_or_else(|_| panic!("{sql} goes on"));
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(2).thread_stack_size(STACK_BYTES).enable_all().build().expect("a runtime");
+        let query = runtime.spawn(ask_within(sql, SqlLimits::default(), budget.clone()));
+        let outcome = runtime.block_on(async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            budget.cancel(CancelReason::Deadline);
+            tokio::time::timeout(Duration::from_secs(10), query).await
+        });
+        runtime.shutdown_background();
+        let outcome = outcome.unwrap_or_else(|_| panic!("{sql} goes on")).expect("no panic");
         assert!(outcome.expect_err("stopped").message().contains("time limit"), "{sql}");
     }
 }
