@@ -96,7 +96,7 @@ def test_a_taken_port_is_told_before_anything_is_made(tmp_path):
 
 
 def test_a_second_demo_on_a_folder_is_told(demo, tmp_path):
-    eventually(lambda: (demo.folder / "lock").exists())
+    eventually(demo.log)  # It has the folder before it says anything.
     command = arguments_for(demo.folder, free_shop_port())
     outcome = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert outcome.returncode == 1 and "a demo is running on" in outcome.stderr, outcome.stderr
