@@ -112,3 +112,22 @@ def test_a_query_that_wants_too_much_is_stopped(server):
     assert answer.status_code == 400
     answer = requests.get(f"{server.url}/loki/api/v1/query_range", params={"query": '{a=~"' + "(x{1000}){1000}" + '"}'}, timeout=10)
     assert answer.status_code == 400
+
+
+def test_one_bad_id_loses_nothing_else(server):
+    lines = [{"traceId": "zz", "body": {"stringValue": "kept"}}, {"body": {"stringValue": "good"}}]
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "mixed"}}]}
+    body = json.dumps({"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": lines}]}]})
+    answer = post(server, "/v1/logs", body, **{"content-type": "application/json"})
+    assert answer.status_code == 200 and 'logRecords[0]: traceId "zz"' in answer.json()["partialSuccess"]["errorMessage"]
+    assert sorted(line for _, line in eventually(lambda: server.logql('{service_name="mixed"}'))) == ["good", "kept"]
+    good = {"traceId": "ab" * 16, "spanId": "cd" * 8, "name": "good"}
+    body = json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [{**good, "traceId": "zz"}, good]}]}]})
+    partial = post(server, "/v1/traces", body, **{"content-type": "application/json"}).json()["partialSuccess"]
+    assert partial["rejectedSpans"] in (1, "1") and 'spans[0]: traceId "zz" is not hexadecimal' in partial["errorMessage"]
+    assert eventually(lambda: server.get("/bellrock/v1/traces")["traces"])[0]["trace_id"] == "ab" * 16
+
+
+def test_broken_protobuf_says_where(server):
+    answer = post(server, "/v1/traces", b"\x0a\x04\x12\x02\x12\x7f", **{"content-type": "application/x-protobuf"})
+    assert answer.status_code == 400 and b"resource[0]: scope[0]: byte 0" in answer.content, answer.content

@@ -92,6 +92,11 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
+    /// How much is not read yet.
+    pub(crate) fn rest_bytes(&self) -> usize {
+        self.rest.len()
+    }
+
     /// The next field with its number; `None` at the end. Groups, long gone from protobuf, are refused.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(u32, Field<'a>)>> {
