@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use br_model::{Principal, Role, TraceId};
+use br_model::{Principal, Right, TraceId};
 use br_query::door::Language;
 use br_std::{Error, Nanos, Result};
 use br_storage::TimeRange;
@@ -20,10 +20,10 @@ use std::time::Duration;
 
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
-        .get("/tempo/api/echo", Role::Viewer, async || "echo")
-        .get("/tempo/api/traces/{id}", Role::Viewer, trace)
-        .get("/tempo/api/v2/traces/{id}", Role::Viewer, trace_v2)
-        .get("/tempo/api/search", Role::Viewer, search)
+        .get("/tempo/api/echo", Right::Read, async || "echo")
+        .get("/tempo/api/traces/{id}", Right::Read, trace)
+        .get("/tempo/api/v2/traces/{id}", Right::Read, trace_v2)
+        .get("/tempo/api/search", Right::Read, search)
 }
 
 async fn spans(app: &App, principal: &Principal, id: &str) -> Result<br_model::SpanBatch> {

@@ -25,4 +25,4 @@ pub use metrics::{
     Exemplar, Metadata, MetricBatch, MetricType, STALE_NAN_BITS, Sample, SeriesSamples, Value, is_stale, stale_nan,
 };
 pub use span::{ResourceSpans, Span, SpanBatch, SpanEvent, SpanKind, SpanLink, SpanStatus};
-pub use tenant::{Principal, Role, TenantId};
+pub use tenant::{Principal, Right, Role, TenantId};
