@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::params::Params;
 use crate::routes::Routes;
+use alerts::Verb;
 use axum::Json;
 use br_model::Right;
 use br_std::{Nanos, Result};
@@ -37,9 +38,15 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/bellrock/v1/alerts/{id}", Right::Read, alerts::get)
         .get("/bellrock/v1/incidents", Right::Read, alerts::incidents)
         .get("/bellrock/v1/incidents/{id}", Right::Read, alerts::incident)
-        .post("/bellrock/v1/incidents/{id}/acknowledge", Right::Respond, alerts::acknowledge)
-        .post("/bellrock/v1/incidents/{id}/resolve", Right::Respond, alerts::resolve)
-        .post("/bellrock/v1/incidents/{id}/notes", Right::Respond, alerts::note)
+        .post("/bellrock/v1/incidents/{id}/acknowledge", Right::Respond, |app, principal, id, body| {
+            alerts::act(Verb::Acknowledge, app, principal, id, body)
+        })
+        .post("/bellrock/v1/incidents/{id}/resolve", Right::Respond, |app, principal, id, body| {
+            alerts::act(Verb::Resolve, app, principal, id, body)
+        })
+        .post("/bellrock/v1/incidents/{id}/notes", Right::Respond, |app, principal, id, body| {
+            alerts::act(Verb::Note, app, principal, id, body)
+        })
         .post("/bellrock/v1/sql", Right::Read, sql::sql)
         .post("/bellrock/v1/admin/flush", Right::Administer, admin::flush)
         .get("/bellrock/v1/openapi.json", Right::Read, openapi::openapi)
