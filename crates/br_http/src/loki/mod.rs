@@ -4,6 +4,7 @@ mod encode;
 mod labels;
 mod query;
 mod tail;
+mod volume;
 
 use crate::app::App;
 use crate::error::TextError;
@@ -28,6 +29,9 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/loki/api/v1/label", Right::Read, labels::names)
         .get("/loki/api/v1/label/{name}/values", Right::Read, labels::values)
         .get_or_form("/loki/api/v1/series", Right::Read, labels::series)
+        .get_or_form("/loki/api/v1/index/stats", Right::Read, volume::stats)
+        .get_or_form("/loki/api/v1/index/volume", Right::Read, volume::volume)
+        .get_or_form("/loki/api/v1/detected_labels", Right::Read, volume::detected_labels)
         .get("/loki/api/v1/tail", Right::Read, tail::tail)
         .get("/loki/api/v1/status/buildinfo", Right::Read, build)
 }
