@@ -1,12 +1,14 @@
 //! Prometheus' HTTP API, `/api/v1`.
 
 mod encode;
+mod federate;
 mod labels;
 mod query;
 mod rules;
 mod selector;
 mod status;
 mod targets;
+mod tree;
 
 use crate::error::PrometheusError;
 use crate::routes::Routes;
@@ -35,6 +37,10 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/status/runtimeinfo", Right::Read, status::runtime)
         .get("/api/v1/status/tsdb", Right::Read, status::tsdb)
         .get("/api/v1/status/flags", Right::Read, status::flags)
+        .get_or_form("/api/v1/parse_query", Right::Read, query::parse_query)
+        .get("/api/v1/targets/metadata", Right::Read, targets::target_metadata)
+        .get("/federate", Right::Read, federate::federate)
+        .post("/-/reload", Right::Administer, rules::reload)
         .get("/api/v1/status/config", Right::Administer, status::config)
 }
 
