@@ -124,11 +124,18 @@ def test_an_alert_fires_with_its_evidence_and_resolves(alerting, receiver):
     acknowledged = server.post(f"/bellrock/v1/incidents/{incident['id']}/acknowledge", {"by": "ada"})
     assert acknowledged["state"] == "acknowledged" and acknowledged["acknowledged_by"] == "ada"
 
+    again = server.post(f"/bellrock/v1/incidents/{incident['id']}/acknowledge", {"by": "bob"}, status=400)
+    assert "acknowledged already by ada" in again["error"]["message"]
+    server.post(f"/bellrock/v1/incidents/{incident['id']}/notes", {}, status=400)
+    server.post(f"/bellrock/v1/incidents/{incident['id']}/notes", {"by": "ada", "text": "calling the bank"})
+
     gauge(server, 0)
     eventually(lambda: receiver.alerts("resolved"), 20)
     assert server.get(f"/bellrock/v1/incidents/{incident['id']}")["state"] == "acknowledged", "a person closes an incident"
     closed = server.post(f"/bellrock/v1/incidents/{incident['id']}/resolve", {"by": "ada", "text": "provider back"})
     assert closed["state"] == "resolved" and any(fact["by"] == "ada" for fact in closed["timeline"])
+    again = server.post(f"/bellrock/v1/incidents/{incident['id']}/resolve", {"by": "bob"}, status=400)
+    assert "resolved already by ada" in again["error"]["message"]
 
 
 @pytest.mark.parametrize("status", [500, 429])

@@ -62,6 +62,28 @@ def test_every_route_denies_without_the_right_role(make_server):
     assert requests.post(f"{server.url}/bellrock/v1/admin/flush", headers=bearer("admin-one-01234567890"), timeout=30).status_code == 200
 
 
+def test_a_role_is_a_set_of_rights(make_server):
+    config = CONFIG + "      - { name: on-call, tenant: 1, role: responder, token: responder-one-01234 }\n"
+    server = make_server(config=config).start()
+    tokens = {"ingest": "ingest-one-0123456789", "viewer": "viewer-one-0123456789", "responder": "responder-one-01234", "admin": "admin-one-01234567890"}
+    paths = requests.get(f"{server.url}/bellrock/v1/openapi.json", headers=bearer(tokens["viewer"]), timeout=10).json()["paths"]
+    rights = {"ingest": {"send"}, "viewer": {"read"}, "responder": {"read", "respond"}, "admin": {"send", "read", "respond", "administer"}}
+    assert {method["x-bellrock-right"] for methods in paths.values() for method in methods.values()} == rights["admin"]
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            for role, token in tokens.items():
+                if operation["x-bellrock-right"] in rights[role]:
+                    continue
+                answer = requests.request(method, server.url + path.replace("{", "").replace("}", ""), headers=bearer(token), timeout=10)
+                assert answer.status_code == 403, f"{method} {path} as {role}: {answer.status_code}"
+                assert role in answer.text, "says which role the token has"
+    for token, status in (("ingest", 204), ("viewer", 403), ("responder", 403), ("admin", 204)):
+        assert push(server, tokens[token], "line").status_code == status, token
+    reads = {"params": {"query": "up"}, "timeout": 10}
+    for token, status in (("ingest", 403), ("viewer", 200), ("responder", 200), ("admin", 200)):
+        assert requests.get(f"{server.url}/api/v1/query", headers=bearer(tokens[token]), **reads).status_code == status, token
+
+
 def test_another_address_needs_credentials(tmp_path):
     command = [BINARY, "serve", "--data-dir", str(tmp_path / "d"), "--listen", f"0.0.0.0:{free_port()}"]
     outcome = subprocess.run(command, capture_output=True, text=True, timeout=20)
@@ -82,11 +104,11 @@ def test_grpc_needs_the_token_too(make_server):
             outcomes.append(super().export(spans))
             return outcomes[-1]
 
-    for headers in ((), (("authorization", "Bearer ingest-one-0123456789"),)):
+    for headers in ((), (("authorization", "Bearer viewer-one-0123456789"),), (("authorization", "Bearer ingest-one-0123456789"),)):
         provider.add_span_processor(SimpleSpanProcessor(Recorder(endpoint=f"http://{server.grpc}", insecure=True, headers=headers, timeout=5)))
     with provider.get_tracer("t").start_as_current_span("one"):
         pass
-    assert outcomes == [SpanExportResult.FAILURE, SpanExportResult.SUCCESS]
+    assert outcomes == [SpanExportResult.FAILURE, SpanExportResult.FAILURE, SpanExportResult.SUCCESS], "nobody, a viewer, a sender"
 
 
 def test_pages_of_other_sites_are_refused(server):

@@ -197,3 +197,22 @@ def test_what_only_the_store_can_refuse_is_told_to_the_sender(server):
     assert int(answer["rejectedDataPoints"]) == 2
     assert "another value" in answer["errorMessage"] and "too old" in answer["errorMessage"]
     assert server.promql("judged", time=now / 1e9 + 2)[0][1] == 4.0
+
+
+def test_one_bad_id_loses_nothing_else(server):
+    lines = [{"traceId": "zz", "body": {"stringValue": "kept"}}, {"body": {"stringValue": "good"}}]
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "mixed"}}]}
+    body = json.dumps({"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": lines}]}]})
+    answer = post(server, "/v1/logs", body, **{"content-type": "application/json"})
+    assert answer.status_code == 200 and 'logRecords[0]: traceId "zz"' in answer.json()["partialSuccess"]["errorMessage"]
+    assert sorted(line for _, line in eventually(lambda: server.logql('{service_name="mixed"}'))) == ["good", "kept"]
+    good = {"traceId": "ab" * 16, "spanId": "cd" * 8, "name": "good"}
+    body = json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [{**good, "traceId": "zz"}, good]}]}]})
+    partial = post(server, "/v1/traces", body, **{"content-type": "application/json"}).json()["partialSuccess"]
+    assert partial["rejectedSpans"] in (1, "1") and 'spans[0]: traceId "zz" is not hexadecimal' in partial["errorMessage"]
+    assert eventually(lambda: server.get("/bellrock/v1/traces")["traces"])[0]["trace_id"] == "ab" * 16
+
+
+def test_broken_protobuf_says_where(server):
+    answer = post(server, "/v1/traces", b"\x0a\x04\x12\x02\x12\x7f", **{"content-type": "application/x-protobuf"})
+    assert answer.status_code == 400 and b"resource[0]: scope[0]: byte 0" in answer.content, answer.content

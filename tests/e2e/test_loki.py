@@ -76,3 +76,20 @@ def test_the_tail_is_live_and_filters(server):
 def test_wrong_queries_say_where(server):
     answer = requests.get(f"{server.url}/loki/api/v1/query_range", params={"query": '{app="a"} |= '}, timeout=10)
     assert answer.status_code == 400 and ("line" in answer.text or "col" in answer.text), answer.text
+
+
+def test_how_much_there_is(server):
+    assert push(server, {"app": "web", "env": "a"}, ["12345", "1234567890"]).status_code == 204
+    assert push(server, {"app": "worker", "env": "a"}, ["123"]).status_code == 204
+    end = time.time_ns() + 10**9
+    window = {"start": end - 600 * 10**9, "end": end}
+    stats = server.get("/loki/api/v1/index/stats", query='{app="web"}', **window)
+    assert {key: stats[key] for key in ("streams", "entries", "bytes")} == {"streams": 1, "entries": 2, "bytes": 15}
+    volume = server.get("/loki/api/v1/index/volume", query='{app=~".+"}', **window)["data"]
+    assert [(series["metric"], series["value"][1]) for series in volume["result"]] == [({"app": "web"}, "15"), ({"app": "worker"}, "3")]
+    volume = server.get("/loki/api/v1/index/volume", query='{app=~".+"}', targetLabels="env", aggregateBy="labels", **window)["data"]
+    assert [(series["metric"], series["value"][1]) for series in volume["result"]] == [({"env": ""}, "18")]
+    assert requests.get(f"{server.url}/loki/api/v1/index/volume", params={"query": '{app="web"}', "targetLabels": "a) (b"}, timeout=10).status_code == 400
+    assert requests.get(f"{server.url}/loki/api/v1/index/stats", params={"query": '{app="web"} |= "x"'}, timeout=10).status_code == 400
+    labels = {label["label"]: label["cardinality"] for label in server.get("/loki/api/v1/detected_labels", **window)["detectedLabels"]}
+    assert labels["app"] == 2 and labels["env"] == 1

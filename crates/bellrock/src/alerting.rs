@@ -7,6 +7,7 @@ use crate::sources::StoreSources;
 use anyhow::{Context, Result, bail};
 use br_catalog::Catalog;
 use br_env::Env;
+use br_http::app::RuleFiles;
 use br_ingest::Intake;
 use br_jobs::alerts::{AlertEngine, DeliveryWorker, EngineOptions, EvidenceSources, SampleWriter};
 use br_model::{Labels, MetricBatch, TenantId};
@@ -96,6 +97,15 @@ async fn load(engine: &AlertEngine, patterns: &[String]) -> Result<()> {
             let lines: Vec<String> = complaints.iter().map(|(file, complaint)| format!("{file}:{complaint}")).collect();
             bail!("rule files have errors:\n{}", lines.join("\n"))
         }
+    }
+}
+
+/// The patterns of the configuration, for a reload.
+pub(crate) struct RulePatterns(pub(crate) Vec<String>);
+
+impl RuleFiles for RulePatterns {
+    fn read(&self) -> br_std::Result<Vec<(String, String)>> {
+        read_rule_files(&self.0).map_err(|error| br_std::Error::fix_request(format!("{error:#}")))
     }
 }
 

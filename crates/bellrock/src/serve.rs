@@ -160,6 +160,10 @@ impl Server {
             tail,
             stats: Arc::new(StoreStats::new(&stores.metrics, &stores.events, &flusher)),
             errors: sources,
+            retention: config.bellrock.retention.metrics.0,
+            flags: flags(&arguments, &config),
+            rule_files: Arc::new(alerting::RulePatterns(config.rule_files.clone())),
+            last_load: br_http::app::LastLoad::new(clock.now()),
             config_text: Config::shown(arguments.config.as_deref())?,
             table: std::sync::OnceLock::new(),
         });
@@ -215,6 +219,19 @@ impl Server {
         tracing::info!(event = "ServerStopped");
         Ok(())
     }
+}
+
+/// Under the names that Prometheus has for them, where it has one.
+fn flags(arguments: &ServeArguments, config: &Config) -> Vec<(&'static str, String)> {
+    let mut flags = vec![
+        ("storage.tsdb.path", arguments.data_dir.display().to_string()),
+        ("web.listen-address", arguments.listen.clone()),
+        ("otlp-grpc-listen", arguments.otlp_grpc_listen.clone()),
+        ("otlp-http-listen", arguments.otlp_http_listen.clone()),
+    ];
+    flags.extend(arguments.config.iter().map(|file| ("config.file", file.display().to_string())));
+    flags.extend(config.bellrock.external_url.iter().map(|url| ("web.external-url", url.clone())));
+    flags
 }
 
 /// What `sysexits.h` calls an internal software error.

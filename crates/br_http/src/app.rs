@@ -15,6 +15,7 @@ use br_query::door::{Door, Language, Sources};
 use br_query::sql::SqlEngine;
 use br_std::{Error, Nanos, Result};
 use br_storage::{Budget, TimeRange};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -46,6 +47,12 @@ pub struct App {
     pub errors: Arc<dyn ErrorEvents>,
     /// The configuration as it was read, its secrets blanked.
     pub config_text: String,
+    /// How long metrics are kept.
+    pub retention: Duration,
+    /// What the server was started with, for `/api/v1/status/flags`.
+    pub flags: Vec<(&'static str, String)>,
+    pub rule_files: Arc<dyn RuleFiles>,
+    pub last_load: LastLoad,
     /// Set once by the router.
     pub table: OnceLock<Vec<Route>>,
 }
@@ -57,6 +64,42 @@ pub struct CatalogState {
     pub is_whole: bool,
     /// What happened to it, in sentences; nothing for most starts.
     pub story: Vec<String>,
+}
+
+/// Reads the rule files that the configuration names.
+pub trait RuleFiles: Send + Sync {
+    /// Names and texts.
+    fn read(&self) -> Result<Vec<(String, String)>>;
+}
+
+/// When the configuration or the rules were last read, and whether they could be.
+#[derive(Debug)]
+pub struct LastLoad {
+    at: AtomicI64,
+    is_ok: AtomicBool,
+}
+
+impl LastLoad {
+    /// Of a server that has just started, which it does with a valid configuration only.
+    pub fn new(at: Nanos) -> Self {
+        Self { at: AtomicI64::new(at.0), is_ok: AtomicBool::new(true) }
+    }
+
+    pub(crate) fn record(&self, at: Nanos, is_ok: bool) {
+        // As in Prometheus, the time is that of the last success.
+        if is_ok {
+            self.at.store(at.0, Ordering::Relaxed);
+        }
+        self.is_ok.store(is_ok, Ordering::Relaxed);
+    }
+
+    pub(crate) fn at(&self) -> Nanos {
+        Nanos(self.at.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn is_ok(&self) -> bool {
+        self.is_ok.load(Ordering::Relaxed)
+    }
 }
 
 /// Reads the events of an issue back from the event store.

@@ -8,13 +8,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use br_model::Role;
+use br_model::Right;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) fn routes(routes: Routes) -> Routes {
-    routes.get("/metrics", Role::Viewer, metrics)
+    routes.get("/metrics", Right::Read, metrics)
 }
 
 /// Probes have no credential, and learn nothing but yes or no.

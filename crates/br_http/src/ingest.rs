@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use br_ingest::intake::AcceptError;
 use br_ingest::{Incoming, Receipt, grpc};
 use br_journal::Protocol;
-use br_model::{Principal, Role};
+use br_model::{Principal, Right};
 use br_std::Kind;
 use br_wire::otlp;
 use bytes::Bytes;
@@ -24,7 +24,7 @@ pub(crate) fn routes(mut routes: Routes) -> Routes {
             let request = request.map(|body| app.bodies.limit(body));
             grpc::export(app.intake.clone(), principal.tenant, protocol, limit, request).await.map(axum::body::Body::new)
         };
-        routes = routes.post(path, Role::Ingest, export);
+        routes = routes.post(path, Right::Send, export);
     }
     for (path, protocol) in [
         ("/v1/traces", Protocol::OTLP_TRACES),
@@ -36,13 +36,13 @@ pub(crate) fn routes(mut routes: Routes) -> Routes {
         let receive = move |app: State<Arc<App>>, principal: Extension<Principal>, request: Request| {
             otlp_http(protocol, app, principal, request)
         };
-        routes = routes.post(path, Role::Ingest, receive);
+        routes = routes.post(path, Right::Send, receive);
     }
     routes
-        .post("/api/v1/write", Role::Ingest, remote_write)
-        .post("/loki/api/v1/push", Role::Ingest, loki_push)
-        .post("/api/{project}/envelope/", Role::Ingest, sentry_envelope)
-        .post("/api/{project}/store/", Role::Ingest, sentry_store)
+        .post("/api/v1/write", Right::Send, remote_write)
+        .post("/loki/api/v1/push", Right::Send, loki_push)
+        .post("/api/{project}/envelope/", Right::Send, sentry_envelope)
+        .post("/api/{project}/store/", Right::Send, sentry_store)
 }
 
 /// Reads the body, within the limit, and takes it in.

@@ -1,6 +1,6 @@
 //! The HTTP face: Prometheus, Loki, Tempo and native APIs over the query door, and what services send.
 //!
-//! [`router`] makes the whole table of routes. Each route names the role it needs; what is not in the table is a page or a 404.
+//! [`router`] makes the whole table of routes. Each route names the right it needs; what is not in the table is a page or a 404.
 
 pub mod app;
 pub mod auth;

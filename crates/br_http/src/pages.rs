@@ -14,11 +14,17 @@ pub(crate) async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Respon
     if CALLS.iter().any(|prefix| path.starts_with(prefix)) || !matches!(method, Method::GET | Method::HEAD) {
         return ApiError(Error::not_found(format!("no such call: {method} {path}"))).into_response();
     }
-    let Some(asset) = br_ui::asset(path) else {
-        return ApiError(Error::not_found(format!("no such page: {path}"))).into_response();
-    };
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    if text(header::IF_NONE_MATCH).is_some_and(|tags| asset.is_known(tags)) {
+    // A person who follows a wrong link sees the pages, which say so; a client gets what it can read.
+    let is_navigation = text(header::ACCEPT).is_some_and(|types| types.contains("text/html"));
+    let (status, asset) = match br_ui::asset(path) {
+        Some(asset) => (StatusCode::OK, asset),
+        None => match br_ui::asset("/").filter(|_| is_navigation) {
+            Some(shell) => (StatusCode::NOT_FOUND, shell),
+            None => return ApiError(Error::not_found(format!("no such page: {path}"))).into_response(),
+        },
+    };
+    if status == StatusCode::OK && text(header::IF_NONE_MATCH).is_some_and(|tags| asset.is_known(tags)) {
         return StatusCode::NOT_MODIFIED.into_response();
     }
     let takes_gzip = text(header::ACCEPT_ENCODING).is_some_and(|encodings| encodings.contains("gzip"));
@@ -26,7 +32,7 @@ pub(crate) async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Respon
         Some(gzip) if takes_gzip => (gzip, asset.gzip_etag(), true),
         _ => (asset.bytes, asset.etag.to_owned(), false),
     };
-    let mut response = (StatusCode::OK, bytes).into_response();
+    let mut response = (status, bytes).into_response();
     let mut set = vec![
         ("content-type", asset.content_type),
         ("etag", &etag),

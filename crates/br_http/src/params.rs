@@ -37,6 +37,17 @@ impl Params {
         text.parse().map_err(|_| Error::fix_request(format!("invalid parameter {name:?}: cannot parse {text:?} as a number")))
     }
 
+    /// How much a list may hold. More than `max` is refused: cut in silence it would read as all there is.
+    pub(crate) fn limit(&self, default: usize, max: usize) -> Result<usize> {
+        let limit = self.number("limit", default)?;
+        if limit > max {
+            return Err(Error::fix_request(format!(
+                "invalid parameter \"limit\": {limit} is more than {max}, the most that is given"
+            )));
+        }
+        Ok(limit)
+    }
+
     /// As Prometheus and Loki take times: Unix seconds with a fraction, or RFC 3339; a whole number of 16 digits or more is nanoseconds.
     pub(crate) fn time(&self, name: &str) -> Result<Option<Nanos>> {
         self.get(name).map(|text| time(text).ok_or_else(|| wrong_time(name, text))).transpose()
@@ -97,7 +108,7 @@ impl<S: Send + Sync> FromRequest<S> for Params {
             let body = to_bytes(request.into_body(), FORM_BYTES_MAX).await.map_err(|error| {
                 let error =
                     Error::fix_request(format!("the form cannot be read, or is longer than {FORM_BYTES_MAX} bytes: {error}"));
-                if is_loki { TextError(error).into_response() } else { PrometheusError(error).into_response() }
+                if is_loki { TextError(error).into_response() } else { PrometheusError::from(error).into_response() }
             })?;
             params.0.extend(form_urlencoded::parse(&body).into_owned());
         }
@@ -134,6 +145,8 @@ mod tests {
         assert_eq!(params.duration("d").expect("seconds"), Some(Duration::from_millis(1500)));
         assert_eq!(params.duration("e").expect("duration"), Some(Duration::from_mins(5)));
         assert!(params.duration("f").is_err() && params.duration("g").is_err());
+        assert_eq!(Params::parse("limit=7").limit(1, 10).expect("within"), 7);
+        assert!(Params::parse("limit=11").limit(1, 10).is_err());
         assert_eq!(params.all("match[]").collect::<Vec<_>>(), ["a", "b"]);
     }
 }

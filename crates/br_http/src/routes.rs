@@ -1,4 +1,4 @@
-//! The table of routes. Each declares the role that it needs; what is not in the table is denied.
+//! The table of routes. Each declares the right that it needs; what is not in the table is denied.
 
 use crate::app::App;
 use crate::auth::refuse_cross_site;
@@ -10,7 +10,7 @@ use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
-use br_model::Role;
+use br_model::{Right, Role};
 use br_std::Error;
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use std::sync::Arc;
 pub struct Route {
     pub method: Method,
     pub path: &'static str,
-    pub role: Role,
+    pub right: Right,
 }
 
-/// Collects routes with the roles they need.
+/// Collects routes with the rights they need.
 pub(crate) struct Routes {
     app: Arc<App>,
     router: Router<Arc<App>>,
@@ -34,31 +34,31 @@ impl Routes {
         Self { app, router: Router::new(), table: Vec::new() }
     }
 
-    pub(crate) fn get<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, role: Role, handler: H) -> Self {
-        self.add(&Method::GET, path, role, handler)
+    pub(crate) fn get<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, right: Right, handler: H) -> Self {
+        self.add(&Method::GET, path, right, handler)
     }
 
-    pub(crate) fn post<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, role: Role, handler: H) -> Self {
-        self.add(&Method::POST, path, role, handler)
+    pub(crate) fn post<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, right: Right, handler: H) -> Self {
+        self.add(&Method::POST, path, right, handler)
     }
 
     /// The same handler for GET and for POST with a form, as Prometheus' clients choose by length.
-    pub(crate) fn get_or_form<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, role: Role, handler: H) -> Self {
-        self.get(path, role, handler.clone()).post(path, role, handler)
+    pub(crate) fn get_or_form<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, right: Right, handler: H) -> Self {
+        self.get(path, right, handler.clone()).post(path, right, handler)
     }
 
     pub(crate) fn add<H: Handler<T, Arc<App>>, T: 'static>(
         mut self,
         method: &Method,
         path: &'static str,
-        role: Role,
+        right: Right,
         handler: H,
     ) -> Self {
         let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
-        let guard = middleware::from_fn_with_state((self.app.clone(), role), allow);
+        let guard = middleware::from_fn_with_state((self.app.clone(), right), allow);
         let route: MethodRouter<Arc<App>> = on(filter, handler).layer(guard);
         self.router = self.router.route(path, route);
-        self.table.push(Route { method: method.clone(), path, role });
+        self.table.push(Route { method: method.clone(), path, right });
         self
     }
 
@@ -71,8 +71,8 @@ impl Routes {
     }
 }
 
-/// Lets a request through when its principal has the role, and tells the handler who it is.
-async fn allow(State((app, role)): State<(Arc<App>, Role)>, mut request: Request, next: Next) -> Response {
+/// Lets a request through when its principal has the right, and tells the handler who it is.
+async fn allow(State((app, right)): State<(Arc<App>, Right)>, mut request: Request, next: Next) -> Response {
     if let Err(error) = refuse_cross_site(request.uri(), request.headers()) {
         return ApiError(error).into_response();
     }
@@ -84,15 +84,21 @@ async fn allow(State((app, role)): State<(Arc<App>, Role)>, mut request: Request
         Ok(principal) => principal,
         Err(error) => return ApiError(error).into_response(),
     };
-    if !role_allows(principal.role, role) {
-        let error = Error::unauthorized(format!("{} may not do this: it needs the role {role:?}", principal.name));
+    if !principal.role.may(right) {
+        let error = Error::unauthorized(refusal(&principal.name, principal.role, right));
         return (axum::http::StatusCode::FORBIDDEN, ApiError(error)).into_response();
     }
     request.extensions_mut().insert(principal);
     next.run(request).await
 }
 
-/// Ingest tokens may only send; every other role includes those below it, and sending.
-fn role_allows(has: Role, needs: Role) -> bool {
-    has >= needs
+fn refusal(name: &str, role: Role, right: Right) -> String {
+    let (what, who) = match right {
+        Right::Send => ("send data", "ingest"),
+        Right::Read => ("read", "viewer"),
+        Right::Respond => ("act on incidents and issues", "responder"),
+        Right::Administer => ("administer", "admin"),
+    };
+    let role = format!("{role:?}").to_lowercase();
+    format!("{name:?} may not {what}: its role is {role}, and this takes the role {who}")
 }

@@ -26,4 +26,4 @@ pub use metrics::{
     Value, is_stale, stale_nan,
 };
 pub use span::{ResourceSpans, Span, SpanBatch, SpanEvent, SpanKind, SpanLink, SpanStatus};
-pub use tenant::{Principal, Role, TenantId};
+pub use tenant::{Principal, Right, Role, TenantId};

@@ -184,7 +184,7 @@ impl Door {
             outcome = &mut task.task => outcome.unwrap_or_else(|panic| Err(Error::corrupt(format!("the query failed inside: {panic}")))),
             () = tokio::time::sleep(self.limits.timeout) => {
                 budget.cancel(CancelReason::Deadline);
-                Err(budget.check().err().unwrap_or_else(|| Error::over_limit("the query ran into its time limit")))
+                Err(CancelReason::Deadline.error())
             }
         };
         self.conclude(outcome)
@@ -207,7 +207,7 @@ impl Door {
             self.counters.refused.fetch_add(1, Ordering::Relaxed);
             return Err(Error::retry(format!("{} queries are waiting already: try again in a moment", waiting.others)));
         }
-        let place = self.places.clone().acquire_owned().await.map_err(|_| Error::closed("the server is shutting down"))?;
+        let place = self.places.clone().acquire_owned().await.map_err(|_| CancelReason::Shutdown.error())?;
         drop(waiting);
         self.counters.started.fetch_add(1, Ordering::Relaxed);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);

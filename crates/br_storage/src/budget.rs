@@ -1,6 +1,6 @@
 //! What one query may use. A query that reaches a limit says which, and what to do.
 
-use br_std::{Error, Result};
+use br_std::{Error, Kind, Result};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// Why a running query must stop.
@@ -13,6 +13,32 @@ pub enum CancelReason {
     Deadline = 2,
     /// The server is shutting down.
     Shutdown = 3,
+}
+
+impl std::fmt::Display for CancelReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Caller => "the query was cancelled",
+            Self::Deadline => "the query ran into its time limit: narrow the time range or raise limits.query_timeout",
+            Self::Shutdown => "the server is shutting down",
+        })
+    }
+}
+
+/// The source of the error with which a stopped query ends: an API whose clients tell a timeout from other limits finds it there.
+impl std::error::Error for CancelReason {}
+
+impl CancelReason {
+    /// Why a query was stopped, where that is what the error is about.
+    pub fn of(error: &Error) -> Option<Self> {
+        std::error::Error::source(error)?.downcast_ref().copied()
+    }
+
+    /// The error with which a stopped query ends.
+    pub fn error(self) -> Error {
+        let kind = if self == Self::Deadline { Kind::OverLimit } else { Kind::Closed };
+        Error::new(kind, self.to_string()).with_source(self)
+    }
 }
 
 /// Shared by all parts of one query: they charge what they hold or read, and stop when told to.
@@ -56,11 +82,9 @@ impl Budget {
     pub fn check(&self) -> Result<()> {
         match self.cancelled.load(Ordering::Relaxed) {
             0 => Ok(()),
-            reason if reason == CancelReason::Deadline as u8 => {
-                Err(Error::over_limit("the query ran into its time limit: narrow the time range or raise limits.query_timeout"))
-            }
-            reason if reason == CancelReason::Shutdown as u8 => Err(Error::closed("the server is shutting down")),
-            _ => Err(Error::closed("the query was cancelled")),
+            reason if reason == CancelReason::Deadline as u8 => Err(CancelReason::Deadline.error()),
+            reason if reason == CancelReason::Shutdown as u8 => Err(CancelReason::Shutdown.error()),
+            _ => Err(CancelReason::Caller.error()),
         }
     }
 
@@ -86,7 +110,6 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use br_std::Kind;
 
     #[test]
     fn says_which_limit() {
@@ -96,6 +119,9 @@ mod tests {
         let budget = Budget::unlimited();
         budget.cancel(CancelReason::Deadline);
         budget.cancel(CancelReason::Caller);
-        assert!(budget.check().expect_err("cancelled").message().contains("time limit"));
+        let error = budget.check().expect_err("cancelled").context("reading a block");
+        assert!(error.message().contains("time limit"));
+        assert_eq!(CancelReason::of(&error), Some(CancelReason::Deadline));
+        assert_eq!(CancelReason::of(&Error::over_limit("memory")), None);
     }
 }

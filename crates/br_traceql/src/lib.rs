@@ -22,4 +22,4 @@ pub use error::{Fault, ParseError};
 pub use hints::span_hints;
 pub use metrics::{MetricSeries, query_range};
 pub use parser::parse;
-pub use search::{MatchedSpan, MatchedSpanset, SearchOptions, TraceMatch, search};
+pub use search::{MatchedSpan, MatchedSpanset, SearchOptions, TraceMatch, hints_of, may_match, search};

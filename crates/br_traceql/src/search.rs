@@ -7,7 +7,7 @@ use crate::spanset::{Evaluation, Set};
 use crate::trace::Trace;
 use br_model::{AttributeValue, SpanId, SpanStatus, TraceId};
 use br_std::{Error, Nanos, Result};
-use br_storage::{Budget, SpanQuery, SpanSource, StoredSpan, TimeRange};
+use br_storage::{Budget, SpanHint, SpanQuery, SpanSource, StoredSpan, TimeRange};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
@@ -106,6 +106,23 @@ pub fn search(
     }
     search.look_at(&mut candidates)?;
     Ok(search.finish())
+}
+
+/// What a store may skip when only spans that [`may_match`] are wanted.
+pub fn hints_of(expr: &Expr) -> Vec<SpanHint> {
+    match &expr.root {
+        Root::Search(pipeline) => span_hints(pipeline),
+        Root::Metrics(_) => Vec::new(),
+    }
+}
+
+/// Whether a span, looked at alone, satisfies one of the query's filters. What depends on the rest of its trace is not decided:
+/// such spans count as matching.
+pub fn may_match(expr: &Expr, stored: &StoredSpan) -> bool {
+    match &expr.root {
+        Root::Search(pipeline) => is_candidate(stored, &leaves(pipeline), expr),
+        Root::Metrics(_) => true,
+    }
 }
 
 fn is_candidate(stored: &StoredSpan, leaves: &[&Field], expr: &Expr) -> bool {

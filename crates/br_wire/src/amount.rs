@@ -36,9 +36,14 @@ struct Counter<'a> {
 const DEPTH_MAX: usize = 100;
 
 impl Counter<'_> {
+    /// An error says where in the request it is, such as `resource[0]: scope[0]: record[2]: byte 17`.
     fn walk(&mut self, message: &[u8], node: Node, depth: usize) -> Result<()> {
         let mut reader = Reader::new(message);
-        while let Some((number, field)) = reader.next()? {
+        let mut counts = [0_usize; 3];
+        loop {
+            let at = message.len() - reader.rest_bytes();
+            let next = reader.next().map_err(|error| error.context(format!("byte {at}")))?;
+            let Some((number, field)) = next else { return Ok(()) };
             let Field::Bytes(bytes) = field else { continue };
             self.parts += 1;
             let inner = match (node, number) {
@@ -54,11 +59,17 @@ impl Counter<'_> {
             self.check()?;
             if inner == Node::Part {
                 self.walk_part(bytes, depth + 1)?;
-            } else {
-                self.walk(bytes, inner, depth + 1)?;
+                continue;
             }
+            let (name, count) = match inner {
+                Node::Group => ("resource", &mut counts[0]),
+                Node::Scoped => ("scope", &mut counts[1]),
+                _ => ("record", &mut counts[2]),
+            };
+            let at = *count;
+            *count += 1;
+            self.walk(bytes, inner, depth + 1).map_err(|error| error.context(format!("{name}[{at}]")))?;
         }
-        Ok(())
     }
 
     /// Counts what may be messages inside a part. Text looks like one at times: what does not parse is none.
@@ -152,6 +163,9 @@ mod tests {
         let attributes = field(1, &field(1, &field(1, b"").repeat(40)));
         assert_eq!(check_otlp(&attributes, &limits), Ok(()));
         assert_eq!(check_otlp(&attributes.repeat(4), &limits).map_err(|error| error.http_status()), Err(413));
+        let broken = field(1, &[field(2, &[field(2, b""), field(2, &[0x0a, 0x7f])].concat())].concat());
+        let error = check_otlp(&broken, &limits).expect_err("a field that ends outside of its message");
+        assert_eq!(error.to_string(), "resource[0]: scope[0]: record[1]: byte 0: protobuf: the message ends inside a field");
         assert_eq!(check_json(br#"{"a,,,[[[\"": [1, 2]}"#, &limits), Ok(()));
         assert_eq!(check_json("[0,".repeat(99).as_bytes(), &limits).map_err(|error| error.http_status()), Err(413));
     }

@@ -92,8 +92,8 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
-    /// Bytes that are still to be read.
-    pub(crate) fn left(&self) -> usize {
+    /// How much is not read yet.
+    pub(crate) fn rest_bytes(&self) -> usize {
         self.rest.len()
     }
 

@@ -2,7 +2,7 @@
 
 import { linesOf, type LogLine, type LokiStream } from '../lib/logs.ts';
 import { toRfc3339, type RangeMs } from '../lib/time.ts';
-import { completeAlert, completeAlertDetail, completeIncident, completeIncidentDetail, completeIssue, completeIssueDetail, completeTrace } from './complete.ts';
+import { completeAlert, completeAlertDetail, completeIncident, completeIncidentDetail, completeIssue, completeIssueDetail, completeService, completeTrace } from './complete.ts';
 import { token } from '../state/session.ts';
 import type {
   Alert,
@@ -126,7 +126,7 @@ export async function status(signal?: AbortSignal): Promise<Status> {
 
 export async function services(range: RangeMs, signal?: AbortSignal): Promise<readonly Service[]> {
   const answer = await request<{ services?: Service[] }>(`${native}/services`, { query: ends(range), signal });
-  return listOf(answer.services);
+  return listOf(answer.services).map(completeService);
 }
 
 export interface TraceQuery {

@@ -1,6 +1,6 @@
 /** Fills in what a server of another version leaves out, so that a page shows what there is. */
 
-import type { Alert, AlertDetail, Evidence, Incident, IncidentDetail, Issue, IssueDetail, Trace } from './types.ts';
+import type { Alert, AlertDetail, Evidence, Incident, IncidentDetail, Issue, IssueDetail, Service, Trace } from './types.ts';
 
 /** Every key of a complete shape; a key that is absent or undefined in what came takes the value given here. */
 function withDefaults<T extends object>(came: T, defaults: Partial<T>): T {
@@ -9,6 +9,26 @@ function withDefaults<T extends object>(came: T, defaults: Partial<T>): T {
     if (whole[key] === undefined || (whole[key] === null && Array.isArray(defaults[key]))) whole[key] = defaults[key] as T[keyof T];
   }
   return whole;
+}
+
+export function completeService(service: Service): Service {
+  const series = service.series ? withDefaults(service.series, { requests: [], errors: [], p95_ms: [], logs: [] }) : null;
+  return {
+    ...withDefaults<Service>(service, {
+      first_seen: null,
+      last_seen: null,
+      signals: [],
+      rate_window_ms: 0,
+      requests_per_second: null,
+      error_ratio: null,
+      logs_per_minute: null,
+      error_logs: 0,
+      error_events: 0,
+      cpu_cores: null,
+      memory_bytes: null,
+    }),
+    series,
+  };
 }
 
 export function completeTrace(trace: Trace): Trace {
@@ -36,7 +56,7 @@ export function completeIssueDetail(issue: IssueDetail): IssueDetail {
     );
     return { ...withDefaults(event, { message: null, handled: null, trace_id: null, span_id: null, attributes: {} }), exceptions };
   });
-  return { ...completeIssue(issue), events };
+  return { ...completeIssue(issue), grouping: issue.grouping ?? '', events };
 }
 
 export function completeAlert<T extends Alert>(alert: T): T {

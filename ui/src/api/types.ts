@@ -27,18 +27,31 @@ export interface ServiceSeries {
   readonly requests: readonly (number | null)[];
   readonly errors: readonly (number | null)[];
   readonly p95_ms: readonly (number | null)[];
+  /** Log lines in each step. */
+  readonly logs: readonly (number | null)[];
 }
 
+/** A service that sends only logs, errors or samples has no requests: their figures are null. */
 export interface Service {
   readonly name: Text;
   readonly environment: Text | null;
   readonly version: Text | null;
-  readonly last_seen: Instant;
-  readonly requests_per_second: number;
-  readonly error_ratio: number;
+  /** Within the range that was asked for; null where only samples are known. */
+  readonly first_seen: Instant | null;
+  readonly last_seen: Instant | null;
+  readonly signals: readonly Text[];
+  /** What the rates are taken over: from `first_seen` to the end of the range. */
+  readonly rate_window_ms: number;
+  readonly requests_per_second: number | null;
+  readonly error_ratio: number | null;
   readonly p50_ms: number | null;
   readonly p95_ms: number | null;
   readonly p99_ms: number | null;
+  readonly logs_per_minute: number | null;
+  readonly error_logs: number;
+  readonly error_events: number;
+  readonly cpu_cores: number | null;
+  readonly memory_bytes: number | null;
   readonly series: ServiceSeries | null;
   readonly open_issues: number;
   readonly firing_alerts: number;
@@ -140,6 +153,8 @@ export interface IssueEvent {
 }
 
 export interface IssueDetail extends Issue {
+  /** Why its events are one issue, in words. */
+  readonly grouping: Text;
   readonly events: readonly IssueEvent[];
 }
 

@@ -3,6 +3,7 @@
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { formatUnit, type Unit } from '../lib/units.ts';
+import { wideIncrements } from '../lib/ticks.ts';
 import type { RangeMs } from '../lib/time.ts';
 
 export interface PlotOptions {
@@ -28,6 +29,7 @@ export function makePlot(options: PlotOptions): uPlot {
   const { element, width, height, timesMs, series, colours, ink, unit, threshold, range, onzoom, oncursor } = options;
   const font = `12px ${getComputedStyle(element).fontFamily}`;
   const axis = { stroke: ink.text, font, grid: { stroke: ink.line, width: 1 }, ticks: { show: false } };
+  const increments = wideIncrements(greatest(series.map(({ values }) => values), threshold));
   const made = new uPlot(
     {
       width,
@@ -45,7 +47,13 @@ export function makePlot(options: PlotOptions): uPlot {
       },
       axes: [
         { ...axis, space: 72, size: 30, values: (_plot, splits, _axis, _space, increment) => splits.map((seconds) => tickText(seconds, increment)) },
-        { ...axis, size: 62, space: 36, values: (_plot, splits) => splits.map((value) => (value === null ? '' : formatUnit(value, unit))) },
+        {
+          ...axis,
+          size: 62,
+          space: 36,
+          ...(increments === null ? {} : { incrs: increments }),
+          values: (_plot, splits) => splits.map((value) => (value === null ? '' : formatUnit(value, unit))),
+        },
       ],
       series: [
         {},
@@ -103,6 +111,14 @@ function valueRange(low: number | null, high: number | null, threshold: number |
   if (!Number.isFinite(bottom)) bottom = 0;
   if (top <= bottom) top = bottom + 1;
   return [bottom, top + (top - bottom) * 0.06];
+}
+
+function greatest(all: readonly (readonly (number | null)[])[], threshold: number | null): number {
+  let top = Math.abs(threshold ?? 0);
+  for (const values of all) {
+    for (const value of values) if (value !== null && Number.isFinite(value)) top = Math.max(top, Math.abs(value));
+  }
+  return top;
 }
 
 /** Points without neighbours would not be seen as a line. */

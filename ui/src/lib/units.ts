@@ -11,7 +11,7 @@ const SI: readonly [number, string][] = [
 export function formatSignificant(value: number): string {
   if (value === 0) return '0';
   const size = Math.abs(value);
-  if (size >= 1e15 || size < 1e-4) return value.toExponential(2);
+  if (size >= 1e15 || size < 1e-4) return value.toExponential(2).replace(/\.?0+e/, 'e').replace('e+', 'e');
   if (size >= 100) return String(Math.round(value));
   const text = value.toPrecision(3);
   return text.includes('.') ? text.replace(/\.?0+$/, '') : text;
@@ -21,6 +21,7 @@ export function formatSignificant(value: number): string {
 export function formatCount(value: number | null | undefined): string {
   if (value === null || value === undefined || Number.isNaN(value)) return '–';
   if (!Number.isFinite(value)) return value > 0 ? '∞' : '-∞';
+  if (Math.abs(value) >= 1e15) return formatSignificant(value);
   for (const [size, letter] of SI) {
     // 999.9 rounds to 1 000: it belongs to the next letter.
     if (Math.abs(value) >= size * 0.9995) return formatSignificant(value / size) + letter;

@@ -4,6 +4,7 @@ mod encode;
 mod labels;
 mod query;
 mod tail;
+mod volume;
 
 use crate::app::App;
 use crate::error::TextError;
@@ -12,7 +13,7 @@ use crate::routes::Routes;
 use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use br_model::Role;
+use br_model::Right;
 use br_std::{Nanos, Result};
 use br_storage::TimeRange;
 use serde_json::{Value, json};
@@ -22,14 +23,17 @@ type Answer = Result<Response, TextError>;
 
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
-        .get_or_form("/loki/api/v1/query", Role::Viewer, query::instant)
-        .get_or_form("/loki/api/v1/query_range", Role::Viewer, query::range)
-        .get_or_form("/loki/api/v1/labels", Role::Viewer, labels::names)
-        .get("/loki/api/v1/label", Role::Viewer, labels::names)
-        .get("/loki/api/v1/label/{name}/values", Role::Viewer, labels::values)
-        .get_or_form("/loki/api/v1/series", Role::Viewer, labels::series)
-        .get("/loki/api/v1/tail", Role::Viewer, tail::tail)
-        .get("/loki/api/v1/status/buildinfo", Role::Viewer, build)
+        .get_or_form("/loki/api/v1/query", Right::Read, query::instant)
+        .get_or_form("/loki/api/v1/query_range", Right::Read, query::range)
+        .get_or_form("/loki/api/v1/labels", Right::Read, labels::names)
+        .get("/loki/api/v1/label", Right::Read, labels::names)
+        .get("/loki/api/v1/label/{name}/values", Right::Read, labels::values)
+        .get_or_form("/loki/api/v1/series", Right::Read, labels::series)
+        .get_or_form("/loki/api/v1/index/stats", Right::Read, volume::stats)
+        .get_or_form("/loki/api/v1/index/volume", Right::Read, volume::volume)
+        .get_or_form("/loki/api/v1/detected_labels", Right::Read, volume::detected_labels)
+        .get("/loki/api/v1/tail", Right::Read, tail::tail)
+        .get("/loki/api/v1/status/buildinfo", Right::Read, build)
 }
 
 /// Loki's default: the last hour. `since` counts back from the end.

@@ -189,35 +189,67 @@ fn action(body: &Bytes, principal: &Principal) -> Result<Action> {
     Ok(action)
 }
 
-pub(super) async fn acknowledge(
-    State(app): State<Arc<App>>,
-    Extension(principal): Extension<Principal>,
-    Path(id): Path<String>,
-    body: Bytes,
-) -> Answer {
-    app.check_alerts(principal.tenant, &id)?;
-    let action = action(&body, &principal)?;
-    Ok(Json(whole(&app.alerts.acknowledge(&id, &action.by, &action.text).await?)))
+/// What a person does to an incident; the last part of the call's path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Acknowledge,
+    Resolve,
+    Note,
 }
 
-pub(super) async fn resolve(
+/// The handler of a verb: it answers with the incident as it then is.
+pub(super) async fn act(
+    verb: Verb,
     State(app): State<Arc<App>>,
     Extension(principal): Extension<Principal>,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Answer {
     app.check_alerts(principal.tenant, &id)?;
-    let action = action(&body, &principal)?;
-    Ok(Json(whole(&app.alerts.resolve(&id, &action.by, &action.text).await?)))
+    let Action { by, text } = action(&body, &principal)?;
+    let before = app.alerts.incident(&id).await?;
+    check_action(verb, &before, &text)?;
+    let after = match verb {
+        Verb::Acknowledge => app.alerts.acknowledge(&id, &by, &text).await,
+        Verb::Resolve => app.alerts.resolve(&id, &by, &text).await,
+        Verb::Note => app.alerts.note(&id, &by, &text).await,
+    };
+    Ok(Json(whole(&after?)))
 }
 
-pub(super) async fn note(
-    State(app): State<Arc<App>>,
-    Extension(principal): Extension<Principal>,
-    Path(id): Path<String>,
-    body: Bytes,
-) -> Answer {
-    app.check_alerts(principal.tenant, &id)?;
-    let action = action(&body, &principal)?;
-    Ok(Json(whole(&app.alerts.note(&id, &action.by, &action.text).await?)))
+/// What would change nothing is refused with a word: who resolves an incident that another has closed must not believe that it
+/// was their name and text that were kept.
+fn check_action(verb: Verb, incident: &Incident, text: &str) -> Result<()> {
+    let refusal =
+        |what: &str, (at, by): (Nanos, &str)| Err(Error::fix_request(format!("the incident {what} by {by} at {}", rfc3339(at))));
+    match (verb, incident.resolved(), incident.acknowledged()) {
+        (Verb::Note, ..) if text.trim().is_empty() => Err(Error::fix_request("a note needs a text: {\"text\": \"…\"}")),
+        (Verb::Resolve | Verb::Acknowledge, Some(resolved), _) => refusal("was resolved already", resolved),
+        (Verb::Acknowledge, None, Some(acknowledged)) => refusal("was acknowledged already", acknowledged),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use br_incident::{Fact, FactKind};
+
+    #[test]
+    fn what_changes_nothing_is_refused() {
+        let mut incident = Incident::new("i-1");
+        let check =
+            |verb, incident: &Incident, text| check_action(verb, incident, text).map_err(|error| error.message().to_owned());
+        assert!(check(Verb::Note, &incident, " ").is_err());
+        assert!(check(Verb::Note, &incident, "seen").is_ok());
+        assert!(check(Verb::Resolve, &incident, "").is_ok());
+        let by_ada = |kind: fn(String, String) -> FactKind| kind("ada".into(), String::new());
+        incident.apply(Fact::new("i-1", Nanos::from_secs(1), by_ada(FactKind::acknowledged)));
+        let told = check(Verb::Acknowledge, &incident, "").expect_err("a second time");
+        assert_eq!(told, "the incident was acknowledged already by ada at 1970-01-01T00:00:01Z");
+        incident.apply(Fact::new("i-1", Nanos::from_secs(2), by_ada(FactKind::resolved)));
+        let told = check(Verb::Resolve, &incident, "").expect_err("a second time");
+        assert_eq!(told, "the incident was resolved already by ada at 1970-01-01T00:00:02Z");
+        assert!(check(Verb::Note, &incident, "post mortem").is_ok());
+    }
 }

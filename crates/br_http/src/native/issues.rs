@@ -26,7 +26,7 @@ const CURVE_STEP: Duration = Duration::from_hours(1);
 pub(super) async fn list(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     let status = params.get("status").map(issue_status).transpose()?;
     let filter = IssueFilter { status, service: params.get("service").map(str::to_owned), seen_since: None };
-    let limit = params.number("limit", 100)?.min(LIST_MAX);
+    let limit = params.limit(100, LIST_MAX)?;
     let issues = app.catalog.issues(principal.tenant, &filter, limit as u32).await?;
     let shown: Vec<Value> = issues.iter().map(summary).collect();
     Ok(Json(json!({ "issues": shown })))

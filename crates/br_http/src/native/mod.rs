@@ -13,8 +13,9 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::params::Params;
 use crate::routes::Routes;
+use alerts::Verb;
 use axum::Json;
-use br_model::Role;
+use br_model::Right;
 use br_std::{Nanos, Result};
 use br_storage::TimeRange;
 use serde_json::Value;
@@ -24,25 +25,31 @@ type Answer = Result<Json<Value>, ApiError>;
 
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
-        .get("/bellrock/v1/status", Role::Viewer, status::status)
-        .get("/bellrock/v1/queries", Role::Viewer, status::queries)
-        .post("/bellrock/v1/queries/{id}/cancel", Role::Viewer, status::cancel)
-        .get("/bellrock/v1/services", Role::Viewer, services::services)
-        .get("/bellrock/v1/traces", Role::Viewer, traces::search)
-        .get("/bellrock/v1/traces/{id}", Role::Viewer, traces::trace)
-        .get("/bellrock/v1/issues", Role::Viewer, issues::list)
-        .get("/bellrock/v1/issues/{id}", Role::Viewer, issues::get)
-        .post("/bellrock/v1/issues/{id}", Role::Responder, issues::set_status)
-        .get("/bellrock/v1/alerts", Role::Viewer, alerts::list)
-        .get("/bellrock/v1/alerts/{id}", Role::Viewer, alerts::get)
-        .get("/bellrock/v1/incidents", Role::Viewer, alerts::incidents)
-        .get("/bellrock/v1/incidents/{id}", Role::Viewer, alerts::incident)
-        .post("/bellrock/v1/incidents/{id}/acknowledge", Role::Responder, alerts::acknowledge)
-        .post("/bellrock/v1/incidents/{id}/resolve", Role::Responder, alerts::resolve)
-        .post("/bellrock/v1/incidents/{id}/notes", Role::Responder, alerts::note)
-        .post("/bellrock/v1/sql", Role::Viewer, sql::sql)
-        .post("/bellrock/v1/admin/flush", Role::Admin, admin::flush)
-        .get("/bellrock/v1/openapi.json", Role::Viewer, openapi::openapi)
+        .get("/bellrock/v1/status", Right::Read, status::status)
+        .get("/bellrock/v1/queries", Right::Read, status::queries)
+        .post("/bellrock/v1/queries/{id}/cancel", Right::Read, status::cancel)
+        .get("/bellrock/v1/services", Right::Read, services::services)
+        .get("/bellrock/v1/traces", Right::Read, traces::search)
+        .get("/bellrock/v1/traces/{id}", Right::Read, traces::trace)
+        .get("/bellrock/v1/issues", Right::Read, issues::list)
+        .get("/bellrock/v1/issues/{id}", Right::Read, issues::get)
+        .post("/bellrock/v1/issues/{id}", Right::Respond, issues::set_status)
+        .get("/bellrock/v1/alerts", Right::Read, alerts::list)
+        .get("/bellrock/v1/alerts/{id}", Right::Read, alerts::get)
+        .get("/bellrock/v1/incidents", Right::Read, alerts::incidents)
+        .get("/bellrock/v1/incidents/{id}", Right::Read, alerts::incident)
+        .post("/bellrock/v1/incidents/{id}/acknowledge", Right::Respond, |app, principal, id, body| {
+            alerts::act(Verb::Acknowledge, app, principal, id, body)
+        })
+        .post("/bellrock/v1/incidents/{id}/resolve", Right::Respond, |app, principal, id, body| {
+            alerts::act(Verb::Resolve, app, principal, id, body)
+        })
+        .post("/bellrock/v1/incidents/{id}/notes", Right::Respond, |app, principal, id, body| {
+            alerts::act(Verb::Note, app, principal, id, body)
+        })
+        .post("/bellrock/v1/sql", Right::Read, sql::sql)
+        .post("/bellrock/v1/admin/flush", Right::Administer, admin::flush)
+        .get("/bellrock/v1/openapi.json", Right::Read, openapi::openapi)
 }
 
 /// `from` and `to`, by default the last hour.

@@ -18,7 +18,7 @@ fn document(table: &[Route]) -> Value {
         let path = paths.entry(route.path.to_owned()).or_insert_with(|| json!({}));
         path[route.method.as_str().to_ascii_lowercase()] = json!({
             "operationId": operation_id(route),
-            "x-bellrock-role": format!("{:?}", route.role).to_lowercase(),
+            "x-bellrock-right": format!("{:?}", route.right).to_lowercase(),
             "parameters": parameters(route.path),
             "security": [{ "token": [] }],
             "responses": {
@@ -50,15 +50,15 @@ fn parameters(path: &str) -> Vec<Value> {
 mod tests {
     use super::*;
     use axum::http::Method;
-    use br_model::Role;
+    use br_model::Right;
 
     #[test]
     fn the_table_becomes_paths() {
-        let table = [Route { method: Method::GET, path: "/bellrock/v1/issues/{id}", role: Role::Viewer }];
+        let table = [Route { method: Method::GET, path: "/bellrock/v1/issues/{id}", right: Right::Read }];
         let document = document(&table);
         let operation = &document["paths"]["/bellrock/v1/issues/{id}"]["get"];
         assert_eq!(operation["operationId"], "get_bellrock_v1_issues_id");
         assert_eq!(operation["parameters"][0]["name"], "id");
-        assert_eq!(operation["x-bellrock-role"], "viewer");
+        assert_eq!(operation["x-bellrock-right"], "read");
     }
 }

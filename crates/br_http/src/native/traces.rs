@@ -21,8 +21,8 @@ const LIMIT_MAX: usize = 1000;
 
 pub(super) async fn search(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     let range = range(&app, &params)?;
-    let limit = params.number("limit", LIMIT_DEFAULT)?.min(LIMIT_MAX);
-    let text = params.get("q").map_or_else(|| expression(&params), |query| Ok(query.to_owned()))?;
+    let limit = params.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
+    let text = narrowed(params.get("q"), conditions(&params)?)?;
     let options = SearchOptions { range, limit, spans_per_spanset: 0 };
     let found = search_traces(&app, principal.tenant, text, options).await?;
     let traces: Vec<Value> = found.iter().map(summary).collect();
@@ -53,8 +53,21 @@ fn summary(found: &TraceMatch) -> Value {
     })
 }
 
+/// A query whose matching spans must also satisfy the conditions: another stage behind the query's own.
+pub(crate) fn narrowed(query: Option<&str>, conditions: Vec<String>) -> Result<String> {
+    let filter = format!("{{ {} }}", conditions.join(" && "));
+    let Some(query) = query else { return Ok(filter) };
+    let expr = br_traceql::parse(query).map_err(|error| Error::fix_request(format!("invalid parameter \"q\": {error}")))?;
+    if conditions.is_empty() || matches!(expr.root, br_traceql::ast::Root::Metrics(_)) {
+        return Ok(query.to_owned());
+    }
+    // Hints stand at the very end: the stage goes before them.
+    let end = if expr.hints.is_empty() { query.len() } else { query.rfind("with").unwrap_or(query.len()) };
+    Ok(format!("{} | {filter} {}", &query[..end], &query[end..]).trim_end().to_owned())
+}
+
 /// The form's fields as TraceQL.
-fn expression(params: &Params) -> Result<String> {
+fn conditions(params: &Params) -> Result<Vec<String>> {
     let mut conditions = Vec::new();
     if let Some(service) = params.get("service") {
         conditions.push(format!("resource.service.name = {}", quoted(service)));
@@ -62,8 +75,12 @@ fn expression(params: &Params) -> Result<String> {
     if let Some(name) = params.get("name") {
         conditions.push(format!("name = {}", quoted(name)));
     }
-    if params.get("status") == Some("error") {
-        conditions.push("status = error".to_owned());
+    match params.get("status") {
+        None => {}
+        Some(status @ ("error" | "ok" | "unset")) => conditions.push(format!("status = {status}")),
+        Some(other) => {
+            return Err(Error::fix_request(format!("invalid parameter \"status\": {other:?} is none of error, ok, unset")));
+        }
     }
     for (parameter, operator) in [("min_duration_ms", ">="), ("max_duration_ms", "<=")] {
         if let Some(text) = params.get(parameter) {
@@ -82,11 +99,11 @@ fn expression(params: &Params) -> Result<String> {
             .ok_or_else(|| Error::fix_request(format!("invalid parameter \"attribute\": {attribute:?} is not key=value")))?;
         conditions.push(attribute_condition(key.trim(), value.trim()));
     }
-    Ok(format!("{{ {} }}", conditions.join(" && ")))
+    Ok(conditions)
 }
 
 /// A value that reads as a number or a truth value may have been sent as one, or as text.
-fn attribute_condition(key: &str, value: &str) -> String {
+pub(crate) fn attribute_condition(key: &str, value: &str) -> String {
     let key = format!(".{}", quoted(key));
     let mut condition = format!("{key} = {}", quoted(value));
     let plain_number = value.parse::<f64>().is_ok_and(f64::is_finite)
@@ -98,7 +115,7 @@ fn attribute_condition(key: &str, value: &str) -> String {
     condition
 }
 
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
@@ -173,13 +190,26 @@ mod tests {
 
     #[test]
     fn the_form_becomes_traceql() {
-        let check = |form: &str, expect: &str| assert_eq!(expression(&Params::parse(form)).expect("valid"), expect);
+        let text = |form: &str| {
+            let params = Params::parse(form);
+            narrowed(params.get("q"), conditions(&params)?)
+        };
+        let check = |form: &str, expect: &str| {
+            assert_eq!(text(form).expect("valid"), expect);
+            br_traceql::parse(expect).expect("valid TraceQL");
+        };
         check("", "{  }");
         check("service=a%22b&status=error", r#"{ resource.service.name = "a\"b" && status = error }"#);
         check("min_duration_ms=1.5", "{ duration >= 1500000ns }");
         check("attribute=http.route%3D/a", r#"{ ."http.route" = "/a" }"#);
         check("attribute=code%3D500", r#"{ (."code" = "500" || ."code" = 500) }"#);
-        assert!(expression(&Params::parse("attribute=x")).is_err());
-        assert!(expression(&Params::parse("min_duration_ms=x")).is_err());
+        check("status=ok", "{ status = ok }");
+        check("q={duration>1s}", "{duration>1s}");
+        check("q={duration>1s}&service=a&status=unset", r#"{duration>1s} | { resource.service.name = "a" && status = unset }"#);
+        check("q={.a=1}||{.b=2}&name=x", r#"{.a=1}||{.b=2} | { name = "x" }"#);
+        check("q={.with=1}+with(most_recent=true)&name=x", r#"{.with=1}  | { name = "x" } with(most_recent=true)"#);
+        for wrong in ["attribute=x", "min_duration_ms=x", "status=bogus", "q={&name=x"] {
+            assert!(text(wrong).is_err(), "{wrong}");
+        }
     }
 }

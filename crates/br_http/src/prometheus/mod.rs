@@ -1,41 +1,47 @@
 //! Prometheus' HTTP API, `/api/v1`.
 
 mod encode;
+mod federate;
 mod labels;
 mod query;
 mod rules;
 mod selector;
 mod status;
 mod targets;
+mod tree;
 
 use crate::error::PrometheusError;
 use crate::routes::Routes;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use br_model::Role;
+use br_model::Right;
 use serde_json::{Value, json};
 
 type Answer = Result<Response, PrometheusError>;
 
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
-        .get_or_form("/api/v1/query", Role::Viewer, query::instant)
-        .get_or_form("/api/v1/query_range", Role::Viewer, query::range)
-        .get_or_form("/api/v1/query_exemplars", Role::Viewer, query::exemplars)
-        .get_or_form("/api/v1/format_query", Role::Viewer, query::format)
-        .get_or_form("/api/v1/series", Role::Viewer, labels::series)
-        .get_or_form("/api/v1/labels", Role::Viewer, labels::names)
-        .get("/api/v1/label/{name}/values", Role::Viewer, labels::values)
-        .get("/api/v1/metadata", Role::Viewer, targets::metadata)
-        .get("/api/v1/targets", Role::Viewer, targets::targets)
-        .get("/api/v1/rules", Role::Viewer, rules::rules)
-        .get("/api/v1/alerts", Role::Viewer, rules::alerts)
-        .get("/api/v1/alertmanagers", Role::Viewer, rules::alertmanagers)
-        .get("/api/v1/status/buildinfo", Role::Viewer, status::build)
-        .get("/api/v1/status/runtimeinfo", Role::Viewer, status::runtime)
-        .get("/api/v1/status/tsdb", Role::Viewer, status::tsdb)
-        .get("/api/v1/status/flags", Role::Viewer, status::flags)
-        .get("/api/v1/status/config", Role::Admin, status::config)
+        .get_or_form("/api/v1/query", Right::Read, query::instant)
+        .get_or_form("/api/v1/query_range", Right::Read, query::range)
+        .get_or_form("/api/v1/query_exemplars", Right::Read, query::exemplars)
+        .get_or_form("/api/v1/format_query", Right::Read, query::format)
+        .get_or_form("/api/v1/series", Right::Read, labels::series)
+        .get_or_form("/api/v1/labels", Right::Read, labels::names)
+        .get("/api/v1/label/{name}/values", Right::Read, labels::values)
+        .get("/api/v1/metadata", Right::Read, targets::metadata)
+        .get("/api/v1/targets", Right::Read, targets::targets)
+        .get("/api/v1/rules", Right::Read, rules::rules)
+        .get("/api/v1/alerts", Right::Read, rules::alerts)
+        .get("/api/v1/alertmanagers", Right::Read, rules::alertmanagers)
+        .get("/api/v1/status/buildinfo", Right::Read, status::build)
+        .get("/api/v1/status/runtimeinfo", Right::Read, status::runtime)
+        .get("/api/v1/status/tsdb", Right::Read, status::tsdb)
+        .get("/api/v1/status/flags", Right::Read, status::flags)
+        .get_or_form("/api/v1/parse_query", Right::Read, query::parse_query)
+        .get("/api/v1/targets/metadata", Right::Read, targets::target_metadata)
+        .get("/federate", Right::Read, federate::federate)
+        .post("/-/reload", Right::Administer, rules::reload)
+        .get("/api/v1/status/config", Right::Administer, status::config)
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "handlers end with it")]

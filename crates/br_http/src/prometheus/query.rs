@@ -2,6 +2,7 @@
 
 use super::{Answer, encode, success};
 use crate::app::App;
+use crate::error::PrometheusError;
 use crate::params::Params;
 use axum::Extension;
 use axum::extract::State;
@@ -16,7 +17,21 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 fn parse(text: &str) -> Result<Expr> {
-    br_promql::parse(text).map_err(|errors| Error::fix_request(format!("invalid parameter \"query\": {errors}")))
+    br_promql::parse(text).map_err(|errors| invalid_query(&errors))
+}
+
+fn invalid_query(what: &impl std::fmt::Display) -> Error {
+    Error::fix_request(format!("invalid parameter \"query\": {what}"))
+}
+
+/// Reads a query that will run, and refuses what no data could make right: the rest is a failure of its execution.
+fn parse_to_run(app: &App, text: &str, is_range: bool) -> Result<Expr> {
+    let expr = parse(text)?;
+    app.promql.check(&expr).map_err(|error| invalid_query(&error))?;
+    if is_range {
+        br_promql::Engine::check_type_for_range(&expr).map_err(|error| invalid_query(&error))?;
+    }
+    Ok(expr)
 }
 
 /// An answer written out already, next to the query that found it: a long one would hold up whoever else waits for this thread.
@@ -31,20 +46,21 @@ fn answer(mut output: QueryOutput, partial: Option<String>) -> String {
 
 pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     let text = params.required("query")?.to_owned();
-    let expr = parse(&text)?;
+    let expr = parse_to_run(&app, &text, false)?;
     let at_ms = params.time("time")?.unwrap_or_else(|| app.clock.now()).as_millis();
     let (engine, timeout, partial) = (app.promql.clone(), params.duration("timeout")?, app.partial_answers());
     let text = app
         .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
             engine.instant(&*sources.metrics(principal.tenant), &expr, at_ms, budget).map(|output| answer(output, partial))
         })
-        .await?;
+        .await
+        .map_err(PrometheusError::of_execution)?;
     Ok(json_text(text))
 }
 
 pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     let text = params.required("query")?.to_owned();
-    let expr = parse(&text)?;
+    let expr = parse_to_run(&app, &text, true)?;
     params.required("start")?;
     params.required("end")?;
     params.required("step")?;
@@ -72,8 +88,14 @@ pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Ext
             let source = sources.metrics(principal.tenant);
             engine.range(&*source, &expr, start_ms, end_ms, step_ms, budget).map(|output| answer(output, partial))
         })
-        .await?;
+        .await
+        .map_err(PrometheusError::of_execution)?;
     Ok(json_text(text))
+}
+
+/// The tree of a query, as Prometheus' own pages show it.
+pub(super) async fn parse_query(params: Params) -> Answer {
+    success(super::tree::tree(&parse(params.required("query")?)?))
 }
 
 pub(super) async fn format(params: Params) -> Answer {

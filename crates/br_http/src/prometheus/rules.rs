@@ -2,6 +2,7 @@
 
 use super::{Answer, success};
 use crate::app::App;
+use crate::error::TextError;
 use crate::json::labels;
 use crate::params::Params;
 use crate::time::rfc3339;
@@ -97,8 +98,40 @@ fn alert_json(alert: &Alert) -> Value {
         "annotations": labels(&alert.annotations),
         "state": if alert.state == AlertState::Firing { "firing" } else { "pending" },
         "activeAt": rfc3339(alert.active_at),
-        "value": br_promql::format_float(alert.value),
+        "value": exponent(alert.value),
     })
+}
+
+/// Go's `strconv.FormatFloat(value, 'e', -1, 64)`, in which Prometheus gives the values of alerts: `1e+00`, `2.5e-01`.
+fn exponent(value: f64) -> String {
+    if !value.is_finite() {
+        return br_promql::format_float(value);
+    }
+    let text = format!("{value:e}");
+    let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, power) = power.strip_prefix('-').map_or(('+', power), |power| ('-', power));
+    format!("{digits}e{sign}{power:0>2}")
+}
+
+/// Reads the rule files again. When one has an error the rules stay as they are, and the answer says what is wrong.
+/// The rest of the configuration is read at the start only.
+pub(super) async fn reload(State(app): State<Arc<App>>) -> Result<&'static str, TextError> {
+    let (reader, engine) = (app.clone(), app.alerts.clone());
+    let outcome = async {
+        let files = tokio::task::spawn_blocking(move || reader.rule_files.read()).await;
+        let files =
+            files.unwrap_or_else(|panic| Err(Error::corrupt(format!("reading the rule files failed inside: {panic}"))))?;
+        engine.load(&files).await.map_err(|complaints| {
+            let lines: Vec<String> = complaints.iter().map(|(file, complaint)| format!("{file}:{complaint}")).collect();
+            Error::fix_request(format!("the rules stay as they are; the rule files have errors:\n{}", lines.join("\n")))
+        })
+    }
+    .await;
+    app.last_load.record(app.clock.now(), outcome.is_ok());
+    for (file, complaint) in outcome? {
+        tracing::warn!(event = "RuleWarning", "{file}:{complaint}");
+    }
+    Ok("The rule files have been read again.\n")
 }
 
 pub(super) async fn alerts(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>) -> Answer {
@@ -111,4 +144,16 @@ pub(super) async fn alerts(State(app): State<Arc<App>>, Extension(principal): Ex
 /// Alerts are routed here, not by another Alertmanager.
 pub(super) async fn alertmanagers() -> Answer {
     success(json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] }))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn values_of_alerts_read_as_those_of_prometheus() {
+        for (value, expect) in
+            [(0.0, "0e+00"), (1.0, "1e+00"), (0.25, "2.5e-01"), (-1234.5, "-1.2345e+03"), (1e300, "1e+300"), (f64::NAN, "NaN")]
+        {
+            assert_eq!(super::exponent(value), expect);
+        }
+    }
 }

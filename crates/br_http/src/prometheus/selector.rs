@@ -14,7 +14,7 @@ pub(super) fn queries(params: &Params, is_required: bool) -> Result<Vec<SeriesQu
     }
     let mut queries = Vec::new();
     for text in params.all("match[]") {
-        queries.push(SeriesQuery { matchers: matchers(text)?, from_ms, to_ms });
+        queries.push(SeriesQuery { matchers: matchers("match[]", text)?, from_ms, to_ms });
     }
     if queries.is_empty() {
         if is_required {
@@ -25,8 +25,9 @@ pub(super) fn queries(params: &Params, is_required: bool) -> Result<Vec<SeriesQu
     Ok(queries)
 }
 
-fn matchers(text: &str) -> Result<Vec<br_storage::Matcher>> {
-    let wrong = |message: String| Error::fix_request(format!("invalid parameter \"match[]\": {message}"));
+/// The matchers of a selector that came as a parameter.
+pub(super) fn matchers(parameter: &str, text: &str) -> Result<Vec<br_storage::Matcher>> {
+    let wrong = |message: String| Error::fix_request(format!("invalid parameter {parameter:?}: {message}"));
     let expr = br_promql::parse(text).map_err(|errors| wrong(errors.to_string()))?;
     match expr.without_parens().kind {
         ExprKind::Vector(ref selector) => Ok(selector.matchers.clone()),

@@ -1,6 +1,6 @@
 //! Scrape targets and metadata.
 
-use super::{Answer, success};
+use super::{Answer, selector, success};
 use crate::app::App;
 use crate::json::labels;
 use crate::params::Params;
@@ -8,8 +8,10 @@ use crate::time::rfc3339;
 use axum::Extension;
 use axum::extract::State;
 use br_ingest::scrape::TargetStatus;
+use br_model::labels::METRIC_NAME;
 use br_model::{Principal, TenantId};
 use br_query::door::Language;
+use br_storage::{Matcher, SeriesQuery};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -51,6 +53,54 @@ fn target(status: &TargetStatus) -> Value {
         "scrapeInterval": br_std::duration::format(status.interval),
         "scrapeTimeout": br_std::duration::format(status.timeout),
     })
+}
+
+/// The metadata of the metrics that targets expose. It is kept by name: all targets with a metric share it.
+pub(super) async fn target_metadata(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    params: Params,
+) -> Answer {
+    let matchers =
+        params.get("match_target").map(|text| selector::matchers("match_target", text)).transpose()?.unwrap_or_default();
+    let metric = params.get("metric").map(str::to_owned);
+    let limit = params.number("limit", usize::MAX)?;
+    let mut targets = if principal.tenant == SCRAPING_TENANT { app.scrape.active() } else { Vec::new() };
+    targets.retain(|target| matchers.iter().all(|matcher| matcher.matches(target.labels.get(&matcher.name).unwrap_or(""))));
+    let found = app
+        .query(principal.tenant, Language::Lookup, "target metadata", None, move |sources, budget| {
+            let source = sources.metrics(principal.tenant);
+            let known = source.metadata(metric.as_deref())?;
+            let mut found = Vec::new();
+            for target in targets {
+                let of_target = target.labels.iter().filter(|(name, _)| matches!(*name, "job" | "instance"));
+                let matchers = of_target.map(|(name, value)| Matcher::equal(name, value)).collect();
+                let query = SeriesQuery { matchers, from_ms: i64::MIN, to_ms: i64::MAX };
+                let names = source.label_values(METRIC_NAME, &query, budget)?;
+                for (family, metadata) in &known {
+                    if names.iter().any(|name| is_of_family(name, family)) {
+                        found.push((target.labels.clone(), family.clone(), metadata.clone()));
+                    }
+                }
+            }
+            Ok(found)
+        })
+        .await?;
+    let asked_for_one = params.get("metric").is_some();
+    let shown = found.into_iter().take(limit).map(|(target, family, metadata)| {
+        let mut entry = json!({ "target": labels(&target), "type": metadata.metric_type.as_str(), "help": metadata.help, "unit": metadata.unit });
+        if !asked_for_one {
+            entry["metric"] = json!(family);
+        }
+        entry
+    });
+    success(shown.collect())
+}
+
+/// Series of a histogram or summary carry the family's name with a suffix.
+fn is_of_family(name: &str, family: &str) -> bool {
+    name.strip_prefix(family)
+        .is_some_and(|suffix| matches!(suffix, "" | "_bucket" | "_count" | "_sum" | "_total" | "_created" | "_info"))
 }
 
 pub(super) async fn metadata(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {

@@ -99,12 +99,7 @@ impl Engine {
         if end_ms < start_ms {
             return Err(Error::fix_request("end timestamp must not be before start time"));
         }
-        if !matches!(expr.value_type(), Type::Scalar | Type::Vector) {
-            return Err(Error::fix_request(format!(
-                "invalid expression type {:?} for range query, must be Scalar or instant Vector",
-                expr.value_type().as_str()
-            )));
-        }
+        Self::check_type_for_range(expr)?;
         let timeline = Timeline::between(start_ms, end_ms, step_ms, self.options.steps_max)?;
         let query = QueryRange { start_ms, end_ms, step_ms };
         self.run(source, expr, timeline, query, budget)
@@ -118,7 +113,7 @@ impl Engine {
         query: QueryRange,
         budget: &Budget,
     ) -> Result<QueryOutput> {
-        self.check_features(expr)?;
+        self.check(expr)?;
         let notes = Annotations::default();
         let context = Context { options: &self.options, source, budget, notes: &notes, timeline, query, histogram_stats: false };
         let is_range = query.step_ms > 0;
@@ -127,8 +122,19 @@ impl Engine {
         Ok(QueryOutput { value, warnings, infos })
     }
 
-    /// An error where the query uses what the options switch off.
-    fn check_features(&self, expr: &Expr) -> Result<()> {
+    /// What a range query cannot answer, whatever the data: a caller that tells wrong text from a failed query asks before.
+    pub fn check_type_for_range(expr: &Expr) -> Result<()> {
+        if matches!(expr.value_type(), Type::Scalar | Type::Vector) {
+            return Ok(());
+        }
+        Err(Error::fix_request(format!(
+            "invalid expression type {:?} for range query, must be Scalar or instant Vector",
+            expr.value_type().as_str()
+        )))
+    }
+
+    /// An error where the query uses what the options switch off; evaluating it gives the same.
+    pub fn check(&self, expr: &Expr) -> Result<()> {
         let refuse = |what: &str| Err(Error::fix_request(format!("{}: parse error: {what}", expr.span)));
         match &expr.kind {
             ExprKind::Call { function, .. } if function.is_experimental && !self.options.experimental_functions => {
@@ -144,6 +150,6 @@ impl Engine {
             }
             _ => {}
         }
-        expr.children().into_iter().try_for_each(|child| self.check_features(child))
+        expr.children().into_iter().try_for_each(|child| self.check(child))
     }
 }

@@ -1,20 +1,124 @@
 //! OTLP/JSON: hexadecimal ids, enums as numbers, 64-bit integers as strings or numbers, unknown fields ignored.
 //!
 //! What the generated types refuse but senders do write is put right first: names of enums, `null`, NaN as text,
-//! unknown fields inside a value.
+//! unknown fields inside a value. A record that cannot be read even then is left out, and told.
 
 use crate::{Result, WireError};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::metrics::v1::Metric;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use std::fmt::Write as _;
 
-pub(super) fn decode<M: DeserializeOwned>(body: &[u8]) -> Result<M> {
+/// What could be read, and what is wrong with the rest.
+pub(super) fn decode<M: DeserializeOwned>(body: &[u8]) -> Result<(M, Vec<Complaint>)> {
     let error = match serde_json::from_slice(body) {
-        Ok(message) => return Ok(message),
+        Ok(message) => return Ok((message, Vec::new())),
         Err(error) => WireError::Malformed(format!("OTLP JSON: {error}")),
     };
     let Ok(mut value) = serde_json::from_slice::<Value>(body) else { return Err(error) };
     normalise(&mut value);
-    serde_json::from_value(value).map_err(|_| error)
+    let mut salvage = Salvage::default();
+    salvage.walk(&mut value, &mut String::new());
+    let message = serde_json::from_value(value).map_err(|_| error)?;
+    Ok((message, salvage.complaints))
+}
+
+/// What is wrong in one place of a body that can be read otherwise.
+pub(super) struct Complaint {
+    /// The number of the record in its request.
+    pub(super) index: usize,
+    /// Whether the record was left out; else only the part that is wrong.
+    pub(super) is_rejected: bool,
+    pub(super) reason: String,
+}
+
+/// Takes out the records that cannot be read, so that the others can.
+#[derive(Default)]
+struct Salvage {
+    index: usize,
+    complaints: Vec<Complaint>,
+}
+
+impl Salvage {
+    /// `path` says where `value` stands, such as `resourceLogs[0].scopeLogs[0]`.
+    fn walk(&mut self, value: &mut Value, path: &mut String) {
+        let Value::Object(map) = value else { return };
+        for (key, inner) in map.iter_mut() {
+            let Value::Array(items) = inner else { continue };
+            let base = path.len();
+            let _ = write!(path, "{}{key}", if base == 0 { "" } else { "." });
+            if matches!(key.as_str(), "spans" | "logRecords" | "metrics") {
+                self.records(key, items, path);
+            } else {
+                for (at, item) in items.iter_mut().enumerate() {
+                    let inside = path.len();
+                    let _ = write!(path, "[{at}]");
+                    self.walk(item, path);
+                    path.truncate(inside);
+                }
+            }
+            path.truncate(base);
+        }
+    }
+
+    fn records(&mut self, kind: &str, items: &mut Vec<Value>, path: &str) {
+        let mut at = 0;
+        items.retain_mut(|record| {
+            let place = format!("{path}[{at}]");
+            let index = self.index;
+            at += 1;
+            self.index += 1;
+            // A span is nothing without its ids; a line or a sample is worth keeping without its trace.
+            if kind != "spans" {
+                for reason in drop_wrong_ids(record) {
+                    self.complaints.push(Complaint {
+                        index,
+                        is_rejected: false,
+                        reason: format!("{place}: {reason}; kept without it"),
+                    });
+                }
+            }
+            let Err(error) = read_record(kind, record) else { return true };
+            let ids = wrong_ids(record).join(", ");
+            let reason = if ids.is_empty() { error.to_string() } else { ids };
+            self.complaints.push(Complaint { index, is_rejected: true, reason: format!("{place}: {reason}") });
+            false
+        });
+    }
+}
+
+fn read_record(kind: &str, record: &Value) -> serde_json::Result<()> {
+    match kind {
+        "spans" => Span::deserialize(record).map(drop),
+        "logRecords" => LogRecord::deserialize(record).map(drop),
+        _ => Metric::deserialize(record).map(drop),
+    }
+}
+
+const IDS: [&str; 3] = ["traceId", "spanId", "parentSpanId"];
+
+/// The ids of a record, not those inside it, that are not hexadecimal.
+fn wrong_ids(record: &Value) -> Vec<String> {
+    let texts = IDS.into_iter().filter_map(|key| Some((key, record.get(key)?.as_str()?)));
+    let wrong = texts.filter(|(_, text)| hex::decode(text).is_err());
+    wrong.map(|(key, text)| format!("{key} {text:?} is not hexadecimal")).collect()
+}
+
+/// Takes ids that are not hexadecimal out of a record and of what is inside it, such as exemplars.
+fn drop_wrong_ids(value: &mut Value) -> Vec<String> {
+    let mut reasons = wrong_ids(value);
+    match value {
+        Value::Object(map) => {
+            map.retain(|key, value| !IDS.contains(&key.as_str()) || value.as_str().is_none_or(|text| hex::decode(text).is_ok()));
+            reasons.extend(map.values_mut().flat_map(drop_wrong_ids));
+        }
+        Value::Array(values) => reasons.extend(values.iter_mut().flat_map(drop_wrong_ids)),
+        _ => {}
+    }
+    reasons
 }
 
 fn normalise(value: &mut Value) {
@@ -85,4 +189,31 @@ fn severity_number(name: &str) -> Option<i64> {
     let word = name.trim_end_matches(['2', '3', '4']);
     let first = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"].iter().position(|known| *known == word)?;
     Some(first as i64 * 4 + 1 + step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Encoding, decode_logs, decode_traces};
+    use crate::Limits;
+    use br_std::Nanos;
+
+    #[test]
+    fn one_bad_record_loses_nothing_of_the_others() {
+        let good = r#"{"traceId":"0102030405060708090a0b0c0d0e0f10","spanId":"0102030405060708","name":"good"}"#;
+        let spans = format!(
+            r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"zz","spanId":"0102030405060708","name":"bad"}},{good}]}}]}}]}}"#
+        );
+        let decoded = decode_traces(spans.as_bytes(), Encoding::Json, Nanos(1), &Limits::default()).expect("the good part");
+        assert_eq!((decoded.rejected_count, decoded.value.groups[0].spans[0].name.as_str()), (1, "good"));
+        assert_eq!(decoded.message(), r#"0: resourceSpans[0].scopeSpans[0].spans[0]: traceId "zz" is not hexadecimal"#);
+
+        let logs = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[
+            {"traceId":"zz","body":{"stringValue":"kept"}},{"timeUnixNano":"soon","body":{"stringValue":"lost"}},{"body":{"stringValue":"good"}}]}]}]}"#;
+        let decoded = decode_logs(logs.as_bytes(), Encoding::Json, Nanos(1), &Limits::default()).expect("the good part");
+        let lines: Vec<&str> = decoded.value.groups[0].records.iter().map(|record| record.body.as_str()).collect();
+        assert_eq!((decoded.rejected_count, lines), (1, vec!["kept", "good"]));
+        assert!(decoded.message().starts_with(
+            r#"0: resourceLogs[0].scopeLogs[0].logRecords[0]: traceId "zz" is not hexadecimal; kept without it; 1: "#
+        ));
+    }
 }

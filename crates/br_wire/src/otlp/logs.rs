@@ -4,7 +4,7 @@ use super::common::{
     attributes, nanos, resource, scope, to_wire_attributes, to_wire_nanos, to_wire_resource, to_wire_scope, to_wire_value, value,
 };
 use super::exceptions::error_of_log;
-use super::{Encoding, request};
+use super::{Encoding, request, with_complaints};
 use crate::{Decoded, Limits, Result, WireError};
 use br_model::{AttributeValue, LogBatch, LogKind, LogRecord, Resource, ResourceLogs, Severity, SpanId, TraceId};
 use br_std::Nanos;
@@ -21,7 +21,8 @@ const EVENT_NAME_KEY: &str = "event.name";
 /// Reads an `ExportLogsServiceRequest`. A record with `exception.*` attributes is an error. `received` is when it was
 /// observed where the sender does not say.
 pub fn decode_logs(body: &[u8], encoding: Encoding, received: Nanos, limits: &Limits) -> Result<Decoded<LogBatch>> {
-    logs_of(request(body, encoding, limits)?, received, limits)
+    let (message, complaints) = request(body, encoding, limits)?;
+    Ok(with_complaints(logs_of(message, received, limits)?, complaints))
 }
 
 /// [`decode_logs`] for a message that gRPC has read already.

@@ -4,7 +4,7 @@
 
 use super::common::{attributes, nanos};
 use super::names::{label_name, metric_name};
-use super::{Encoding, request};
+use super::{Encoding, request, with_complaints};
 use crate::{Decoded, Limits, Result, WireError};
 use br_model::labels::METRIC_NAME;
 use br_model::{
@@ -57,7 +57,8 @@ pub fn decode_metrics(
     options: &MetricOptions,
     limits: &Limits,
 ) -> Result<Decoded<Metrics>> {
-    metrics_of(request(body, encoding, limits)?, received, options, limits)
+    let (message, complaints) = request(body, encoding, limits)?;
+    Ok(with_complaints(metrics_of(message, received, options, limits)?, complaints))
 }
 
 /// [`decode_metrics`] for a message that gRPC has read already.

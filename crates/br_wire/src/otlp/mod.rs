@@ -17,9 +17,10 @@ pub use logs::{decode_logs, encode_logs, logs_of};
 pub use metrics::{MetricOptions, Metrics, decode_metrics, metrics_of};
 pub use names::{label_name, metric_name};
 pub use respond::{Signal, rejected_logs, response, status};
-pub use traces::{decode_traces, encode_traces, encode_traces_json, traces_of};
+pub use traces::{decode_traces, encode_traces, encode_traces_json, message_field, traces_of};
 
-use crate::{Limits, Result, WireError, amount};
+use crate::{Decoded, Limits, Result, WireError, amount};
+use json::Complaint;
 use prost::Message;
 use serde::de::DeserializeOwned;
 
@@ -50,15 +51,32 @@ impl Encoding {
 }
 
 /// Reads a request message; prost and serde_json both bound how deep it may nest.
-fn request<M: Message + Default + DeserializeOwned>(body: &[u8], encoding: Encoding, limits: &Limits) -> Result<M> {
+fn request<M: Message + Default + DeserializeOwned>(
+    body: &[u8],
+    encoding: Encoding,
+    limits: &Limits,
+) -> Result<(M, Vec<Complaint>)> {
     match encoding {
         Encoding::Protobuf => {
             amount::check_otlp(body, limits)?;
-            M::decode(body).map_err(|error| WireError::Malformed(format!("OTLP protobuf: {error}")))
+            let message = M::decode(body).map_err(|error| WireError::Malformed(format!("OTLP protobuf: {error}")))?;
+            Ok((message, Vec::new()))
         }
         Encoding::Json => {
             amount::check_json(body, limits)?;
             json::decode(body)
         }
     }
+}
+
+/// Puts what was wrong with the body in front of what was wrong with its records.
+fn with_complaints<T>(mut decoded: Decoded<T>, complaints: Vec<Complaint>) -> Decoded<T> {
+    let later = std::mem::take(&mut decoded.rejected);
+    for complaint in complaints {
+        decoded.reject(complaint.index, usize::from(complaint.is_rejected), complaint.reason);
+    }
+    for rejection in later {
+        decoded.reject(rejection.index, 0, rejection.reason);
+    }
+    decoded
 }

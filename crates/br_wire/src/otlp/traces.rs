@@ -1,7 +1,7 @@
 //! OTLP traces.
 
 use super::common::{attributes, nanos, resource, scope, to_wire_attributes, to_wire_nanos, to_wire_resource, to_wire_scope};
-use super::{Encoding, request};
+use super::{Encoding, request, with_complaints};
 use crate::{Decoded, Limits, Result, WireError};
 use br_model::{ResourceSpans, Span, SpanBatch, SpanEvent, SpanId, SpanKind, SpanLink, SpanStatus, TraceId};
 use br_std::Nanos;
@@ -11,7 +11,8 @@ use prost::Message;
 
 /// Reads an `ExportTraceServiceRequest`. A span without valid ids is rejected; `received` stands in for a start that is not told.
 pub fn decode_traces(body: &[u8], encoding: Encoding, received: Nanos, limits: &Limits) -> Result<Decoded<SpanBatch>> {
-    traces_of(request(body, encoding, limits)?, received, limits)
+    let (message, complaints) = request(body, encoding, limits)?;
+    Ok(with_complaints(traces_of(message, received, limits)?, complaints))
 }
 
 /// [`decode_traces`] for a message that gRPC has read already.
@@ -91,6 +92,15 @@ fn link(wire: wire::span::Link, limits: &Limits) -> SpanLink {
 /// Writes a batch as a protobuf `ExportTraceServiceRequest`, which [`decode_traces`] reads back as it was.
 pub fn encode_traces(batch: &SpanBatch) -> Vec<u8> {
     to_wire(batch).encode_to_vec()
+}
+
+/// A field of a protobuf message that is itself a message, encoded: for answers that wrap what is encoded already.
+pub fn message_field(tag: u32, message: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(message.len() + 8);
+    prost::encoding::encode_key(tag, prost::encoding::WireType::LengthDelimited, &mut out);
+    prost::encoding::encode_varint(message.len() as u64, &mut out);
+    out.extend_from_slice(message);
+    out
 }
 
 /// The same as OTLP/JSON.

@@ -71,7 +71,7 @@ fn label_part(bytes: &[u8]) -> Result<Option<usize>> {
     let mut reader = Reader::new(bytes);
     let mut end = 0;
     while let Some((1, _)) = reader.next()? {
-        end = bytes.len() - reader.left();
+        end = bytes.len() - reader.rest_bytes();
     }
     Ok((end > 0).then_some(end))
 }

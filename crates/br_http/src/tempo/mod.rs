@@ -1,29 +1,35 @@
-//! Tempo's API for traces, as far as Grafana's data source needs it to show one and to search.
+//! Tempo's API, below `/tempo`, as far as Grafana's data source needs it to show a trace and to search.
+
+mod search;
+mod tags;
 
 use crate::app::App;
-use crate::error::{ApiError, TextError};
-use crate::native::traces::search_traces;
+use crate::error::TextError;
 use crate::params::Params;
 use crate::routes::Routes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use br_model::{Principal, Role, TraceId};
+use br_model::{Principal, Right, TraceId};
 use br_query::door::Language;
 use br_std::{Error, Nanos, Result};
 use br_storage::TimeRange;
-use br_traceql::{MatchedSpanset, SearchOptions};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
-        .get("/tempo/api/echo", Role::Viewer, async || "echo")
-        .get("/tempo/api/traces/{id}", Role::Viewer, trace)
-        .get("/tempo/api/v2/traces/{id}", Role::Viewer, trace_v2)
-        .get("/tempo/api/search", Role::Viewer, search)
+        .get("/tempo/api/echo", Right::Read, async || "echo")
+        .get("/tempo/api/traces/{id}", Right::Read, trace)
+        .get("/tempo/api/v2/traces/{id}", Right::Read, trace_v2)
+        .get("/tempo/api/search", Right::Read, search::search)
+        .get("/tempo/api/search/tags", Right::Read, tags::names)
+        .get("/tempo/api/v2/search/tags", Right::Read, tags::scoped_names)
+        .get("/tempo/api/search/tag/{name}/values", Right::Read, tags::values)
+        .get("/tempo/api/v2/search/tag/{name}/values", Right::Read, tags::typed_values)
+        .get("/tempo/api/status/buildinfo", Right::Read, build)
 }
 
 async fn spans(app: &App, principal: &Principal, id: &str) -> Result<br_model::SpanBatch> {
@@ -52,10 +58,12 @@ async fn spans(app: &App, principal: &Principal, id: &str) -> Result<br_model::S
 }
 
 /// Protobuf where the client asks for it, as Grafana does; JSON otherwise.
+fn wants_protobuf(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("protobuf"))
+}
+
 fn encoded(headers: &HeaderMap, batch: &br_model::SpanBatch) -> Response {
-    let wants_protobuf =
-        headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("protobuf"));
-    if wants_protobuf {
+    if wants_protobuf(headers) {
         ([(header::CONTENT_TYPE, "application/protobuf")], br_wire::otlp::encode_traces(batch)).into_response()
     } else {
         ([(header::CONTENT_TYPE, "application/json")], br_wire::otlp::encode_traces_json(batch)).into_response()
@@ -72,59 +80,43 @@ async fn trace(
     Ok(encoded(&headers, &batch))
 }
 
+/// A `tempopb.TraceByIDResponse`: the trace is its field 1, and what else it has is left at its default, which says "complete".
 async fn trace_v2(
     State(app): State<Arc<App>>,
     Extension(principal): Extension<Principal>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+    headers: HeaderMap,
+) -> Result<Response, TextError> {
     let batch = spans(&app, &principal, &id).await?;
+    if wants_protobuf(&headers) {
+        let response = br_wire::otlp::message_field(1, &br_wire::otlp::encode_traces(&batch));
+        return Ok(([(header::CONTENT_TYPE, "application/protobuf")], response).into_response());
+    }
     let trace: Value = serde_json::from_str(&br_wire::otlp::encode_traces_json(&batch))
         .map_err(|error| Error::corrupt(format!("the trace cannot be written as JSON: {error}")))?;
-    Ok(Json(json!({ "trace": trace, "status": "COMPLETE" })))
+    Ok(Json(json!({ "trace": trace, "status": "COMPLETE" })).into_response())
 }
 
-async fn search(
-    State(app): State<Arc<App>>,
-    Extension(principal): Extension<Principal>,
-    params: Params,
-) -> Result<Json<Value>, TextError> {
-    let now = app.clock.now();
-    let end = params.time("end")?.unwrap_or(now);
+/// Grafana chooses features by this version: it is that of the Tempo whose API is spoken.
+const TEMPO_VERSION: &str = "2.8.0";
+
+async fn build() -> Json<Value> {
+    Json(json!({
+        "version": TEMPO_VERSION,
+        "revision": env!("CARGO_PKG_VERSION"),
+        "branch": "bellrock",
+        "buildUser": "",
+        "buildDate": "",
+        "goVersion": "",
+    }))
+}
+
+/// `start` and `end` in Unix seconds; the last hour without them.
+fn range(app: &App, params: &Params) -> Result<TimeRange> {
+    let end = params.time("end")?.unwrap_or_else(|| app.clock.now());
     let start = params.time("start")?.unwrap_or(end - Duration::from_hours(1));
-    let range = TimeRange::new(start, Nanos(end.0.saturating_add(1)));
-    let limit = params.number("limit", 20)?.min(1000);
-    let text = params.get("q").unwrap_or("{}").to_owned();
-    let options = SearchOptions { range, limit, spans_per_spanset: params.number("spss", 3)? };
-    let found = search_traces(&app, principal.tenant, text, options).await?;
-    let traces: Vec<Value> = found
-        .iter()
-        .map(|found| {
-            let span_sets: Vec<Value> = found.spansets.iter().map(span_set).collect();
-            json!({
-                "spanSets": span_sets,
-                "traceID": found.trace_id.to_string(),
-                "rootServiceName": found.root_service,
-                "rootTraceName": found.root_name,
-                "startTimeUnixNano": found.start.0.to_string(),
-                "durationMs": found.duration_nanos / 1_000_000,
-            })
-        })
-        .collect();
-    Ok(Json(json!({ "traces": traces, "metrics": {} })))
-}
-
-fn span_set(set: &MatchedSpanset) -> Value {
-    let spans: Vec<Value> = set
-        .spans
-        .iter()
-        .map(|span| {
-            json!({
-                "spanID": span.span_id.to_string(),
-                "name": span.name,
-                "startTimeUnixNano": span.start.0.to_string(),
-                "durationNanos": span.duration_nanos.to_string(),
-            })
-        })
-        .collect();
-    json!({ "matched": set.matched, "spans": spans })
+    if end < start {
+        return Err(Error::fix_request("invalid parameter \"start\": it is after \"end\""));
+    }
+    Ok(TimeRange::new(start, Nanos(end.0.saturating_add(1))))
 }

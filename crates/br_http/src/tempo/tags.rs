@@ -1,0 +1,261 @@
+//! Names and values of attributes, for the completion of queries.
+
+use super::range;
+use crate::app::App;
+use crate::error::TextError;
+use crate::params::Params;
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use br_model::{AttributeValue, Attributes, Principal};
+use br_query::door::Language;
+use br_std::{Error, Result};
+use br_storage::{SpanQuery, StoredSpan};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+type Answer = std::result::Result<Json<Value>, TextError>;
+
+/// Spans that are looked at, newest first: completion must answer while a person types. `metrics` in the answer says when there
+/// were more.
+const SPANS_MAX: usize = 100_000;
+const LIMIT_DEFAULT: usize = 1000;
+const LIMIT_MAX: usize = 10_000;
+
+/// Fields that every span has, by their TraceQL names.
+const INTRINSICS: [&str; 8] =
+    ["duration", "kind", "name", "rootName", "rootServiceName", "status", "statusMessage", "traceDuration"];
+
+/// What spans were found to have, and whether all of them were looked at.
+struct Found<T> {
+    items: BTreeSet<T>,
+    is_whole: bool,
+}
+
+impl<T> Found<T> {
+    fn metrics(&self) -> Value {
+        json!({ "totalJobs": 1, "completedJobs": u8::from(self.is_whole) })
+    }
+}
+
+/// Goes over the spans of the request's range that may match its `q`.
+async fn collect<T: Ord + Send + 'static>(
+    app: &App,
+    principal: &Principal,
+    params: &Params,
+    mut look: impl FnMut(&StoredSpan, &mut BTreeSet<T>) + Send + 'static,
+) -> Result<Found<T>> {
+    let (range, tenant) = (range(app, params)?, principal.tenant);
+    let limit = params.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
+    let text = params.get("q").unwrap_or("{}").to_owned();
+    let expr = br_traceql::parse(&text).map_err(|error| Error::fix_request(format!("invalid parameter \"q\": {error}")))?;
+    app.query(tenant, Language::TraceQl, &text, None, move |sources, budget| {
+        let source = sources.spans(tenant);
+        let mut found = Found { items: BTreeSet::new(), is_whole: true };
+        let mut looked_at = 0;
+        let mut cursor = source.scan(&SpanQuery { range, hints: br_traceql::hints_of(&expr) }, budget)?;
+        while let Some(batch) = cursor.next_batch()? {
+            budget.check()?;
+            for stored in batch.iter().filter(|stored| range.contains(stored.span.start)) {
+                looked_at += 1;
+                if looked_at > SPANS_MAX || found.items.len() > limit {
+                    found.is_whole = false;
+                    break;
+                }
+                if br_traceql::may_match(&expr, stored) {
+                    look(stored, &mut found.items);
+                }
+            }
+            if !found.is_whole {
+                break;
+            }
+        }
+        while found.items.len() > limit {
+            found.items.pop_last();
+        }
+        Ok(found)
+    })
+    .await
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    Resource,
+    Span,
+}
+
+impl Scope {
+    const ALL: [(Self, &str); 2] = [(Self::Resource, "resource"), (Self::Span, "span")];
+
+    fn attributes(self, stored: &StoredSpan) -> &Attributes {
+        match self {
+            Self::Resource => &stored.resource.attributes,
+            Self::Span => &stored.span.attributes,
+        }
+    }
+}
+
+/// Which scopes a request asks for; none of these two where it asks for the intrinsics or for events only.
+fn wanted(params: &Params) -> Vec<Scope> {
+    let scope = params.get("scope").unwrap_or("none");
+    Scope::ALL.into_iter().filter(|(_, name)| matches!(scope, "none") || scope == *name).map(|(scope, _)| scope).collect()
+}
+
+async fn named(app: &App, principal: &Principal, params: &Params) -> Result<Found<(Scope, String)>> {
+    let scopes = wanted(params);
+    collect(app, principal, params, move |stored, names| {
+        for scope in &scopes {
+            names.extend(scope.attributes(stored).iter().map(|(key, _)| (*scope, key.clone())));
+        }
+    })
+    .await
+}
+
+pub(super) async fn names(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
+    let found = named(&app, &principal, &params).await?;
+    let names: BTreeSet<&str> = found.items.iter().map(|(_, name)| name.as_str()).collect();
+    Ok(Json(json!({ "tagNames": names, "metrics": found.metrics() })))
+}
+
+pub(super) async fn scoped_names(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    params: Params,
+) -> Answer {
+    let found = named(&app, &principal, &params).await?;
+    let mut scopes: Vec<Value> = Vec::new();
+    for (scope, word) in Scope::ALL {
+        let tags: Vec<&str> = found.items.iter().filter(|(of, _)| *of == scope).map(|(_, name)| name.as_str()).collect();
+        if !tags.is_empty() {
+            scopes.push(json!({ "name": word, "tags": tags }));
+        }
+    }
+    if matches!(params.get("scope"), None | Some("none" | "intrinsic")) {
+        scopes.push(json!({ "name": "intrinsic", "tags": INTRINSICS }));
+    }
+    Ok(Json(json!({ "scopes": scopes, "metrics": found.metrics() })))
+}
+
+/// Where the values of a tag are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Tag {
+    Name,
+    Status,
+    StatusMessage,
+    Kind,
+    RootName,
+    RootService,
+    Attribute(Vec<Scope>, String),
+}
+
+/// A name as TraceQL writes it (`resource.service.name`, `.http.route`, `span."a b"`, `status`), or bare, as the older API has it.
+fn tag(name: &str) -> Tag {
+    let (scopes, key) = if let Some(key) = name.strip_prefix("resource.") {
+        (vec![Scope::Resource], key)
+    } else if let Some(key) = name.strip_prefix("span.") {
+        (vec![Scope::Span], key)
+    } else if let Some(key) = name.strip_prefix('.') {
+        (vec![Scope::Resource, Scope::Span], key)
+    } else {
+        match name {
+            "name" | "span:name" => return Tag::Name,
+            "status" | "span:status" | "status.code" => return Tag::Status,
+            "statusMessage" | "span:statusMessage" => return Tag::StatusMessage,
+            "kind" | "span:kind" => return Tag::Kind,
+            "rootName" | "trace:rootName" | "root.name" => return Tag::RootName,
+            "rootServiceName" | "trace:rootService" | "root.service.name" => return Tag::RootService,
+            _ => (vec![Scope::Resource, Scope::Span], name),
+        }
+    };
+    let unquoted = key.strip_prefix('"').and_then(|key| key.strip_suffix('"'));
+    let key = unquoted.map_or_else(|| key.to_owned(), |key| key.replace("\\\"", "\"").replace("\\\\", "\\"));
+    Tag::Attribute(scopes, key)
+}
+
+impl Tag {
+    /// Pairs of type and value. Of a root only what the root span itself says is looked at.
+    fn values(&self, stored: &StoredSpan, values: &mut BTreeSet<(&'static str, String)>) {
+        let span = &stored.span;
+        let is_root = span.parent_span_id.is_none();
+        let (kind, value) = match self {
+            Self::Name => ("string", span.name.clone()),
+            Self::Status => ("keyword", span.status.as_str().to_owned()),
+            Self::StatusMessage => ("string", span.status_message.clone()),
+            Self::Kind => ("keyword", span.kind.as_str().to_owned()),
+            Self::RootName if is_root => ("string", span.name.clone()),
+            Self::RootService if is_root => ("string", stored.resource.service_name().to_owned()),
+            Self::RootName | Self::RootService => return,
+            Self::Attribute(scopes, key) => {
+                for scope in scopes {
+                    let of_key = scope.attributes(stored).iter().filter(|(name, _)| name == key);
+                    values.extend(of_key.map(|(_, value)| (kind_of(value), text(value))));
+                }
+                return;
+            }
+        };
+        if !value.is_empty() {
+            values.insert((kind, value));
+        }
+    }
+}
+
+fn kind_of(value: &AttributeValue) -> &'static str {
+    match value {
+        AttributeValue::Int(_) => "int",
+        AttributeValue::Double(_) => "float",
+        AttributeValue::Bool(_) => "bool",
+        _ => "string",
+    }
+}
+
+/// A value as text, without quotes around it.
+pub(super) fn text(value: &AttributeValue) -> String {
+    match value {
+        AttributeValue::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+pub(super) async fn values(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    Path(name): Path<String>,
+    params: Params,
+) -> Answer {
+    let tag = tag(&name);
+    let found = collect(&app, &principal, &params, move |stored, values| tag.values(stored, values)).await?;
+    let values: BTreeSet<&str> = found.items.iter().map(|(_, value)| value.as_str()).collect();
+    Ok(Json(json!({ "tagValues": values, "metrics": found.metrics() })))
+}
+
+pub(super) async fn typed_values(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    Path(name): Path<String>,
+    params: Params,
+) -> Answer {
+    let tag = tag(&name);
+    let found = collect(&app, &principal, &params, move |stored, values| tag.values(stored, values)).await?;
+    let values: Vec<Value> = found.items.iter().map(|(kind, value)| json!({ "type": kind, "value": value })).collect();
+    Ok(Json(json!({ "tagValues": values, "metrics": found.metrics() })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags() {
+        let both = vec![Scope::Resource, Scope::Span];
+        for (name, expect) in [
+            ("resource.service.name", Tag::Attribute(vec![Scope::Resource], "service.name".into())),
+            (".http.route", Tag::Attribute(both.clone(), "http.route".into())),
+            ("http.route", Tag::Attribute(both, "http.route".into())),
+            ("span.\"a b\"", Tag::Attribute(vec![Scope::Span], "a b".into())),
+            ("status", Tag::Status),
+            ("rootServiceName", Tag::RootService),
+        ] {
+            assert_eq!(tag(name), expect, "{name}");
+        }
+    }
+}

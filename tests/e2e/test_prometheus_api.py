@@ -1,0 +1,129 @@
+"""Prometheus' HTTP API: the same verdicts as Prometheus itself where its binary is at hand."""
+
+import shutil
+import subprocess
+import time
+
+import pytest
+import requests
+from bellrock_server import eventually, free_port
+
+# A question, the status and the type of the error; None where it is answered.
+QUESTIONS = [
+    ("query", {"query": "sum("}, 400, "bad_data"),
+    ("query", {"query": "nonsense(up)"}, 400, "bad_data"),
+    ("query", {"query": "up", "time": "yesterday"}, 400, "bad_data"),
+    ("query", {"query": "up", "timeout": "long"}, 400, "bad_data"),
+    ("query_range", {"query": "up[5m]", "start": 1, "end": 2, "step": 1}, 400, "bad_data"),
+    ("query_range", {"query": "up", "start": 2, "end": 1, "step": 1}, 400, "bad_data"),
+    ("query_range", {"query": "up", "start": 1, "end": 2, "step": 0}, 400, "bad_data"),
+    ("query_range", {"query": "up", "start": 1, "end": 99999, "step": 1}, 400, "bad_data"),
+    ("query", {"query": "up + on(job) up"}, 422, "execution"),
+    ("query", {"query": "up * on(job) group_left() up"}, 422, "execution"),
+    ("query", {"query": 'label_replace(up, "a", "$1", "job", "(")'}, 422, "execution"),
+    ("query", {"query": 'label_replace(up, "instance", "same", "job", ".*")'}, 422, "execution"),
+    ("query", {"query": 'label_join(up, "no-name", ",", "job")'}, None, None),
+    ("query_range", {"query": "up + on(job) up", "start": 0, "end": 0, "step": 1}, 422, "execution"),
+    ("query", {"query": "up"}, 200, None),
+]
+
+
+def ask(url, path, parameters):
+    parameters = dict(parameters)
+    if parameters.get("end") == 0:
+        parameters.update(start=time.time() - 5, end=time.time())
+    answer = requests.get(f"{url}/api/v1/{path}", params=parameters, timeout=10)
+    return answer.status_code, answer.json().get("errorType")
+
+
+@pytest.fixture
+def scraping(make_server):
+    server = make_server()
+    one, two = server.url.replace("http://", ""), server.url.replace("http://127.0.0.1", "localhost")
+    server.config = server.folder / "bellrock.yml"
+    server.config.write_text(scrape(one, two))
+    server.start()
+    eventually(lambda: len(server.promql("up == 1")) == 2)
+    return server
+
+
+def scrape(one, two):
+    return f"global: {{ scrape_interval: 300ms, scrape_timeout: 300ms }}\nscrape_configs: [{{ job_name: app, static_configs: [{{ targets: ['{one}', '{two}'] }}] }}]\n"
+
+
+def test_errors_of_text_and_of_execution_are_told_apart(scraping):
+    for path, parameters, status, kind in QUESTIONS:
+        if status is not None:
+            assert ask(scraping.url, path, parameters) == (status, kind), parameters
+
+
+def test_the_verdicts_are_those_of_prometheus(scraping, tmp_path):
+    binary = shutil.which("prometheus")
+    if binary is None:
+        pytest.skip("there is no prometheus on this machine")
+    address = f"127.0.0.1:{free_port()}"
+    (tmp_path / "prometheus.yml").write_text(scrape(address, address.replace("127.0.0.1", "localhost")))
+    command = [binary, f"--config.file={tmp_path / 'prometheus.yml'}", f"--storage.tsdb.path={tmp_path / 'd'}", f"--web.listen-address={address}"]
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        url = f"http://{address}"
+        eventually(lambda: len(requests.get(f"{url}/api/v1/query", params={"query": "up == 1"}, timeout=5).json()["data"]["result"]) == 2, 30)
+        for path, parameters, _, _ in QUESTIONS:
+            if "no-name" not in str(parameters):  # since version 3 label names may be any text
+                assert ask(scraping.url, path, parameters) == ask(url, path, parameters), parameters
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_warnings_and_infos_come_with_the_answer(scraping):
+    eventually(lambda: scraping.promql("rate(up[1m])"))
+    info = scraping.get("/api/v1/query", query="rate(up[1m])")
+    assert "might not be a counter" in info["infos"][0] and "warnings" not in info
+    warning = scraping.get("/api/v1/query", query="quantile(2, up)")
+    assert "quantile value should be between 0 and 1" in warning["warnings"][0]
+
+
+def test_a_query_that_takes_too_long_is_a_timeout(scraping):
+    heavy = "sum(" + " + ".join(["count_over_time(up[10m:1ms])"] * 40) + ")"
+    answer = requests.get(f"{scraping.url}/api/v1/query", params={"query": heavy, "timeout": "1ms"}, timeout=30)
+    assert (answer.status_code, answer.json()["errorType"]) == (503, "timeout"), answer.text
+
+
+def test_the_rest_of_the_api(scraping):
+    page = requests.get(f"{scraping.url}/federate", params={"match[]": ["up", '{__name__="bellrock_build_info"}']}, timeout=10).text
+    assert page.startswith("# TYPE bellrock_build_info untyped\n") and "# TYPE up untyped\n" in page
+    assert len([line for line in page.splitlines() if line.startswith('up{instance="')]) == 2
+    assert int(page.split()[-1]) > 1.6e12, "with the time of the sample"
+    metadata = scraping.get("/api/v1/targets/metadata", metric="bellrock_samples_total", match_target='{job="app"}')["data"]
+    assert len(metadata) == 2 and metadata[0]["type"] == "counter" and metadata[0]["target"]["job"] == "app"
+    assert scraping.get("/api/v1/targets/metadata", match_target='{job="other"}')["data"] == []
+    assert len(scraping.get("/api/v1/targets/metadata", limit=3)["data"]) == 3
+    tree = scraping.get("/api/v1/parse_query", query="sum by (job) (up)")["data"]
+    assert tree["type"] == "aggregation" and tree["expr"]["matchers"][0]["value"] == "up"
+    assert scraping.get("/api/v1/status/runtimeinfo")["data"]["storageRetention"] == "15d"
+    flags = scraping.get("/api/v1/status/flags")["data"]
+    assert flags["query.timeout"] == "30s" and flags["config.file"] == str(scraping.config)
+    assert "chunkCount" not in scraping.get("/api/v1/status/tsdb")["data"]["headStats"], "there are no chunks to count"
+
+
+def test_rules_are_read_again(make_server, tmp_path):
+    rules = tmp_path / "rules.yml"
+    group = "groups: [{{ name: g, interval: 300ms, rules: [{{ alert: {}, expr: 'vector({})' }}] }}]"
+    rules.write_text(group.format("First", 0))
+    server = make_server(config=f"rule_files: [{rules}]\n").start()
+    alert = eventually(lambda: server.get("/api/v1/alerts")["data"]["alerts"])[0]
+    assert alert["value"] == "0e+00", "as Prometheus writes it"
+
+    def names():
+        return [rule["name"] for part in server.get("/api/v1/rules")["data"]["groups"] for rule in part["rules"]]
+
+    rules.write_text(group.format("Second", 1))
+    assert requests.post(f"{server.url}/-/reload", timeout=10).status_code == 200
+    assert names() == ["Second"]
+    rules.write_text("groups: [{ name: g, rules: [{ alert: A, expr: 'sum(' }] }]")
+    answer = requests.post(f"{server.url}/-/reload", timeout=10)
+    assert answer.status_code == 400 and "rules.yml" in answer.text
+    assert names() == ["Second"] and server.get("/api/v1/status/runtimeinfo")["data"]["reloadConfigSuccess"] is False
+    assert requests.get(f"{server.url}/-/reload", timeout=10).status_code == 405

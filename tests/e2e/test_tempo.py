@@ -1,0 +1,99 @@
+"""What Grafana's Tempo data source asks for, with the URL http://HOST:PORT/tempo."""
+
+import time
+
+import pytest
+import requests
+from bellrock_server import eventually
+
+TRACE, OTHER = "ab" * 16, "cd" * 16
+
+
+def attribute(key, value):
+    kind = {str: "stringValue", int: "intValue", bool: "boolValue"}[type(value)]
+    return {"key": key, "value": {kind: value}}
+
+
+def span(trace_id, span_id, name, lasts_ms, start, **more):
+    ends = start + lasts_ms * 1_000_000
+    return {"traceId": trace_id, "spanId": span_id * 8, "name": name, "kind": 2, "startTimeUnixNano": str(start), "endTimeUnixNano": str(ends), **more}
+
+
+@pytest.fixture
+def tempo(server):
+    now = time.time_ns()
+    shop = [attribute("service.name", "shop"), attribute("deployment.environment", "prod")]
+    slow = span(TRACE, "a1", "POST /pay", 800, now - 2 * 10**9, attributes=[attribute("http.route", "/pay"), attribute("code", 500)], status={"code": 2})
+    fast = span(OTHER, "b1", "GET /cart", 20, now - 1 * 10**9, attributes=[attribute("http.route", "/my cart"), attribute("code", 200)])
+    bank = span(TRACE, "a2", "charge", 300, now - 2 * 10**9 + 10**7, parentSpanId="a1" * 8)
+    body = {"resourceSpans": [
+        {"resource": {"attributes": shop}, "scopeSpans": [{"spans": [slow, fast]}]},
+        {"resource": {"attributes": [attribute("service.name", "bank")]}, "scopeSpans": [{"spans": [bank]}]},
+    ]}
+    assert requests.post(f"{server.url}/v1/traces", json=body, timeout=10).status_code == 200
+    eventually(lambda: len(server.get("/tempo/api/search")["traces"]) == 2)
+    return server
+
+
+def found(server, **parameters):
+    return {trace["traceID"] for trace in server.get("/tempo/api/search", **parameters)["traces"]}
+
+
+def test_the_older_search_parameters_are_read(tempo):
+    assert found(tempo, tags="service.name=bank") == {TRACE}
+    assert found(tempo, tags='http.route="/my cart" code=200') == {OTHER}
+    assert found(tempo, tags="error=true") == {TRACE}
+    assert found(tempo, minDuration="500ms") == {TRACE}
+    assert found(tempo, maxDuration="0.1s") == {OTHER}
+    assert found(tempo, q="{ .code > 100 }", minDuration="500ms") == {TRACE}
+    assert found(tempo, q="{ .code > 100 }", limit=1) == {OTHER}, "the newest"
+    assert found(tempo, end=int(time.time()) - 600, start=int(time.time()) - 1200) == set()
+    for wrong in ({"tags": "code"}, {"minDuration": "5"}, {"limit": 5000}, {"q": "{ &"}):
+        assert requests.get(f"{tempo.url}/tempo/api/search", params=wrong, timeout=10).status_code == 400, wrong
+
+
+def test_an_answer_has_the_fields_that_grafana_shows(tempo):
+    trace = tempo.get("/tempo/api/search", q="{ .code = 500 }", spss=1)["traces"][0]
+    assert trace["rootServiceName"] == "shop" and trace["rootTraceName"] == "POST /pay" and trace["durationMs"] == 800
+    assert trace["serviceStats"]["bank"]["spanCount"] == 1
+    shown = trace["spanSets"][0]["spans"]
+    assert len(shown) == 1 and trace["spanSet"]["matched"] == 1
+    assert [attribute for attribute in shown[0]["attributes"] if "code" in attribute["key"]][0]["value"] == {"intValue": "500"}
+
+
+def test_tags_and_their_values(tempo):
+    assert {"service.name", "http.route", "code"} <= set(tempo.get("/tempo/api/search/tags")["tagNames"])
+    assert "http.route" not in tempo.get("/tempo/api/search/tags", scope="resource")["tagNames"]
+    scopes = {scope["name"]: scope["tags"] for scope in tempo.get("/tempo/api/v2/search/tags")["scopes"]}
+    assert "deployment.environment" in scopes["resource"] and "code" in scopes["span"] and "status" in scopes["intrinsic"]
+    assert tempo.get("/tempo/api/search/tag/service.name/values")["tagValues"] == ["bank", "shop"]
+    assert tempo.get("/tempo/api/search/tag/name/values")["tagValues"] == ["GET /cart", "POST /pay", "charge"]
+
+    def values(name, **parameters):
+        return [(value["type"], value["value"]) for value in tempo.get(f"/tempo/api/v2/search/tag/{name}/values", **parameters)["tagValues"]]
+
+    assert values("resource.service.name") == [("string", "bank"), ("string", "shop")]
+    assert values(".code") == [("int", "200"), ("int", "500")]
+    assert values("span.http.route", q='{ status = error }') == [("string", "/pay")]
+    assert ("keyword", "error") in values("status")
+    assert values("rootServiceName") == [("string", "shop")]
+
+
+def test_a_trace_by_its_id_in_both_versions(tempo):
+    plain = tempo.get(f"/tempo/api/traces/{TRACE}")
+    assert len(plain["resourceSpans"]) == 2
+    assert len(tempo.get(f"/tempo/api/v2/traces/{TRACE}")["trace"]["resourceSpans"]) == 2
+    accept = {"Accept": "application/protobuf"}
+    first = requests.get(f"{tempo.url}/tempo/api/traces/{TRACE}", headers=accept, timeout=10)
+    second = requests.get(f"{tempo.url}/tempo/api/v2/traces/{TRACE}", headers=accept, timeout=10)
+    assert first.headers["content-type"] == second.headers["content-type"] == "application/protobuf"
+    assert second.content.endswith(first.content) and second.content[0] == 0x0A, "the trace is field 1 of the response"
+    from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+
+    assert len(TracesData.FromString(first.content).resource_spans) == 2
+    assert requests.get(f"{tempo.url}/tempo/api/v2/traces/{'ef' * 16}", timeout=10).status_code == 404
+
+
+def test_what_the_data_source_asks_when_it_is_saved(tempo):
+    assert requests.get(f"{tempo.url}/tempo/api/echo", timeout=10).text == "echo"
+    assert tempo.get("/tempo/api/status/buildinfo")["version"].count(".") == 2
