@@ -167,13 +167,7 @@ impl Server {
             config_text: Config::shown(arguments.config.as_deref())?,
             table: std::sync::OnceLock::new(),
         });
-        let upkeep = Upkeep {
-            flusher: flusher.clone(),
-            retention: retention(&config),
-            flush_interval: config.bellrock.flush_interval.0,
-            is_catalog_whole: stores.catalog_state.is_whole,
-        };
-        tasks.push(supervised("upkeep", upkeep.run(stopped.clone())));
+        tasks.push(supervised("upkeep", upkeep(&config, &stores, &flusher).run(stopped.clone())));
         tasks.extend(serve_all(listeners, &app, &stopped));
         tracing::info!(event = "ServerStarted", address = %address, version = env!("CARGO_PKG_VERSION"));
         Ok(Self {
@@ -387,6 +381,15 @@ fn door_limits(config: &Config) -> Limits {
         timeout: limits.query_timeout.0,
         concurrent_max: limits.queries_at_once.max(1),
         ..Limits::default()
+    }
+}
+
+fn upkeep(config: &Config, stores: &Stores, flusher: &Arc<Flusher>) -> Upkeep {
+    Upkeep {
+        flusher: flusher.clone(),
+        retention: retention(config),
+        flush_interval: config.bellrock.flush_interval.0,
+        is_catalog_whole: stores.catalog_state.is_whole,
     }
 }
 

@@ -149,6 +149,14 @@ impl App {
         tenant == self.alerts_tenant
     }
 
+    /// The configuration and the counters of the whole server are for the tenant whose configuration it is.
+    pub(crate) fn check_operator(&self, tenant: TenantId) -> Result<()> {
+        if tenant == self.alerts_tenant {
+            return Ok(());
+        }
+        Err(Error::not_found("this belongs to the server's own tenant"))
+    }
+
     /// Another tenant's incident does not exist, as far as this one can tell.
     pub(crate) fn check_alerts(&self, tenant: TenantId, id: &str) -> Result<()> {
         if self.has_alerts(tenant) { Ok(()) } else { Err(Error::not_found(format!("there is no incident {id}"))) }

@@ -1,14 +1,15 @@
 //! Is it alive, is it ready, and what does it count.
 
 use crate::app::App;
+use crate::error::ApiError;
 use crate::params::Params;
 use crate::routes::Routes;
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use br_model::Right;
+use axum::{Extension, Router};
+use br_model::{Principal, Right};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,7 +68,10 @@ impl Exposition {
     }
 }
 
-async fn metrics(State(app): State<Arc<App>>) -> Response {
+async fn metrics(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>) -> Response {
+    if let Err(error) = app.check_operator(principal.tenant) {
+        return ApiError(error).into_response();
+    }
     let mut out = Exposition::default();
     out.family("bellrock_build_info", "gauge", "The version that runs.");
     out.labelled("bellrock_build_info", "version", env!("CARGO_PKG_VERSION"), 1);

@@ -76,10 +76,12 @@ async fn allow(State((app, right)): State<(Arc<App>, Right)>, mut request: Reque
     if let Err(error) = refuse_cross_site(request.uri(), request.headers()) {
         return ApiError(error).into_response();
     }
-    let sentry_key = br_wire::sentry::key_of(
-        request.headers().get("x-sentry-auth").and_then(|value| value.to_str().ok()),
-        request.uri().query(),
-    );
+    let sentry_key = if is_sentry_path(request.uri().path()) {
+        let header = request.headers().get("x-sentry-auth").and_then(|value| value.to_str().ok());
+        br_wire::sentry::key_of(header, request.uri().query())
+    } else {
+        None
+    };
     let principal = match app.auth.principal(request.uri(), request.headers(), sentry_key.as_deref()) {
         Ok(principal) => principal,
         Err(error) => return ApiError(error).into_response(),
@@ -101,4 +103,21 @@ fn refusal(name: &str, role: Role, right: Right) -> String {
     };
     let role = format!("{role:?}").to_lowercase();
     format!("{name:?} may not {what}: its role is {role}, and this takes the role {who}")
+}
+
+/// Where the key of a DSN is a credential. Anywhere else one in an address would end in logs and histories.
+fn is_sentry_path(path: &str) -> bool {
+    let below = path.strip_prefix("/api/").and_then(|rest| rest.split_once('/'));
+    below.is_some_and(|(_, call)| matches!(call.trim_end_matches('/'), "envelope" | "store"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_dsns_count_on_their_own_paths() {
+        assert!(is_sentry_path("/api/1/envelope/") && is_sentry_path("/api/1/store"));
+        assert!(!is_sentry_path("/api/v1/status/config") && !is_sentry_path("/api/v1/envelope/x"));
+    }
 }
