@@ -198,6 +198,8 @@ export interface Evidence {
     readonly trace_id: Text | null;
     readonly message: Text | null;
   }[];
+  /** Where the traces began to fail, the commonest first; absent in evidence of releases before it was kept. */
+  readonly causes?: readonly { readonly service: Text; readonly span: Text; readonly message: Text; readonly traces: number; readonly trace_id: Text }[];
   readonly deploy: { readonly service: Text; readonly version: Text; readonly at: Instant } | null;
 }
 
