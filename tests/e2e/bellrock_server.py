@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -14,9 +15,15 @@ BINARY = os.environ.get("BELLROCK_BIN", str(Path(__file__).parents[2] / "target/
 
 
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port that nothing listens on, from below those that the system gives to outgoing connections: none of these takes it."""
+    while True:
+        port = random.randint(10_000, 32_000)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def eventually(check, timeout=15.0, interval=0.1):

@@ -106,10 +106,11 @@ def test_nothing_goes_on_after_the_demo_was_killed(demo):
     eventually(lambda: "under a load of" in demo.log(), timeout=150, interval=0.5)
 
     def of_the_demo():
-        shown = subprocess.run(["ps", "-eo", "pid,stat,args"], capture_output=True, text=True).stdout
+        shown = subprocess.run(["ps", "-ww", "-eo", "pid,stat,args"], capture_output=True, text=True).stdout
         return [line for line in shown.splitlines() if str(demo.folder / "venv") in line and line.split()[1][0] != "Z"]
 
-    assert len(of_the_demo()) >= 4, "three services and the load"
+    # Three services and the load.
+    eventually(lambda: len(of_the_demo()) >= 4)
     demo.process.kill()
     demo.process.wait()
     eventually(lambda: of_the_demo() == [] or None, timeout=20)
