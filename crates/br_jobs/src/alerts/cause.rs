@@ -2,7 +2,7 @@
 
 use super::evidence::{CauseEvidence, Evidence};
 use super::gather::LOOKBACK;
-use br_model::{Span, SpanId, SpanStatus, TraceId};
+use br_model::{Span, SpanId, SpanKind, SpanStatus, TraceId};
 use br_std::{Nanos, Result};
 use br_storage::{Budget, SpanSource, StoredSpan, TimeRange};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,33 +14,25 @@ const MESSAGE_BYTES_MAX: usize = 300;
 const AFTER: Duration = Duration::from_secs(30);
 
 impl Evidence {
-    /// Counts where the traces at hand began to fail, the commonest first.
+    /// Counts where the traces at hand began to fail, the commonest first; after those the calls of which the other side is not known.
     pub(super) fn gather_causes(&mut self, spans: &dyn SpanSource, at: Nanos, budget: &Budget) -> Result<()> {
         let around = Some(TimeRange::new(at - LOOKBACK, at + AFTER));
-        let mut causes: BTreeMap<(String, String), CauseEvidence> = BTreeMap::new();
-        let mut looked_at = 0;
+        let mut causes: BTreeMap<(String, String), (bool, CauseEvidence)> = BTreeMap::new();
         for id in self.traces.iter().filter_map(|trace| TraceId::from_hex(&trace.trace_id)) {
             let trace = spans.trace(id, around, budget)?;
             let Some(first) = first_failure(&trace) else { continue };
-            looked_at += 1;
             let service = first.resource.service_name().to_owned();
-            let cause = causes.entry((service.clone(), first.span.name.clone())).or_default();
+            let (is_open_ended, cause) = causes.entry((service.clone(), first.span.name.clone())).or_default();
+            *is_open_ended = matches!(first.span.kind, SpanKind::Client | SpanKind::Producer);
             (cause.service, cause.span) = (service, first.span.name.clone());
             cause.message = message_of(&first.span);
             cause.trace_id = id.to_string();
             cause.traces += 1;
         }
-        let mut causes: Vec<CauseEvidence> = causes.into_values().collect();
-        causes.sort_by_key(|cause| std::cmp::Reverse(cause.traces));
-        if let Some(cause) = causes.first() {
-            let message = if cause.message.is_empty() { String::new() } else { format!(": {}", cause.message) };
-            let step = format!(
-                "{} of {looked_at} failing traces begin to fail in {}, {}{message}.",
-                cause.traces, cause.service, cause.span
-            );
-            self.next_steps.push(step);
-        }
-        self.causes = causes;
+        // A call that failed and has nothing below it: the other side's part is not here yet, or never will be. What is known goes first.
+        let mut causes: Vec<(bool, CauseEvidence)> = causes.into_values().collect();
+        causes.sort_by_key(|(is_open_ended, cause)| (*is_open_ended, std::cmp::Reverse(cause.traces)));
+        self.causes = causes.into_iter().map(|(_, cause)| cause).collect();
         Ok(())
     }
 }
