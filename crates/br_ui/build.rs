@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 const HELP: &str = "ui/dist is missing or incomplete: run `cargo xtask ui` (needs Node) or restore the committed files";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ui/dist");
+    // Relative to the package: with absolute paths a target folder that two checkouts share would keep the pages of the first.
+    let dist = PathBuf::from("../../ui/dist");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo gives no OUT_DIR")?);
     println!("cargo:rerun-if-changed={}", dist.display());
     println!("cargo:rerun-if-changed=build.rs");
