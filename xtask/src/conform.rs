@@ -42,6 +42,10 @@ pub fn all() -> Result<()> {
 pub fn bench(area: &str, json: Option<&Path>) -> Result<()> {
     shell::cargo(&["build", "--release", "--package", "bellrock"])?;
     let mut arguments = vec!["run", "--quiet", "--release", "--package", "br_bench", "--", area];
+    let shared = shell::shared_data().map(|folder| folder.display().to_string());
+    if let Some(shared) = &shared {
+        arguments.extend(["--shared", shared]);
+    }
     let json = json.map(|path| absolute(path).display().to_string());
     if let Some(json) = &json {
         arguments.extend(["--json", json]);

@@ -19,7 +19,7 @@ impl Seeded {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
@@ -77,7 +77,7 @@ impl Metrics {
     }
 }
 
-fn compress(message: &[u8]) -> Vec<u8> {
+pub(crate) fn compress(message: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(message).unwrap_or_default()
 }
 
@@ -102,7 +102,7 @@ fn write_request(series: &[(&Vec<(String, String)>, &f64)], at_ms: i64) -> Vec<u
     message
 }
 
-fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+pub(crate) fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
     out.push(number << 3 | 2);
     varint::put_u64(out, bytes.len() as u64);
     out.extend_from_slice(bytes);

@@ -1,7 +1,10 @@
 //! Measures the binary against real peers: the same input, in one run, interleaved, medians of several rounds.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints, and works on the real clock and disk")]
 
+mod fleet;
 mod input;
+mod load;
+mod metrics;
 mod peer;
 mod row;
 mod smoke;
@@ -12,23 +15,43 @@ use std::path::PathBuf;
 
 #[derive(Parser)]
 struct Arguments {
-    /// What to measure: smoke.
+    /// What to measure: smoke or metrics.
     area: String,
     /// Write the rows to this file as well.
     #[arg(long)]
     json: Option<PathBuf>,
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Of `metrics`: how many series are sent.
+    #[arg(long, default_value_t = 500_000)]
+    series: usize,
+    /// Of `metrics`: how often all of them are sent; 240 are an hour.
+    #[arg(long, default_value_t = 240)]
+    scrapes: usize,
+    /// The folder of shared data, for inputs that are not ours.
+    #[arg(long)]
+    shared: Option<PathBuf>,
 }
+
+/// The read load with which VictoriaMetrics measures itself.
+const RULES: &str = "metrics/prometheus-benchmark/chart/files/alerts.yaml";
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let rows = match arguments.area.as_str() {
+    let mut rows = match arguments.area.as_str() {
         "smoke" => smoke::run(arguments.rounds).await?,
-        other => bail!("no benchmark for {other:?}; there is smoke"),
+        "metrics" => {
+            let Arguments { series, scrapes, rounds, .. } = arguments;
+            let rules = arguments.shared.as_ref().map(|folder| folder.join(RULES)).filter(|path| path.exists());
+            metrics::run(metrics::Size { series, scrapes, rounds }, rules.as_deref()).await?
+        }
+        other => bail!("no benchmark for {other:?}; there are smoke and metrics"),
     };
+    for row in &mut rows {
+        row.area.clone_from(&arguments.area);
+    }
     row::print(&rows);
     if let Some(path) = arguments.json {
         std::fs::write(path, serde_json::to_string_pretty(&rows)?)?;

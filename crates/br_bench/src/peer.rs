@@ -32,8 +32,20 @@ impl Kind {
         }
     }
 
-    /// Whether it can be measured here.
-    pub(crate) fn is_installed(self) -> bool {
+    /// Ours, and the peers that can be measured here.
+    pub(crate) fn all_installed() -> Vec<Self> {
+        let mut kinds = vec![Self::Bellrock];
+        for peer in [Self::Prometheus, Self::VictoriaMetrics] {
+            if peer.is_installed() {
+                kinds.push(peer);
+            } else {
+                println!("{} is not installed: measured without it", peer.name());
+            }
+        }
+        kinds
+    }
+
+    fn is_installed(self) -> bool {
         Command::new(self.program()).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
     }
 }
@@ -42,6 +54,7 @@ pub(crate) struct Server {
     pub(crate) kind: Kind,
     pub(crate) url: String,
     pub(crate) client: reqwest::Client,
+    arguments: Vec<String>,
     child: Child,
     folder: TempDir,
 }
@@ -52,38 +65,58 @@ fn free_port() -> Result<u16> {
 
 impl Server {
     pub(crate) async fn start(kind: Kind) -> Result<Self> {
+        Self::start_with(kind, "global: {}\n").await
+    }
+
+    /// With a configuration in the format of Prometheus, which all of them read.
+    pub(crate) async fn start_with(kind: Kind, config: &str) -> Result<Self> {
         let folder = TempDir::new()?;
-        let (port, data) = (free_port()?, folder.path().join("data"));
-        let mut command = Command::new(kind.program());
-        match kind {
-            Kind::Bellrock => {
-                command.arg("serve").arg("--data-dir").arg(&data).args(["--listen", &format!("127.0.0.1:{port}")]);
-                command.args(["--otlp-grpc-listen", &format!("127.0.0.1:{}", free_port()?)]);
-                command.args(["--otlp-http-listen", &format!("127.0.0.1:{}", free_port()?)]);
-            }
-            Kind::Prometheus => {
-                let config = folder.path().join("prometheus.yml");
-                std::fs::write(&config, "global: {}\n")?;
-                command.arg(format!("--config.file={}", config.display())).arg(format!("--storage.tsdb.path={}", data.display()));
-                command.arg("--web.enable-remote-write-receiver").arg(format!("--web.listen-address=127.0.0.1:{port}"));
-            }
-            Kind::VictoriaMetrics => {
-                command.arg(format!("-storageDataPath={}", data.display())).arg(format!("-httpListenAddr=127.0.0.1:{port}"));
-                // By default it hides the last 30 seconds; the bench asks for what was just sent.
-                command.args(["-retentionPeriod=1", "-search.latencyOffset=0s"]);
-            }
-        }
-        let child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| format!("cannot start {}", kind.name()))?;
-        let server = Self { kind, url: format!("http://127.0.0.1:{port}"), client: reqwest::Client::new(), child, folder };
+        let file = folder.path().join("prometheus.yml");
+        std::fs::write(&file, config)?;
+        let (port, data, file) = (free_port()?, folder.path().join("data"), file.display().to_string());
+        let data = data.display();
+        let arguments = match kind {
+            Kind::Bellrock => vec![
+                "serve".to_owned(),
+                format!("--data-dir={data}"),
+                format!("--config={file}"),
+                format!("--listen=127.0.0.1:{port}"),
+                format!("--otlp-grpc-listen=127.0.0.1:{}", free_port()?),
+                format!("--otlp-http-listen=127.0.0.1:{}", free_port()?),
+            ],
+            Kind::Prometheus => vec![
+                format!("--config.file={file}"),
+                format!("--storage.tsdb.path={data}"),
+                "--web.enable-remote-write-receiver".to_owned(),
+                "--web.enable-admin-api".to_owned(),
+                format!("--web.listen-address=127.0.0.1:{port}"),
+            ],
+            // By default it hides the last 30 seconds; the bench asks for what was just sent.
+            Kind::VictoriaMetrics => vec![
+                format!("-storageDataPath={data}"),
+                format!("-httpListenAddr=127.0.0.1:{port}"),
+                format!("-promscrape.config={file}"),
+                "-retentionPeriod=1".to_owned(),
+                "-search.latencyOffset=0s".to_owned(),
+            ],
+        };
+        let child = spawn(kind, &arguments)?;
+        let url = format!("http://127.0.0.1:{port}");
+        let server = Self { kind, url, client: reqwest::Client::new(), arguments, child, folder };
         server.wait_ready().await?;
         Ok(server)
     }
 
-    async fn wait_ready(&self) -> Result<()> {
+    /// Ends the process as a power cut would, and starts it anew over the same data.
+    pub(crate) fn kill_and_start(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = spawn(self.kind, &self.arguments)?;
+        self.client = reqwest::Client::new();
+        Ok(())
+    }
+
+    pub(crate) async fn wait_ready(&self) -> Result<()> {
         let path = if self.kind == Kind::VictoriaMetrics { "/health" } else { "/-/ready" };
         for _ in 0..400 {
             let answer = self.client.get(format!("{}{path}", self.url)).send().await;
@@ -147,10 +180,36 @@ impl Server {
         folder_bytes(&self.folder.path().join("data")) as f64 - self.journal_bytes()
     }
 
+    /// Everything in files, as each keeps it for long: what is in memory is written, what was written piecemeal is merged.
+    /// Prometheus writes a block when two hours are full; its snapshot of the head is such a block.
+    pub(crate) async fn bytes_at_rest(&self) -> Result<f64> {
+        match self.kind {
+            Kind::Bellrock => {
+                self.post("/bellrock/v1/admin/flush", &[], Vec::new()).await?;
+                Ok(self.disk_bytes())
+            }
+            Kind::VictoriaMetrics => {
+                self.get("/internal/force_flush").await?;
+                self.get("/internal/force_merge").await?;
+                Ok(self.disk_bytes())
+            }
+            Kind::Prometheus => {
+                self.post("/api/v1/admin/tsdb/snapshot", &[], Vec::new()).await?;
+                Ok(folder_bytes(&self.folder.path().join("data/snapshots")) as f64)
+            }
+        }
+    }
+
     /// Zero for the peers: theirs counts as data, since it is all that they have on the disk in the first two hours.
     pub(crate) fn journal_bytes(&self) -> f64 {
         if self.kind == Kind::Bellrock { folder_bytes(&self.folder.path().join("data/journal")) as f64 } else { 0.0 }
     }
+}
+
+fn spawn(kind: Kind, arguments: &[String]) -> Result<Child> {
+    let mut command = Command::new(kind.program());
+    let started = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    started.with_context(|| format!("cannot start {}", kind.name()))
 }
 
 fn folder_bytes(folder: &Path) -> u64 {

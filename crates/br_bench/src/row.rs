@@ -4,7 +4,7 @@ use serde::Serialize;
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
-    pub(crate) area: &'static str,
+    pub(crate) area: String,
     pub(crate) name: String,
     pub(crate) unit: &'static str,
     pub(crate) ours: f64,
@@ -18,11 +18,34 @@ pub(crate) struct Row {
 
 impl Row {
     pub(crate) fn new(name: impl Into<String>, unit: &'static str, ours: f64) -> Self {
-        Self { area: "smoke", name: name.into(), unit, ours, peer: None, theirs: None, ratio: None, target: None, met: None }
+        Self {
+            area: String::new(),
+            name: name.into(),
+            unit,
+            ours,
+            peer: None,
+            theirs: None,
+            ratio: None,
+            target: None,
+            met: None,
+        }
     }
 
     pub(crate) fn against(mut self, peer: &'static str, theirs: f64) -> Self {
         (self.peer, self.theirs, self.ratio) = (Some(peer), Some(theirs), (theirs != 0.0).then(|| self.ours / theirs));
+        self
+    }
+
+    /// Of the ratio to the peer.
+    pub(crate) fn ratio_at_least(mut self, bound: f64) -> Self {
+        self.target = Some(format!("ratio >= {bound}"));
+        self.met = Some(self.ratio.is_some_and(|ratio| ratio >= bound));
+        self
+    }
+
+    pub(crate) fn ratio_at_most(mut self, bound: f64) -> Self {
+        self.target = Some(format!("ratio <= {bound}"));
+        self.met = Some(self.ratio.is_some_and(|ratio| ratio <= bound));
         self
     }
 
@@ -34,7 +57,7 @@ impl Row {
 }
 
 pub(crate) fn print(rows: &[Row]) {
-    println!("{:<34} {:>14} {:<18} {:<18} {:>14} {:>8}  target", "name", "ours", "unit", "peer", "theirs", "ratio");
+    println!("{:<46} {:>14} {:<18} {:<18} {:>14} {:>8}  target", "name", "ours", "unit", "peer", "theirs", "ratio");
     for row in rows {
         let theirs = row.theirs.map_or_else(String::new, number);
         let ratio = row.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
@@ -43,7 +66,7 @@ pub(crate) fn print(rows: &[Row]) {
             .as_ref()
             .map_or_else(String::new, |target| format!("{target} {}", if row.met == Some(true) { "met" } else { "MISSED" }));
         println!(
-            "{:<34} {:>14} {:<18} {:<18} {theirs:>14} {ratio:>8}  {target}",
+            "{:<46} {:>14} {:<18} {:<18} {theirs:>14} {ratio:>8}  {target}",
             row.name,
             number(row.ours),
             row.unit,
@@ -57,7 +80,13 @@ fn number(value: f64) -> String {
 }
 
 /// Of any number of figures; NaN of none.
-pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
+pub(crate) fn median(figures: Vec<f64>) -> f64 {
+    quantile(figures, 0.5)
+}
+
+/// The figure below which this part of them lies; NaN of none.
+pub(crate) fn quantile(mut figures: Vec<f64>, part: f64) -> f64 {
     figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+    let at = (figures.len() as f64 * part) as usize;
+    figures.get(at.min(figures.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
 }

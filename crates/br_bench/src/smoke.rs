@@ -1,12 +1,13 @@
 //! The first figures: what is accepted per second with fsync, what it costs in memory and on disk, how fast queries are.
 
 use crate::input::{self, Metrics};
+use crate::load;
 use crate::peer::{Kind, Server};
 use crate::row::{Row, median};
 use anyhow::Result;
 use br_std::Nanos;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 const SERIES: usize = 50_000;
 /// Scrapes of all series in one round.
@@ -31,16 +32,8 @@ struct Figures {
     disk_bytes: f64,
 }
 
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
-}
-
 pub(crate) async fn run(rounds: usize) -> Result<Vec<Row>> {
-    let peers = [Kind::Prometheus, Kind::VictoriaMetrics];
-    let kinds: Vec<Kind> = [Kind::Bellrock].into_iter().chain(peers.into_iter().filter(|kind| kind.is_installed())).collect();
-    for missing in peers.iter().filter(|kind| !kinds.contains(kind)) {
-        println!("{} is not installed: measured without it", missing.name());
-    }
+    let kinds = Kind::all_installed();
     let mut servers = Vec::new();
     for kind in &kinds {
         servers.push(Server::start(*kind).await?);
@@ -49,7 +42,7 @@ pub(crate) async fn run(rounds: usize) -> Result<Vec<Row>> {
     let idle = servers[0].rss_bytes();
     let mut figures: BTreeMap<&str, Figures> = BTreeMap::new();
     let mut metrics = Metrics::new(SERIES);
-    let start_ms = now_ms() - (rounds * SCRAPES) as i64 * 15_000;
+    let start_ms = load::now_ms() - (rounds * SCRAPES) as i64 * 15_000;
     for round in 0..rounds {
         // Made once for each round: every server gets the same bytes.
         let scrapes: Vec<Vec<Vec<u8>>> =
@@ -58,7 +51,7 @@ pub(crate) async fn run(rounds: usize) -> Result<Vec<Row>> {
             let figures = figures.entry(server.kind.name()).or_default();
             ingest(server, &scrapes, metrics.len(), figures).await?;
             server.settle().await?;
-            queries(server, now_ms() / 1000, figures).await?;
+            queries(server, load::now_ms() / 1000, figures).await?;
             figures.rss_bytes = server.rss_bytes();
         }
     }
@@ -76,18 +69,9 @@ pub(crate) async fn run(rounds: usize) -> Result<Vec<Row>> {
 }
 
 async fn ingest(server: &Server, scrapes: &[Vec<Vec<u8>>], series: usize, figures: &mut Figures) -> Result<()> {
-    let headers = [
-        ("content-encoding", "snappy"),
-        ("content-type", "application/x-protobuf"),
-        ("x-prometheus-remote-write-version", "0.1.0"),
-    ];
     let (started, cpu) = (Instant::now(), server.cpu_seconds());
     for scrape in scrapes {
-        // Four senders, as a Prometheus server shards its queue.
-        for group in scrape.chunks(4) {
-            let posts = group.iter().map(|body| server.post("/api/v1/write", &headers, body.clone()));
-            join(posts).await?;
-        }
+        load::remote_write(server, scrape).await?;
     }
     let samples = (scrapes.len() * series) as f64;
     figures.samples_per_second.push(samples / started.elapsed().as_secs_f64());
@@ -95,30 +79,9 @@ async fn ingest(server: &Server, scrapes: &[Vec<Vec<u8>>], series: usize, figure
     Ok(())
 }
 
-async fn join(posts: impl IntoIterator<Item = impl Future<Output = Result<()>>>) -> Result<()> {
-    let mut running: Vec<_> = posts.into_iter().map(Box::pin).collect();
-    // A small join: all are polled until all are done.
-    std::future::poll_fn(|context| {
-        let mut failed = None;
-        running.retain_mut(|post| match post.as_mut().poll(context) {
-            std::task::Poll::Pending => true,
-            std::task::Poll::Ready(outcome) => {
-                failed = failed.take().or(outcome.err());
-                false
-            }
-        });
-        match failed {
-            Some(error) => std::task::Poll::Ready(Err(error)),
-            None if running.is_empty() => std::task::Poll::Ready(Ok(())),
-            None => std::task::Poll::Pending,
-        }
-    })
-    .await
-}
-
 async fn queries(server: &Server, end: i64, figures: &mut Figures) -> Result<()> {
     for query in QUERIES {
-        let encoded = query.bytes().fold(String::new(), |encoded, byte| format!("{encoded}%{byte:02X}"));
+        let encoded = load::url_encoded(query);
         let path = format!("/api/v1/query_range?query={encoded}&start={}&end={end}&step=15", end - 300);
         let started = Instant::now();
         let answer = server.get(&path).await?;
@@ -157,12 +120,12 @@ fn metric_rows(figures: &BTreeMap<&str, Figures>, kinds: &[Kind], samples: f64) 
 async fn events(server: &Server, rounds: usize) -> Result<Vec<Row>> {
     let (mut lines, mut megabytes, mut spans) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
-        let start = Nanos::from_millis(now_ms() - 600_000 + round as i64 * 150_000);
+        let start = Nanos::from_millis(load::now_ms() - 600_000 + round as i64 * 150_000);
         let (requests, line_bytes) = input::logs(LOG_REQUESTS, start);
-        let seconds = post_all(server, "/v1/logs", requests).await?;
+        let seconds = load::post_all(server, "/v1/logs", requests).await?;
         lines.push((LOG_REQUESTS * 500) as f64 / seconds);
         megabytes.push(line_bytes as f64 / 1e6 / seconds);
-        let seconds = post_all(server, "/v1/traces", input::spans(SPAN_REQUESTS, start)).await?;
+        let seconds = load::post_all(server, "/v1/traces", input::spans(SPAN_REQUESTS, start)).await?;
         spans.push((SPAN_REQUESTS * 500) as f64 / seconds);
     }
     Ok(vec![
@@ -171,13 +134,4 @@ async fn events(server: &Server, rounds: usize) -> Result<Vec<Row>> {
         Row::new("spans accepted", "spans/s", median(spans)),
         Row::new("RSS after logs and spans", "MB", server.rss_bytes() / 1e6),
     ])
-}
-
-async fn post_all(server: &Server, path: &str, requests: Vec<Vec<u8>>) -> Result<f64> {
-    let started = Instant::now();
-    for group in requests.chunks(4) {
-        let posts = group.iter().map(|body| server.post(path, &[("content-type", "application/x-protobuf")], body.clone()));
-        join(posts).await?;
-    }
-    Ok(started.elapsed().as_secs_f64())
 }
