@@ -96,7 +96,24 @@ impl Labels {
         self.hash128_with(&mut Vec::new())
     }
 
-    /// The same, with a buffer that the caller keeps for the next label set.
+    /// The hash of the labels as a sender of remote write 1.0 writes them: each as field 1 of its message, name and value as its
+    /// fields 1 and 2, sorted by name as here. Senders do so, and what they send can be looked up unread.
+    pub fn wire_hash_with(&self, bytes: &mut Vec<u8>) -> u128 {
+        bytes.clear();
+        for label in self.0.iter() {
+            let sizes = [label.name.len(), label.value.len()].map(|length| length as u64);
+            bytes.push(1 << 3 | 2);
+            br_std::varint::put_u64(bytes, sizes.iter().map(|size| 1 + br_std::varint::size_u64(*size) + size).sum());
+            for (field, text) in [(1, &label.name), (2, &label.value)] {
+                bytes.push(field << 3 | 2);
+                br_std::varint::put_u64(bytes, text.len() as u64);
+                bytes.extend_from_slice(text.as_bytes());
+            }
+        }
+        br_std::hash::hash128(bytes)
+    }
+
+    /// As [`Labels::hash128`], with a buffer that the caller keeps for the next label set.
     pub fn hash128_with(&self, bytes: &mut Vec<u8>) -> u128 {
         bytes.clear();
         bytes.reserve(self.0.iter().map(|label| label.name.len() + label.value.len() + 2).sum());

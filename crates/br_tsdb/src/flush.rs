@@ -82,14 +82,16 @@ pub(crate) fn remove_files(store: &dyn ObjectStore, files: &[FileEntry]) {
 impl WindowWriters<'_> {
     fn write(&mut self, head: &RwLock<TenantHead>) -> Result<()> {
         let by_metric = head.read().by_metric(self.part.samples.ids());
+        let mut bytes = Vec::new();
         // A metric at a time: label sets are large, and only those of one metric have to be in memory for sorting.
         for ids in by_metric {
-            let identities = head.read().label_sets(ids.iter().copied());
-            let mut series: Vec<_> = ids.iter().zip(identities).filter_map(|(id, known)| Some((known?, *id))).collect();
-            series.sort_by(|((one, _), _), ((other, _), _)| row::order(one, other));
-            for ((labels, hash), id) in &series {
+            let label_sets = head.read().label_sets(ids.iter().copied());
+            let mut series: Vec<_> = ids.iter().zip(label_sets).filter_map(|(id, labels)| Some((labels?, *id))).collect();
+            series.sort_by(|(one, _), (other, _)| row::order(one, other));
+            for (labels, id) in &series {
                 let Some(samples) = self.part.samples.get(*id) else { continue };
-                self.write_series(labels, *hash, samples.points()?, samples.exemplars())?;
+                let hash = labels.hash128_with(&mut bytes);
+                self.write_series(labels, hash, samples.points()?, samples.exemplars())?;
             }
         }
         if !self.part.metadata.is_empty() && self.by_window_ms.is_empty() {

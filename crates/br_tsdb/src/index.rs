@@ -2,6 +2,7 @@
 
 use crate::symbols::{Symbol, Symbols};
 use br_model::{Label, Labels};
+use br_std::varint;
 use br_storage::{MatchOp, Matcher};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -10,8 +11,9 @@ use roaring::RoaringBitmap;
 /// Number of a series within one index.
 pub(crate) type SeriesId = u32;
 
-/// Names and values of one series, by symbol, in the order of the label set.
-pub(crate) type SymbolPairs = Box<[(Symbol, Symbol)]>;
+/// Where the labels of one series stand in the index.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PairsAt(u32);
 
 /// The series of one label pair. Most pairs of a label such as `instance` or `trace` have few.
 #[derive(Clone, Debug)]
@@ -41,34 +43,48 @@ pub(crate) struct LabelIndex {
     symbols: Symbols,
     by_name: HashMap<Symbol, NameEntry, FixedState>,
     all: RoaringBitmap,
+    /// Of each series how many labels it has, and names and values by symbol in the order of the label set, all as varints.
+    pairs: Vec<u8>,
 }
 
 impl LabelIndex {
-    /// Adds a series under a number that is free.
-    pub(crate) fn insert(&mut self, id: SeriesId, labels: &Labels) -> SymbolPairs {
-        let pairs: SymbolPairs =
-            labels.iter().map(|(name, value)| (self.symbols.intern(name), self.symbols.intern(value))).collect();
-        for (name, value) in &pairs {
-            let entry = self.by_name.entry(*name).or_default();
+    /// Adds a series under a number that is free; `None` when there is no room for its labels.
+    pub(crate) fn insert(&mut self, id: SeriesId, labels: &Labels) -> Option<PairsAt> {
+        let at = u32::try_from(self.pairs.len()).ok()?;
+        varint::put_u64(&mut self.pairs, labels.len() as u64);
+        for (name, value) in labels.iter() {
+            let (name, value) = (self.symbols.intern(name), self.symbols.intern(value));
+            varint::put_u64(&mut self.pairs, u64::from(name));
+            varint::put_u64(&mut self.pairs, u64::from(value));
+            let entry = self.by_name.entry(name).or_default();
             entry.series.insert(id);
-            entry.by_value.entry(*value).and_modify(|postings| postings.add(id)).or_insert(Postings::One(id));
+            entry.by_value.entry(value).and_modify(|postings| postings.add(id)).or_insert(Postings::One(id));
         }
         self.all.insert(id);
-        pairs
+        Some(PairsAt(at))
     }
 
-    /// Removes a series that was inserted with these pairs. Its texts stay until the index is built anew.
-    pub(crate) fn remove(&mut self, id: SeriesId, pairs: &[(Symbol, Symbol)]) {
+    /// Names and values of a series that was inserted, by symbol, in the order of the label set.
+    pub(crate) fn pairs(&self, at: PairsAt) -> impl ExactSizeIterator<Item = (Symbol, Symbol)> {
+        let mut bytes = self.pairs.get(at.0 as usize..).unwrap_or_default();
+        // What was put there is there: the zero is never seen.
+        let mut next = move || varint::take_u64(&mut bytes).unwrap_or(0) as Symbol;
+        (0..next()).map(move |_| (next(), next()))
+    }
+
+    /// Removes a series that was inserted. Its texts stay until the index is built anew.
+    pub(crate) fn remove(&mut self, id: SeriesId, at: PairsAt) {
         self.all.remove(id);
+        let pairs: Vec<(Symbol, Symbol)> = self.pairs(at).collect();
         for (name, value) in pairs {
-            let Some(entry) = self.by_name.get_mut(name) else { continue };
+            let Some(entry) = self.by_name.get_mut(&name) else { continue };
             entry.series.remove(id);
-            let is_empty = entry.by_value.get_mut(value).is_some_and(|postings| postings.take_away(id));
+            let is_empty = entry.by_value.get_mut(&value).is_some_and(|postings| postings.take_away(id));
             if is_empty {
-                entry.by_value.remove(value);
+                entry.by_value.remove(&value);
             }
             if entry.series.is_empty() {
-                self.by_name.remove(name);
+                self.by_name.remove(&name);
             }
         }
     }
@@ -86,12 +102,12 @@ impl LabelIndex {
         self.symbols.text(symbol)
     }
 
-    pub(crate) fn labels(&self, pairs: &[(Symbol, Symbol)]) -> Labels {
-        let label = |(name, value): &(Symbol, Symbol)| Label {
-            name: self.symbols.text(*name).clone(),
-            value: self.symbols.text(*value).clone(),
+    pub(crate) fn labels(&self, at: PairsAt) -> Labels {
+        let label = |(name, value): (Symbol, Symbol)| Label {
+            name: self.symbols.text(name).clone(),
+            value: self.symbols.text(value).clone(),
         };
-        Labels::from_sorted(pairs.iter().map(label).collect())
+        Labels::from_sorted(self.pairs(at).map(label).collect())
     }
 
     /// The series that satisfy all matchers.
@@ -161,7 +177,8 @@ impl LabelIndex {
             let values: usize = entry.by_value.values().map(Postings::heap_bytes).sum();
             values + entry.by_value.capacity() * 24 + entry.series.serialized_size()
         };
-        self.symbols.heap_bytes() + self.all.serialized_size() + self.by_name.values().map(of_entry).sum::<usize>()
+        let texts = self.symbols.heap_bytes() + self.pairs.capacity();
+        texts + self.all.serialized_size() + self.by_name.values().map(of_entry).sum::<usize>()
     }
 }
 

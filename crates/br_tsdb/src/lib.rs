@@ -25,7 +25,7 @@ pub use block::stats::BlockStats;
 pub use compact::{CompactionJob, compact, plan_compaction};
 pub use flush::SealedHead;
 pub use found::describe;
-pub use head::identities::{KnownCursor, KnownLook};
+pub use head::registry::{KnownCursor, KnownLook};
 pub use options::{DAY_SECS, TsdbOptions, WINDOW_SECS};
 pub use outcome::{AppendOutcome, RejectReason, Rejection};
 pub use stats::{DamagedFile, NameCount, TenantStats, TsdbStats};

@@ -48,6 +48,7 @@ struct Place {
 
 /// One series that matches, and where its samples are.
 struct Candidate {
+    /// Of the labels, as files have it; zero when none has the series.
     hash: u128,
     head: Option<HeadSeries>,
     /// Files stored first come first.
@@ -264,10 +265,13 @@ fn candidates(head: Vec<HeadSeries>, files: &[SelectedFile]) -> Vec<Candidate> {
             }
         }
     }
+    let mut bytes = Vec::new();
     for series in head {
-        match positions.get(&series.hash) {
+        // With no file to be joined with, nobody asks for the hash.
+        let hash = if positions.is_empty() { 0 } else { series.labels.hash128_with(&mut bytes) };
+        match positions.get(&hash) {
             Some(position) => candidates[*position].head = Some(series),
-            None => candidates.push(Candidate { hash: series.hash, head: Some(series), places: Vec::new() }),
+            None => candidates.push(Candidate { hash, head: Some(series), places: Vec::new() }),
         }
     }
     candidates

@@ -3,7 +3,7 @@
 use crate::block::file::FileSet;
 use crate::compact::{self, CompactionJob};
 use crate::flush::{SealedHead, window_ms};
-use crate::head::identities::KnownCursor;
+use crate::head::registry::KnownCursor;
 use crate::head::{TenantHead, append};
 use crate::options::TsdbOptions;
 use crate::outcome::AppendOutcome;
@@ -103,7 +103,7 @@ impl Tsdb {
 
     /// What is known of a tenant's series, for a decoder.
     pub fn known_series(&self, tenant: TenantId) -> KnownCursor {
-        KnownCursor::new(self.shared.head_or_new(tenant).read().identities())
+        KnownCursor::new(self.shared.head_or_new(tenant).read().registry())
     }
 
     /// Takes samples of series that a decoder found known. `None`, and nothing is taken, when one of them is not kept any more:
@@ -119,7 +119,7 @@ impl Tsdb {
         let mut applied = self.shared.applied.lock();
         let head = self.shared.head_or_new(tenant);
         let mut locked = head.write();
-        if !samples.iter().all(|sample| locked.keeps(sample.series)) {
+        if !locked.keeps_all(samples) {
             return Ok(None);
         }
         applied.position = applied.position.max(position);

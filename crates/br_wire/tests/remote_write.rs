@@ -58,6 +58,19 @@ fn bad_series_are_rejected_one_by_one() {
     assert!(v1::decode(&message[..message.len() - 1], &Limits::default()).is_err(), "cut");
 }
 
+/// The store finds a series by its labels and by what a sender writes for them: both are one hash.
+#[test]
+fn identities_are_the_hash_of_sorted_labels_as_they_are_written() {
+    let long = "x".repeat(300);
+    let labels: &[(&[u8], &[u8])] = &[(b"__name__", "größe".as_bytes()), (b"job", b"a"), (b"path", long.as_bytes())];
+    let series = [v1_series(labels, 1.0, 5), v1_series(&[(b"job", b"1"), (b"__name__", b"up")], 2.0, 5)].concat();
+    let read = v1::decode_with(&series, &Limits::default(), &mut ()).expect("good");
+    let hashes: Vec<u128> =
+        read.decoded.value.series.iter().map(|series| series.labels.wire_hash_with(&mut Vec::new())).collect();
+    assert_eq!(read.identities[0], hashes[0]);
+    assert_ne!(read.identities[1], hashes[1], "written out of order");
+}
+
 /// Knows every series that was asked for before.
 #[derive(Default)]
 struct Directory(Vec<u128>);

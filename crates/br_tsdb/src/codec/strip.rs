@@ -12,37 +12,51 @@ const WHOLE_STEP: u8 = xor::CODE_END;
 /// Whole numbers below this are exact in a float.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Strip {
     bytes: Vec<u8>,
+    /// Of the newest sample ever, also when that was taken away; [`NOTHING_YET`] before the first.
+    newest_ms: i64,
+    /// The same of its value.
+    newest_bits: u64,
     count: u32,
-    last_timestamp_ms: i64,
-    interval_ms: i64,
-    last_bits: u64,
+    interval_ms: i32,
+}
+
+/// In the place of a time: there was none.
+const NOTHING_YET: i64 = i64::MIN;
+
+impl Default for Strip {
+    fn default() -> Self {
+        Self { bytes: Vec::new(), newest_ms: NOTHING_YET, newest_bits: 0, count: 0, interval_ms: 0 }
+    }
 }
 
 impl Strip {
     /// Appends a sample. `timestamp_ms` is above that of the sample before.
     pub(crate) fn push(&mut self, timestamp_ms: i64, value: f64) {
-        let interval = timestamp_ms.wrapping_sub(self.last_timestamp_ms);
+        // A strip stands for itself: its first sample is written against zero.
+        let (before_ms, before) = if self.count == 0 { (0, 0) } else { (self.newest_ms, self.newest_bits) };
+        let interval = timestamp_ms.wrapping_sub(before_ms);
         let bits = value.to_bits();
-        let step = whole_step(f64::from_bits(self.last_bits), value);
-        let (xor_code, xor_bytes, xor_length) = xor::split(self.last_bits, bits);
+        let step = whole_step(f64::from_bits(before), value);
+        let (xor_code, xor_bytes, xor_length) = xor::split(before, bits);
         let use_step = step.is_some() && xor_code != 0;
         let code = if use_step { WHOLE_STEP } else { xor_code };
-        if interval == self.interval_ms {
+        let usual = i64::from(self.interval_ms);
+        if interval == usual {
             self.bytes.push(code);
         } else {
             self.bytes.push(code | INTERVAL_CHANGED);
-            varint::put_i64(&mut self.bytes, interval.wrapping_sub(self.interval_ms));
+            varint::put_i64(&mut self.bytes, interval.wrapping_sub(usual));
         }
         match step {
             Some(step) if use_step => varint::put_i64(&mut self.bytes, step),
             _ => self.bytes.extend_from_slice(&xor_bytes[..xor_length]),
         }
-        self.last_timestamp_ms = timestamp_ms;
-        self.interval_ms = interval;
-        self.last_bits = bits;
+        self.newest_ms = timestamp_ms;
+        self.newest_bits = bits;
+        self.interval_ms = remembered(interval, self.count == 0);
         self.count += 1;
     }
 
@@ -50,9 +64,9 @@ impl Strip {
         self.count as usize
     }
 
-    /// Time of the first sample; zero when there is none.
-    pub(crate) fn first_timestamp_ms(&self) -> i64 {
-        first_timestamp_ms(&self.bytes)
+    /// Times of the first and the last sample that are in here.
+    pub(crate) fn time_range(&self) -> Option<(i64, i64)> {
+        (self.count > 0).then(|| (first_timestamp_ms(&self.bytes), self.newest_ms))
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -66,12 +80,28 @@ impl Strip {
             bytes = Vec::new();
         }
         bytes.clear();
-        *self = Self { bytes, ..Self::default() };
+        (self.bytes, self.count, self.interval_ms) = (bytes, 0, 0);
     }
 
-    /// Time of the newest sample; zero when there is none.
-    pub(crate) fn last_timestamp_ms(&self) -> i64 {
-        self.last_timestamp_ms
+    /// Takes the samples away, with their memory.
+    pub(crate) fn take(&mut self) -> Self {
+        let emptied = Self { newest_ms: self.newest_ms, newest_bits: self.newest_bits, ..Self::default() };
+        std::mem::replace(self, emptied)
+    }
+
+    /// Takes note of a sample that stands elsewhere. Only for a strip that has no samples.
+    pub(crate) fn pass(&mut self, timestamp_ms: i64) {
+        (self.newest_ms, self.newest_bits) = (timestamp_ms, 0);
+    }
+
+    /// Time of the newest sample ever, also when that was taken away; `None` before the first.
+    pub(crate) fn newest_ms(&self) -> Option<i64> {
+        (self.newest_ms != NOTHING_YET).then_some(self.newest_ms)
+    }
+
+    /// Bits of the newest sample ever, also when that was taken away; zero when it was no float.
+    pub(crate) fn newest_bits(&self) -> u64 {
+        self.newest_bits
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
@@ -82,6 +112,11 @@ impl Strip {
     pub(crate) fn decode(&self) -> Result<(Vec<i64>, Vec<f64>)> {
         decode(&self.bytes, self.count())
     }
+}
+
+/// The interval that the next one is compared with: not the first, which is counted from zero, and none that is longer than weeks.
+fn remembered(interval: i64, is_first: bool) -> i32 {
+    if is_first { 0 } else { i32::try_from(interval).unwrap_or(0) }
 }
 
 /// Time of the first sample in the bytes of a strip; zero when there is none.
@@ -106,12 +141,14 @@ pub(crate) fn decode_into(bytes: &[u8], count: usize, timestamps: &mut Vec<i64>,
     let mut input = bytes;
     timestamps.reserve(count);
     values.reserve(count);
-    let (mut timestamp, mut interval, mut bits) = (0i64, 0i64, 0u64);
-    for _ in 0..count {
+    let (mut timestamp, mut usual, mut bits) = (0i64, 0i32, 0u64);
+    for at in 0..count {
         let code = take_byte(&mut input, "a strip")?;
+        let mut interval = i64::from(usual);
         if code & INTERVAL_CHANGED != 0 {
             interval = interval.wrapping_add(take_i64(&mut input, "an interval")?);
         }
+        usual = remembered(interval, at == 0);
         timestamp = timestamp.wrapping_add(interval);
         bits = match code & !INTERVAL_CHANGED {
             WHOLE_STEP => {

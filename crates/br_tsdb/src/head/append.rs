@@ -1,7 +1,7 @@
 //! Taking samples in.
 
 use super::series::is_same_value;
-use super::{FamilyMetadata, NOTHING_YET, TenantHead};
+use super::{FamilyMetadata, TenantHead};
 use crate::index::SeriesId;
 use crate::options::TsdbOptions;
 use crate::outcome::{AppendOutcome, RejectReason};
@@ -47,13 +47,26 @@ impl TenantHead {
         outcome: &mut AppendOutcome,
         cursor: &mut AppendCursor,
     ) -> Result<()> {
+        let mut learned = Vec::new();
         for (at, incoming) in batch.iter().enumerate() {
             let Some(id) = self.append_series(incoming, times, options, outcome, cursor)? else { continue };
             if let Some(identity) = identities.get(at).filter(|identity| **identity != 0) {
-                self.learn(*identity, id);
+                learned.push((*identity, id));
+            }
+        }
+        if !learned.is_empty() {
+            let mut registry = self.registry.write();
+            for (identity, id) in learned {
+                registry.learn(identity, id);
             }
         }
         Ok(())
+    }
+
+    /// Whether all numbers still stand for the series that they were given for.
+    pub(crate) fn keeps_all(&self, samples: &[KnownSample]) -> bool {
+        let registry = self.registry.read();
+        samples.iter().all(|sample| registry.keeps(sample.series))
     }
 
     /// Takes samples of series that are kept, as the caller has made sure under the same lock.
@@ -113,7 +126,7 @@ impl TenantHead {
             self.refuse_all(incoming, times, outcome);
             return Ok(None);
         }
-        let hash = incoming.labels.hash128_with(&mut cursor.hash_bytes);
+        let hash = incoming.labels.wire_hash_with(&mut cursor.hash_bytes);
         let id = match self.find_or_register(&incoming.labels, hash, cursor.predicted, options) {
             Ok(id) => id,
             Err(reason) => {
@@ -143,14 +156,13 @@ impl TenantHead {
             return Ok(Err(RejectReason::HistogramLimit));
         }
         let timestamp = sample.timestamp_ms;
-        let taken = if timestamp > series.newest_ms || series.newest_ms == NOTHING_YET {
+        let newest_ms = series.open.newest_ms();
+        let taken = if newest_ms.is_none_or(|newest| timestamp > newest) {
             series.open.push(sample);
-            series.newest_ms = timestamp;
-            series.newest_bits = if let Value::Float(value) = sample.value { value.to_bits() } else { 0 };
             Taken::Accepted
         } else {
             let window_ms = i64::try_from(options.out_of_order_window.as_millis()).unwrap_or(i64::MAX);
-            if timestamp < series.newest_ms.saturating_sub(window_ms) {
+            if newest_ms.is_some_and(|newest| timestamp < newest.saturating_sub(window_ms)) {
                 return Ok(Err(RejectReason::TooOld));
             }
             if let Some(stored) = series.open.find(timestamp)? {
@@ -158,11 +170,11 @@ impl TenantHead {
                 return Ok(if is_same { Ok(Taken::Repeated) } else { Err(RejectReason::DuplicateTimestamp) });
             }
             // The newest sample may be sealed already: its bits say whether this is the same one again.
-            if timestamp == series.newest_ms
+            if newest_ms == Some(timestamp)
                 && let Value::Float(value) = sample.value
-                && series.newest_bits != 0
+                && let Some(newest_bits) = series.open.newest_bits()
             {
-                let is_same = value.to_bits() == series.newest_bits;
+                let is_same = value.to_bits() == newest_bits;
                 return Ok(if is_same { Ok(Taken::Repeated) } else { Err(RejectReason::DuplicateTimestamp) });
             }
             if series.open.late_count() >= options.out_of_order_samples_max {

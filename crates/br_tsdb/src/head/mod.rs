@@ -5,7 +5,7 @@
 //! as long as the budget for it allows: what is asked most is the last minutes, and these then need no file.
 
 pub(crate) mod append;
-pub(crate) mod identities;
+pub(crate) mod registry;
 mod seal;
 mod sealed;
 mod select;
@@ -15,27 +15,21 @@ pub(crate) use seal::{SealNumber, SealedTenant};
 pub(crate) use select::{HeadSelection, HeadSeries};
 pub(crate) use series::OpenSamples;
 
-use crate::index::{LabelIndex, SeriesId, SymbolPairs};
+use crate::index::{LabelIndex, PairsAt, SeriesId};
 use crate::options::TsdbOptions;
 use crate::outcome::RejectReason;
-use br_model::{Labels, Metadata, SeriesHandle, TenantId};
+use br_model::{Labels, Metadata, TenantId};
 use foldhash::fast::FixedState;
-use hashbrown::{HashMap, HashTable};
-use identities::SharedIdentities;
+use hashbrown::HashMap;
+use registry::SharedRegistry;
 use seal::HeldPart;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// In [`Series::newest_ms`]: nothing was appended yet.
-const NOTHING_YET: i64 = i64::MIN;
-
 struct Series {
-    pairs: SymbolPairs,
-    open: OpenSamples,
-    newest_ms: i64,
-    /// Bits of the newest float, to tell a repeat from a contradiction after its strip was sealed.
-    newest_bits: u64,
+    labels: PairsAt,
     idle_flushes: u8,
+    open: OpenSamples,
 }
 
 #[derive(Clone, Debug)]
@@ -50,12 +44,7 @@ pub(crate) struct TenantHead {
     index: LabelIndex,
     /// By [`SeriesId`]; `None` for numbers that are free.
     series: Vec<Option<Series>>,
-    /// Hashes of the label sets, by [`SeriesId`].
-    hashes: Vec<u128>,
-    by_hash: HashTable<SeriesId>,
-    /// How often each number has been given, by [`SeriesId`].
-    generations: Vec<u32>,
-    identities: SharedIdentities,
+    registry: SharedRegistry,
     free: Vec<SeriesId>,
     /// Series by the symbol of their metric's name.
     metric_counts: HashMap<u32, u32, FixedState>,
@@ -89,10 +78,7 @@ impl TenantHead {
             tenant,
             index: LabelIndex::default(),
             series: Vec::new(),
-            hashes: Vec::new(),
-            by_hash: HashTable::new(),
-            generations: Vec::new(),
-            identities: SharedIdentities::default(),
+            registry: SharedRegistry::default(),
             free: Vec::new(),
             metric_counts: HashMap::default(),
             dropped_since_rebuild: 0,
@@ -106,10 +92,6 @@ impl TenantHead {
         }
     }
 
-    fn find(&self, hash: u128) -> Option<SeriesId> {
-        self.by_hash.find(hash as u64, |id| self.hashes[*id as usize] == hash).copied()
-    }
-
     /// The series' number, given anew when the label set is new and the limits allow one more.
     fn find_or_register(
         &mut self,
@@ -118,13 +100,8 @@ impl TenantHead {
         predicted: SeriesId,
         options: &TsdbOptions,
     ) -> Result<SeriesId, RejectReason> {
-        if self.hashes.get(predicted as usize) == Some(&hash) && self.series[predicted as usize].is_some() {
-            return Ok(predicted);
-        }
-        match self.find(hash) {
-            Some(id) => Ok(id),
-            None => self.register(labels, hash, options),
-        }
+        let known = self.registry.read().find_near(hash, predicted);
+        known.map_or_else(|| self.register(labels, hash, options), Ok)
     }
 
     fn register(&mut self, labels: &Labels, hash: u128, options: &TsdbOptions) -> Result<SeriesId, RejectReason> {
@@ -132,7 +109,7 @@ impl TenantHead {
         if labels.is_empty() || labels.len() > options.labels_max || label_bytes > options.label_bytes_max {
             return Err(RejectReason::LabelLimit);
         }
-        if self.by_hash.len() >= options.series_max {
+        if self.registry.read().len() >= options.series_max {
             return Err(RejectReason::SeriesLimit);
         }
         let metric = self.index.symbol(labels.metric_name());
@@ -141,20 +118,19 @@ impl TenantHead {
             return Err(RejectReason::MetricSeriesLimit);
         }
         let id = self.free.pop().unwrap_or(self.series.len() as SeriesId);
-        let pairs = self.index.insert(id, labels);
+        let Some(pairs) = self.index.insert(id, labels) else {
+            self.free.push(id);
+            return Err(RejectReason::SeriesLimit);
+        };
         let metric = self.index.intern(labels.metric_name());
         *self.metric_counts.entry(metric).or_insert(0) += 1;
-        let series = Series { pairs, open: OpenSamples::default(), newest_ms: NOTHING_YET, newest_bits: 0, idle_flushes: 0 };
+        let series = Series { labels: pairs, idle_flushes: 0, open: OpenSamples::default() };
         if id as usize == self.series.len() {
             self.series.push(Some(series));
-            self.hashes.push(hash);
-            self.generations.push(0);
         } else {
             self.series[id as usize] = Some(series);
-            self.hashes[id as usize] = hash;
         }
-        let hashes = &self.hashes;
-        self.by_hash.insert_unique(hash as u64, id, |id| hashes[*id as usize] as u64);
+        self.registry.write().insert(id, hash);
         self.counters.series_created += 1;
         Ok(id)
     }
@@ -162,53 +138,40 @@ impl TenantHead {
     /// Forgets a series; its number may be given to another.
     fn drop_series(&mut self, id: SeriesId) {
         let Some(series) = self.series[id as usize].take() else { return };
-        let hash = self.hashes[id as usize];
-        self.generations[id as usize] = self.generations[id as usize].wrapping_add(1);
-        if let Ok(slot) = self.by_hash.find_entry(hash as u64, |other| *other == id) {
-            slot.remove();
-        }
-        let metric = self.metric_symbol(&series.pairs);
+        self.registry.write().remove(id);
+        let metric = self.metric_symbol(series.labels);
         if let Some(count) = metric.and_then(|metric| self.metric_counts.get_mut(&metric)) {
             *count = count.saturating_sub(1);
         }
-        self.index.remove(id, &series.pairs);
+        self.index.remove(id, series.labels);
         self.free.push(id);
         self.dropped_since_rebuild += 1;
         self.counters.series_dropped += 1;
     }
 
-    /// Whether the number still stands for the series that it was given for.
-    pub(crate) fn keeps(&self, handle: SeriesHandle) -> bool {
-        let at = handle.number as usize;
-        self.generations.get(at) == Some(&handle.generation) && self.series[at].is_some()
+    pub(crate) fn registry(&self) -> SharedRegistry {
+        self.registry.clone()
     }
 
-    fn learn(&self, identity: u128, id: SeriesId) {
-        let handle = SeriesHandle { number: id, generation: self.generations[id as usize] };
-        self.identities.write().learn(identity, handle, self.by_hash.len());
-    }
-
-    pub(crate) fn identities(&self) -> SharedIdentities {
-        self.identities.clone()
-    }
-
-    fn metric_symbol(&self, pairs: &[(u32, u32)]) -> Option<u32> {
+    fn metric_symbol(&self, labels: PairsAt) -> Option<u32> {
         let name = self.index.symbol(br_model::labels::METRIC_NAME)?;
-        let metric = pairs.iter().find(|(label, _)| *label == name).map(|(_, value)| *value);
+        let metric = self.index.pairs(labels).find(|(label, _)| *label == name).map(|(_, value)| value);
         metric.or_else(|| self.index.symbol(""))
     }
 
     /// Texts and postings of series that are gone take memory: build anew once they are the larger part.
     fn rebuild_index_when_worn(&mut self) {
-        if self.dropped_since_rebuild < 1024 || self.dropped_since_rebuild < self.by_hash.len() {
+        if self.dropped_since_rebuild < 1024 || self.dropped_since_rebuild < self.series_count() {
             return;
         }
         let mut index = LabelIndex::default();
         let mut metric_counts = HashMap::default();
         for (id, slot) in self.series.iter_mut().enumerate() {
             let Some(series) = slot else { continue };
-            let labels = self.index.labels(&series.pairs);
-            series.pairs = index.insert(id as SeriesId, &labels);
+            let labels = self.index.labels(series.labels);
+            // There was room for all of them and more.
+            let Some(at) = index.insert(id as SeriesId, &labels) else { return };
+            series.labels = at;
             *metric_counts.entry(index.intern(labels.metric_name())).or_insert(0) += 1;
         }
         self.index = index;
@@ -217,12 +180,12 @@ impl TenantHead {
     }
 
     fn labels(&self, id: SeriesId) -> Option<Labels> {
-        Some(self.index.labels(&self.series.get(id as usize)?.as_ref()?.pairs))
+        Some(self.index.labels(self.series.get(id as usize)?.as_ref()?.labels))
     }
 
-    /// Label sets and hashes of some series that are kept.
-    pub(crate) fn label_sets(&self, ids: impl Iterator<Item = SeriesId>) -> Vec<Option<(Labels, u128)>> {
-        ids.map(|id| Some((self.labels(id)?, self.hashes[id as usize]))).collect()
+    /// Label sets of some series that are kept.
+    pub(crate) fn label_sets(&self, ids: impl Iterator<Item = SeriesId>) -> Vec<Option<Labels>> {
+        ids.map(|id| self.labels(id)).collect()
     }
 
     /// These series by metric, the metrics in the order of their names.
@@ -230,7 +193,7 @@ impl TenantHead {
         let mut by_name: BTreeMap<&str, Vec<SeriesId>> = BTreeMap::new();
         for id in ids {
             let Some(series) = self.series.get(id as usize).and_then(Option::as_ref) else { continue };
-            let metric = self.metric_symbol(&series.pairs).map_or("", |metric| self.index.text(metric));
+            let metric = self.metric_symbol(series.labels).map_or("", |metric| self.index.text(metric));
             by_name.entry(metric).or_default().push(id);
         }
         by_name.into_values().collect()
@@ -241,7 +204,7 @@ impl TenantHead {
     }
 
     pub(crate) fn series_count(&self) -> usize {
-        self.by_hash.len()
+        self.registry.read().len()
     }
 
     pub(crate) fn index(&self) -> &LabelIndex {
@@ -263,9 +226,8 @@ impl TenantHead {
 
     /// About what the registry of series takes in memory.
     pub(crate) fn registry_bytes(&self) -> usize {
-        let pairs: usize = self.series.iter().flatten().map(|series| series.pairs.len() * 8).sum();
-        let fixed = self.series.capacity() * size_of::<Option<Series>>() + self.hashes.capacity() * 20;
-        pairs + fixed + self.by_hash.capacity() * 5 + self.index.heap_bytes() + self.identities.read().heap_bytes()
+        let series = self.series.capacity() * size_of::<Option<Series>>();
+        series + self.index.heap_bytes() + self.registry.read().heap_bytes()
     }
 
     pub(crate) fn sealed_count(&self) -> usize {

@@ -45,9 +45,11 @@ impl SealedSamples {
     /// Takes what a series has. Series come in ascending order; `samples` is left empty, with its memory at hand for the next ones.
     pub(crate) fn push(&mut self, id: SeriesId, samples: &mut OpenSamples) {
         let packed_length = self.bytes.len();
-        if let Some(strip) = samples.only_strip() {
+        if let Some(strip) = samples.only_strip()
+            && let Some((first, last)) = strip.time_range()
+        {
             varint::put_u64(&mut self.bytes, strip.count() as u64);
-            varint::put_i64(&mut self.bytes, strip.last_timestamp_ms().wrapping_sub(strip.first_timestamp_ms()));
+            varint::put_i64(&mut self.bytes, last.wrapping_sub(first));
             self.bytes.extend_from_slice(strip.bytes());
             if let Ok(end) = u32::try_from(self.bytes.len()) {
                 self.packed.push((id, end));
@@ -56,7 +58,7 @@ impl SealedSamples {
             }
             self.bytes.truncate(packed_length);
         }
-        self.whole.push((id, std::mem::take(samples)));
+        self.whole.push((id, samples.take()));
     }
 
     /// Lets go of memory that was taken for series to come.

@@ -22,7 +22,6 @@ pub(crate) struct HeadSelection {
 /// One series, and where its samples are.
 pub(crate) struct HeadSeries {
     pub(crate) labels: Labels,
-    pub(crate) hash: u128,
     /// Positions in the list of parts, ascending, with the place in each.
     sealed: Vec<(u32, SealedPlace)>,
     open: Option<OpenSamples>,
@@ -93,8 +92,7 @@ impl TenantHead {
             if sealed.is_empty() && open.is_none() {
                 continue;
             }
-            let (labels, hash) = (self.index.labels(&series.pairs), self.hashes[id as usize]);
-            selection.series.push(HeadSeries { labels, hash, sealed, open });
+            selection.series.push(HeadSeries { labels: self.index.labels(series.labels), sealed, open });
         }
         selection
     }
@@ -103,7 +101,7 @@ impl TenantHead {
 impl Series {
     /// Whether a sample lies in the range, as far as the first and last times of the parts say.
     fn touches(&self, id: SeriesId, query: &SeriesQuery, parts: &[&SealedTenant]) -> bool {
-        if (query.from_ms..=query.to_ms).contains(&self.newest_ms) {
+        if self.open.newest_ms().is_some_and(|newest| (query.from_ms..=query.to_ms).contains(&newest)) {
             return true;
         }
         let overlaps =

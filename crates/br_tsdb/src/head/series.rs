@@ -51,13 +51,28 @@ impl OpenSamples {
     /// For a series that has gone quiet.
     pub(crate) fn release_memory(&mut self) {
         if self.is_empty() {
-            self.strip = Strip::default();
+            self.strip.take();
         }
+    }
+
+    /// Takes all samples away; which was the newest stays known.
+    pub(crate) fn take(&mut self) -> Self {
+        Self { strip: self.strip.take(), rare: self.rare.take() }
+    }
+
+    /// Time of the newest sample that came in order, also when that was taken away; `None` before the first.
+    pub(crate) fn newest_ms(&self) -> Option<i64> {
+        self.strip.newest_ms()
+    }
+
+    /// Bits of the newest float, to tell a repeat from a contradiction after its strip was sealed; `None` when it was none or zero.
+    pub(crate) fn newest_bits(&self) -> Option<u64> {
+        Some(self.strip.newest_bits()).filter(|bits| *bits != 0)
     }
 
     /// Times of the oldest and of the newest sample, without decoding them; `None` when there are only exemplars.
     pub(crate) fn time_range(&self) -> Option<(i64, i64)> {
-        let open = (self.strip.count() > 0).then(|| (self.strip.first_timestamp_ms(), self.strip.last_timestamp_ms()));
+        let open = self.strip.time_range();
         let rare = self.rare.iter().flat_map(|rare| {
             let closed = rare.closed.iter().map(|(first, last, _)| (*first, *last));
             let histograms = rare.histograms.first().zip(rare.histograms.last());
@@ -72,20 +87,32 @@ impl OpenSamples {
     pub(crate) fn push(&mut self, sample: &Sample) {
         match &sample.value {
             Value::Float(value) => self.push_float(sample.timestamp_ms, *value, sample.start_ms),
-            Value::Histogram(histogram) => self.rare().histograms.push(HistogramSample {
-                timestamp_ms: sample.timestamp_ms,
-                start_ms: sample.start_ms.unwrap_or(START_UNKNOWN),
-                histogram: histogram.clone(),
-            }),
+            Value::Histogram(histogram) => {
+                self.close_strip();
+                self.strip.pass(sample.timestamp_ms);
+                self.rare().histograms.push(HistogramSample {
+                    timestamp_ms: sample.timestamp_ms,
+                    start_ms: sample.start_ms.unwrap_or(START_UNKNOWN),
+                    histogram: histogram.clone(),
+                });
+            }
+        }
+    }
+
+    /// The next sample begins a new strip.
+    fn close_strip(&mut self) {
+        if self.strip.count() == 0 {
+            return;
+        }
+        let full = self.strip.take();
+        if let Some((first, last)) = full.time_range() {
+            self.rare().closed.push((first, last, full));
         }
     }
 
     fn push_float(&mut self, timestamp_ms: i64, value: f64, start_ms: Option<i64>) {
         if self.strip.count() >= CHUNK_SAMPLES_MAX {
-            let full = std::mem::take(&mut self.strip);
-            let first = full.first_timestamp_ms();
-            let last = full.last_timestamp_ms();
-            self.rare().closed.push((first, last, full));
+            self.close_strip();
         }
         let known = self.rare.as_ref().and_then(|rare| rare.starts.last()).map_or(START_UNKNOWN, |(_, start)| *start);
         let start = start_ms.unwrap_or(START_UNKNOWN);
@@ -199,7 +226,7 @@ pub(crate) fn is_same_value(one: &Value, other: &Value) -> bool {
 }
 
 fn find_in(strip: &Strip, timestamp_ms: i64) -> Result<Option<Value>> {
-    if strip.count() == 0 || timestamp_ms > strip.last_timestamp_ms() {
+    if strip.count() == 0 || strip.newest_ms().is_some_and(|newest| timestamp_ms > newest) {
         return Ok(None);
     }
     let (timestamps, values) = strip.decode()?;

@@ -1,0 +1,176 @@
+//! Series by the hash of their labels, and the numbers that they are known by.
+//!
+//! The hash is that of the labels as a sender of remote write 1.0 writes them ([`Labels::wire_hash_with`]): of a steady sender
+//! nothing has to be read but that. Whoever writes labels in another way is remembered by what he writes.
+//! Has a lock of its own: decoders look while the head takes samples in.
+//!
+//! [`Labels::wire_hash_with`]: br_model::Labels::wire_hash_with
+
+use crate::index::SeriesId;
+use br_model::{KnownSeries, SeriesHandle};
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashTable};
+use parking_lot::{RwLock, RwLockReadGuard};
+use std::sync::Arc;
+
+/// There are as many other ways of writing a series' labels as there are senders; one for most. Beyond this many for each, all
+/// are forgotten and learned anew.
+const ALIASES_PER_SERIES: usize = 2;
+/// The same for a head that has hardly begun.
+const ALIASES_MIN: usize = 10_000;
+
+#[derive(Default)]
+pub(crate) struct Registry {
+    /// By [`SeriesId`], which is the order in which the series first came; of a number that is free, what it was.
+    hashes: Vec<u128>,
+    /// How often each number has been given, by [`SeriesId`]; odd while it is free.
+    generations: Vec<u32>,
+    by_hash: HashTable<SeriesId>,
+    aliases: HashMap<u128, SeriesHandle, FixedState>,
+}
+
+pub(crate) type SharedRegistry = Arc<RwLock<Registry>>;
+
+impl Registry {
+    pub(crate) fn find(&self, hash: u128) -> Option<SeriesId> {
+        self.by_hash.find(hash as u64, |id| self.hashes[*id as usize] == hash).copied()
+    }
+
+    /// The same, for who has an idea which one it might be.
+    pub(crate) fn find_near(&self, hash: u128, expected: SeriesId) -> Option<SeriesId> {
+        if self.is(expected, hash) { Some(expected) } else { self.find(hash) }
+    }
+
+    fn is(&self, id: SeriesId, hash: u128) -> bool {
+        let at = id as usize;
+        self.hashes.get(at) == Some(&hash) && self.generations[at].is_multiple_of(2)
+    }
+
+    /// Gives a number that is free, or the next one, to a series that has none.
+    pub(crate) fn insert(&mut self, id: SeriesId, hash: u128) {
+        if id as usize == self.hashes.len() {
+            self.hashes.push(hash);
+            self.generations.push(0);
+        } else {
+            self.hashes[id as usize] = hash;
+            self.generations[id as usize] = self.generations[id as usize].wrapping_add(1);
+        }
+        let hashes = &self.hashes;
+        self.by_hash.insert_unique(hash as u64, id, |id| hashes[*id as usize] as u64);
+    }
+
+    /// The number is free from now on.
+    pub(crate) fn remove(&mut self, id: SeriesId) {
+        let hash = self.hashes[id as usize];
+        if let Ok(slot) = self.by_hash.find_entry(hash as u64, |other| *other == id) {
+            slot.remove();
+            self.generations[id as usize] = self.generations[id as usize].wrapping_add(1);
+        }
+    }
+
+    /// Takes note of how a sender writes the labels of a series that is kept.
+    pub(crate) fn learn(&mut self, identity: u128, id: SeriesId) {
+        if self.is(id, identity) {
+            return;
+        }
+        if self.aliases.len() >= (self.len() * ALIASES_PER_SERIES).max(ALIASES_MIN) {
+            self.aliases = HashMap::default();
+        }
+        self.aliases.insert(identity, self.handle(id));
+    }
+
+    /// Whether the number still stands for the series that it was given for.
+    pub(crate) fn keeps(&self, handle: SeriesHandle) -> bool {
+        self.generations.get(handle.number as usize) == Some(&handle.generation)
+    }
+
+    fn handle(&self, id: SeriesId) -> SeriesHandle {
+        SeriesHandle { number: id, generation: self.generations[id as usize] }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_hash.len()
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.hashes.capacity() * 20 + self.by_hash.capacity() * 5 + self.aliases.capacity() * 25
+    }
+}
+
+/// One request's look at what is known.
+pub struct KnownCursor {
+    registry: SharedRegistry,
+    /// The series that is expected next.
+    next: SeriesId,
+}
+
+impl KnownCursor {
+    pub(crate) fn new(registry: SharedRegistry) -> Self {
+        Self { registry, next: 0 }
+    }
+
+    /// For a whole request at once: the lock is taken once.
+    pub fn look(&mut self) -> KnownLook<'_> {
+        KnownLook { known: self.registry.read(), next: &mut self.next }
+    }
+}
+
+pub struct KnownLook<'a> {
+    known: RwLockReadGuard<'a, Registry>,
+    next: &'a mut SeriesId,
+}
+
+impl KnownSeries for KnownLook<'_> {
+    #[inline]
+    fn find(&mut self, identity: u128) -> Option<SeriesHandle> {
+        let handle = match self.known.find_near(identity, *self.next) {
+            Some(id) => self.known.handle(id),
+            None => *self.known.aliases.get(&identity)?,
+        };
+        *self.next = handle.number.wrapping_add(1);
+        Some(handle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(number: u32) -> u128 {
+        u128::from(number) << 70 | 7
+    }
+
+    #[test]
+    fn found_in_any_order_and_never_under_a_number_that_is_another_s() {
+        let shared = SharedRegistry::default();
+        for number in 0..100 {
+            shared.write().insert(number, hash(number));
+        }
+        let find = |identity| KnownCursor::new(shared.clone()).look().find(identity);
+        let mut cursor = KnownCursor::new(shared.clone());
+        let mut look = cursor.look();
+        for number in [0, 1, 2, 50, 51, 3] {
+            assert_eq!(look.find(hash(number)), Some(SeriesHandle { number, generation: 0 }));
+        }
+        assert_eq!(look.find(8), None);
+        drop(look);
+        shared.write().learn(8, 0);
+        let before = find(8).expect("learned");
+        shared.write().remove(0);
+        assert_eq!(find(hash(0)), None);
+        assert!(!shared.read().keeps(before));
+        shared.write().insert(0, hash(200));
+        assert!(!shared.read().keeps(before));
+        assert!(shared.read().keeps(find(hash(200)).expect("inserted")));
+    }
+
+    #[test]
+    fn other_ways_of_writing_are_bounded() {
+        let shared = SharedRegistry::default();
+        shared.write().insert(0, hash(0));
+        for other in 0..=ALIASES_MIN as u128 {
+            shared.write().learn(other + 1000, 0);
+        }
+        assert!(shared.read().aliases.len() <= ALIASES_MIN);
+    }
+}
