@@ -40,7 +40,10 @@ pub fn all() -> Result<()> {
 
 /// Measures one area; the bench program builds in release.
 pub fn bench(area: &str, json: Option<&Path>) -> Result<()> {
-    shell::cargo(&["build", "--release", "--package", "bellrock"])?;
+    // The steps of the engine are measured without the server.
+    if area != "micro" {
+        shell::cargo(&["build", "--release", "--package", "bellrock"])?;
+    }
     let mut arguments = vec!["run", "--quiet", "--release", "--package", "br_bench", "--", area];
     let shared = shell::shared_data().map(|folder| folder.display().to_string());
     if let Some(shared) = &shared {

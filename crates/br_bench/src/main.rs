@@ -5,6 +5,7 @@ mod fleet;
 mod input;
 mod load;
 mod metrics;
+mod micro;
 mod peer;
 mod row;
 mod smoke;
@@ -15,14 +16,14 @@ use std::path::PathBuf;
 
 #[derive(Parser)]
 struct Arguments {
-    /// What to measure: smoke or metrics.
+    /// What to measure: smoke, metrics or micro.
     area: String,
     /// Write the rows to this file as well.
     #[arg(long)]
     json: Option<PathBuf>,
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Of `metrics`: how many series are sent.
+    /// Of `metrics` and `micro`: how many series are sent.
     #[arg(long, default_value_t = 500_000)]
     series: usize,
     /// Of `metrics`: how often all of them are sent; 240 are an hour.
@@ -47,7 +48,8 @@ async fn main() -> Result<()> {
             let rules = arguments.shared.as_ref().map(|folder| folder.join(RULES)).filter(|path| path.exists());
             metrics::run(metrics::Size { series, scrapes, rounds }, rules.as_deref()).await?
         }
-        other => bail!("no benchmark for {other:?}; there are smoke and metrics"),
+        "micro" => micro::run(arguments.series, arguments.rounds)?,
+        other => bail!("no benchmark for {other:?}; there are smoke, metrics and micro"),
     };
     for row in &mut rows {
         row.area.clone_from(&arguments.area);

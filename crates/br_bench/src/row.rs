@@ -49,6 +49,11 @@ impl Row {
         self
     }
 
+    /// The least that it can cost, reckoned from what it touches.
+    pub(crate) fn beside_sketch(self, sketch: f64) -> Self {
+        self.against("sketch", sketch)
+    }
+
     pub(crate) fn at_most(mut self, bound: f64) -> Self {
         self.target = Some(format!("<= {bound}"));
         self.met = Some(self.ours <= bound);
