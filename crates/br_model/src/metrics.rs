@@ -149,6 +149,16 @@ pub struct SeriesHandle {
 pub trait KnownSeries {
     /// Called in the order of the request: a sender that keeps its order makes each answer a look at the next place.
     fn find(&mut self, identity: u128) -> Option<SeriesHandle>;
+
+    /// How many bytes the labels take of the series that a sender who keeps its order sends next; zero for no idea.
+    fn expected_bytes(&self) -> usize {
+        0
+    }
+
+    /// Looks at that series alone.
+    fn find_expected(&mut self, _identity: u128) -> Option<SeriesHandle> {
+        None
+    }
 }
 
 /// Nothing is known: every label is read.

@@ -434,3 +434,36 @@ fn known_series_are_taken_by_number_until_their_number_is_another_s() {
     assert_eq!(refused, None);
     assert_eq!(store.dump(first, third)["up{job=\"b\"}"], [(third, 5f64.to_bits())]);
 }
+
+/// What a sender writes is known by its bytes alone, also where another series is expected, and where the series brings more than samples.
+#[test]
+fn a_request_of_known_series_is_read_without_its_labels() {
+    use br_wire::remote_write::v1;
+    let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8][..], bytes].concat();
+    let series = |name: &str, value: f64, rest: &[u8]| {
+        let labels = [("__name__", name), ("job", "a")]
+            .map(|(name, value)| field(1, &[field(1, name.as_bytes()), field(2, value.as_bytes())].concat()));
+        let sample = [&[0x09][..], &value.to_le_bytes(), &[0x10, 5]].concat();
+        field(1, &[labels.concat(), field(2, &sample), rest.to_vec()].concat())
+    };
+    let store = Store::new();
+    let now = Nanos::from_millis(5);
+    let read = |message: &[u8]| {
+        v1::decode_with(message, &br_wire::Limits::default(), &mut store.tsdb.known_series(TENANT).look()).expect("good")
+    };
+    let names = ["first", "second_with_a_longer_name", "third"];
+    let all = names.map(|name| series(name, 1.0, &[])).concat();
+    let first = read(&all);
+    assert_eq!((first.known.len(), first.decoded.value.series.len()), (0, 3));
+    store.tsdb.append_learning(TENANT, JournalPosition(1), &first.decoded.value, &first.identities, now).expect("taken");
+    let numbers =
+        |message: &[u8]| read(message).known.iter().map(|sample| (sample.series.number, sample.value)).collect::<Vec<_>>();
+    assert_eq!(numbers(&all), [(0, 1.0), (1, 1.0), (2, 1.0)]);
+    let shuffled = [series("third", 3.0, &[]), series("first", 4.0, &[]), series("fourth", 5.0, &[])].concat();
+    assert_eq!(numbers(&shuffled), [(2, 3.0), (0, 4.0)]);
+    // A second sample, and an exemplar: labels of neither are taken for something else.
+    let two = field(2, &[&[0x09][..], &7f64.to_le_bytes(), &[0x10, 6]].concat());
+    assert_eq!(numbers(&series("first", 6.0, &two)), [(0, 6.0), (0, 7.0)]);
+    let whole = read(&series("first", 6.0, &field(3, &[])));
+    assert_eq!((whole.known.len(), whole.decoded.value.series[0].labels.to_string()), (0, "first{job=\"a\"}".to_owned()));
+}

@@ -127,7 +127,7 @@ impl TenantHead {
             return Ok(None);
         }
         let hash = incoming.labels.wire_hash_with(&mut cursor.hash_bytes);
-        let id = match self.find_or_register(&incoming.labels, hash, cursor.predicted, options) {
+        let id = match self.find_or_register(&incoming.labels, (hash, cursor.hash_bytes.len()), cursor.predicted, options) {
             Ok(id) => id,
             Err(reason) => {
                 self.refuse(reason, incoming.samples.len() as u64, outcome, || limit_text(reason, incoming, options));

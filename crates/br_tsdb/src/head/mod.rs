@@ -96,15 +96,20 @@ impl TenantHead {
     fn find_or_register(
         &mut self,
         labels: &Labels,
-        hash: u128,
+        (hash, wire_bytes): (u128, usize),
         predicted: SeriesId,
         options: &TsdbOptions,
     ) -> Result<SeriesId, RejectReason> {
         let known = self.registry.read().find_near(hash, predicted);
-        known.map_or_else(|| self.register(labels, hash, options), Ok)
+        known.map_or_else(|| self.register(labels, (hash, wire_bytes), options), Ok)
     }
 
-    fn register(&mut self, labels: &Labels, hash: u128, options: &TsdbOptions) -> Result<SeriesId, RejectReason> {
+    fn register(
+        &mut self,
+        labels: &Labels,
+        (hash, wire_bytes): (u128, usize),
+        options: &TsdbOptions,
+    ) -> Result<SeriesId, RejectReason> {
         let label_bytes: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
         if labels.is_empty() || labels.len() > options.labels_max || label_bytes > options.label_bytes_max {
             return Err(RejectReason::LabelLimit);
@@ -130,7 +135,7 @@ impl TenantHead {
         } else {
             self.series[id as usize] = Some(series);
         }
-        self.registry.write().insert(id, hash);
+        self.registry.write().insert(id, hash, wire_bytes);
         self.counters.series_created += 1;
         Ok(id)
     }

@@ -23,6 +23,8 @@ const ALIASES_MIN: usize = 10_000;
 pub(crate) struct Registry {
     /// By [`SeriesId`], which is the order in which the series first came; of a number that is free, what it was.
     hashes: Vec<u128>,
+    /// How many bytes those labels take, by [`SeriesId`]; zero for very many.
+    lengths: Vec<u16>,
     /// How often each number has been given, by [`SeriesId`]; odd while it is free.
     generations: Vec<u32>,
     by_hash: HashTable<SeriesId>,
@@ -47,12 +49,15 @@ impl Registry {
     }
 
     /// Gives a number that is free, or the next one, to a series that has none.
-    pub(crate) fn insert(&mut self, id: SeriesId, hash: u128) {
+    pub(crate) fn insert(&mut self, id: SeriesId, hash: u128, wire_bytes: usize) {
+        let length = u16::try_from(wire_bytes).unwrap_or(0);
         if id as usize == self.hashes.len() {
             self.hashes.push(hash);
+            self.lengths.push(length);
             self.generations.push(0);
         } else {
             self.hashes[id as usize] = hash;
+            self.lengths[id as usize] = length;
             self.generations[id as usize] = self.generations[id as usize].wrapping_add(1);
         }
         let hashes = &self.hashes;
@@ -93,7 +98,7 @@ impl Registry {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.hashes.capacity() * 20 + self.by_hash.capacity() * 5 + self.aliases.capacity() * 25
+        self.hashes.capacity() * 22 + self.by_hash.capacity() * 5 + self.aliases.capacity() * 25
     }
 }
 
@@ -130,6 +135,21 @@ impl KnownSeries for KnownLook<'_> {
         *self.next = handle.number.wrapping_add(1);
         Some(handle)
     }
+
+    #[inline]
+    fn find_expected(&mut self, identity: u128) -> Option<SeriesHandle> {
+        let id = *self.next;
+        if !self.known.is(id, identity) {
+            return None;
+        }
+        *self.next = id.wrapping_add(1);
+        Some(self.known.handle(id))
+    }
+
+    #[inline]
+    fn expected_bytes(&self) -> usize {
+        self.known.lengths.get(*self.next as usize).map_or(0, |length| usize::from(*length))
+    }
 }
 
 #[cfg(test)]
@@ -144,7 +164,7 @@ mod tests {
     fn found_in_any_order_and_never_under_a_number_that_is_another_s() {
         let shared = SharedRegistry::default();
         for number in 0..100 {
-            shared.write().insert(number, hash(number));
+            shared.write().insert(number, hash(number), 10);
         }
         let find = |identity| KnownCursor::new(shared.clone()).look().find(identity);
         let mut cursor = KnownCursor::new(shared.clone());
@@ -159,7 +179,7 @@ mod tests {
         shared.write().remove(0);
         assert_eq!(find(hash(0)), None);
         assert!(!shared.read().keeps(before));
-        shared.write().insert(0, hash(200));
+        shared.write().insert(0, hash(200), 10);
         assert!(!shared.read().keeps(before));
         assert!(shared.read().keeps(find(hash(200)).expect("inserted")));
     }
@@ -167,7 +187,7 @@ mod tests {
     #[test]
     fn other_ways_of_writing_are_bounded() {
         let shared = SharedRegistry::default();
-        shared.write().insert(0, hash(0));
+        shared.write().insert(0, hash(0), 10);
         for other in 0..=ALIASES_MIN as u128 {
             shared.write().learn(other + 1000, 0);
         }

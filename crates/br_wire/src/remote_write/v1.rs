@@ -10,6 +10,7 @@ use br_model::{
     Value,
 };
 use br_std::hash::hash128;
+use br_std::varint;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -42,9 +43,7 @@ pub fn decode_with(message: &[u8], limits: &Limits, directory: &mut dyn KnownSer
             1 => {
                 let bytes = field.bytes()?;
                 let within = |error: WireError| error.context(format!("series {index}"));
-                let labels = label_part(bytes).map_err(within)?;
-                let identity = labels.map_or(0, |labels| hash128(&bytes[..labels]));
-                let handle = labels.and_then(|labels| Some((directory.find(identity)?, labels)));
+                let (identity, handle) = identify(bytes, directory).map_err(within)?;
                 let taken = match handle {
                     Some((series, labels)) => known_samples(&bytes[labels..], series, &mut known, &mut room).map_err(within)?,
                     None => false,
@@ -66,6 +65,21 @@ pub fn decode_with(message: &[u8], limits: &Limits, directory: &mut dyn KnownSer
     Ok(Request { decoded, identities, known })
 }
 
+/// Looks a series up by its labels; when it is known, it comes with the bytes that these take. Zero is the identity of no labels.
+#[inline]
+fn identify(bytes: &[u8], directory: &mut dyn KnownSeries) -> Result<(u128, Option<(SeriesHandle, usize)>)> {
+    let expected = directory.expected_bytes();
+    // The hash of all labels and nothing else is found only where the labels end: where that is need not be looked for.
+    if let Some(labels) = bytes.get(..expected).filter(|labels| !labels.is_empty())
+        && let Some(handle) = directory.find_expected(hash128(labels))
+    {
+        return Ok((0, Some((handle, expected))));
+    }
+    let Some(labels) = label_part(bytes)? else { return Ok((0, None)) };
+    let identity = hash128(&bytes[..labels]);
+    Ok((identity, directory.find(identity).map(|handle| (handle, labels))))
+}
+
 /// How many bytes of a series are its labels: all that stands before the first sample. `None` when it has no labels there.
 fn label_part(bytes: &[u8]) -> Result<Option<usize>> {
     let mut reader = Reader::new(bytes);
@@ -78,6 +92,11 @@ fn label_part(bytes: &[u8]) -> Result<Option<usize>> {
 
 /// Reads what stands behind the labels, when it is float samples alone. Otherwise it takes nothing and says so.
 fn known_samples(bytes: &[u8], series: SeriesHandle, known: &mut Vec<KnownSample>, room: &mut Room) -> Result<bool> {
+    if let Some((timestamp_ms, value)) = one_sample(bytes) {
+        room.take(1)?;
+        known.push(KnownSample { series, timestamp_ms, value });
+        return Ok(true);
+    }
     let before = known.len();
     let mut reader = Reader::new(bytes);
     while let Some((number, field)) = reader.next()? {
@@ -90,6 +109,17 @@ fn known_samples(bytes: &[u8], series: SeriesHandle, known: &mut Vec<KnownSample
         known.push(KnownSample { series, timestamp_ms, value });
     }
     Ok(true)
+}
+
+/// The rest of a series as every sender writes it who sends a sample at a time: field 2 with value and time, and nothing else.
+#[inline]
+fn one_sample(bytes: &[u8]) -> Option<(i64, f64)> {
+    let (&[0x12, length, 0x09], rest) = bytes.split_first_chunk()? else { return None };
+    let (value, rest) = rest.split_first_chunk()?;
+    let (0x10, mut time) = rest.split_first()? else { return None };
+    let timestamp_ms = varint::take_u64(&mut time)? as i64;
+    (time.is_empty() && usize::from(length) + 2 == bytes.len() && length < 0x80)
+        .then_some((timestamp_ms, f64::from_le_bytes(*value)))
 }
 
 fn accept(decoded: &mut Decoded<MetricBatch>, index: usize, raw: RawSeries, limits: &Limits) {
