@@ -6,6 +6,7 @@ use br_promql::histogram;
 use br_std::Result;
 use br_storage::{Budget, MatchOp, MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 #[derive(Debug, Default)]
@@ -21,6 +22,22 @@ struct Entry {
     shown: Value,
 }
 
+/// Why a sample was not taken, in the words of Prometheus' store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendError {
+    OutOfOrder,
+    Duplicate,
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OutOfOrder => "out of order sample",
+            Self::Duplicate => "duplicate sample for timestamp",
+        })
+    }
+}
+
 impl Memory {
     /// Adds samples, in place of those of the same times.
     pub fn insert(&mut self, labels: Labels, samples: Vec<Sample>) {
@@ -34,14 +51,18 @@ impl Memory {
         }
     }
 
-    /// Adds a sample, unless the series has one that is as new; then it is false.
-    pub fn append(&mut self, labels: Labels, sample: Sample) -> bool {
+    /// Adds a sample behind all others of its series. The same sample again is no error.
+    pub fn append(&mut self, labels: Labels, sample: Sample) -> std::result::Result<(), AppendError> {
         let entries = self.entries(labels);
-        if entries.last().is_some_and(|last| last.written.timestamp_ms >= sample.timestamp_ms) {
-            return false;
+        match entries.last().map(|last| &last.written) {
+            Some(last) if last.timestamp_ms > sample.timestamp_ms => return Err(AppendError::OutOfOrder),
+            Some(last) if last.timestamp_ms == sample.timestamp_ms => {
+                return if is_same(&last.value, &sample.value) { Ok(()) } else { Err(AppendError::Duplicate) };
+            }
+            _ => {}
         }
         put(entries, entries.len(), sample);
-        true
+        Ok(())
     }
 
     /// All series with what was written to them, sorted by name and labels.
@@ -73,6 +94,13 @@ impl Memory {
             }
         }
         found
+    }
+}
+
+fn is_same(left: &Value, right: &Value) -> bool {
+    match (left, right) {
+        (Value::Float(left), Value::Float(right)) => left.to_bits() == right.to_bits(),
+        _ => left == right,
     }
 }
 
@@ -115,8 +143,7 @@ fn goes_on(before: &FloatHistogram, now: &FloatHistogram) -> bool {
 fn points(entries: &[Entry]) -> Points {
     let floats: Option<Vec<f64>> =
         entries.iter().map(|entry| if let Value::Float(value) = entry.shown { Some(value) } else { None }).collect();
-    let values =
-        floats.map_or_else(|| Values::Mixed(entries.iter().map(|entry| entry.shown.clone()).collect()), Values::Floats);
+    let values = floats.map_or_else(|| Values::Mixed(entries.iter().map(|entry| entry.shown.clone()).collect()), Values::Floats);
     let starts = || entries.iter().map(|entry| entry.written.start_ms);
     Points {
         timestamps_ms: entries.iter().map(|entry| entry.written.timestamp_ms).collect(),

@@ -14,9 +14,9 @@ pub mod step;
 
 pub mod alert;
 pub mod recording;
-pub mod state;
 pub mod restore;
 pub mod series;
+pub mod state;
 
 pub mod template;
 

@@ -60,8 +60,7 @@ fn body(path: &Path) -> Outcome {
     let format = if is_openmetrics { Format::OpenMetrics } else { Format::Text };
     let batch = exposition::parse_format(&bytes, format).map_err(|error| error.to_string())?;
     let samples = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).count();
-    let types: BTreeSet<&str> =
-        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_whitespace().next()).collect();
+    let types: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_whitespace().next()).collect();
     let families: BTreeSet<&str> = batch.metadata.iter().map(|(name, _)| name.as_str()).collect();
     if let Some(missing) = types.iter().find(|name| !families.contains(*name)) {
         return Err(format!("the family {missing} is missing"));

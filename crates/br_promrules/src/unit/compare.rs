@@ -34,11 +34,7 @@ fn pairs(pairs: &BTreeMap<String, String>) -> String {
 
 /// `None` when both are the same samples, in whatever order. An expectation that cannot be read is an error.
 /// As in promtool NaN equals nothing, itself included: a test for it asks for `x != x`.
-pub(super) fn samples(
-    expected: &[ExpectedSample],
-    found: Vec<ResultSample>,
-    fuzzy: bool,
-) -> Result<Option<Difference>, String> {
+pub(super) fn samples(expected: &[ExpectedSample], found: Vec<ResultSample>, fuzzy: bool) -> Result<Option<Difference>, String> {
     let mut wanted = Vec::with_capacity(expected.len());
     for sample in expected {
         let labels = labels(&sample.labels).map_err(|reason| format!("labels {:?}: {reason}", sample.labels))?;
@@ -110,7 +106,9 @@ pub(super) fn shown(histogram: &FloatHistogram) -> String {
         ("z_bucket", compacted.zero_count),
         ("z_bucket_w", compacted.zero_threshold),
     ];
-    fields.extend(numbers.iter().filter(|(_, value)| *value != 0.0).map(|(name, value)| format!("{name}:{}", format_float(*value))));
+    fields.extend(
+        numbers.iter().filter(|(_, value)| *value != 0.0).map(|(name, value)| format!("{name}:{}", format_float(*value))),
+    );
     if compacted.uses_custom_buckets() {
         fields.push(format!("custom_values:{}", list(&compacted.custom_values)));
     }

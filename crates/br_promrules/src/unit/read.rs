@@ -2,8 +2,8 @@
 
 use super::file::{AlertCase, ExpectedAlert, ExpectedSample, ExpressionCase, InputSeries, Test, TestFile};
 use br_model::Labels;
-use br_rules::yaml::{self, Node, NodeKind};
 use br_rules::Complaint;
+use br_rules::yaml::{self, Node, NodeKind};
 use std::collections::BTreeMap;
 
 const MINUTE_MS: i64 = 60_000;

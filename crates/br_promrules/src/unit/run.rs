@@ -8,7 +8,9 @@ use crate::notation::Loader;
 use crate::{files, lint, results};
 use br_model::{Labels, Sample, Value};
 use br_promql::{Engine, Expr, format_float};
-use br_rules::{Alert, AlertState, Effect, Environment, Group, ParseOptions, ResultSample, Rule, RuleKind, RuleState, Severity};
+use br_rules::{
+    Alert, AlertState, Effect, Environment, Group, ParseOptions, ResultSample, Rule, RuleKind, RuleSample, RuleState, Severity,
+};
 use br_std::Nanos;
 use br_storage::Budget;
 use regex::Regex;
@@ -175,7 +177,8 @@ impl<'t> World<'t> {
     fn feed(&mut self, at_ms: i64) {
         for (labels, samples) in &mut self.pending {
             while let Some(sample) = samples.pop_front_if(|sample| sample.timestamp_ms <= at_ms) {
-                self.memory.append(labels.clone(), sample);
+                // A rule has recorded under this name before: its samples stand.
+                let _ = self.memory.append(labels.clone(), sample);
             }
         }
     }
@@ -198,28 +201,24 @@ impl<'t> World<'t> {
                 Environment { external_labels: &test.external_labels, external_url: &test.external_url, query: &query };
             let stepped = ask(&running.expr, query_at_ms)
                 .map(|samples| running.state.step(Nanos::from_millis(at_ms), &samples, &environment));
-            let error = match &stepped {
-                Ok(outcome) => outcome.error.as_ref().map(ToString::to_string),
-                Err(error) => Some(error.clone()),
-            };
-            if let Some(error) = error {
+            let written = stepped.and_then(|outcome| match outcome.error {
+                Some(error) => Err(error.to_string()),
+                None => write(memory, query_at_ms, outcome.effects),
+            });
+            if let Err(error) = written {
                 let time = time_text(at_ms - test.start_ms);
                 let message = format!("rule {:?} at {time}: {error}", running.rule.name());
                 failures.push(Failure { position: test.position, message, difference: None });
-            }
-            for effect in stepped.into_iter().flat_map(|outcome| outcome.effects) {
-                if let Effect::Write(sample) = effect {
-                    memory.append(sample.labels, Sample { timestamp_ms: query_at_ms, value: sample.value, start_ms: None });
-                }
             }
         }
         failures
     }
 
     fn check_alerts(&self, case: &AlertCase) -> Option<Failure> {
-        let of_name = self.rules.iter().filter(|running| {
-            matches!(running.rule.kind, RuleKind::Alerting { .. }) && running.rule.name() == case.alertname
-        });
+        let of_name = self
+            .rules
+            .iter()
+            .filter(|running| matches!(running.rule.kind, RuleKind::Alerting { .. }) && running.rule.name() == case.alertname);
         let found = of_name.flat_map(|running| {
             let firing = running.state.alerts().into_iter().filter(|alert| alert.state == AlertState::Firing);
             firing.map(|alert| as_expected(running.rule, alert)).collect::<Vec<ExpectedAlert>>()
@@ -231,7 +230,8 @@ impl<'t> World<'t> {
 
     fn check_expression(&self, case: &ExpressionCase, fuzzy: bool) -> Option<Failure> {
         let head = format!("expression {:?} at {}", case.expression, time_text(case.eval_time_ms));
-        let fail = |message: String, difference: Option<Difference>| Some(Failure { position: case.position, message, difference });
+        let fail =
+            |message: String, difference: Option<Difference>| Some(Failure { position: case.position, message, difference });
         let difference = self.ask(case).and_then(|found| compare::samples(&case.expected, found, fuzzy));
         match difference {
             Ok(None) => None,
@@ -262,6 +262,23 @@ impl<'t> World<'t> {
         };
         self.memory.dump().map(|(labels, samples)| line((labels, samples.collect()))).collect()
     }
+}
+
+/// Adds what a rule writes; the last sample that clashes with another rule's or the input is the error.
+/// The end of a series clashes where another rule goes on with it, which is fine.
+fn write(memory: &mut Memory, at_ms: i64, effects: Vec<Effect>) -> Result<(), String> {
+    let mut written = Ok(());
+    for effect in effects {
+        let Effect::Write(RuleSample { labels, value }) = effect else { continue };
+        let is_end = value.is_stale();
+        let appended = memory.append(labels.clone(), Sample { timestamp_ms: at_ms, value, start_ms: None });
+        if let Err(error) = appended
+            && !is_end
+        {
+            written = Err(format!("{labels}: {error}"));
+        }
+    }
+    written
 }
 
 /// An alert as a test writes it. An annotation that expands to nothing is there all the same.

@@ -29,11 +29,7 @@ const AREAS: [Area; 6] = [
     },
     Area { name: "exposition", files: br_script::exposition::files, run: exposition },
     Area { name: "promtool", files: br_script::promtool::files, run: promtool },
-    Area {
-        name: "logql",
-        files: |shared| files_in(&shared.join("events/logql"), "logqltest"),
-        run: |file| of_text(file, logql),
-    },
+    Area { name: "logql", files: |shared| files_in(&shared.join("events/logql"), "logqltest"), run: |file| of_text(file, logql) },
     Area {
         name: "traceql",
         files: |shared| files_in(&shared.join("events/traceql"), "yaml"),
