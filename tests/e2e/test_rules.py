@@ -84,7 +84,7 @@ def test_unit_tests(folder):
     file, junit = str(folder / "shop.test.yml"), folder / "junit.xml"
     outcome = rules("test", file, "--junit", str(junit), code=1)
     assert "1 passed, 1 failed" in outcome.stdout
-    assert "shop.test.yml:14: wrong: expression" in outcome.stderr
+    assert "shop.test.yml:13: wrong: expression" in outcome.stderr
     assert '  job:up:sum{job="a"} 7\n    found\n      job:up:sum{job="a"} 1' in outcome.stderr
     suite = ElementTree.parse(junit).getroot().find("testsuite")
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
