@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 
 /// The areas that have a runner.
-const AREAS: [&str; 4] = ["promql", "logql", "traceql", "grouping"];
+const AREAS: [&str; 6] = ["promql", "exposition", "promtool", "logql", "traceql", "grouping"];
 
 /// Runs the files of one area, by default those of the shared data folder.
 pub fn run(area: &str, files: &[PathBuf]) -> Result<()> {

@@ -17,19 +17,13 @@ pub(crate) struct PromqlEvaluator {
 
 impl Evaluator for PromqlEvaluator {
     fn check(&self, expression: &str) -> Result<(), String> {
-        br_promql::parse(expression).map(drop).map_err(|errors| errors.to_string())
+        br_promrules::check(expression)
     }
 
     fn instant(&self, tenant: TenantId, expression: &str, at: Nanos, budget: &Budget) -> Result<Vec<ResultSample>> {
         let expr = parse(expression)?;
         let output = self.engine.instant(&*self.sources.metrics(tenant), &expr, at.as_millis(), budget)?;
-        match output.value {
-            Value::Vector(samples) => {
-                Ok(samples.into_iter().map(|sample| ResultSample { labels: sample.labels, value: sample.point.into() }).collect())
-            }
-            Value::Scalar { value, .. } => Ok(vec![ResultSample { labels: Labels::empty(), value: Point::Float(value).into() }]),
-            Value::String { .. } | Value::Matrix(_) => Err(Error::fix_request("rule result is not a vector or scalar")),
-        }
+        br_promrules::results(output)
     }
 
     fn curve(&self, wanted: &CurveQuery<'_>, budget: &Budget) -> Result<Curve> {

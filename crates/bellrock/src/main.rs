@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod evaluator;
 mod lock;
+mod rules;
 mod run;
 mod serve;
 mod sources;
@@ -30,7 +31,7 @@ struct Arguments {
 /// Queries, decoding and files run here; what waits for a thread waits in order.
 const BLOCKING_THREADS_MAX: usize = 256;
 
-const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no answer from the server, 70 broken inside; `run` passes the program's own code on.";
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no answer from the server, or only lint under `rules lint --lint-fatal`, 70 broken inside; `run` passes the program's own code on.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -48,6 +49,8 @@ enum Command {
     Traces(ask::TracesArguments),
     /// List error issues.
     Issues(ask::IssuesArguments),
+    /// Check rule files and run their unit tests; no server is needed.
+    Rules(rules::RulesArguments),
 }
 
 fn main() -> ExitCode {
@@ -94,5 +97,6 @@ async fn dispatch(command: Command) -> anyhow::Result<i32> {
         Command::Logs(arguments) => ask::logs(arguments).await.map(|()| 0),
         Command::Traces(arguments) => ask::traces(arguments).await.map(|()| 0),
         Command::Issues(arguments) => ask::issues(arguments).await.map(|()| 0),
+        Command::Rules(arguments) => rules::rules(arguments),
     }
 }

@@ -13,8 +13,10 @@ pub struct Position {
 pub enum Severity {
     /// The rule or group cannot be used; Prometheus refuses the whole file.
     Error,
-    /// Worth a look, such as the same rule twice.
+    /// Worth a look: something is not what it seems.
     Warning,
+    /// The same rule twice: it may be meant, and whoever checks files may want to hear nothing of it.
+    Duplicate,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,11 +27,15 @@ pub struct Complaint {
 }
 
 impl Complaint {
-    pub(crate) fn error(position: Position, message: impl Into<String>) -> Self {
+    pub fn error(position: Position, message: impl Into<String>) -> Self {
         Self { position, severity: Severity::Error, message: message.into() }
     }
 
-    pub(crate) fn warning(position: Position, message: impl Into<String>) -> Self {
+    pub fn duplicate(position: Position, message: impl Into<String>) -> Self {
+        Self { position, severity: Severity::Duplicate, message: message.into() }
+    }
+
+    pub fn warning(position: Position, message: impl Into<String>) -> Self {
         Self { position, severity: Severity::Warning, message: message.into() }
     }
 }
@@ -37,7 +43,7 @@ impl Complaint {
 /// `12:5: unknown field "exprs"`.
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefix = if self.severity == Severity::Warning { "warning: " } else { "" };
+        let prefix = if self.severity == Severity::Error { "" } else { "warning: " };
         write!(f, "{}:{}: {prefix}{}", self.position.line, self.position.column, self.message)
     }
 }

@@ -21,7 +21,8 @@ pub struct Group {
     pub name: String,
     /// `None`: the evaluation interval of the configuration.
     pub interval: Option<Duration>,
-    /// Expressions are evaluated this much before the time that results carry. `None`: as the configuration says.
+    /// Expressions are evaluated this much in the past, and what is recorded carries that time, as in Prometheus.
+    /// `None`: as the configuration says.
     pub query_offset: Option<Duration>,
     /// A rule that yields more alerts or series than this fails; 0 is no limit.
     pub limit: usize,

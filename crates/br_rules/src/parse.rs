@@ -4,7 +4,7 @@ use crate::complaint::{Complaint, Position};
 use crate::file::{Group, LabelTemplate, Parsed, Rule, RuleFile, RuleKind};
 use crate::template::Template;
 use crate::yaml::{Node, NodeKind, read};
-use br_model::labels::METRIC_NAME;
+use br_model::labels::{METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -14,9 +14,31 @@ pub const FILE_BYTES_MAX: usize = 32 << 20;
 /// Says what is wrong with an expression, or nothing. The caller brings the parser of its language.
 pub type CheckExpression<'a> = &'a dyn Fn(&str) -> Result<(), String>;
 
+/// Which names are right for metrics, labels and annotations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NameValidation {
+    /// Any text that is not empty.
+    #[default]
+    Utf8,
+    /// Letters, digits and underscores, as before Prometheus 3.
+    Legacy,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ParseOptions {
+    pub name_validation: NameValidation,
+    /// Fields that rule files do not have are skipped, for those who keep notes of their own in them.
+    pub ignore_unknown_fields: bool,
+}
+
 /// Reads a rule file. The rules that are right come out even when others are wrong.
 pub fn parse(file_name: &str, text: &str, check_expression: CheckExpression<'_>) -> Parsed {
-    let mut reader = Reader { check_expression, complaints: Vec::new() };
+    parse_with(file_name, text, check_expression, ParseOptions::default())
+}
+
+/// [`parse`], with more or less strictness.
+pub fn parse_with(file_name: &str, text: &str, check_expression: CheckExpression<'_>, options: ParseOptions) -> Parsed {
+    let mut reader = Reader { check_expression, options, complaints: Vec::new() };
     let groups = reader.file(text);
     let mut complaints = reader.complaints;
     complaints.sort_by_key(|complaint| complaint.position);
@@ -25,6 +47,7 @@ pub fn parse(file_name: &str, text: &str, check_expression: CheckExpression<'_>)
 
 struct Reader<'a> {
     check_expression: CheckExpression<'a>,
+    options: ParseOptions,
     complaints: Vec<Complaint>,
 }
 
@@ -39,19 +62,27 @@ impl Reader<'_> {
         self.complaints.push(Complaint::error(position, message));
     }
 
+    fn is_legacy(&self) -> bool {
+        self.options.name_validation == NameValidation::Legacy
+    }
+
     fn file(&mut self, text: &str) -> Vec<Group> {
         if text.len() > FILE_BYTES_MAX {
             self.complain(Position { line: 1, column: 1 }, format!("longer than {} MiB", FILE_BYTES_MAX >> 20));
             return Vec::new();
         }
-        let root = match read(text) {
-            Ok(Some(root)) if !root.is_null() => root,
-            Ok(_) => return Vec::new(),
+        let document = match read(text) {
+            Ok(document) => document,
             Err(complaint) => {
                 self.complaints.push(complaint);
                 return Vec::new();
             }
         };
+        if let Some(position) = document.second {
+            let message = "a second document begins here; of a rule file only the first one counts";
+            self.complaints.push(Complaint::warning(position, message));
+        }
+        let Some(root) = document.root.filter(|root| !root.is_null()) else { return Vec::new() };
         let Some(fields) = self.fields(&root, "a rule file", &["groups"]) else { return Vec::new() };
         let mut first_lines: HashMap<String, u32> = HashMap::new();
         let mut groups = Vec::new();
@@ -118,14 +149,20 @@ impl Reader<'_> {
 
     fn recording(&mut self, fields: &Fields<'_>, record: String) -> RuleKind {
         for name in ["for", "keep_firing_for", "annotations"] {
-            if let Some(node) = fields.by_name.get(name) {
+            let Some(node) = fields.by_name.get(name) else { continue };
+            let is_empty = match &*node.kind {
+                NodeKind::Scalar { .. } => self.duration(fields, name).unwrap_or_default().is_zero() && name != "annotations",
+                NodeKind::Mapping(pairs) => pairs.is_empty(),
+                NodeKind::Sequence(_) => false,
+            };
+            if !is_empty && !node.is_null() {
                 self.complain(node.position, format!("invalid field '{name}' in recording rule"));
             }
         }
         let position = fields.by_name.get("record").map_or(fields.position, |node| node.position);
         if record.contains(['{', '}']) {
             self.complain(position, format!("braces present in the recording rule name; should it be in expr?: {record}"));
-        } else if record.contains(|character: char| character.is_control()) {
+        } else if self.is_legacy() && !is_legacy_metric_name(&record) {
             self.complain(position, format!("invalid recording rule name: {record:?}"));
         }
         RuleKind::Recording { record }
@@ -155,7 +192,8 @@ impl Reader<'_> {
         for (key, value) in pairs {
             let label = key.as_text().unwrap_or_default();
             let word = if is_label { "label" } else { "annotation" };
-            if label.is_empty() || (is_label && label == METRIC_NAME) {
+            let is_foreign = self.is_legacy() && !is_legacy_label_name(label);
+            if label.is_empty() || is_foreign || (is_label && label == METRIC_NAME) {
                 self.complain(key.position, format!("invalid {word} name: {label:?}"));
                 continue;
             }
@@ -231,6 +269,9 @@ impl Reader<'_> {
         for (key, value) in pairs {
             let name = key.as_text().unwrap_or_default();
             if !known.contains(&name) {
+                if self.options.ignore_unknown_fields {
+                    continue;
+                }
                 self.complain(key.position, format!("unknown field {name:?} in {what}; known are {}", known.join(", ")));
                 continue;
             }
@@ -245,7 +286,7 @@ impl Reader<'_> {
         for rule in groups.iter().flat_map(|group| &group.rules) {
             if let Some(line) = first_lines.insert(rule.identity(), rule.position.line) {
                 let message = format!("rule {:?} with these labels is already there at line {line}", rule.name());
-                self.complaints.push(Complaint::warning(rule.position, message));
+                self.complaints.push(Complaint::duplicate(rule.position, message));
             }
         }
     }

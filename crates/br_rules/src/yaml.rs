@@ -1,8 +1,9 @@
-//! YAML as a tree in which every node knows its line, so that each complaint about a rule file can say where.
+//! YAML as a tree in which every node knows its line, so that each complaint about a file can say where.
 
 use crate::complaint::{Complaint, Position};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
 /// A document may hold this many nodes, those that aliases bring included: what an alias bomb runs into.
@@ -11,15 +12,15 @@ const NODES_MAX: usize = 2_000_000;
 const DEPTH_MAX: usize = 64;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub(crate) position: Position,
-    pub(crate) kind: Rc<NodeKind>,
+pub struct Node {
+    pub position: Position,
+    pub kind: Rc<NodeKind>,
     /// This node and all below it.
     size: usize,
 }
 
 #[derive(Debug)]
-pub(crate) enum NodeKind {
+pub enum NodeKind {
     /// `is_plain` tells `5` and `null` from `"5"` and `"null"`.
     Scalar {
         text: String,
@@ -31,7 +32,7 @@ pub(crate) enum NodeKind {
 
 impl Node {
     /// The text of a scalar. A plain null is the empty text, as in Go's YAML.
-    pub(crate) fn as_text(&self) -> Option<&str> {
+    pub fn as_text(&self) -> Option<&str> {
         match &*self.kind {
             NodeKind::Scalar { text, is_plain } if *is_plain && matches!(text.as_str(), "null" | "~" | "Null" | "NULL") => {
                 Some("")
@@ -42,12 +43,12 @@ impl Node {
     }
 
     /// True for a missing value: `key:` with nothing behind it, or a null.
-    pub(crate) fn is_null(&self) -> bool {
+    pub fn is_null(&self) -> bool {
         matches!(&*self.kind, NodeKind::Scalar { is_plain: true, .. }) && self.as_text() == Some("")
     }
 
     /// What a complaint calls this node.
-    pub(crate) fn kind_name(&self) -> &'static str {
+    pub fn kind_name(&self) -> &'static str {
         match &*self.kind {
             NodeKind::Scalar { .. } => "a scalar",
             NodeKind::Sequence(_) => "a sequence",
@@ -65,15 +66,26 @@ struct Open {
     children: Vec<Node>,
 }
 
-/// Reads the one document of `text`; `None` when there is none.
-pub(crate) fn read(text: &str) -> Result<Option<Node>, Complaint> {
+/// What a text holds: its first document, and where a second one begins, which is not looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Document {
+    /// `None` for a text without one.
+    pub root: Option<Node>,
+    pub second: Option<Position>,
+}
+
+/// Reads the first document of `text`.
+pub fn read(text: &str) -> Result<Document, Complaint> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
         let (event, span) =
             event.map_err(|error| Complaint::error(position(*error.marker()), format!("not valid YAML: {}", error.info())))?;
+        if matches!(event, Event::DocumentStart(_)) && builder.root.is_some() {
+            return Ok(Document { root: builder.root, second: Some(position(span.start)) });
+        }
         builder.take(event, span)?;
     }
-    Ok(builder.root)
+    Ok(Document { root: builder.root, second: None })
 }
 
 fn position(marker: Marker) -> Position {
@@ -107,9 +119,6 @@ impl Builder {
                 let target =
                     target.ok_or_else(|| Complaint::error(position, "an alias of something that is not finished yet"))?;
                 self.close(Node { position, ..target }, 0)
-            }
-            Event::DocumentStart(_) if self.root.is_some() => {
-                Err(Complaint::error(position, "a rule file is one document; a second one starts here"))
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => Ok(()),
         }
@@ -151,6 +160,7 @@ impl Builder {
 fn pairs(children: Vec<Node>) -> Result<NodeKind, Complaint> {
     let mut first_lines: HashMap<String, u32> = HashMap::new();
     let mut pairs = Vec::with_capacity(children.len() / 2);
+    let mut merged = Vec::new();
     let mut children = children.into_iter();
     while let (Some(key), Some(value)) = (children.next(), children.next()) {
         let Some(text) = key.as_text() else {
@@ -159,7 +169,33 @@ fn pairs(children: Vec<Node>) -> Result<NodeKind, Complaint> {
         if let Some(line) = first_lines.insert(text.to_owned(), key.position.line) {
             return Err(Complaint::error(key.position, format!("key {text:?} is already there at line {line}")));
         }
+        if matches!(&*key.kind, NodeKind::Scalar { text, is_plain: true } if text == "<<") {
+            merged = sources_of_merge(&value)?;
+            continue;
+        }
         pairs.push((key, value));
     }
+    for source in merged {
+        let NodeKind::Mapping(more) = &*source.kind else { continue };
+        for (key, value) in more {
+            let text = key.as_text().unwrap_or_default().to_owned();
+            if let Entry::Vacant(place) = first_lines.entry(text) {
+                place.insert(key.position.line);
+                pairs.push((key.clone(), value.clone()));
+            }
+        }
+    }
     Ok(NodeKind::Mapping(pairs))
+}
+
+/// What stands behind `<<`: a mapping, or several of which the first wins. A mapping's own keys win over all.
+fn sources_of_merge(value: &Node) -> Result<Vec<Node>, Complaint> {
+    let sources = match &*value.kind {
+        NodeKind::Sequence(nodes) => nodes.clone(),
+        _ => vec![value.clone()],
+    };
+    match sources.iter().find(|node| !matches!(&*node.kind, NodeKind::Mapping(_))) {
+        Some(node) => Err(Complaint::error(node.position, format!("<< takes mappings, not {}", node.kind_name()))),
+        None => Ok(sources),
+    }
 }

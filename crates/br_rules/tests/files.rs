@@ -1,6 +1,6 @@
 //! Rule files: what is right comes out, what is wrong is named with its place.
 
-use br_rules::{RuleKind, parse};
+use br_rules::{NameValidation, ParseOptions, RuleKind, parse, parse_with};
 
 fn check(text: &str, rules: usize, complaints: &[&str]) {
     let parsed = parse("rules.yml", text, &|expression| {
@@ -55,7 +55,38 @@ fn mistakes_have_a_place() {
         &["9:10: annotation \"s\": line 1: undefined"],
     );
     check("groups:\n- name: [\n", 0, &["3:1: not valid YAML"]);
-    check("---\ngroups: []\n---\ngroups: []\n", 0, &["3:1: a rule file is one document"]);
+}
+
+#[test]
+fn a_second_document_is_told_and_skipped() {
+    let first = "groups:\n- name: a\n  rules: [{record: x, expr: up}]\n";
+    check(&format!("---\n{first}---\ngroups: 5\n"), 1, &["5:1: warning: a second document"]);
+}
+
+#[test]
+fn merged_mappings() {
+    let text = "groups:\n- name: a\n  rules:\n  - &r {alert: A, expr: up, for: 1m}\n  - <<: *r\n    alert: B\n  - <<: [{labels: {x: y}}, *r]\n";
+    check(text, 3, &[]);
+    let parsed = parse("f", text, &|_| Ok(()));
+    let rules = &parsed.file.groups[0].rules;
+    assert_eq!((rules[1].name(), rules[1].expression.as_str()), ("B", "up"));
+    assert_eq!((rules[2].name(), rules[2].label("x")), ("A", Some("y")));
+    check("groups:\n- <<: 5\n  name: a\n", 0, &["2:7: << takes mappings"]);
+}
+
+#[test]
+fn options_of_strictness() {
+    let check = |text: &str, name_validation: NameValidation, ignore_unknown_fields: bool, errors: usize| {
+        let parsed = parse_with("f", text, &|_| Ok(()), ParseOptions { name_validation, ignore_unknown_fields });
+        assert_eq!(parsed.errors().count(), errors, "{text}: {:?}", parsed.complaints);
+    };
+    let text = "groups: [{name: g, owner: me, rules: [{alert: A, expr: up, labels: {a-b: c}, annotations: {d.e: f}}]}]";
+    check(text, NameValidation::Utf8, false, 1);
+    check(text, NameValidation::Utf8, true, 0);
+    check(text, NameValidation::Legacy, true, 2);
+    let record = "groups: [{name: g, rules: [{record: a b, expr: up, for: 0s, annotations: {}}]}]";
+    check(record, NameValidation::Utf8, false, 0);
+    check(record, NameValidation::Legacy, false, 1);
 }
 
 #[test]

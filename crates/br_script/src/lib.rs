@@ -1,4 +1,6 @@
 //! Runs conformance scripts and says what passed.
 
+pub mod exposition;
 pub mod grouping;
 pub mod promql;
+pub mod promtool;

@@ -147,11 +147,73 @@ fn strict_openmetrics_beyond_the_public_cases() {
         "# TYPE a gaugehistogram\na_bucket{le=\"+Inf\"} 1\na_gcount 1\n# EOF\n",
         "a 1 NaN\n# EOF\n",
         "a{b=\"1\",} 1\n# EOF\n",
+        "# TYPE a counter\na_total 1\na_total 1\n# EOF\n",
+        "# TYPE a counter\na_total +NaN\n# EOF\n",
+        "# TYPE a gauge\na +NaN\n# EOF\n",
+        "# TYPE a gauge\na{b=\"1\"} 0\na{b=\"2\"} 0\na{b=\"1\"} 0\n# EOF\n",
+        "# TYPE a_created gauge\n# TYPE a counter\n# EOF\n",
+        "# TYPE a counter\na_total 1\n# TYPE a_total gauge\n# EOF\n",
+        "# TYPE a info\n# UNIT a u\n# EOF\n",
+        "# TYPE x_u info\n# UNIT x_u u\n# EOF\n",
+        "# TYPE a stateset\na{a=\"b\"} 0.5\n# EOF\n",
+        "# TYPE a info\na_info 0\n# EOF\n",
+        "# TYPE a stateset\na{a=\"b\"} 1 # {c=\"d\"} 1\n# EOF\n",
+        "# TYPE a gaugehistogram\na_gsum 1 # {c=\"d\"} 1\n# EOF\n",
+        "# TYPE a gaugehistogram\na_gcount 1\n# EOF\n",
+        "# TYPE a histogram\na_bucket{le=\"+Inf\"} 0\na_count 0\n# EOF\n",
+        "# TYPE a histogram\na_bucket{le=\"1\"} 0\n# EOF\n",
+        "# TYPE a histogram\na_bucket{le=\"x\"} 0\n# EOF\n",
+        "# TYPE a histogram\na_bucket{le=\"-1\"} 0\na_bucket{le=\"+Inf\"} 0\na_count 0\na_sum 0\n# EOF\n",
+        "# TYPE a summary\na{quantile=\"-1\"} 0\n# EOF\n",
+        "# TYPE a gauge\na 0 1\na 0 0\n# EOF\n",
+        "# TYPE a gauge\na 0 -1\na 0 -1.5\n# EOF\n",
+        "a_total 1 # {b=\"c\"} 1 NaN\n# EOF\n",
+        "# TYPE a counter\na_total 1# {b=\"c\"} 1\n# EOF\n",
+        "# TYPE a counter\na_total 1 # {b=\"c\"}1\n# EOF\n",
+        "# TYPE a counter\na_total 1 # {b=\"c\"} 1 1 \n# EOF\n",
+        "# TYPE a counter\na_total 1 # {b=\"c\"\n# EOF\n",
+        "# HELP a x\n# HELP b x\n# TYPE a gauge\n# EOF\n",
+        "a{\n# EOF\n",
+        "a{=\"x\"} 1\n# EOF\n",
+        "a{,} 1\n# EOF\n",
+        "a{b = \"x\"} 1\n# EOF\n",
+        "a{\"b.c\"=\"x\"} 1\n# EOF\n",
+        "{\"a.b\"} 1\n# EOF\n",
+        "# TYPE \"a.b\" gauge\n# EOF\n",
+        "a-b 1\n# EOF\n",
+        "a 1\r\n# EOF\n",
+        "a\n# EOF\n",
+        "a \n# EOF\n",
+        "a 1_2\n# EOF\n",
+        "a 1 1.1.1\n# EOF\n",
+        "#EOF\n",
+        "# EOF \n",
+        "# comment\n# EOF\n",
         "# EOF\n# EOF\n",
         "# EOF\na 1\n",
         "a 1\n# EOF\n\n",
     ] {
         assert!(exposition::parse_openmetrics_strict(body.as_bytes()).is_err(), "{body}");
+    }
+}
+
+#[test]
+fn strict_openmetrics_takes_what_is_allowed() {
+    for body in [
+        "# EOF",
+        "a 1\na_total 2\n# EOF\n",
+        "# TYPE a gauge\na NaN\n# EOF\n",
+        "# TYPE a gauge\na{b=\"c\"} +Inf\na{b=\"d\"} -inf\n# EOF\n",
+        "# HELP a \n# TYPE a unknown\na 0001.5e-1 000\n# EOF\n",
+        "# TYPE a counter\na_total 1 12345678901234567890.5\n# EOF\n",
+        "# TYPE a stateset\na{a=\"b\"} 0\na{a=\"c\"} 1\n# EOF\n",
+        "# TYPE a info\na_info{b=\"c\"} 1\na_info{b=\"d\"} 1\n# EOF\n",
+        "# TYPE a gaugehistogram\na_bucket{le=\"1\"} 4 # {b=\"c\"} 0.5\na_bucket{le=\"+Inf\"} 5\na_gcount 5\na_gsum 7\n# EOF\n",
+        "# TYPE a histogram\na_bucket{le=\"+Inf\"} 1 1\na_count 1 1\na_sum 1 1\na_bucket{le=\"+Inf\"} 2 2\na_count 2 2\na_sum 2 2\n# EOF\n",
+        "# TYPE a counter\na_total{} 0 123 # {} 0.5\n# EOF\n",
+    ] {
+        let outcome = exposition::parse_openmetrics_strict(body.as_bytes());
+        assert!(outcome.is_ok(), "{body}: {outcome:?}");
     }
 }
 

@@ -3,7 +3,7 @@
 mod client;
 mod logs;
 mod query;
-mod table;
+pub(crate) mod table;
 
 pub(crate) use client::{NoAnswer, WrongUsage, server_url};
 pub(crate) use logs::{LogsArguments, logs};

@@ -125,7 +125,7 @@ impl AlertEngine {
         for rule in rules {
             let key = rule.key_in(file, &rule_group.name);
             let Some(outcome) = self.evaluate_rule(rule, at, query_at).await else { continue };
-            self.follow(&key, rule, outcome, at).await;
+            self.follow(&key, rule, outcome, query_at).await;
         }
         group.last_evaluation = Some(at);
         group.evaluation_time = self.clock.monotonic().saturating_sub(started);
@@ -185,8 +185,8 @@ impl AlertEngine {
         rule.step(at, samples, &environment)
     }
 
-    /// Writes the samples, and records what changed.
-    async fn follow(&self, key: &GroupKey, rule: &mut RuleRuntime, outcome: Outcome, at: Nanos) {
+    /// Writes the samples under the time that the expression was asked for, and records what changed.
+    async fn follow(&self, key: &GroupKey, rule: &mut RuleRuntime, outcome: Outcome, query_at: Nanos) {
         if let Some(error) = &outcome.error {
             tracing::warn!(event = "RuleEvaluationError", rule = rule.rule.name(), %error);
         }
@@ -197,7 +197,7 @@ impl AlertEngine {
                 Effect::Changed(change) => changes.push(change),
             }
         }
-        if let Err(error) = self.write(at, samples).await {
+        if let Err(error) = self.write(query_at, samples).await {
             tracing::error!(event = "RuleWriteError", rule = rule.rule.name(), %error);
         }
         let recorded = self.recorded(rule, &changes).await;

@@ -2,7 +2,7 @@
 
 use super::views::{GroupView, RuleHealth, RuleView};
 use br_route::GroupKey;
-use br_rules::{Alert, AlertSnapshot, Alerting, Group, Outcome, Recording, Rule, RuleKind, RuleSample, Schedule};
+use br_rules::{Alert, AlertSnapshot, Group, Outcome, Rule, RuleSample, RuleState, Schedule};
 use br_std::Nanos;
 use parking_lot::RwLock;
 use std::sync::Arc;
@@ -32,11 +32,6 @@ impl GroupSlot {
     pub(super) fn view(&self) -> Arc<GroupView> {
         self.view.read().clone()
     }
-}
-
-pub(super) enum RuleState {
-    Alerting(Box<Alerting>),
-    Recording(Recording),
 }
 
 pub(super) struct RuleRuntime {
@@ -90,10 +85,7 @@ impl RuleRuntime {
     }
 
     fn new(tenant: u32, file: &str, group: &Group, rule: &Rule) -> Option<Self> {
-        let state = match rule.kind {
-            RuleKind::Alerting { .. } => RuleState::Alerting(Box::new(Alerting::new(file, group, rule)?)),
-            RuleKind::Recording { .. } => RuleState::Recording(Recording::new(group, rule)?),
-        };
+        let state = RuleState::new(file, group, rule)?;
         let labels: Vec<String> = rule.labels.iter().map(|label| format!("{}={}", label.name, label.template.source())).collect();
         let identity = [file, &group.name, rule.name(), &labels.join("\u{1f}")].join("\u{1e}");
         let state_key = format!("alerts/{tenant}/rule/{:032x}", br_std::hash::hash128(identity.as_bytes()));
@@ -109,10 +101,7 @@ impl RuleRuntime {
     }
 
     pub(super) fn alerts(&self) -> Vec<Alert> {
-        match &self.state {
-            RuleState::Alerting(alerting) => alerting.alerts().cloned().collect(),
-            RuleState::Recording(_) => Vec::new(),
-        }
+        self.state.alerts().into_iter().cloned().collect()
     }
 
     /// The alerts to keep, when they differ from those kept last.
@@ -167,13 +156,7 @@ impl RuleRuntime {
         samples: &[br_rules::ResultSample],
         environment: &br_rules::Environment<'_>,
     ) -> Outcome {
-        let outcome = match &mut self.state {
-            RuleState::Alerting(state) => state.step(at, samples, environment),
-            RuleState::Recording(state) => match state.step(samples) {
-                Ok(written) => Outcome { effects: written.into_iter().map(br_rules::Effect::Write).collect(), error: None },
-                Err(error) => Outcome { effects: Vec::new(), error: Some(error) },
-            },
-        };
+        let outcome = self.state.step(at, samples, environment);
         self.health = outcome.error.as_ref().map_or(RuleHealth::Good, |error| RuleHealth::Error(error.to_string()));
         outcome
     }

@@ -3,20 +3,43 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// An area, where the shared data folder keeps its files, how these end, and what runs one.
+/// An area, which files the shared data folder has of it, and what runs one.
 struct Area {
     name: &'static str,
-    folder: &'static str,
-    extension: &'static str,
-    /// Passed expectations, and what failed with its line.
-    run: fn(&Path, &str) -> (usize, Vec<String>),
+    files: fn(&Path) -> Vec<PathBuf>,
+    run: fn(&Path) -> Outcome,
 }
 
-const AREAS: [Area; 4] = [
-    Area { name: "promql", folder: "metrics/prometheus/promql/promqltest/testdata", extension: "test", run: promql },
-    Area { name: "logql", folder: "events/logql", extension: "logqltest", run: logql },
-    Area { name: "traceql", folder: "events/traceql", extension: "yaml", run: traceql },
-    Area { name: "grouping", folder: "errors/grouping", extension: "json", run: grouping },
+/// What came of one file.
+#[derive(Default)]
+struct Outcome {
+    /// Expectations that hold.
+    passed: usize,
+    /// What failed, with its line.
+    failures: Vec<String>,
+    /// What else is to be said.
+    note: String,
+}
+
+const AREAS: [Area; 6] = [
+    Area {
+        name: "promql",
+        files: |shared| files_in(&shared.join("metrics/prometheus/promql/promqltest/testdata"), "test"),
+        run: |file| of_text(file, promql),
+    },
+    Area { name: "exposition", files: br_script::exposition::files, run: exposition },
+    Area { name: "promtool", files: br_script::promtool::files, run: promtool },
+    Area { name: "logql", files: |shared| files_in(&shared.join("events/logql"), "logqltest"), run: |file| of_text(file, logql) },
+    Area {
+        name: "traceql",
+        files: |shared| files_in(&shared.join("events/traceql"), "yaml"),
+        run: |file| of_text(file, traceql),
+    },
+    Area {
+        name: "grouping",
+        files: |shared| files_in(&shared.join("errors/grouping"), "json"),
+        run: |file| of_text(file, grouping),
+    },
 ];
 
 fn main() -> ExitCode {
@@ -30,7 +53,7 @@ fn main() -> ExitCode {
     while let Some(argument) = arguments.next() {
         if argument == "--shared" {
             let shared = arguments.next().unwrap_or_default();
-            files.extend(files_in(&Path::new(&shared).join(area.folder), area.extension));
+            files.extend((area.files)(Path::new(&shared)));
         } else {
             files.push(PathBuf::from(argument));
         }
@@ -50,22 +73,46 @@ fn files_in(folder: &Path, extension: &str) -> Vec<PathBuf> {
 fn run(area: &Area, files: &[PathBuf]) -> ExitCode {
     let (mut passed_in_all, mut failed_in_all) = (0, 0);
     for file in files {
-        #[expect(clippy::disallowed_methods, reason = "scripts lie outside any data directory")]
-        let text = std::fs::read(file);
-        let (passed, failures) = match text {
-            Ok(bytes) => (area.run)(file, &String::from_utf8_lossy(&bytes)),
-            Err(error) => (0, vec![format!("cannot be read: {error}")]),
-        };
+        let Outcome { passed, failures, note } = (area.run)(file);
         for failure in &failures {
             say(&format!("{}:{failure}", file.display()));
         }
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        say(&format!("{name:<32} {passed:>5} passed {:>5} failed", failures.len()));
+        let line = format!("{:<32} {passed:>5} passed {:>5} failed  {note}", shown(file), failures.len());
+        say(line.trim_end());
         passed_in_all += passed;
         failed_in_all += failures.len();
     }
     say(&format!("{:<32} {passed_in_all:>5} passed {failed_in_all:>5} failed", area.name));
     if failed_in_all == 0 && !files.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The last part of a path; for the file of a case that has a folder of its own the folder's.
+fn shown(file: &Path) -> String {
+    let is_case = file.file_name().is_some_and(|name| name == "test.json");
+    let named = if is_case { file.parent().unwrap_or(file) } else { file };
+    named.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn of_text(file: &Path, run: fn(&Path, &str) -> (usize, Vec<String>)) -> Outcome {
+    #[expect(clippy::disallowed_methods, reason = "scripts lie outside any data directory")]
+    let text = std::fs::read(file);
+    let (passed, failures) = match text {
+        Ok(bytes) => run(file, &String::from_utf8_lossy(&bytes)),
+        Err(error) => (0, vec![format!("cannot be read: {error}")]),
+    };
+    Outcome { passed, failures, note: String::new() }
+}
+
+fn exposition(file: &Path) -> Outcome {
+    match br_script::exposition::run(file) {
+        Ok(note) => Outcome { passed: 1, failures: Vec::new(), note },
+        Err(failure) => Outcome { failures: vec![format!(" {failure}")], ..Outcome::default() },
+    }
+}
+
+fn promtool(file: &Path) -> Outcome {
+    let (passed, failures) = br_script::promtool::run(file);
+    Outcome { passed, failures, note: String::new() }
 }
 
 fn promql(file: &Path, text: &str) -> (usize, Vec<String>) {

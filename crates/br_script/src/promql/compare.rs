@@ -1,9 +1,9 @@
 //! Whether a value is what was expected, up to rounding.
 
-use super::items::Item;
 use br_model::{FloatHistogram, Value};
 use br_promql::Point;
 use br_promql::histogram::compact;
+use br_promrules::notation::Item;
 
 const RELATIVE_DIFFERENCE: f64 = 1e-6;
 

@@ -1,11 +1,11 @@
 //! One `eval`: what is asked, what is expected, and whether they agree.
 
-use super::items::{self, Item};
-use super::script::{self, Block};
-use super::store::Store;
-use super::{compare, series};
+use super::compare;
+use super::script::Block;
 use br_model::Labels;
 use br_promql::{At, Engine, Expr, ExprKind, Options, Point, QueryOutput, Series, Value};
+use br_promrules::memory::Memory;
+use br_promrules::notation::{self, Item};
 use br_storage::Budget;
 use regex::Regex;
 use std::collections::BTreeMap;
@@ -72,7 +72,7 @@ struct Expected {
 
 type Checked = Result<(), String>;
 
-pub(super) fn run(store: &Store, block: &Block) -> Checked {
+pub(super) fn run(store: &Memory, block: &Block) -> Checked {
     let (times, query) = head(block.head)?;
     let expected = expected(block)?;
     let engine = Engine::new(Options::default());
@@ -97,7 +97,7 @@ pub(super) fn run(store: &Store, block: &Block) -> Checked {
     as_range(&engine, store, &expr, time_ms, &expected)
 }
 
-fn evaluate(engine: &Engine, store: &Store, expr: &Expr, times: Times) -> Result<QueryOutput, String> {
+fn evaluate(engine: &Engine, store: &Memory, expr: &Expr, times: Times) -> Result<QueryOutput, String> {
     let budget = Budget::unlimited();
     let output = match times {
         Times::Instant(time_ms) => engine.instant(store, expr, time_ms, &budget),
@@ -115,7 +115,7 @@ fn failed(expected: &Expected, error: &str) -> Checked {
 }
 
 /// The second way: fixed to its time, an expression has the same value at all others.
-fn at_other_times(engine: &Engine, store: &Store, expr: &Expr, time_ms: i64, expected: &Expected) -> Checked {
+fn at_other_times(engine: &Engine, store: &Memory, expr: &Expr, time_ms: i64, expected: &Expected) -> Checked {
     if calls_any(expr, &TIME_DEPENDENT) {
         return Ok(());
     }
@@ -168,7 +168,7 @@ fn calls_any(expr: &Expr, names: &[&str]) -> bool {
 }
 
 /// The third way: the middle of three steps.
-fn as_range(engine: &Engine, store: &Store, expr: &Expr, time_ms: i64, expected: &Expected) -> Checked {
+fn as_range(engine: &Engine, store: &Memory, expr: &Expr, time_ms: i64, expected: &Expected) -> Checked {
     let text = expr.to_string();
     let asks_for_query = ["start()", "end()", "step()", "range()"].iter().any(|call| text.contains(call));
     if expected.ordered || asks_for_query {
@@ -301,7 +301,7 @@ fn head(line: &str) -> Result<(Times, &str), String> {
         "instant" => {
             let (_, rest) = word(rest);
             let (time, query) = word(rest);
-            Ok((Times::Instant(script::millis(time)?), query))
+            Ok((Times::Instant(notation::millis(time)?), query))
         }
         "range" => {
             let mut values = [0i64; 3];
@@ -309,7 +309,7 @@ fn head(line: &str) -> Result<(Times, &str), String> {
             for value in &mut values {
                 let (_, after) = word(rest);
                 let (text, after) = word(after);
-                *value = script::millis(text)?;
+                *value = notation::millis(text)?;
                 rest = after;
             }
             let [start_ms, end_ms, step_ms] = values;
@@ -351,8 +351,8 @@ fn result(expected: &mut Expected, line: &str) -> Checked {
         expected.scalar = Some(value);
         return Ok(());
     }
-    let Some((labels, rest)) = series::split(line)? else { return Err(format!("cannot read the result {line:?}")) };
-    expected.series.push((labels, items::parse(rest).map_err(|reason| format!("{line}: {reason}"))?));
+    let Some((labels, rest)) = notation::series(line)? else { return Err(format!("cannot read the result {line:?}")) };
+    expected.series.push((labels, notation::items(rest).map_err(|reason| format!("{line}: {reason}"))?));
     Ok(())
 }
 
@@ -375,7 +375,7 @@ fn expectation(expected: &mut Expected, text: &str) -> Checked {
             let ["vector", "from", start, "to", _, "step", step] = words[..] else {
                 return Err(format!("cannot read the expectation {text:?}"));
             };
-            expected.matrix = Some((script::millis(start)?, script::millis(step)?));
+            expected.matrix = Some((notation::millis(start)?, notation::millis(step)?));
         }
         _ => return Err(format!("unknown expectation {text:?}")),
     }

@@ -5,12 +5,11 @@
 
 mod compare;
 mod eval;
-mod items;
 mod nhcb;
 mod script;
-mod series;
-mod store;
 
+use br_promrules::memory::Memory;
+use br_promrules::notation::{self, Loader};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -78,15 +77,15 @@ fn run_file(path: &Path) -> FileReport {
 /// Runs one script; `path` is for the report only.
 pub fn run_text(path: &Path, text: &str) -> FileReport {
     let mut report = FileReport { path: path.to_owned(), passed: 0, failures: Vec::new() };
-    let mut store = store::Store::default();
+    let mut store = Memory::default();
     for block in script::blocks(text) {
         let line = block.line;
         let outcome = match block.command() {
             "clear" => {
-                store = store::Store::default();
+                store = Memory::default();
                 continue;
             }
-            "load" | "load_with_nhcb" => match store::load(&mut store, &block) {
+            "load" | "load_with_nhcb" => match load(&mut store, &block) {
                 Ok(()) => continue,
                 Err(reason) => Err(reason),
             },
@@ -99,6 +98,25 @@ pub fn run_text(path: &Path, text: &str) -> FileReport {
         }
     }
     report
+}
+
+/// Adds the series of a `load` block.
+fn load(store: &mut Memory, block: &script::Block) -> Result<(), String> {
+    let mut words = block.head.split_whitespace();
+    let with_nhcb = words.next() == Some("load_with_nhcb");
+    let mut loader = Loader::new(0, notation::millis(words.next().unwrap_or(""))?);
+    let mut loaded = Vec::new();
+    for line in &block.body {
+        loaded.extend(loader.line(line)?);
+    }
+    if with_nhcb {
+        let converted = nhcb::convert(&loaded);
+        loaded.extend(converted);
+    }
+    for (labels, samples) in loaded {
+        store.insert(labels, samples);
+    }
+    Ok(())
 }
 
 /// The scripts in a folder, by name; none when there is no such folder.

@@ -40,16 +40,3 @@ pub(super) fn blocks(text: &str) -> Vec<Block<'_>> {
 fn is_eval(word: &str) -> bool {
     matches!(word, "eval" | "eval_fail" | "eval_warn" | "eval_info" | "eval_ordered")
 }
-
-/// A time or a duration in milliseconds: `5m`, `-30s`, `1.5`, `0`.
-pub(super) fn millis(text: &str) -> Result<i64, String> {
-    let (sign, plain) = match text.strip_prefix('-') {
-        Some(plain) => (-1, plain),
-        None => (1, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if let Ok(secs) = plain.parse::<f64>() {
-        return Ok(sign * (secs * 1000.0).round() as i64);
-    }
-    let duration = br_std::duration::parse(plain).map_err(|error| error.to_string())?;
-    Ok(sign * duration.as_millis() as i64)
-}

@@ -41,7 +41,7 @@ pub(super) struct Timestamp {
 pub(super) struct Rules {
     /// One space exactly, seconds as floats, exemplars; otherwise any blanks, and whole milliseconds.
     pub(super) openmetrics: bool,
-    /// No comma behind the last label, no `st@`.
+    /// No comma behind the last label, no `st@`, no names in quotes.
     pub(super) strict: bool,
 }
 
@@ -64,12 +64,11 @@ pub(super) fn parse(line: &str, rules: Rules) -> Result<SampleLine<'_>, Fault> {
     Ok(sample)
 }
 
-/// A number as Prometheus reads it: no hexadecimal, no underscores; `Inf` and `NaN` in any case.
+/// A number as Prometheus reads it: no hexadecimal, no underscores, no signed NaN; `Inf` and `NaN` in any case.
 pub(super) fn parse_number(text: &str) -> Option<f64> {
-    if text.bytes().any(|byte| matches!(byte, b'p' | b'P' | b'x' | b'X' | b'_')) {
-        return None;
-    }
-    text.parse().ok()
+    let is_foreign = text.bytes().any(|byte| matches!(byte, b'p' | b'P' | b'x' | b'X' | b'_'));
+    let is_signed_nan = text.strip_prefix(['+', '-']).is_some_and(|rest| rest.eq_ignore_ascii_case("nan"));
+    if is_foreign || is_signed_nan { None } else { text.parse().ok() }
 }
 
 /// Undoes `\\`, `\n` and, inside quotes, `\"`. Other pairs stay as they are.
@@ -194,6 +193,9 @@ impl<'a> Cursor<'a> {
             }
             let label_at = self.at;
             let is_quoted = self.rest().starts_with('"');
+            if is_quoted && self.rules.strict {
+                return Err(self.fault("OpenMetrics 1.0 has no names in quotes"));
+            }
             let name = if is_quoted { self.quoted("an unfinished label name")? } else { Cow::Borrowed(self.word(|_| false)) };
             self.skip_blanks();
             if self.take("=") {

@@ -25,6 +25,8 @@ struct Family {
     unit: Option<String>,
     has_samples: bool,
     seen_groups: BTreeSet<Group>,
+    /// Names and labels of the samples without a time: each may stand once.
+    seen_timeless: BTreeSet<(String, Group)>,
     group: Option<(Group, Option<Timestamp>)>,
     histogram: Histogram,
 }
@@ -136,6 +138,7 @@ impl Family {
         self.check_exemplar(sample, &suffix)?;
         let group = self.group_of(sample, &suffix);
         self.check_group(&group, sample)?;
+        self.check_once(sample)?;
         if matches!(self.kind(), MetricType::Histogram | MetricType::GaugeHistogram) {
             self.histogram.sample(&self.name, &suffix, group, sample)?;
         }
@@ -225,6 +228,18 @@ impl Family {
         self.seen_groups.insert(group.clone());
         self.group = Some((group.clone(), sample.timestamp));
         Ok(())
+    }
+}
+
+impl Family {
+    /// Two points of one series must have times that rise; without times there is one point.
+    fn check_once(&mut self, sample: &SampleLine<'_>) -> Result<(), String> {
+        if sample.timestamp.is_some() {
+            return Ok(());
+        }
+        let labels = sample.labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let is_first = self.seen_timeless.insert((sample.name.to_string(), labels));
+        if is_first { Ok(()) } else { Err(format!("{} stands twice without a timestamp", sample.name)) }
     }
 }
 

@@ -105,6 +105,9 @@ impl<'a> Reader<'a> {
         if !matches!(keyword, "TYPE" | "HELP" | "UNIT") {
             return Err(fault("TYPE, HELP, UNIT or EOF is expected; other comments are not allowed".into()));
         }
+        if self.dialect == Dialect::StrictOpenMetrics && rest.starts_with('"') {
+            return Err(fault("OpenMetrics 1.0 has no names in quotes".into()));
+        }
         let (name, rest) = family_name(rest).map_err(fault)?;
         let Some(rest) = rest.strip_prefix(' ') else {
             return Err(fault(format!("one space and more is expected behind {keyword} {name}")));

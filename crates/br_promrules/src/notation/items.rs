@@ -1,6 +1,6 @@
 //! The values behind a series: `1 2x3 0+10x5 _ stale {{count:1 sum:2}}`.
 
-use super::script;
+use super::millis;
 use br_model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use br_model::{BucketSpan, CounterResetHint, FloatHistogram, Value};
 use std::sync::Arc;
@@ -8,18 +8,20 @@ use std::sync::Arc;
 /// An item may repeat this often.
 const REPEAT_MAX: usize = 1_000_000;
 
-/// One value, or none for a gap. The flag says that the counter reset hint was written.
+/// One value.
 #[derive(Clone, Debug)]
-pub(super) struct Item {
-    pub(super) value: Value,
-    pub(super) has_hint: bool,
+pub struct Item {
+    pub value: Value,
+    /// The counter reset hint was written.
+    pub has_hint: bool,
 }
 
 fn float(value: f64) -> Item {
     Item { value: Value::Float(value), has_hint: false }
 }
 
-pub(super) fn parse(text: &str) -> Result<Vec<Option<Item>>, String> {
+/// The values of a series, `None` for a gap.
+pub fn parse(text: &str) -> Result<Vec<Option<Item>>, String> {
     let mut items = Vec::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
@@ -87,6 +89,12 @@ fn number(text: &str) -> Result<(f64, usize), String> {
     text[..end].parse().map(|value| (value, end)).map_err(|_| format!("expected a number, got {text:?}"))
 }
 
+/// A number that is all of a text.
+fn whole_number(text: &str) -> Result<f64, String> {
+    let (value, length) = number(text)?;
+    if length == text.len() { Ok(value) } else { Err(format!("expected a number, got {text:?}")) }
+}
+
 /// `{{…}}`, alone, repeated, or with a step; gives its length.
 fn histograms(text: &str, items: &mut Vec<Option<Item>>) -> Result<usize, String> {
     let (first, mut length) = histogram(text)?;
@@ -136,7 +144,7 @@ fn histogram(text: &str) -> Result<((FloatHistogram, bool), usize), String> {
         };
         let value = &after[..end];
         rest = after[end..].trim_start();
-        let float = || number(value).map(|(value, _)| value);
+        let float = || whole_number(value);
         match key.trim() {
             "schema" => histogram.schema = float()? as i32,
             "sum" => histogram.sum = float()?,
@@ -169,7 +177,7 @@ fn span(offset: i32, buckets: &[f64]) -> Vec<BucketSpan> {
 
 fn list(text: &str) -> Result<Vec<f64>, String> {
     let inner = text.trim_start_matches('[').trim_end_matches(']');
-    inner.split_whitespace().map(|word| number(word).map(|(value, _)| value)).collect()
+    inner.split_whitespace().map(whole_number).collect()
 }
 
 fn hint(text: &str) -> Result<CounterResetHint, String> {
@@ -183,7 +191,7 @@ fn hint(text: &str) -> Result<CounterResetHint, String> {
 }
 
 /// The items of an `@st` line: offsets in milliseconds, such as `-30s`, `-30sx3`, `-30s-1mx3`.
-pub(super) fn offsets(text: &str) -> Result<Vec<Option<i64>>, String> {
+pub fn offsets(text: &str) -> Result<Vec<Option<i64>>, String> {
     let mut offsets = Vec::new();
     for word in text.split_whitespace() {
         if let Some(repeat) = word.strip_prefix('_') {
@@ -196,7 +204,7 @@ pub(super) fn offsets(text: &str) -> Result<Vec<Option<i64>>, String> {
         };
         let step_at = sequence.get(1..).and_then(|tail| tail.find(['+', '-'])).map(|at| at + 1);
         let (start, step) = sequence.split_at(step_at.unwrap_or(sequence.len()));
-        let (mut value, step) = (script::millis(start)?, if step.is_empty() { 0 } else { script::millis(step)? });
+        let (mut value, step) = (millis(start)?, if step.is_empty() { 0 } else { millis(step)? });
         for _ in 0..=count {
             offsets.push(Some(value));
             value += step;
