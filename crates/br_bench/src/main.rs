@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints, and works on the real clock and disk")]
 
 mod fleet;
+mod hold;
 mod input;
 mod load;
 mod metrics;
@@ -16,19 +17,22 @@ use std::path::PathBuf;
 
 #[derive(Parser)]
 struct Arguments {
-    /// What to measure: smoke, metrics or micro.
+    /// What to measure: smoke, metrics, hold or micro.
     area: String,
     /// Write the rows to this file as well.
     #[arg(long)]
     json: Option<PathBuf>,
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Of `metrics` and `micro`: how many series are sent.
+    /// Of `metrics`, `hold` and `micro`: how many series are sent.
     #[arg(long, default_value_t = 500_000)]
     series: usize,
     /// Of `metrics`: how often all of them are sent; 240 are an hour.
     #[arg(long, default_value_t = 240)]
     scrapes: usize,
+    /// Of `hold`: how long.
+    #[arg(long, default_value_t = 10)]
+    minutes: u32,
     /// The folder of shared data, for inputs that are not ours.
     #[arg(long)]
     shared: Option<PathBuf>,
@@ -49,7 +53,8 @@ async fn main() -> Result<()> {
             metrics::run(metrics::Size { series, scrapes, rounds }, rules.as_deref()).await?
         }
         "micro" => micro::run(arguments.series, arguments.rounds)?,
-        other => bail!("no benchmark for {other:?}; there are smoke, metrics and micro"),
+        "hold" => hold::run(arguments.series, arguments.minutes).await?,
+        other => bail!("no benchmark for {other:?}; there are smoke, metrics, hold and micro"),
     };
     for row in &mut rows {
         row.area.clone_from(&arguments.area);
