@@ -2,7 +2,6 @@
 
 use crate::flush::{Flusher, blocking};
 use crate::rescue::unlisted;
-use br_catalog::Lease;
 use br_std::{Nanos, Result};
 use br_storage::{FileEntry, Table};
 use object_store::ObjectStoreExt;
@@ -147,7 +146,7 @@ impl Upkeep {
     async fn compact(&self, kept: Kept) -> Result<()> {
         for _ in 0..COMPACTIONS_AT_ONCE {
             let has_compacted = match kept {
-                Kept::Metrics => self.compact_metrics().await?,
+                Kept::Metrics => self.compact_metrics().await? || self.flusher.rewrite_metrics().await?,
                 Kept::Events => self.compact_events().await?,
             };
             if !has_compacted {
@@ -164,7 +163,7 @@ impl Upkeep {
         let Some(job) = parts.metrics.plan_compaction() else { return Ok(false) };
         let (store, inputs) = (parts.metrics.clone(), job.inputs.clone());
         let made = blocking(move || store.compact(&job)).await??;
-        let made = self.commit_compaction(&lease, &inputs, &made).await?;
+        let made = self.flusher.commit_compaction(&lease, &inputs, &made).await?;
         parts.metrics.replace(&inputs, &made);
         Ok(true)
     }
@@ -176,18 +175,9 @@ impl Upkeep {
         let Some(job) = parts.events.plan_compactions().into_iter().next() else { return Ok(false) };
         let (store, inputs) = (parts.events.clone(), job.inputs.clone());
         let made = blocking(move || store.compact(&job)).await??;
-        let made = self.commit_compaction(&lease, &inputs, &made).await?;
+        let made = self.flusher.commit_compaction(&lease, &inputs, &made).await?;
         parts.events.exchange(&inputs, made);
         Ok(true)
-    }
-
-    async fn commit_compaction(&self, lease: &Lease, inputs: &[FileEntry], made: &[FileEntry]) -> Result<Vec<FileEntry>> {
-        let parts = &self.flusher.parts;
-        let committed = parts.catalog.commit_compaction(lease, &ids(inputs), made, parts.clock.now()).await;
-        if committed.is_err() {
-            self.flusher.remove_unknown(made.iter().map(|file| file.path.clone()).collect()).await;
-        }
-        committed
     }
 
     /// Deletes files that the catalog let go of long enough ago. A file that is gone already counts as deleted.

@@ -5,6 +5,7 @@ use crate::block::scan::BlockScan;
 use crate::block::stats::BlockStats;
 use crate::block::write::{BlockSpec, BlockWriter};
 use crate::flush::{nonce, remove_files};
+use crate::mask::{Hidden, Mask, Reach, drop_hidden_exemplars, visible};
 use crate::options::{DAY_SECS, WINDOW_SECS};
 use crate::points;
 use br_env::Rng;
@@ -115,9 +116,19 @@ fn job_of(
 ///
 /// An input that is damaged makes the whole fail with [`br_std::Kind::Corrupt`], naming the file: a merge never loses data silently.
 pub fn compact(job: &CompactionJob, store: &Arc<dyn ObjectStore>, rng: &dyn Rng) -> Result<Vec<FileEntry>> {
-    let mut merge = Merge::open(job, store)?;
-    let mut output =
-        Output { job, store, rng, positions: merge.positions, metadata: merge.metadata.clone(), writer: None, files: Vec::new() };
+    compact_masked(job, &Mask::default(), store, rng)
+}
+
+/// The same, without what is hidden.
+pub(crate) fn compact_masked(
+    job: &CompactionJob,
+    mask: &Mask,
+    store: &Arc<dyn ObjectStore>,
+    rng: &dyn Rng,
+) -> Result<Vec<FileEntry>> {
+    let mut merge = Merge::open(job, mask, store)?;
+    let (positions, metadata, deleted_to) = (merge.positions, merge.metadata.clone(), mask.last());
+    let mut output = Output { job, store, rng, positions, deleted_to, metadata, writer: None, files: Vec::new() };
     match output.write_all(&mut merge).and_then(|()| output.finish()) {
         Ok(()) => Ok(output.files),
         Err(error) => {
@@ -129,8 +140,9 @@ pub fn compact(job: &CompactionJob, store: &Arc<dyn ObjectStore>, rng: &dyn Rng)
 }
 
 /// The inputs side by side, what was stored first in front.
-struct Merge {
-    scans: Vec<BlockScan>,
+struct Merge<'a> {
+    scans: Vec<(BlockScan, Reach)>,
+    mask: &'a Mask,
     positions: (JournalPosition, JournalPosition),
     metadata: BTreeMap<String, Metadata>,
 }
@@ -142,26 +154,28 @@ struct MergedSeries {
     exemplars: Vec<Exemplar>,
 }
 
-impl Merge {
-    fn open(job: &CompactionJob, store: &Arc<dyn ObjectStore>) -> Result<Self> {
+impl<'a> Merge<'a> {
+    fn open(job: &CompactionJob, mask: &'a Mask, store: &Arc<dyn ObjectStore>) -> Result<Self> {
         let mut inputs = Vec::with_capacity(job.inputs.len());
         for entry in &job.inputs {
-            inputs.push((BlockStats::of(entry)?.positions(), entry));
+            let stats = BlockStats::of(entry)?;
+            inputs.push((stats.positions(), stats.reach(), entry));
         }
-        inputs.sort_by(|(one, first), (other, second)| (one, &first.path).cmp(&(other, &second.path)));
-        let from = inputs.iter().map(|(positions, _)| positions.0).min();
-        let to = inputs.iter().map(|(positions, _)| positions.1).max();
+        inputs.sort_by(|(one, _, first), (other, _, second)| (one, &first.path).cmp(&(other, &second.path)));
+        let from = inputs.iter().map(|(positions, ..)| positions.0).min();
+        let to = inputs.iter().map(|(positions, ..)| positions.1).max();
         let (Some(from), Some(to)) = (from, to) else {
             return Err(Error::fix_request("a compaction needs at least one file"));
         };
-        let scans = inputs.iter().map(|(_, entry)| BlockScan::new(store.clone(), entry)).collect::<Result<Vec<_>>>()?;
-        let metadata = scans.iter().flat_map(|scan| scan.metadata.iter().cloned()).collect();
-        Ok(Self { scans, positions: (from, to), metadata })
+        let scan = |(_, reach, entry): &(_, Reach, &FileEntry)| Ok((BlockScan::new(store.clone(), entry)?, *reach));
+        let scans = inputs.iter().map(scan).collect::<Result<Vec<_>>>()?;
+        let metadata = scans.iter().flat_map(|(scan, _)| scan.metadata.iter().cloned()).collect();
+        Ok(Self { scans, mask, positions: (from, to), metadata })
     }
 
     fn next(&mut self) -> Result<Option<MergedSeries>> {
         let mut lowest: Option<Labels> = None;
-        for scan in &mut self.scans {
+        for (scan, _) in &mut self.scans {
             if let Some(labels) = scan.peek()?
                 && lowest.as_ref().is_none_or(|lowest| row::order(labels, lowest).is_lt())
             {
@@ -171,16 +185,18 @@ impl Merge {
         let Some(labels) = lowest else { return Ok(None) };
         let mut merged = MergedSeries { labels, hash: 0, samples: None, exemplars: Vec::new() };
         let mut parts = Vec::new();
-        for scan in &mut self.scans {
+        for (scan, reach) in &mut self.scans {
             if scan.peek()? != Some(&merged.labels) {
                 continue;
             }
             let Some(series) = scan.next_series()? else { continue };
             merged.hash = series.hash;
+            let hidden = if self.mask.is_empty() { Hidden::new() } else { self.mask.hidden(&merged.labels, *reach) };
             for row in &series.rows {
-                parts.extend(row.points()?);
+                parts.extend(row.points()?.and_then(|points| visible(points, &hidden)));
                 merged.exemplars.extend(row.exemplars()?);
             }
+            drop_hidden_exemplars(&mut merged.exemplars, &hidden);
         }
         merged.samples = points::merge(parts);
         tidy_exemplars(&mut merged.exemplars, EXEMPLARS_MAX);
@@ -204,6 +220,8 @@ struct Output<'a> {
     store: &'a Arc<dyn ObjectStore>,
     rng: &'a dyn Rng,
     positions: (JournalPosition, JournalPosition),
+    /// Deletions up to this record are carried out on what comes in.
+    deleted_to: JournalPosition,
     metadata: BTreeMap<String, Metadata>,
     writer: Option<BlockWriter>,
     files: Vec<FileEntry>,
@@ -219,7 +237,9 @@ impl Output<'_> {
                 self.files.push(full.finish(&BTreeMap::new())?);
             }
             let rows = rows_of(series.samples, &series.exemplars, true);
-            self.writer()?.push(&series.labels, series.hash, &rows)?;
+            if !rows.is_empty() {
+                self.writer()?.push(&series.labels, series.hash, &rows)?;
+            }
         }
         Ok(())
     }
@@ -235,6 +255,7 @@ impl Output<'_> {
                     window_secs: self.job.window_secs,
                     level: self.job.level,
                     positions: self.positions,
+                    deleted_to: self.deleted_to,
                     made_of: self.job.inputs.iter().map(|input| input.path.clone()).collect(),
                     nonce: nonce(self.rng),
                 },

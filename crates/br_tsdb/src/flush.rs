@@ -130,6 +130,7 @@ impl WindowWriters<'_> {
                     window_secs: WINDOW_SECS,
                     level: 0,
                     positions: self.part.positions,
+                    deleted_to: JournalPosition(0),
                     made_of: Vec::new(),
                     nonce: nonce(self.rng),
                 };

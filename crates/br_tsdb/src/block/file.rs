@@ -6,6 +6,7 @@ use super::residency::{Residency, TimeSpan};
 use super::section::{SectionIndex, Wanted, read_sections};
 use super::stats::BlockStats;
 use crate::head::SealNumber;
+use crate::mask::Reach;
 use br_model::{Metadata, TenantId};
 use br_std::{Error, Kind, Nanos, Result};
 use br_storage::{FileEntry, JournalPosition, Table};
@@ -13,7 +14,7 @@ use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub(crate) struct BlockFile {
@@ -21,6 +22,9 @@ pub(crate) struct BlockFile {
     number: FileNumber,
     residency: Residency,
     positions: (JournalPosition, JournalPosition),
+    pub(crate) reach: Reach,
+    /// For how many of the retention rules that are over for the whole file it was seen to hold no series.
+    rules_checked: AtomicUsize,
     /// Why the file is not read any more.
     damage: Mutex<Option<String>>,
 }
@@ -94,16 +98,18 @@ impl FileSet {
         if entry.table != Table::Metrics {
             return;
         }
-        let (positions, damage) = match BlockStats::of(entry) {
-            Ok(stats) => (stats.positions(), None),
+        let (positions, reach, damage) = match BlockStats::of(entry) {
+            Ok(stats) => (stats.positions(), stats.reach(), None),
             Err(error) => {
                 self.damaged_files.fetch_add(1, Ordering::Relaxed);
-                (Default::default(), Some(error.message().to_owned()))
+                let reach = Reach { last_record: JournalPosition(0), deleted_to: JournalPosition(0) };
+                (Default::default(), reach, Some(error.message().to_owned()))
             }
         };
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let file = BlockFile { entry: entry.clone(), number, residency, positions, damage: Mutex::new(damage) };
-        files.insert((entry.tenant, entry.path.clone()), Arc::new(file));
+        let (entry, rules_checked, damage) = (entry.clone(), AtomicUsize::new(0), Mutex::new(damage));
+        let file = BlockFile { entry, number, residency, positions, reach, rules_checked, damage };
+        files.insert((file.entry.tenant, file.entry.path.clone()), Arc::new(file));
     }
 
     fn forget_metadata(&self, removed: &[FileEntry]) {
@@ -295,6 +301,18 @@ impl FileSet {
 }
 
 impl BlockFile {
+    pub(crate) fn may_hold(&self, from_ms: i64, to_ms: i64) -> bool {
+        self.entry.rows > 0 && self.entry.min_time.as_millis() <= to_ms && self.entry.max_time.as_millis() >= from_ms
+    }
+
+    pub(crate) fn rules_checked(&self) -> usize {
+        self.rules_checked.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_rules_checked(&self, count: usize) {
+        self.rules_checked.store(count, Ordering::Relaxed);
+    }
+
     pub(crate) fn damage(&self) -> Option<String> {
         self.damage.lock().clone()
     }

@@ -33,6 +33,8 @@ pub(crate) struct BlockSpec {
     pub(crate) level: u16,
     /// The records of the journal that may be in it, first and last.
     pub(crate) positions: (JournalPosition, JournalPosition),
+    /// Deletions up to this record of the journal were carried out on it.
+    pub(crate) deleted_to: JournalPosition,
     /// Paths of the files that it is merged from.
     pub(crate) made_of: Vec<String>,
     /// Makes the path one that was never used.
@@ -135,7 +137,7 @@ impl BlockWriter {
         }
         self.writer.close().map_err(|error| error.into_store_error(&self.path))?;
         let (size_bytes, crc32) = self.upload.finish(&*self.store, self.written.take())?;
-        let BlockSpec { tenant, window_ms, window_secs, level, positions, .. } = self.spec;
+        let BlockSpec { tenant, window_ms, window_secs, level, positions, deleted_to, .. } = self.spec;
         let (min_ms, max_ms) = self.times.unwrap_or((window_ms, window_ms));
         let stats = BlockStats {
             series: self.series,
@@ -143,6 +145,7 @@ impl BlockWriter {
             from_position: positions.0.0,
             to_position: positions.1.0,
             crc32,
+            deleted_to: deleted_to.0,
         };
         Ok(FileEntry {
             id: 0,

@@ -5,6 +5,8 @@
 //! as long as the budget for it allows: what is asked most is the last minutes, and these then need no file.
 
 pub(crate) mod append;
+pub(crate) mod caps;
+mod hide;
 pub(crate) mod identities;
 mod seal;
 mod sealed;
@@ -19,8 +21,8 @@ use crate::index::{LabelIndex, SeriesId, SymbolPairs};
 use crate::options::TsdbOptions;
 use crate::outcome::RejectReason;
 use br_model::{Labels, Metadata, SeriesHandle, TenantId};
-use foldhash::fast::FixedState;
-use hashbrown::{HashMap, HashTable};
+use caps::{Cap, CapHit, Refusals, SeriesCounts};
+use hashbrown::HashTable;
 use identities::SharedIdentities;
 use seal::HeldPart;
 use std::collections::BTreeMap;
@@ -57,8 +59,8 @@ pub(crate) struct TenantHead {
     generations: Vec<u32>,
     identities: SharedIdentities,
     free: Vec<SeriesId>,
-    /// Series by the symbol of their metric's name.
-    metric_counts: HashMap<u32, u32, FixedState>,
+    counts: SeriesCounts,
+    refusals: Refusals,
     dropped_since_rebuild: usize,
     metadata: BTreeMap<String, FamilyMetadata>,
     /// In the order in which they were sealed.
@@ -94,7 +96,8 @@ impl TenantHead {
             generations: Vec::new(),
             identities: SharedIdentities::default(),
             free: Vec::new(),
-            metric_counts: HashMap::default(),
+            counts: SeriesCounts::default(),
+            refusals: Refusals::default(),
             dropped_since_rebuild: 0,
             metadata: BTreeMap::new(),
             sealed: Vec::new(),
@@ -132,18 +135,12 @@ impl TenantHead {
         if labels.is_empty() || labels.len() > options.labels_max || label_bytes > options.label_bytes_max {
             return Err(RejectReason::LabelLimit);
         }
-        if self.by_hash.len() >= options.series_max {
-            return Err(RejectReason::SeriesLimit);
-        }
-        let metric = self.index.symbol(labels.metric_name());
-        let of_metric = metric.and_then(|metric| self.metric_counts.get(&metric)).copied().unwrap_or(0);
-        if of_metric as usize >= options.series_per_metric_max {
-            return Err(RejectReason::MetricSeriesLimit);
+        if let Some(cap) = self.counts.reached(&self.index, labels, self.by_hash.len(), options) {
+            return Err(cap.reason());
         }
         let id = self.free.pop().unwrap_or(self.series.len() as SeriesId);
         let pairs = self.index.insert(id, labels);
-        let metric = self.index.intern(labels.metric_name());
-        *self.metric_counts.entry(metric).or_insert(0) += 1;
+        self.counts.add(&mut self.index, labels);
         let series = Series { pairs, open: OpenSamples::default(), newest_ms: NOTHING_YET, newest_bits: 0, idle_flushes: 0 };
         if id as usize == self.series.len() {
             self.series.push(Some(series));
@@ -167,10 +164,7 @@ impl TenantHead {
         if let Ok(slot) = self.by_hash.find_entry(hash as u64, |other| *other == id) {
             slot.remove();
         }
-        let metric = self.metric_symbol(&series.pairs);
-        if let Some(count) = metric.and_then(|metric| self.metric_counts.get_mut(&metric)) {
-            *count = count.saturating_sub(1);
-        }
+        self.counts.take_away(&self.index, &series.pairs);
         self.index.remove(id, &series.pairs);
         self.free.push(id);
         self.dropped_since_rebuild += 1;
@@ -204,15 +198,15 @@ impl TenantHead {
             return;
         }
         let mut index = LabelIndex::default();
-        let mut metric_counts = HashMap::default();
+        let mut counts = SeriesCounts::default();
         for (id, slot) in self.series.iter_mut().enumerate() {
             let Some(series) = slot else { continue };
             let labels = self.index.labels(&series.pairs);
             series.pairs = index.insert(id as SeriesId, &labels);
-            *metric_counts.entry(index.intern(labels.metric_name())).or_insert(0) += 1;
+            counts.add(&mut index, &labels);
         }
         self.index = index;
-        self.metric_counts = metric_counts;
+        self.counts = counts;
         self.dropped_since_rebuild = 0;
     }
 
@@ -240,6 +234,15 @@ impl TenantHead {
         self.metadata.iter().map(|(family, known)| (family, &known.metadata))
     }
 
+    /// Targets, jobs and metrics that came to their cap; of each kind those that refused most.
+    pub(crate) fn cap_hits(&self, options: &TsdbOptions, top: usize) -> Vec<CapHit> {
+        self.refusals.hits(&self.counts, &self.index, self.by_hash.len(), options, top)
+    }
+
+    pub(crate) fn cap_hit_counts(&self) -> [(Cap, u64); Cap::ALL.len()] {
+        self.refusals.hit_counts()
+    }
+
     pub(crate) fn series_count(&self) -> usize {
         self.by_hash.len()
     }
@@ -265,7 +268,12 @@ impl TenantHead {
     pub(crate) fn registry_bytes(&self) -> usize {
         let pairs: usize = self.series.iter().flatten().map(|series| series.pairs.len() * 8).sum();
         let fixed = self.series.capacity() * size_of::<Option<Series>>() + self.hashes.capacity() * 20;
-        pairs + fixed + self.by_hash.capacity() * 5 + self.index.heap_bytes() + self.identities.read().heap_bytes()
+        pairs
+            + fixed
+            + self.counts.heap_bytes()
+            + self.by_hash.capacity() * 5
+            + self.index.heap_bytes()
+            + self.identities.read().heap_bytes()
     }
 
     pub(crate) fn sealed_count(&self) -> usize {

@@ -24,8 +24,8 @@ pub(crate) struct HeadSeries {
     pub(crate) labels: Labels,
     pub(crate) hash: u128,
     /// Positions in the list of parts, ascending, with the place in each.
-    sealed: Vec<(u32, SealedPlace)>,
-    open: Option<OpenSamples>,
+    pub(super) sealed: Vec<(u32, SealedPlace)>,
+    pub(super) open: Option<OpenSamples>,
 }
 
 impl HeadSeries {
