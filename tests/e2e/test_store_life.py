@@ -134,3 +134,24 @@ bellrock:
     found = sorted((labels["__name__"], labels["job"]) for labels, _ in server.promql('last_over_time({job=~".+"}[5m])'))
     assert found == [("debug_a", "bank"), ("debug_b", "bank"), ("debug_b", "shop"), ("plain", "bank"), ("plain", "shop")]
     eventually(lambda: ("debug_a", "bank") not in [(labels["__name__"], labels["job"]) for labels, _ in server.promql("last_over_time(debug_a[5m])")], timeout=40)
+
+
+def test_old_days_are_rolled_up_and_long_queries_use_it(make_server):
+    server = make_server(config="bellrock: { flush_interval: 1s, rollups: [{ interval: 5m, after: 1h, keep: 90d }] }").start()
+    day = 86400
+    start = int(time.time()) // day * day - 3 * day
+    now = time.time()
+    push(server, [("m", now - at, at % 7) for at in range(start + 30, start + day, 60)])
+    push(server, [("m", 0, 1)])
+    parameters = {"query": "sum_over_time(m[1h])", "start": start + 3600, "end": start + day, "step": 3600}
+    ask = lambda **more: server.get("/api/v1/query_range", **parameters, **more)
+    rolled = eventually(lambda: (answer := ask()).get("infos") and answer, timeout=30)
+    assert "rollups of up to 5m" in rolled["infos"][0]
+    raw = ask(max_source_resolution="0s")
+    assert "infos" not in raw and raw["data"] == rolled["data"]
+    assert len(raw["data"]["result"][0]["values"]) == 24
+    parameters["start"] += 1
+    assert "infos" not in ask(), "its windows are no whole intervals"
+    assert "infos" in ask(max_source_resolution="1h")
+    bad = requests.get(f"{server.url}/api/v1/query_range", params={**parameters, "max_source_resolution": "fine"}, timeout=5)
+    assert bad.status_code == 400 and "max_source_resolution" in bad.json()["error"]

@@ -5,7 +5,7 @@ use br_http::auth::Token;
 use br_ingest::scrape::{ByteSize, GlobalConfig, PromDuration, ScrapeConfig};
 use br_model::{Principal, Role, TenantId};
 use br_promql::ExprKind;
-use br_tsdb::{RetentionRule, TsdbOptions};
+use br_tsdb::{RetentionRule, RollupLevel, TsdbOptions};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub(crate) struct BellrockConfig {
     pub(crate) external_url: Option<String>,
     pub(crate) auth: AuthConfig,
     pub(crate) retention: RetentionConfig,
+    /// Old metrics again with fewer samples, finest first.
+    pub(crate) rollups: Vec<RollupConfig>,
     pub(crate) limits: LimitsConfig,
     pub(crate) alerts: AlertsConfig,
     /// How long the journal waits for more before it syncs. 0 syncs as soon as the disk is free.
@@ -48,6 +50,7 @@ impl Default for BellrockConfig {
             external_url: None,
             auth: AuthConfig::default(),
             retention: RetentionConfig::default(),
+            rollups: vec![RollupConfig::new(5, 2, 90), RollupConfig::new(60, 10, 400)],
             limits: LimitsConfig::default(),
             alerts: AlertsConfig::default(),
             commit_interval: PromDuration(Duration::ZERO),
@@ -136,6 +139,33 @@ impl Default for RetentionConfig {
     fn default() -> Self {
         let days = |days: u64| PromDuration(Duration::from_hours(24 * days));
         Self { metrics: days(15), logs: days(15), spans: days(15), rules: Vec::new() }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RollupConfig {
+    interval: PromDuration,
+    after: PromDuration,
+    keep: PromDuration,
+}
+
+impl RollupConfig {
+    fn new(minutes: u64, after_days: u64, keep_days: u64) -> Self {
+        let days = |days: u64| PromDuration(Duration::from_hours(24 * days));
+        Self { interval: PromDuration(Duration::from_mins(minutes)), after: days(after_days), keep: days(keep_days) }
+    }
+
+    fn level(self) -> RollupLevel {
+        RollupLevel { interval: self.interval.0, after: self.after.0, keep: self.keep.0 }
+    }
+}
+
+impl BellrockConfig {
+    pub(crate) fn rollup_levels(&self) -> Result<Vec<RollupLevel>> {
+        let levels: Vec<RollupLevel> = self.rollups.iter().copied().map(RollupConfig::level).collect();
+        br_tsdb::check_levels(&levels).context("bellrock.rollups")?;
+        Ok(levels)
     }
 }
 

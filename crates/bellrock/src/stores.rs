@@ -52,6 +52,7 @@ pub(crate) async fn open(data_dir: &Path, config: &Config) -> Result<Stores> {
     let metric_files = catalog.files(Table::Metrics).await?;
     let metrics = Tsdb::open(metric_files, files.clone(), env.rng.clone(), tsdb_options(config));
     keep_by_rules(&metrics, config, &env)?;
+    metrics.set_rollups(config.bellrock.rollup_levels()?);
     tombstones::restore(&catalog, &metrics).await?;
     metrics.resume(catalog.progress(Store::Metrics).await?);
     let mut event_files = catalog.files(Table::Logs).await?;

@@ -64,6 +64,17 @@ impl Flusher {
         Ok(true)
     }
 
+    /// Makes one rollup; false when none is due.
+    pub(crate) async fn roll_up_metrics(&self) -> Result<bool> {
+        let lease = self.take_turn().await?;
+        let (store, now) = (self.parts.metrics.clone(), self.parts.clock.now());
+        let Some((job, replaced)) = store.plan_rollup(now) else { return Ok(false) };
+        let made = blocking(move || store.compact(&job)).await??;
+        let made = self.commit_compaction(&lease, &replaced, &made).await?;
+        self.parts.metrics.replace(&replaced, &made);
+        Ok(true)
+    }
+
     /// Carries out all deletions that wait, heads included; says how many files were written anew.
     pub async fn clean_tombstones(self: &Arc<Self>) -> Result<u64> {
         self.flush().await?;

@@ -119,7 +119,7 @@ impl Upkeep {
         {
             let cutoff = now - kept;
             let expired: Vec<FileEntry> =
-                parts.catalog.files(table).await?.into_iter().filter(|file| file.max_time < cutoff).collect();
+                parts.catalog.files(table).await?.into_iter().filter(|file| self.is_over(file, cutoff, now)).collect();
             if expired.is_empty() {
                 continue;
             }
@@ -134,6 +134,17 @@ impl Upkeep {
         Ok(())
     }
 
+    /// Whether a file is past its time. Raw samples that have rollups go a day at once: what answers for a day is of one kind.
+    fn is_over(&self, file: &FileEntry, cutoff: Nanos, now: Nanos) -> bool {
+        const DAY: Duration = Duration::from_hours(24);
+        let metrics = &self.flusher.parts.metrics;
+        if file.table != Table::Metrics || !metrics.has_rollups() {
+            return file.max_time < cutoff;
+        }
+        let last = file.max_time.max(file.window.window(DAY) + DAY);
+        metrics.rollup_keep(file).map_or(last < cutoff, |kept| file.max_time < now - kept)
+    }
+
     fn forget(&self, table: Table, expired: &[FileEntry]) {
         let parts = &self.flusher.parts;
         match table {
@@ -146,7 +157,10 @@ impl Upkeep {
     async fn compact(&self, kept: Kept) -> Result<()> {
         for _ in 0..COMPACTIONS_AT_ONCE {
             let has_compacted = match kept {
-                Kept::Metrics => self.compact_metrics().await? || self.flusher.rewrite_metrics().await?,
+                Kept::Metrics => {
+                    let flusher = &self.flusher;
+                    self.compact_metrics().await? || flusher.rewrite_metrics().await? || flusher.roll_up_metrics().await?
+                }
                 Kept::Events => self.compact_events().await?,
             };
             if !has_compacted {

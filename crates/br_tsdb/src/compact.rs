@@ -1,6 +1,6 @@
 //! Merging small files: first within their window of two hours, then whole days.
 
-use crate::block::row::{self, rows_of};
+use crate::block::row::{self, ChunkRow, rows_of};
 use crate::block::scan::BlockScan;
 use crate::block::stats::BlockStats;
 use crate::block::write::{BlockSpec, BlockWriter};
@@ -8,6 +8,8 @@ use crate::flush::{nonce, remove_files};
 use crate::mask::{Hidden, Mask, Reach, drop_hidden_exemplars, visible};
 use crate::options::{DAY_SECS, WINDOW_SECS};
 use crate::points;
+use crate::rollup::RollupOf;
+use crate::rollup::thin::thin;
 use br_env::Rng;
 use br_model::{Exemplar, Labels, Metadata, TenantId};
 use br_std::{Error, Nanos, Result};
@@ -34,6 +36,8 @@ pub struct CompactionJob {
     pub level: u16,
     /// About how large an output may become before the next one is begun.
     pub output_bytes_max: u64,
+    /// What comes out is this rollup; by default raw samples.
+    pub rollup: RollupOf,
 }
 
 /// The next merge that is worth doing, oldest windows first; `None` when there is nothing to do.
@@ -109,7 +113,7 @@ fn job_of(
     }
     let level = inputs.iter().map(|file| file.level).max().unwrap_or(0).saturating_add(1);
     let tenant = inputs.first()?.tenant;
-    Some(CompactionJob { tenant, inputs, window, window_secs, level, output_bytes_max: bytes_max })
+    Some(CompactionJob { tenant, inputs, window, window_secs, level, output_bytes_max: bytes_max, rollup: RollupOf::default() })
 }
 
 /// Carries out a job: reads all inputs once, side by side, and writes the outputs. Blocks on the object store.
@@ -236,7 +240,7 @@ impl Output<'_> {
             {
                 self.files.push(full.finish(&BTreeMap::new())?);
             }
-            let rows = rows_of(series.samples, &series.exemplars, true);
+            let rows = self.rows(series.samples, &series.exemplars);
             if !rows.is_empty() {
                 self.writer()?.push(&series.labels, series.hash, &rows)?;
             }
@@ -244,7 +248,17 @@ impl Output<'_> {
         Ok(())
     }
 
+    fn rows(&self, samples: Option<Points>, exemplars: &[Exemplar]) -> Vec<ChunkRow> {
+        if self.job.rollup.is_raw() {
+            return rows_of(samples, exemplars, true);
+        }
+        rows_of(samples.map(|samples| thin(&samples, self.job.rollup.interval_ms)), &[], true)
+    }
+
     fn writer(&mut self) -> Result<&mut BlockWriter> {
+        // A rollup does not take the place of what it was made of.
+        let inputs = self.job.inputs.iter().filter(|_| self.job.rollup.is_raw());
+        let made_of = inputs.map(|input| input.path.clone()).collect();
         let writer = match self.writer.take() {
             Some(writer) => writer,
             None => BlockWriter::new(
@@ -256,7 +270,8 @@ impl Output<'_> {
                     level: self.job.level,
                     positions: self.positions,
                     deleted_to: self.deleted_to,
-                    made_of: self.job.inputs.iter().map(|input| input.path.clone()).collect(),
+                    rollup: self.job.rollup.clone(),
+                    made_of,
                     nonce: nonce(self.rng),
                 },
             )?,
@@ -266,7 +281,9 @@ impl Output<'_> {
 
     /// Metadata goes with the last file.
     fn finish(&mut self) -> Result<()> {
-        if self.writer.is_none() && !self.metadata.is_empty() {
+        // A rollup of nothing says that there was nothing.
+        let is_needed = !self.metadata.is_empty() || (!self.job.rollup.is_raw() && self.files.is_empty());
+        if self.writer.is_none() && is_needed {
             self.writer()?;
         }
         if let Some(writer) = self.writer.take() {

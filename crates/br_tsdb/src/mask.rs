@@ -33,11 +33,19 @@ pub(crate) struct Mask {
 pub(crate) struct Reach {
     pub(crate) last_record: JournalPosition,
     pub(crate) deleted_to: JournalPosition,
+    /// Rollups outlive the raw samples: only rules that name their series concern them.
+    pub(crate) is_rollup: bool,
 }
 
 impl Reach {
     /// Of samples that came after every deletion so far.
-    pub(crate) const OPEN: Self = Self { last_record: JournalPosition(u64::MAX), deleted_to: JournalPosition(u64::MAX) };
+    pub(crate) const OPEN: Self =
+        Self { last_record: JournalPosition(u64::MAX), deleted_to: JournalPosition(u64::MAX), is_rollup: false };
+
+    /// Of samples that were sealed with this record as the last.
+    pub(crate) fn of_seal(last_record: JournalPosition) -> Self {
+        Self { last_record, deleted_to: JournalPosition(0), is_rollup: false }
+    }
 
     pub(crate) fn is_concerned(self, tombstone: &Tombstone) -> bool {
         self.last_record < tombstone.position && self.deleted_to < tombstone.position
@@ -85,7 +93,9 @@ impl Mask {
         let concerning = self.tombstones.iter().filter(|one| reach.is_concerned(one) && one.deletion.means(labels));
         let mut hidden: Hidden = concerning.map(|one| (one.deletion.from_ms, one.deletion.to_ms)).collect();
         if let Some((rules, cutoffs)) = &self.retention
-            && let Some(cutoff) = cutoffs.get(rules.rule_of(labels))
+            && let rule = rules.rule_of(labels)
+            && let Some(cutoff) = cutoffs.get(rule)
+            && !(reach.is_rollup && rules.is_rest(rule))
         {
             hidden.push((i64::MIN, cutoff.saturating_sub(1)));
         }

@@ -36,6 +36,11 @@ impl RetentionRules {
         self.rules.iter().enumerate()
     }
 
+    /// Whether this is what holds for series that no rule names.
+    pub(crate) fn is_rest(&self, rule: usize) -> bool {
+        rule + 1 == self.rules.len()
+    }
+
     /// The one that counts for a series.
     pub(crate) fn rule_of(&self, labels: &Labels) -> usize {
         let matches = |rule: &RetentionRule| rule.matchers.iter().all(|matcher| matcher.matches_labels(labels));

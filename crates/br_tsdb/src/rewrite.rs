@@ -4,7 +4,7 @@ use crate::block::file::BlockFile;
 use crate::compact::CompactionJob;
 use crate::deletion::{Deletion, Tombstone};
 use crate::flush::SealedHead;
-use crate::retention::RetentionRules;
+use crate::retention::{RetentionRule, RetentionRules};
 use crate::store::Tsdb;
 use br_model::TenantId;
 use br_std::{Error, Nanos, Result};
@@ -105,7 +105,11 @@ impl Tsdb {
     /// Whether a file holds series of which every sample in it is past its time.
     fn has_expired(&self, file: &BlockFile, rules: &RetentionRules, now_ms: i64) -> Result<bool> {
         let max_ms = file.entry.max_time.as_millis();
-        let over: BTreeSet<usize> = rules.rules().filter(|(_, rule)| max_ms < rule.cutoff_ms(now_ms)).map(|(at, _)| at).collect();
+        let over: BTreeSet<usize> = {
+            let is_over =
+                |at: usize, rule: &RetentionRule| max_ms < rule.cutoff_ms(now_ms) && (file.rollup.is_raw() || !rules.is_rest(at));
+            rules.rules().filter(|(at, rule)| is_over(*at, rule)).map(|(at, _)| at).collect()
+        };
         if over.len() <= file.rules_checked() || file.damage().is_some() {
             return Ok(false);
         }
@@ -152,5 +156,6 @@ fn job_of(file: &BlockFile) -> CompactionJob {
         window_secs: entry.window_secs,
         level: entry.level.max(1),
         output_bytes_max: u64::MAX,
+        rollup: file.rollup.clone(),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::block::file::BlockFile;
 use crate::block::footer::OpenFile;
-use crate::block::row::RowHead;
+use crate::block::row::{ChunkKind, RowHead};
 use crate::block::section::SectionIndex;
 use crate::compact::tidy_exemplars;
 use crate::head::{HeadSelection, HeadSeries, SealNumber, SealedTenant};
@@ -12,7 +12,7 @@ use crate::points;
 use crate::store::Shared;
 use br_model::{Exemplar, Labels, Metadata, TenantId};
 use br_std::Result;
-use br_storage::{Budget, MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery};
+use br_storage::{Budget, MetricSource, Points, RollupUse, SeriesCursor, SeriesData, SeriesQuery};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
@@ -29,6 +29,19 @@ struct SelectedFile {
     file: Arc<BlockFile>,
     open: Arc<OpenFile>,
     sections: Vec<SelectedSection>,
+}
+
+impl SelectedFile {
+    /// Whether a series that matches is one of native histograms, in a rollup.
+    fn lacks_sums(&self) -> bool {
+        let is_histogram =
+            |index: &SectionIndex, row| index.head(row).is_some_and(|head| head.kind == ChunkKind::WeightedHistograms);
+        let has = |section: &SelectedSection| {
+            let SelectedSection { index, series } = section;
+            series.iter().any(|id| index.rows(id, i64::MIN, i64::MAX).any(|row| is_histogram(index, row)))
+        };
+        self.file.rollup.has_histograms && self.sections.iter().any(has)
+    }
 }
 
 /// A section of it, with the series that match.
@@ -125,9 +138,10 @@ impl TenantSource {
         query: &SeriesQuery,
         mask: &Mask,
         held: &BTreeSet<SealNumber>,
+        rollups: RollupUse,
         budget: &Budget,
     ) -> Result<Vec<SelectedFile>> {
-        let files = self.shared.files.overlapping(self.tenant, query.from_ms, query.to_ms, held);
+        let files = self.shared.files.overlapping(self.tenant, query.from_ms, query.to_ms, held, rollups);
         self.select_files(query, mask, files, budget)
     }
 
@@ -147,7 +161,7 @@ impl TenantSource {
             let touching = head.showing(head.touching(query), query, &mask);
             texts.extend(find(head.index(), &touching).into_iter().map(str::to_owned));
         }
-        let files = self.selected_files(query, &mask, &held, budget)?;
+        let files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, budget)?;
         for section in files.iter().flat_map(|file| &file.sections) {
             texts.extend(find(&*section.index.table, &section.series).into_iter().map(str::to_owned));
         }
@@ -158,9 +172,23 @@ impl TenantSource {
 
 impl MetricSource for TenantSource {
     fn select<'a>(&'a self, query: &SeriesQuery, budget: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
+        self.select_with(query, RollupUse::WhenRawIsGone, budget)
+    }
+
+    fn select_with<'a>(
+        &'a self,
+        query: &SeriesQuery,
+        rollups: RollupUse,
+        budget: &'a Budget,
+    ) -> Result<Box<dyn SeriesCursor + 'a>> {
         let mask = self.mask(query);
         let HeadSelection { series, parts, held } = self.select_head(query);
-        let files = self.selected_files(query, &mask, &held, budget)?;
+        let mut files = self.selected_files(query, &mask, &held, rollups, budget)?;
+        if matches!(rollups, RollupUse::AlignedFloats { .. }) && files.iter().any(SelectedFile::lacks_sums) {
+            files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, budget)?;
+        }
+        let coarsest_ms = files.iter().map(|selected| selected.file.rollup.interval_ms).max();
+        budget.used_rollup(coarsest_ms.unwrap_or(0));
         let candidates = candidates(series, &files);
         let held_bytes = candidates.len() as u64 * CANDIDATE_BYTES;
         budget.charge(held_bytes)?;
@@ -191,7 +219,7 @@ impl MetricSource for TenantSource {
                 budget.charge(touching.len() * CANDIDATE_BYTES)?;
                 found.extend(head.labels_of(&touching));
             }
-            let files = self.selected_files(query, &mask, &held, budget)?;
+            let files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, budget)?;
             for SelectedSection { index, series } in files.iter().flat_map(|file| &file.sections) {
                 budget.charge(series.len() * CANDIDATE_BYTES)?;
                 found.extend(series.iter().map(|id| index.table.labels(id)));

@@ -8,6 +8,7 @@ use crate::head::{TenantHead, append};
 use crate::mask::InForce;
 use crate::options::TsdbOptions;
 use crate::outcome::AppendOutcome;
+use crate::rollup::RollupLevel;
 use crate::source::TenantSource;
 use br_env::Rng;
 use br_model::{KnownSample, MetricBatch, TenantId};
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     rng: Arc<dyn Rng>,
     /// What is deleted, and what is past its time.
     pub(crate) in_force: InForce,
+    pub(crate) rollup_levels: RwLock<Vec<RollupLevel>>,
     /// Held while a batch is taken in and while a seal is made, so that a seal holds whole batches.
     applied: Mutex<Applied>,
 }
@@ -53,7 +55,8 @@ impl Tsdb {
         set.replace(&[], &files);
         let position = set.position();
         let applied = Mutex::new(Applied { position, sealed: position, now: Nanos::default() });
-        let shared = Shared { options, files: set, heads: RwLock::default(), rng, in_force: InForce::default(), applied };
+        let (heads, in_force, rollup_levels) = (RwLock::default(), InForce::default(), RwLock::default());
+        let shared = Shared { options, files: set, heads, rng, in_force, rollup_levels, applied };
         Self { shared: Arc::new(shared) }
     }
 
@@ -172,7 +175,8 @@ impl Tsdb {
     /// The next compaction that is worth doing. Damaged files are left alone.
     pub fn plan_compaction(&self) -> Option<CompactionJob> {
         let files = self.shared.files.all();
-        let sound: Vec<FileEntry> = files.iter().filter(|file| file.damage().is_none()).map(|file| file.entry.clone()).collect();
+        let sound: Vec<FileEntry> =
+            files.iter().filter(|file| file.damage().is_none() && file.rollup.is_raw()).map(|file| file.entry.clone()).collect();
         compact::plan_compaction(&sound, self.shared.options.compaction_bytes_max)
     }
 

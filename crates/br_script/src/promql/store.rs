@@ -110,6 +110,7 @@ fn points(samples: &[&Sample]) -> Points {
         timestamps_ms: samples.iter().map(|sample| sample.timestamp_ms).collect(),
         values,
         starts_ms: has_starts.then(|| samples.iter().map(|sample| sample.start_ms.unwrap_or(i64::MIN)).collect()),
+        weights: None,
     }
 }
 

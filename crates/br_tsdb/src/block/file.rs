@@ -7,9 +7,10 @@ use super::section::{SectionIndex, Wanted, read_sections};
 use super::stats::BlockStats;
 use crate::head::SealNumber;
 use crate::mask::Reach;
+use crate::rollup::{RollupOf, choose};
 use br_model::{Metadata, TenantId};
 use br_std::{Error, Kind, Nanos, Result};
-use br_storage::{FileEntry, JournalPosition, Table};
+use br_storage::{FileEntry, JournalPosition, RollupUse, Table};
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ pub(crate) struct BlockFile {
     residency: Residency,
     positions: (JournalPosition, JournalPosition),
     pub(crate) reach: Reach,
+    pub(crate) rollup: RollupOf,
     /// For how many of the retention rules that are over for the whole file it was seen to hold no series.
     rules_checked: AtomicUsize,
     /// Why the file is not read any more.
@@ -98,17 +100,17 @@ impl FileSet {
         if entry.table != Table::Metrics {
             return;
         }
-        let (positions, reach, damage) = match BlockStats::of(entry) {
-            Ok(stats) => (stats.positions(), stats.reach(), None),
+        let (positions, reach, rollup, damage) = match BlockStats::of(entry) {
+            Ok(stats) => (stats.positions(), stats.reach(), stats.rollup(), None),
             Err(error) => {
                 self.damaged_files.fetch_add(1, Ordering::Relaxed);
-                let reach = Reach { last_record: JournalPosition(0), deleted_to: JournalPosition(0) };
-                (Default::default(), reach, Some(error.message().to_owned()))
+                let reach = Reach::of_seal(JournalPosition(0));
+                (Default::default(), reach, RollupOf::default(), Some(error.message().to_owned()))
             }
         };
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let (entry, rules_checked, damage) = (entry.clone(), AtomicUsize::new(0), Mutex::new(damage));
-        let file = BlockFile { entry, number, residency, positions, reach, rules_checked, damage };
+        let file = BlockFile { entry, number, residency, positions, reach, rollup, rules_checked, damage };
         files.insert((file.entry.tenant, file.entry.path.clone()), Arc::new(file));
     }
 
@@ -126,7 +128,7 @@ impl FileSet {
         let of_tenant = files.range((tenant, String::new())..).take_while(|((other, _), _)| *other == tenant);
         let mut found: Vec<_> = of_tenant.map(|(_, file)| file.clone()).collect();
         // What was stored first comes first; the path decides between equals so that the order is always the same.
-        found.sort_by(|one, other| (one.positions, &one.entry.path).cmp(&(other.positions, &other.entry.path)));
+        found.sort_by(|one, other| one.order(other));
         found
     }
 
@@ -141,9 +143,10 @@ impl FileSet {
         from_ms: i64,
         to_ms: i64,
         held: &BTreeSet<SealNumber>,
+        rollups: RollupUse,
     ) -> Vec<Arc<BlockFile>> {
         let range = TimeSpan { from_ms, to_ms };
-        let mut files = self.of_tenant(tenant);
+        let mut files = choose(self.of_tenant(tenant), held, rollups);
         files.retain(|file| {
             let is_inside = file.entry.min_time.as_millis() <= to_ms && file.entry.max_time.as_millis() >= from_ms;
             file.entry.rows > 0 && is_inside && file.residency.needs_file(held, range)
@@ -163,7 +166,7 @@ impl FileSet {
         files.retain(|file| {
             let end = file.entry.window + Duration::from_secs(u64::from(file.entry.window_secs));
             let is_inside = file.entry.window.as_millis() <= to_ms && end.as_millis() >= from_ms;
-            file.entry.rows > 0 && is_inside && !file.residency.is_held(held)
+            file.entry.rows > 0 && file.rollup.is_raw() && is_inside && !file.residency.is_held(held)
         });
         files
     }
@@ -301,6 +304,19 @@ impl FileSet {
 }
 
 impl BlockFile {
+    pub(crate) fn order(&self, other: &Self) -> std::cmp::Ordering {
+        (self.positions, &self.entry.path).cmp(&(other.positions, &other.entry.path))
+    }
+
+    pub(crate) fn first_record(&self) -> JournalPosition {
+        self.positions.0
+    }
+
+    /// Whether samples of it are in memory as well.
+    pub(crate) fn is_partly_held(&self, held: &BTreeSet<SealNumber>) -> bool {
+        self.residency.is_partly_held(held)
+    }
+
     pub(crate) fn may_hold(&self, from_ms: i64, to_ms: i64) -> bool {
         self.entry.rows > 0 && self.entry.min_time.as_millis() <= to_ms && self.entry.max_time.as_millis() >= from_ms
     }

@@ -17,23 +17,23 @@ const INSTANCE: &str = "instance";
 /// Series by the symbols of their texts in the index of the head. What has come to nothing is not kept.
 #[derive(Default)]
 pub(crate) struct SeriesCounts {
-    by_metric: HashMap<u32, u32, FixedState>,
-    by_job: HashMap<u32, u32, FixedState>,
+    metrics: HashMap<u32, u32, FixedState>,
+    jobs: HashMap<u32, u32, FixedState>,
     /// By job and instance; a job that has no instance is no target.
-    by_target: HashMap<(u32, u32), u32, FixedState>,
+    targets: HashMap<(u32, u32), u32, FixedState>,
 }
 
 impl SeriesCounts {
     /// Counts a series that was put into the index.
     pub(crate) fn add(&mut self, index: &mut LabelIndex, labels: &Labels) {
         let metric = index.intern(labels.metric_name());
-        *self.by_metric.entry(metric).or_insert(0) += 1;
+        *self.metrics.entry(metric).or_insert(0) += 1;
         if let Some(job) = labels.get(JOB) {
-            *self.by_job.entry(index.intern(job)).or_insert(0) += 1;
+            *self.jobs.entry(index.intern(job)).or_insert(0) += 1;
         }
         if let Some(instance) = labels.get(INSTANCE) {
             let target = (index.intern(labels.get(JOB).unwrap_or("")), index.intern(instance));
-            *self.by_target.entry(target).or_insert(0) += 1;
+            *self.targets.entry(target).or_insert(0) += 1;
         }
     }
 
@@ -44,29 +44,29 @@ impl SeriesCounts {
             pairs.iter().find(|(label, _)| *label == name).map(|(_, value)| *value)
         };
         if let Some(metric) = value(br_model::labels::METRIC_NAME).or_else(|| index.symbol("")) {
-            lower(&mut self.by_metric, metric);
+            lower(&mut self.metrics, metric);
         }
         let job = value(JOB);
         if let Some(job) = job {
-            lower(&mut self.by_job, job);
+            lower(&mut self.jobs, job);
         }
         if let (Some(instance), Some(job)) = (value(INSTANCE), job.or_else(|| index.symbol(""))) {
-            lower(&mut self.by_target, (job, instance));
+            lower(&mut self.targets, (job, instance));
         }
     }
 
     fn of_metric(&self, index: &LabelIndex, labels: &Labels) -> usize {
-        count(&self.by_metric, index.symbol(labels.metric_name()))
+        count(&self.metrics, index.symbol(labels.metric_name()))
     }
 
     fn of_job(&self, index: &LabelIndex, labels: &Labels) -> usize {
-        count(&self.by_job, labels.get(JOB).and_then(|job| index.symbol(job)))
+        count(&self.jobs, labels.get(JOB).and_then(|job| index.symbol(job)))
     }
 
     fn of_target(&self, index: &LabelIndex, labels: &Labels) -> usize {
         let Some(instance) = labels.get(INSTANCE) else { return 0 };
         let target = index.symbol(labels.get(JOB).unwrap_or("")).zip(index.symbol(instance));
-        count(&self.by_target, target)
+        count(&self.targets, target)
     }
 
     /// How many series count against a cap for a series with these labels, and how many may.
@@ -95,7 +95,7 @@ impl SeriesCounts {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        (self.by_metric.capacity() + self.by_job.capacity()) * 9 + self.by_target.capacity() * 13
+        (self.metrics.capacity() + self.jobs.capacity()) * 9 + self.targets.capacity() * 13
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 impl SealedTenant {
     pub(crate) fn reach(&self) -> Reach {
-        Reach { last_record: self.positions.1, deleted_to: JournalPosition(0) }
+        Reach::of_seal(self.positions.1)
     }
 }
 
