@@ -1,9 +1,11 @@
 //! The configuration file: Prometheus' own keys, and ours under `bellrock:`.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use br_http::auth::Token;
 use br_ingest::scrape::{ByteSize, GlobalConfig, PromDuration, ScrapeConfig};
 use br_model::{Principal, Role, TenantId};
+use br_promql::ExprKind;
+use br_tsdb::{RetentionRule, RollupLevel, TsdbOptions};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,6 +34,8 @@ pub(crate) struct BellrockConfig {
     pub(crate) external_url: Option<String>,
     pub(crate) auth: AuthConfig,
     pub(crate) retention: RetentionConfig,
+    /// Old metrics again with fewer samples, finest first.
+    pub(crate) rollups: Vec<RollupConfig>,
     pub(crate) limits: LimitsConfig,
     pub(crate) alerts: AlertsConfig,
     /// How long the journal waits for more before it syncs. 0 syncs as soon as the disk is free.
@@ -46,6 +50,7 @@ impl Default for BellrockConfig {
             external_url: None,
             auth: AuthConfig::default(),
             retention: RetentionConfig::default(),
+            rollups: vec![RollupConfig::new(5, 2, 90), RollupConfig::new(60, 10, 400)],
             limits: LimitsConfig::default(),
             alerts: AlertsConfig::default(),
             commit_interval: PromDuration(Duration::ZERO),
@@ -89,12 +94,78 @@ pub(crate) struct RetentionConfig {
     pub(crate) metrics: PromDuration,
     pub(crate) logs: PromDuration,
     pub(crate) spans: PromDuration,
+    /// How long some metrics are kept; the first rule that matches a series counts.
+    pub(crate) rules: Vec<RetentionRuleConfig>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RetentionRuleConfig {
+    /// A series selector.
+    #[serde(rename = "match")]
+    selector: String,
+    keep: PromDuration,
+}
+
+impl RetentionConfig {
+    /// How long a series may be kept at the most.
+    pub(crate) fn metrics_max(&self) -> Duration {
+        self.rules.iter().map(|rule| rule.keep.0).fold(self.metrics.0, Duration::max)
+    }
+
+    pub(crate) fn metric_rules(&self) -> Result<Vec<RetentionRule>> {
+        self.rules.iter().map(RetentionRuleConfig::rule).collect()
+    }
+}
+
+impl RetentionRuleConfig {
+    fn rule(&self) -> Result<RetentionRule> {
+        let place = || format!("bellrock.retention.rules: match {:?}", self.selector);
+        let expr = br_promql::parse(&self.selector).map_err(|errors| anyhow!("{}: {errors}", place()))?;
+        let ExprKind::Vector(ref selector) = expr.without_parens().kind else {
+            bail!("{}: this is no series selector", place());
+        };
+        if selector.offset.is_some() || selector.at.is_some() {
+            bail!("{}: a rule has no offset and no @", place());
+        }
+        if self.keep.0.is_zero() {
+            bail!("{}: keep must be longer than 0", place());
+        }
+        Ok(RetentionRule { matchers: selector.matchers.clone(), keep: self.keep.0 })
+    }
 }
 
 impl Default for RetentionConfig {
     fn default() -> Self {
         let days = |days: u64| PromDuration(Duration::from_hours(24 * days));
-        Self { metrics: days(15), logs: days(15), spans: days(15) }
+        Self { metrics: days(15), logs: days(15), spans: days(15), rules: Vec::new() }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RollupConfig {
+    interval: PromDuration,
+    after: PromDuration,
+    keep: PromDuration,
+}
+
+impl RollupConfig {
+    fn new(minutes: u64, after_days: u64, keep_days: u64) -> Self {
+        let days = |days: u64| PromDuration(Duration::from_hours(24 * days));
+        Self { interval: PromDuration(Duration::from_mins(minutes)), after: days(after_days), keep: days(keep_days) }
+    }
+
+    fn level(self) -> RollupLevel {
+        RollupLevel { interval: self.interval.0, after: self.after.0, keep: self.keep.0 }
+    }
+}
+
+impl BellrockConfig {
+    pub(crate) fn rollup_levels(&self) -> Result<Vec<RollupLevel>> {
+        let levels: Vec<RollupLevel> = self.rollups.iter().copied().map(RollupConfig::level).collect();
+        br_tsdb::check_levels(&levels).context("bellrock.rollups")?;
+        Ok(levels)
     }
 }
 
@@ -109,10 +180,16 @@ pub(crate) struct LimitsConfig {
     pub(crate) body_decompressed: ByteSize,
     /// While less than this is free on the disk, nothing is taken in.
     pub(crate) disk_free: ByteSize,
+    /// Active series of a tenant, and of those that share `job` and `instance`, `job`, or the metric's name. 0 for no limit.
+    pub(crate) series: usize,
+    pub(crate) series_per_target: usize,
+    pub(crate) series_per_job: usize,
+    pub(crate) series_per_metric: usize,
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
+        let store = TsdbOptions::default();
         Self {
             query_memory: ByteSize(256 << 20),
             query_timeout: PromDuration(Duration::from_secs(30)),
@@ -120,6 +197,10 @@ impl Default for LimitsConfig {
             body: ByteSize(16 << 20),
             body_decompressed: ByteSize(64 << 20),
             disk_free: ByteSize(256 << 20),
+            series: store.series_max,
+            series_per_target: store.series_per_target_max,
+            series_per_job: store.series_per_job_max,
+            series_per_metric: store.series_per_metric_max,
         }
     }
 }
@@ -324,6 +405,22 @@ mod tests {
         let error =
             serde_norway::from_str::<Config>("bellrock: { retention: { metrics: 15 days } }").expect_err("not a duration");
         assert!(error.to_string().contains("15 days"), "{error}");
+        let rules = |text: &str| {
+            let config: Config =
+                serde_norway::from_str(&format!("bellrock: {{ retention: {{ rules: [{text}] }} }}")).expect("shape");
+            config.bellrock.retention.metric_rules().map_err(|error| error.to_string())
+        };
+        assert_eq!(rules(r#"{ match: '{__name__=~"debug_.*"}', keep: 3d }"#).expect("valid").len(), 1);
+        for (text, words) in [
+            ("{ match: 'sum(up)', keep: 3d }", "no series selector"),
+            ("{ match: 'up{', keep: 3d }", "match \"up{\""),
+            ("{ match: '{}', keep: 3d }", "match \"{}\""),
+            ("{ match: 'up offset 5m', keep: 3d }", "no offset"),
+            ("{ match: up, keep: 0s }", "longer than 0"),
+        ] {
+            let error = rules(text).expect_err(text);
+            assert!(error.contains(words), "{text}: {error}");
+        }
         assert!(serde_norway::from_str::<Config>("scrape_config: []").is_err(), "a typo in a key");
         let config: Config =
             serde_norway::from_str("bellrock: { auth: { tokens: [{ name: a, role: king, token: 0123456789abcdef }] } }")

@@ -395,7 +395,7 @@ fn upkeep(config: &Config, stores: &Stores, flusher: &Arc<Flusher>) -> Upkeep {
 
 fn retention(config: &Config) -> Retention {
     let retention = &config.bellrock.retention;
-    Retention { metrics: retention.metrics.0, logs: retention.logs.0, spans: retention.spans.0 }
+    Retention { metrics: retention.metrics_max(), logs: retention.logs.0, spans: retention.spans.0 }
 }
 
 fn sql_engine(stores: &Stores) -> SqlEngine {

@@ -1,13 +1,13 @@
 //! The stores as the HTTP face and the rules see them, and what they say of themselves.
 
 use br_events::EventStore;
-use br_http::app::{ErrorEvents, MetricStats, Stats};
+use br_http::app::{ErrorEvents, LimitHit, MetricStats, Stats};
 use br_jobs::flush::Flusher;
 use br_model::{LogKind, LogRecord, TenantId};
 use br_query::door::Sources;
 use br_std::{Nanos, Result};
 use br_storage::{Budget, Direction, LogHint, LogQuery, LogSource, MetricSource, SpanSource, TimeRange};
-use br_tsdb::Tsdb;
+use br_tsdb::{CapHit, Tsdb};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -103,6 +103,11 @@ impl StoreStats {
     }
 }
 
+fn limit_hit(hit: CapHit) -> LimitHit {
+    let CapHit { cap, labels, series, series_max, refused_samples } = hit;
+    LimitHit { limit: cap.as_str(), labels, series, series_max, refused_samples }
+}
+
 impl Stats for StoreStats {
     fn metrics(&self, tenant: TenantId) -> MetricStats {
         let stats = self.metrics.tenant_stats(tenant, TOP);
@@ -114,6 +119,7 @@ impl Stats for StoreStats {
             max_time_ms: stats.max_time_ms,
             top_metrics: pairs(stats.series_by_metric),
             top_labels: pairs(stats.values_by_label),
+            limits_hit: stats.cap_hits.into_iter().map(limit_hit).collect(),
         }
     }
 
@@ -149,6 +155,13 @@ impl Stats for StoreStats {
             })
             .collect();
         family("bellrock_samples_rejected_total", "counter", "Samples that were refused, by reason.", &rejected);
+        let hits = |(tenant, stats): &(u32, br_tsdb::TenantStats)| {
+            let labels = |cap: br_tsdb::Cap| format!("{{tenant=\"{tenant}\",limit=\"{}\"}}", cap.as_str());
+            stats.cap_hit_counts.iter().map(|(cap, count)| (labels(*cap), *count)).collect::<Vec<_>>()
+        };
+        let hits: Vec<_> = tenants.iter().flat_map(hits).collect();
+        let help = "Targets, jobs and metrics that came to their limit of series since the start, by limit.";
+        family("bellrock_series_limits_hit", "gauge", help, &hits);
         let store = self.metrics.stats();
         let plain = |value: u64| vec![(String::new(), value)];
         family("bellrock_metric_files_damaged", "gauge", "Metric files that could not be read.", &plain(store.damaged_files));

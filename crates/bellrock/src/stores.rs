@@ -8,10 +8,10 @@ use br_events::{EventOptions, EventStore};
 use br_http::app::CatalogState;
 use br_ingest::appliers::Sealed;
 use br_jobs::files::SyncedDirectory;
-use br_jobs::rescue;
+use br_jobs::{rescue, tombstones};
 use br_journal::Journal;
 use br_storage::Table;
-use br_tsdb::Tsdb;
+use br_tsdb::{RetentionRules, Tsdb, TsdbOptions};
 use object_store::ObjectStore;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,9 +49,11 @@ pub(crate) async fn open(data_dir: &Path, config: &Config) -> Result<Stores> {
     let (journal, start) = open_journal(&env, &catalog, config).await?;
     let options = EventOptions::new(env.rng.clone());
     let catalog_state = mend(&catalog, rescued, &files, &options, start).await?;
-    let tsdb_options = br_tsdb::TsdbOptions { age_max: config.bellrock.retention.metrics.0, ..Default::default() };
     let metric_files = catalog.files(Table::Metrics).await?;
-    let metrics = Tsdb::open(metric_files, files.clone(), env.rng.clone(), tsdb_options);
+    let metrics = Tsdb::open(metric_files, files.clone(), env.rng.clone(), tsdb_options(config));
+    keep_by_rules(&metrics, config, &env)?;
+    metrics.set_rollups(config.bellrock.rollup_levels()?);
+    tombstones::restore(&catalog, &metrics).await?;
     metrics.resume(catalog.progress(Store::Metrics).await?);
     let mut event_files = catalog.files(Table::Logs).await?;
     event_files.extend(catalog.files(Table::Spans).await?);
@@ -68,6 +70,29 @@ pub(crate) async fn open(data_dir: &Path, config: &Config) -> Result<Stores> {
         sealed: Arc::default(),
         files,
     })
+}
+
+fn tsdb_options(config: &Config) -> TsdbOptions {
+    let limits = &config.bellrock.limits;
+    let limit = |series: usize| if series == 0 { usize::MAX } else { series };
+    TsdbOptions {
+        age_max: config.bellrock.retention.metrics_max(),
+        series_max: limit(limits.series),
+        series_per_target_max: limit(limits.series_per_target),
+        series_per_job_max: limit(limits.series_per_job),
+        series_per_metric_max: limit(limits.series_per_metric),
+        ..Default::default()
+    }
+}
+
+/// Without rules the store need not know how long series are kept: whole files go when they are old.
+fn keep_by_rules(metrics: &Tsdb, config: &Config, env: &Env) -> Result<()> {
+    let retention = &config.bellrock.retention;
+    let rules = retention.metric_rules()?;
+    if !rules.is_empty() {
+        metrics.set_retention(RetentionRules::new(rules, retention.metrics.0, env.clock.clone()));
+    }
+    Ok(())
 }
 
 /// The journal, and the first record that it still has.

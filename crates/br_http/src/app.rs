@@ -10,7 +10,7 @@ use br_ingest::scrape::ScrapeManager;
 use br_ingest::tail::Tail;
 use br_jobs::alerts::AlertEngine;
 use br_jobs::flush::Flusher;
-use br_model::{LogRecord, TenantId};
+use br_model::{Labels, LogRecord, TenantId};
 use br_query::door::{Door, Language, Sources};
 use br_query::sql::SqlEngine;
 use br_std::{Error, Nanos, Result};
@@ -141,6 +141,20 @@ pub struct MetricStats {
     pub top_metrics: Vec<(String, u64)>,
     /// Label names with the most values.
     pub top_labels: Vec<(String, u64)>,
+    /// Limits on the number of series that refused new ones since the start; of each kind those that refused most.
+    pub limits_hit: Vec<LimitHit>,
+}
+
+/// A target, job, metric or tenant that has as many series as it may have, or had.
+#[derive(Clone, Debug)]
+pub struct LimitHit {
+    /// `target`, `job`, `metric` or `tenant`.
+    pub limit: &'static str,
+    /// What it counts by.
+    pub labels: Labels,
+    pub series: u64,
+    pub series_max: u64,
+    pub refused_samples: u64,
 }
 
 impl App {

@@ -103,7 +103,9 @@ impl<S: Send + Sync> FromRequest<S> for Params {
     async fn from_request(request: Request, _state: &S) -> Result<Self, Response> {
         let mut params = Self::parse(request.uri().query().unwrap_or(""));
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-        if request.method() == Method::POST && content_type.starts_with("application/x-www-form-urlencoded") {
+        if matches!(*request.method(), Method::POST | Method::PUT)
+            && content_type.starts_with("application/x-www-form-urlencoded")
+        {
             let is_loki = request.uri().path().starts_with("/loki");
             let body = to_bytes(request.into_body(), FORM_BYTES_MAX).await.map_err(|error| {
                 let error =

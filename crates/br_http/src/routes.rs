@@ -42,6 +42,11 @@ impl Routes {
         self.add(&Method::POST, path, right, handler)
     }
 
+    /// The same handler for both, as Prometheus' admin calls have it.
+    pub(crate) fn post_or_put<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, right: Right, handler: H) -> Self {
+        self.post(path, right, handler.clone()).add(&Method::PUT, path, right, handler)
+    }
+
     /// The same handler for GET and for POST with a form, as Prometheus' clients choose by length.
     pub(crate) fn get_or_form<H: Handler<T, Arc<App>>, T: 'static>(self, path: &'static str, right: Right, handler: H) -> Self {
         self.get(path, right, handler.clone()).post(path, right, handler)

@@ -102,6 +102,10 @@ fn tell(tenant: TenantId, outcome: &AppendOutcome, refused: &Mutex<Refused>) {
 impl Applier for MetricsApplier {
     fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Decoded) {
         self.last_received = received;
+        if let Some(deletion) = &decoded.deletion {
+            self.sealed.metrics.lock().extend(self.store.delete(tenant, position, deletion.clone(), received));
+            return;
+        }
         let at = Place { tenant, position, received };
         if !decoded.known.is_empty()
             && !self.append_known(at, decoded)

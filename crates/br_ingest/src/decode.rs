@@ -72,6 +72,11 @@ fn decode_body(record: &Record, limits: &Limits, directory: &mut dyn KnownSeries
             let decoded = sentry::decode_store(&plain()?, sentry_context(record), limits)?;
             Ok(with_complaints(decoded, |batch, out| from_sentry(batch, received, out)))
         }
+        Protocol::DELETE_SERIES => {
+            let deletion = br_tsdb::Deletion::decode(&record.body);
+            let deletion = deletion.map_err(|error| WireError::Malformed(error.message().to_owned()))?;
+            Ok(Decoded { deletion: Some(deletion), ..Decoded::default() })
+        }
         other => Err(WireError::Unsupported(format!("protocol {} is not known to this version", other.0))),
     }
 }

@@ -2,6 +2,7 @@
 
 use br_journal::Record;
 use br_model::{KnownSample, LogBatch, MetricBatch, SpanBatch};
+use br_tsdb::Deletion;
 use br_wire::Rejection;
 use parking_lot::Mutex;
 
@@ -14,6 +15,8 @@ pub struct Decoded {
     pub known: Vec<KnownSample>,
     /// The request itself, to be read in full should the store have forgotten one of `known` by then.
     pub record: Option<Record>,
+    /// Of an administrator: what the metrics store had before this goes.
+    pub deletion: Option<Deletion>,
     /// Each sample counts what came since the one before it.
     pub delta_metrics: MetricBatch,
     pub logs: LogBatch,
@@ -37,7 +40,7 @@ pub struct Refused {
 impl Decoded {
     pub fn has_metrics(&self) -> bool {
         let has_series = !self.metrics.series.is_empty() || !self.delta_metrics.series.is_empty();
-        has_series || !self.known.is_empty() || !self.metrics.metadata.is_empty()
+        has_series || self.deletion.is_some() || !self.known.is_empty() || !self.metrics.metadata.is_empty()
     }
 
     /// About what this takes in memory.

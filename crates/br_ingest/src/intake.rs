@@ -8,7 +8,7 @@ use br_env::Clock;
 use br_journal::{Journal, Protocol, Record};
 use br_model::{MetricBatch, TenantId};
 use br_std::{Error, Result};
-use br_tsdb::Tsdb;
+use br_tsdb::{Deletion, Tsdb};
 use br_wire::{Rejection, WireError};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -238,6 +238,16 @@ impl Intake {
         });
         let (record, decoded) = encoding.await.map_err(|panic| Error::corrupt(format!("encoding failed inside: {panic}")))?;
         self.keep(record, decoded).await
+    }
+
+    /// Deletes samples between two times, both included, of the series that any of these selectors matches. What comes later stays.
+    pub async fn delete_series(&self, tenant: TenantId, deletion: Deletion) -> Result<()> {
+        self.metrics.check_deletion(tenant)?;
+        self.journal.check_accepting()?;
+        let (received, body) = (self.clock.now(), Bytes::from(deletion.encode()));
+        let (protocol, context) = (Protocol::DELETE_SERIES, Vec::new());
+        let record = Record { tenant, protocol, received, is_compressed: false, context, body };
+        self.keep(record, Decoded { deletion: Some(deletion), ..Decoded::default() }).await.map(drop)
     }
 
     async fn keep(&self, record: Record, mut decoded: Decoded) -> Result<Receipt> {

@@ -145,6 +145,7 @@ impl Flusher {
     async fn flush_metrics(&self, lease: &Lease) -> Result<Vec<FileEntry>> {
         let parts = &self.parts;
         let position = parts.intake.lanes.metrics.seal().await?;
+        self.save_tombstones().await?;
         let mut all = Vec::new();
         while let Some(sealed) = parts.sealed.take_metrics() {
             let (sealed, committed) = self.write_and_commit(Store::Metrics, lease, sealed).await?;

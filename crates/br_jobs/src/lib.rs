@@ -4,4 +4,5 @@ pub mod alerts;
 pub mod files;
 pub mod flush;
 pub mod rescue;
+pub mod tombstones;
 pub mod upkeep;

@@ -2,7 +2,6 @@
 
 use crate::flush::{Flusher, blocking};
 use crate::rescue::unlisted;
-use br_catalog::Lease;
 use br_std::{Nanos, Result};
 use br_storage::{FileEntry, Table};
 use object_store::ObjectStoreExt;
@@ -120,7 +119,7 @@ impl Upkeep {
         {
             let cutoff = now - kept;
             let expired: Vec<FileEntry> =
-                parts.catalog.files(table).await?.into_iter().filter(|file| file.max_time < cutoff).collect();
+                parts.catalog.files(table).await?.into_iter().filter(|file| self.is_over(file, cutoff, now)).collect();
             if expired.is_empty() {
                 continue;
             }
@@ -135,6 +134,17 @@ impl Upkeep {
         Ok(())
     }
 
+    /// Whether a file is past its time. Raw samples that have rollups go a day at once: what answers for a day is of one kind.
+    fn is_over(&self, file: &FileEntry, cutoff: Nanos, now: Nanos) -> bool {
+        const DAY: Duration = Duration::from_hours(24);
+        let metrics = &self.flusher.parts.metrics;
+        if file.table != Table::Metrics || !metrics.has_rollups() {
+            return file.max_time < cutoff;
+        }
+        let last = file.max_time.max(file.window.window(DAY) + DAY);
+        metrics.rollup_keep(file).map_or(last < cutoff, |kept| file.max_time < now - kept)
+    }
+
     fn forget(&self, table: Table, expired: &[FileEntry]) {
         let parts = &self.flusher.parts;
         match table {
@@ -147,7 +157,10 @@ impl Upkeep {
     async fn compact(&self, kept: Kept) -> Result<()> {
         for _ in 0..COMPACTIONS_AT_ONCE {
             let has_compacted = match kept {
-                Kept::Metrics => self.compact_metrics().await?,
+                Kept::Metrics => {
+                    let flusher = &self.flusher;
+                    self.compact_metrics().await? || flusher.rewrite_metrics().await? || flusher.roll_up_metrics().await?
+                }
                 Kept::Events => self.compact_events().await?,
             };
             if !has_compacted {
@@ -164,7 +177,7 @@ impl Upkeep {
         let Some(job) = parts.metrics.plan_compaction() else { return Ok(false) };
         let (store, inputs) = (parts.metrics.clone(), job.inputs.clone());
         let made = blocking(move || store.compact(&job)).await??;
-        let made = self.commit_compaction(&lease, &inputs, &made).await?;
+        let made = self.flusher.commit_compaction(&lease, &inputs, &made).await?;
         parts.metrics.replace(&inputs, &made);
         Ok(true)
     }
@@ -176,18 +189,9 @@ impl Upkeep {
         let Some(job) = parts.events.plan_compactions().into_iter().next() else { return Ok(false) };
         let (store, inputs) = (parts.events.clone(), job.inputs.clone());
         let made = blocking(move || store.compact(&job)).await??;
-        let made = self.commit_compaction(&lease, &inputs, &made).await?;
+        let made = self.flusher.commit_compaction(&lease, &inputs, &made).await?;
         parts.events.exchange(&inputs, made);
         Ok(true)
-    }
-
-    async fn commit_compaction(&self, lease: &Lease, inputs: &[FileEntry], made: &[FileEntry]) -> Result<Vec<FileEntry>> {
-        let parts = &self.flusher.parts;
-        let committed = parts.catalog.commit_compaction(lease, &ids(inputs), made, parts.clock.now()).await;
-        if committed.is_err() {
-            self.flusher.remove_unknown(made.iter().map(|file| file.path.clone()).collect()).await;
-        }
-        committed
     }
 
     /// Deletes files that the catalog let go of long enough ago. A file that is gone already counts as deleted.

@@ -25,6 +25,8 @@ impl Protocol {
     pub const ZIPKIN_2: Self = Self(41);
     /// What Bellrock tells itself.
     pub const NATIVE: Self = Self(50);
+    /// An administrator's deletion of series: `br_tsdb::Deletion`.
+    pub const DELETE_SERIES: Self = Self(51);
 }
 
 /// One accepted request.

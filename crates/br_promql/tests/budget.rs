@@ -22,7 +22,8 @@ impl SeriesCursor for Many {
         let batch = (self.next..self.next + 100).map(|at| {
             let id = at.to_string();
             let labels = Labels::from_pairs([("__name__", name), ("instance", &id), ("job", "a"), ("le", &id)]);
-            let points = Points { timestamps_ms: vec![0].into(), values: Values::Floats(vec![at as f64]), starts_ms: None };
+            let points =
+                Points { timestamps_ms: vec![0].into(), values: Values::Floats(vec![at as f64]), starts_ms: None, weights: None };
             SeriesData { labels, points }
         });
         let batch = batch.collect();

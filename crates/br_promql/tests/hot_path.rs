@@ -40,7 +40,7 @@ impl SeriesCursor for Batches<'_> {
         let series = |at: usize| {
             let values = (0..SAMPLES).map(|sample| (sample * (at % 7 + 1)) as f64).collect();
             let timestamps_ms = self.source.timestamps_ms.clone();
-            let points = Points { timestamps_ms, values: Values::Floats(values), starts_ms: None };
+            let points = Points { timestamps_ms, values: Values::Floats(values), starts_ms: None, weights: None };
             SeriesData { labels: self.source.labels[at].clone(), points }
         };
         let batch = (self.next..end).map(series).collect();

@@ -149,6 +149,7 @@ fn points(entries: &[Entry]) -> Points {
         timestamps_ms: entries.iter().map(|entry| entry.written.timestamp_ms).collect(),
         values,
         starts_ms: starts().any(|start| start.is_some()).then(|| starts().map(|start| start.unwrap_or(i64::MIN)).collect()),
+        weights: None,
     }
 }
 

@@ -31,6 +31,7 @@ impl MetricSource for TwoSeries {
                 timestamps_ms: vec![0, 60_000, 120_000].into(),
                 values: Values::Floats(vec![1.0, 0.0, br_model::stale_nan()]),
                 starts_ms: None,
+                weights: None,
             };
             SeriesData { labels, points }
         });

@@ -1,7 +1,7 @@
 //! What one query may use. A query that reaches a limit says which, and what to do.
 
 use br_std::{Error, Kind, Result};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 /// Why a running query must stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +47,15 @@ pub struct Budget {
     bytes_max: u64,
     bytes_used: AtomicU64,
     rows_scanned: AtomicU64,
+    rollup_ms: AtomicI64,
     cancelled: AtomicU8,
 }
 
 impl Budget {
     /// `bytes_max` bounds the memory that the query may hold at any moment, as charged by its parts.
     pub fn new(bytes_max: u64) -> Self {
-        Self { bytes_max, bytes_used: AtomicU64::new(0), rows_scanned: AtomicU64::new(0), cancelled: AtomicU8::new(0) }
+        let (bytes_used, rows_scanned) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { bytes_max, bytes_used, rows_scanned, rollup_ms: AtomicI64::new(0), cancelled: AtomicU8::new(0) }
     }
 
     /// For tests and for work that is bounded by other means.
@@ -96,6 +98,16 @@ impl Budget {
     /// Counts rows or samples that were looked at, for the progress display and for the query log.
     pub fn scanned(&self, rows: u64) {
         self.rows_scanned.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Takes note that samples of a rollup with this interval were read.
+    pub fn used_rollup(&self, interval_ms: i64) {
+        self.rollup_ms.fetch_max(interval_ms, Ordering::Relaxed);
+    }
+
+    /// The longest interval of the rollups that were read; 0 when none was.
+    pub fn rollup_ms(&self) -> i64 {
+        self.rollup_ms.load(Ordering::Relaxed)
     }
 
     pub fn rows_scanned(&self) -> u64 {

@@ -15,6 +15,6 @@ pub use budget::{Budget, CancelReason};
 pub use logs::{LogCursor, LogHint, LogQuery, LogRow, LogSource};
 pub use manifest::{FileEntry, FoundFile, JournalPosition, Table};
 pub use matcher::{MatchOp, Matcher};
-pub use metrics::{MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
+pub use metrics::{MetricSource, Points, RollupUse, SeriesCursor, SeriesData, SeriesQuery, Values, Weight};
 pub use range::{Direction, TimeRange};
 pub use spans::{SpanCursor, SpanHint, SpanQuery, SpanSource, StoredSpan};

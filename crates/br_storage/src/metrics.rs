@@ -22,6 +22,17 @@ pub trait MetricSource: Send + Sync {
     /// Each series comes exactly once, in no particular order.
     fn select<'a>(&'a self, query: &SeriesQuery, budget: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>>;
 
+    /// As [`MetricSource::select`], which takes rollups only where the raw samples are gone; a source without rollups has these only.
+    fn select_with<'a>(
+        &'a self,
+        query: &SeriesQuery,
+        rollups: RollupUse,
+        budget: &'a Budget,
+    ) -> Result<Box<dyn SeriesCursor + 'a>> {
+        let _ = rollups;
+        self.select(query, budget)
+    }
+
     /// The label sets that match any of `queries`, sorted, each once.
     fn series(&self, queries: &[SeriesQuery], budget: &Budget) -> Result<Vec<Labels>>;
 
@@ -58,6 +69,53 @@ pub struct Points {
     pub values: Values,
     /// When the counter behind each sample began to count; `None` where no sample says so, `i64::MIN` for one that does not.
     pub starts_ms: Option<Vec<i64>>,
+    /// What each sample stands for where some were left out; `None` where none was.
+    pub weights: Option<Vec<Weight>>,
+}
+
+/// What a sample that was kept stands for.
+#[derive(Clone, Copy, Debug)]
+pub struct Weight {
+    /// Raw samples; the last one of an interval counts for all of it, the others for none.
+    pub count: f64,
+    /// Of their values, where these are floats.
+    pub sum: f64,
+    /// By how much a counter grew since the sample before this one, resets taken into account; NaN where the two samples tell.
+    pub gain: f64,
+}
+
+/// By the bits of its numbers.
+impl PartialEq for Weight {
+    fn eq(&self, other: &Self) -> bool {
+        let bits = |weight: &Self| [weight.count, weight.sum, weight.gain].map(f64::to_bits);
+        bits(self) == bits(other)
+    }
+}
+
+/// When rollups may stand in for raw samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RollupUse {
+    /// Never, not even where nothing else is left.
+    Never,
+    /// Only where the raw samples are gone.
+    WhenRawIsGone,
+    /// Where their interval divides this number of milliseconds: the ends of all windows are then ends of intervals.
+    Aligned { unit_ms: i64 },
+    /// The same, of floats: sums are wanted, which rollups do not keep of histograms.
+    AlignedFloats { unit_ms: i64 },
+    /// Where their interval is at most so long.
+    UpTo { interval_ms: i64 },
+}
+
+impl RollupUse {
+    /// Whether a rollup may stand in for samples that are still there.
+    pub fn allows(self, interval_ms: i64) -> bool {
+        match self {
+            Self::Never | Self::WhenRawIsGone => false,
+            Self::Aligned { unit_ms } | Self::AlignedFloats { unit_ms } => unit_ms.checked_rem(interval_ms) == Some(0),
+            Self::UpTo { interval_ms: longest_ms } => interval_ms <= longest_ms,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +126,13 @@ pub enum Values {
     Mixed(Vec<Value>),
 }
 
+impl Weight {
+    /// Of a sample that stands for itself.
+    pub fn of_raw(value: f64) -> Self {
+        Self { count: 1.0, sum: value, gain: f64::NAN }
+    }
+}
+
 impl Points {
     pub fn len(&self) -> usize {
         self.timestamps_ms.len()
@@ -75,6 +140,19 @@ impl Points {
 
     pub fn is_empty(&self) -> bool {
         self.timestamps_ms.is_empty()
+    }
+
+    /// What the sample at a position below [`Points::len`] stands for.
+    pub fn weight(&self, at: usize) -> Weight {
+        match (&self.weights, &self.values) {
+            (Some(weights), _) => weights[at],
+            (None, Values::Floats(values)) => Weight::of_raw(values[at]),
+            (None, Values::Histograms(_)) => Weight::of_raw(f64::NAN),
+            (None, Values::Mixed(values)) => match &values[at] {
+                Value::Float(value) => Weight::of_raw(*value),
+                Value::Histogram(_) => Weight::of_raw(f64::NAN),
+            },
+        }
     }
 
     /// The value at a position below [`Points::len`].

@@ -1,12 +1,15 @@
 //! Merging small files: first within their window of two hours, then whole days.
 
-use crate::block::row::{self, rows_of};
+use crate::block::row::{self, ChunkRow, rows_of};
 use crate::block::scan::BlockScan;
 use crate::block::stats::BlockStats;
 use crate::block::write::{BlockSpec, BlockWriter};
 use crate::flush::{nonce, remove_files};
+use crate::mask::{Hidden, Mask, Reach, drop_hidden_exemplars, visible};
 use crate::options::{DAY_SECS, WINDOW_SECS};
 use crate::points;
+use crate::rollup::RollupOf;
+use crate::rollup::thin::thin;
 use br_env::Rng;
 use br_model::{Exemplar, Labels, Metadata, TenantId};
 use br_std::{Error, Nanos, Result};
@@ -33,6 +36,8 @@ pub struct CompactionJob {
     pub level: u16,
     /// About how large an output may become before the next one is begun.
     pub output_bytes_max: u64,
+    /// What comes out is this rollup; by default raw samples.
+    pub rollup: RollupOf,
 }
 
 /// The next merge that is worth doing, oldest windows first; `None` when there is nothing to do.
@@ -108,16 +113,26 @@ fn job_of(
     }
     let level = inputs.iter().map(|file| file.level).max().unwrap_or(0).saturating_add(1);
     let tenant = inputs.first()?.tenant;
-    Some(CompactionJob { tenant, inputs, window, window_secs, level, output_bytes_max: bytes_max })
+    Some(CompactionJob { tenant, inputs, window, window_secs, level, output_bytes_max: bytes_max, rollup: RollupOf::default() })
 }
 
 /// Carries out a job: reads all inputs once, side by side, and writes the outputs. Blocks on the object store.
 ///
 /// An input that is damaged makes the whole fail with [`br_std::Kind::Corrupt`], naming the file: a merge never loses data silently.
 pub fn compact(job: &CompactionJob, store: &Arc<dyn ObjectStore>, rng: &dyn Rng) -> Result<Vec<FileEntry>> {
-    let mut merge = Merge::open(job, store)?;
-    let mut output =
-        Output { job, store, rng, positions: merge.positions, metadata: merge.metadata.clone(), writer: None, files: Vec::new() };
+    compact_masked(job, &Mask::default(), store, rng)
+}
+
+/// The same, without what is hidden.
+pub(crate) fn compact_masked(
+    job: &CompactionJob,
+    mask: &Mask,
+    store: &Arc<dyn ObjectStore>,
+    rng: &dyn Rng,
+) -> Result<Vec<FileEntry>> {
+    let mut merge = Merge::open(job, mask, store)?;
+    let (positions, metadata, deleted_to) = (merge.positions, merge.metadata.clone(), mask.last());
+    let mut output = Output { job, store, rng, positions, deleted_to, metadata, writer: None, files: Vec::new() };
     match output.write_all(&mut merge).and_then(|()| output.finish()) {
         Ok(()) => Ok(output.files),
         Err(error) => {
@@ -129,8 +144,9 @@ pub fn compact(job: &CompactionJob, store: &Arc<dyn ObjectStore>, rng: &dyn Rng)
 }
 
 /// The inputs side by side, what was stored first in front.
-struct Merge {
-    scans: Vec<BlockScan>,
+struct Merge<'a> {
+    scans: Vec<(BlockScan, Reach)>,
+    mask: &'a Mask,
     positions: (JournalPosition, JournalPosition),
     metadata: BTreeMap<String, Metadata>,
 }
@@ -142,26 +158,28 @@ struct MergedSeries {
     exemplars: Vec<Exemplar>,
 }
 
-impl Merge {
-    fn open(job: &CompactionJob, store: &Arc<dyn ObjectStore>) -> Result<Self> {
+impl<'a> Merge<'a> {
+    fn open(job: &CompactionJob, mask: &'a Mask, store: &Arc<dyn ObjectStore>) -> Result<Self> {
         let mut inputs = Vec::with_capacity(job.inputs.len());
         for entry in &job.inputs {
-            inputs.push((BlockStats::of(entry)?.positions(), entry));
+            let stats = BlockStats::of(entry)?;
+            inputs.push((stats.positions(), stats.reach(), entry));
         }
-        inputs.sort_by(|(one, first), (other, second)| (one, &first.path).cmp(&(other, &second.path)));
-        let from = inputs.iter().map(|(positions, _)| positions.0).min();
-        let to = inputs.iter().map(|(positions, _)| positions.1).max();
+        inputs.sort_by(|(one, _, first), (other, _, second)| (one, &first.path).cmp(&(other, &second.path)));
+        let from = inputs.iter().map(|(positions, ..)| positions.0).min();
+        let to = inputs.iter().map(|(positions, ..)| positions.1).max();
         let (Some(from), Some(to)) = (from, to) else {
             return Err(Error::fix_request("a compaction needs at least one file"));
         };
-        let scans = inputs.iter().map(|(_, entry)| BlockScan::new(store.clone(), entry)).collect::<Result<Vec<_>>>()?;
-        let metadata = scans.iter().flat_map(|scan| scan.metadata.iter().cloned()).collect();
-        Ok(Self { scans, positions: (from, to), metadata })
+        let scan = |(_, reach, entry): &(_, Reach, &FileEntry)| Ok((BlockScan::new(store.clone(), entry)?, *reach));
+        let scans = inputs.iter().map(scan).collect::<Result<Vec<_>>>()?;
+        let metadata = scans.iter().flat_map(|(scan, _)| scan.metadata.iter().cloned()).collect();
+        Ok(Self { scans, mask, positions: (from, to), metadata })
     }
 
     fn next(&mut self) -> Result<Option<MergedSeries>> {
         let mut lowest: Option<Labels> = None;
-        for scan in &mut self.scans {
+        for (scan, _) in &mut self.scans {
             if let Some(labels) = scan.peek()?
                 && lowest.as_ref().is_none_or(|lowest| row::order(labels, lowest).is_lt())
             {
@@ -171,16 +189,18 @@ impl Merge {
         let Some(labels) = lowest else { return Ok(None) };
         let mut merged = MergedSeries { labels, hash: 0, samples: None, exemplars: Vec::new() };
         let mut parts = Vec::new();
-        for scan in &mut self.scans {
+        for (scan, reach) in &mut self.scans {
             if scan.peek()? != Some(&merged.labels) {
                 continue;
             }
             let Some(series) = scan.next_series()? else { continue };
             merged.hash = series.hash;
+            let hidden = if self.mask.is_empty() { Hidden::new() } else { self.mask.hidden(&merged.labels, *reach) };
             for row in &series.rows {
-                parts.extend(row.points()?);
+                parts.extend(row.points()?.and_then(|points| visible(points, &hidden)));
                 merged.exemplars.extend(row.exemplars()?);
             }
+            drop_hidden_exemplars(&mut merged.exemplars, &hidden);
         }
         merged.samples = points::merge(parts);
         tidy_exemplars(&mut merged.exemplars, EXEMPLARS_MAX);
@@ -204,6 +224,8 @@ struct Output<'a> {
     store: &'a Arc<dyn ObjectStore>,
     rng: &'a dyn Rng,
     positions: (JournalPosition, JournalPosition),
+    /// Deletions up to this record are carried out on what comes in.
+    deleted_to: JournalPosition,
     metadata: BTreeMap<String, Metadata>,
     writer: Option<BlockWriter>,
     files: Vec<FileEntry>,
@@ -218,13 +240,25 @@ impl Output<'_> {
             {
                 self.files.push(full.finish(&BTreeMap::new())?);
             }
-            let rows = rows_of(series.samples, &series.exemplars, true);
-            self.writer()?.push(&series.labels, series.hash, &rows)?;
+            let rows = self.rows(series.samples, &series.exemplars);
+            if !rows.is_empty() {
+                self.writer()?.push(&series.labels, series.hash, &rows)?;
+            }
         }
         Ok(())
     }
 
+    fn rows(&self, samples: Option<Points>, exemplars: &[Exemplar]) -> Vec<ChunkRow> {
+        if self.job.rollup.is_raw() {
+            return rows_of(samples, exemplars, true);
+        }
+        rows_of(samples.map(|samples| thin(&samples, self.job.rollup.interval_ms)), &[], true)
+    }
+
     fn writer(&mut self) -> Result<&mut BlockWriter> {
+        // A rollup does not take the place of what it was made of.
+        let inputs = self.job.inputs.iter().filter(|_| self.job.rollup.is_raw());
+        let made_of = inputs.map(|input| input.path.clone()).collect();
         let writer = match self.writer.take() {
             Some(writer) => writer,
             None => BlockWriter::new(
@@ -235,7 +269,9 @@ impl Output<'_> {
                     window_secs: self.job.window_secs,
                     level: self.job.level,
                     positions: self.positions,
-                    made_of: self.job.inputs.iter().map(|input| input.path.clone()).collect(),
+                    deleted_to: self.deleted_to,
+                    rollup: self.job.rollup.clone(),
+                    made_of,
                     nonce: nonce(self.rng),
                 },
             )?,
@@ -245,7 +281,9 @@ impl Output<'_> {
 
     /// Metadata goes with the last file.
     fn finish(&mut self) -> Result<()> {
-        if self.writer.is_none() && !self.metadata.is_empty() {
+        // A rollup of nothing says that there was nothing.
+        let is_needed = !self.metadata.is_empty() || (!self.job.rollup.is_raw() && self.files.is_empty());
+        if self.writer.is_none() && is_needed {
             self.writer()?;
         }
         if let Some(writer) = self.writer.take() {

@@ -5,6 +5,7 @@ use crate::block::write::{BlockSpec, BlockWriter};
 use crate::head::{SealedTenant, TenantHead};
 use crate::options::WINDOW_SECS;
 use crate::points;
+use crate::rollup::RollupOf;
 use br_env::Rng;
 use br_model::{Exemplar, Labels, Metadata};
 use br_std::Result;
@@ -132,6 +133,8 @@ impl WindowWriters<'_> {
                     window_secs: WINDOW_SECS,
                     level: 0,
                     positions: self.part.positions,
+                    deleted_to: JournalPosition(0),
+                    rollup: RollupOf::default(),
                     made_of: Vec::new(),
                     nonce: nonce(self.rng),
                 };

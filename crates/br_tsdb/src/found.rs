@@ -4,7 +4,7 @@ use crate::block::footer::check_format;
 use crate::block::io::{guard, wait};
 use crate::block::read::OpenBlock;
 use crate::block::scan::BlockScan;
-use crate::block::schema::{KEY_MADE_OF, KEY_POSITIONS};
+use crate::block::schema::{KEY_INTERVAL, KEY_MADE_OF, KEY_POSITIONS};
 use crate::block::stats::BlockStats;
 use br_model::TenantId;
 use br_std::{Error, Nanos, Result};
@@ -22,7 +22,18 @@ pub fn describe(store: &Arc<dyn ObjectStore>, path: &str, size_bytes: u64) -> Re
     let positions = block.footer_text(KEY_POSITIONS).and_then(JournalPosition::parse_range);
     let made_of = block.footer_text(KEY_MADE_OF).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let (from, to) = positions.unwrap_or_default();
-    let mut stats = BlockStats { series: 0, samples: 0, from_position: from.0, to_position: to.0, crc32: 0 };
+    let interval_ms = block.footer_text(KEY_INTERVAL).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let mut stats = BlockStats {
+        series: 0,
+        samples: 0,
+        from_position: from.0,
+        to_position: to.0,
+        crc32: 0,
+        deleted_to: 0,
+        interval_ms,
+        sources: Vec::new(),
+        has_histograms: interval_ms != 0,
+    };
     let times = guard(path, || scan(store, &entry, &mut stats))?;
     if let Some((min_ms, max_ms)) = times {
         (entry.min_time, entry.max_time) = (Nanos::from_millis(min_ms), Nanos::from_millis(max_ms));

@@ -19,6 +19,10 @@ pub struct TsdbOptions {
     pub age_max: Duration,
     /// Active series of one tenant.
     pub series_max: usize,
+    /// Active series with the same `job` and `instance` of one tenant: one process of a service, scraped or not.
+    pub series_per_target_max: usize,
+    /// Active series with the same `job` of one tenant.
+    pub series_per_job_max: usize,
     /// Active series of one metric name of one tenant.
     pub series_per_metric_max: usize,
     /// Labels of one series.
@@ -53,6 +57,8 @@ impl Default for TsdbOptions {
             future_max: Duration::from_mins(10),
             age_max: Duration::from_hours(15 * 24),
             series_max: 2_000_000,
+            series_per_target_max: 250_000,
+            series_per_job_max: 1_500_000,
             series_per_metric_max: 200_000,
             labels_max: 128,
             label_bytes_max: 64 << 10,

@@ -15,6 +15,10 @@ pub enum RejectReason {
     SeriesLimit,
     /// The metric has as many active series as it may have.
     MetricSeriesLimit,
+    /// The target, which is a job and an instance, has as many active series as it may have.
+    TargetSeriesLimit,
+    /// The job has as many active series as it may have.
+    JobSeriesLimit,
     /// The series has no label, or too many, or too long ones.
     LabelLimit,
     /// A native histogram has too many buckets.
@@ -26,13 +30,15 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::TooOld,
         Self::TooFarInFuture,
         Self::DuplicateTimestamp,
         Self::OutOfOrderLimit,
         Self::SeriesLimit,
         Self::MetricSeriesLimit,
+        Self::TargetSeriesLimit,
+        Self::JobSeriesLimit,
         Self::LabelLimit,
         Self::HistogramLimit,
         Self::ExemplarLimit,
@@ -48,6 +54,8 @@ impl RejectReason {
             Self::OutOfOrderLimit => "out_of_order_limit",
             Self::SeriesLimit => "series_limit",
             Self::MetricSeriesLimit => "metric_series_limit",
+            Self::TargetSeriesLimit => "target_series_limit",
+            Self::JobSeriesLimit => "job_series_limit",
             Self::LabelLimit => "label_limit",
             Self::HistogramLimit => "histogram_limit",
             Self::ExemplarLimit => "exemplar_limit",

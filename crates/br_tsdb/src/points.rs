@@ -2,18 +2,18 @@
 
 use br_model::FloatHistogram;
 use br_model::Value;
-use br_storage::{Points, Values};
+use br_storage::{Points, Values, Weight};
 use std::sync::Arc;
 
 /// In [`Points::starts_ms`]: this sample does not say when its counter began.
 pub(crate) const START_UNKNOWN: i64 = i64::MIN;
 
 pub(crate) fn floats(timestamps_ms: Arc<[i64]>, values: Vec<f64>, starts_ms: Option<Vec<i64>>) -> Points {
-    Points { timestamps_ms, values: Values::Floats(values), starts_ms }
+    Points { timestamps_ms, values: Values::Floats(values), starts_ms, weights: None }
 }
 
 pub(crate) fn histograms(timestamps_ms: Arc<[i64]>, values: Vec<Arc<FloatHistogram>>, starts_ms: Option<Vec<i64>>) -> Points {
-    Points { timestamps_ms, values: Values::Histograms(values), starts_ms }
+    Points { timestamps_ms, values: Values::Histograms(values), starts_ms, weights: None }
 }
 
 /// The samples between two times, both included; the whole vector is shared when nothing is cut.
@@ -34,7 +34,8 @@ pub(crate) fn slice(points: &Points, start: usize, end: usize) -> Points {
         Values::Mixed(values) => Values::Mixed(values[start..end].to_vec()),
     };
     let starts_ms = points.starts_ms.as_ref().map(|starts| starts[start..end].to_vec());
-    Points { timestamps_ms: points.timestamps_ms[start..end].into(), values, starts_ms }
+    let weights = points.weights.as_ref().map(|weights| weights[start..end].to_vec());
+    Points { timestamps_ms: points.timestamps_ms[start..end].into(), values, starts_ms, weights }
 }
 
 /// One column from several parts. Where two hold a sample of the same time, the part that stands first wins.
@@ -61,6 +62,8 @@ fn gather(parts: &[Points], order: &[(i64, u32, u32)]) -> Points {
         let start = |(part, at): (&Points, usize)| part.starts_ms.as_ref().map_or(START_UNKNOWN, |starts| starts[at]);
         places().map(start).collect()
     });
+    let has_weights = parts.iter().any(|part| part.weights.is_some());
+    let weights = has_weights.then(|| places().map(|(part, at)| part.weight(at)).collect());
     let mut values = Vec::with_capacity(order.len());
     if parts.iter().all(|part| matches!(part.values, Values::Floats(_))) {
         for (part, at) in places() {
@@ -68,14 +71,14 @@ fn gather(parts: &[Points], order: &[(i64, u32, u32)]) -> Points {
                 values.push(floats[at]);
             }
         }
-        return Points { timestamps_ms, values: Values::Floats(values), starts_ms };
+        return Points { timestamps_ms, values: Values::Floats(values), starts_ms, weights };
     }
     let values = places().map(|(part, at)| part.value(at)).collect();
-    Points { timestamps_ms, values: unmixed(values), starts_ms }
+    Points { timestamps_ms, values: unmixed(values), starts_ms, weights }
 }
 
 /// The narrowest column that holds these values.
-fn unmixed(values: Vec<Value>) -> Values {
+pub(crate) fn unmixed(values: Vec<Value>) -> Values {
     if values.iter().all(|value| matches!(value, Value::Float(_))) {
         return Values::Floats(
             values.iter().filter_map(|value| if let Value::Float(value) = value { Some(*value) } else { None }).collect(),
@@ -120,5 +123,6 @@ pub(crate) fn heap_bytes(points: &Points) -> u64 {
             .map(|value| if let Value::Histogram(histogram) = value { of_histogram(histogram) + 16 } else { 16 })
             .sum(),
     };
-    values + 8 * points.len() as u64 + points.starts_ms.as_ref().map_or(0, |starts| 8 * starts.len() as u64)
+    let weights = points.weights.as_ref().map_or(0, |weights| size_of::<Weight>() as u64 * weights.len() as u64);
+    values + weights + 8 * points.len() as u64 + points.starts_ms.as_ref().map_or(0, |starts| 8 * starts.len() as u64)
 }

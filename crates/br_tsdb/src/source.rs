@@ -2,16 +2,17 @@
 
 use crate::block::file::BlockFile;
 use crate::block::footer::OpenFile;
-use crate::block::row::RowHead;
+use crate::block::row::{ChunkKind, RowHead};
 use crate::block::section::SectionIndex;
 use crate::compact::tidy_exemplars;
 use crate::head::{HeadSelection, HeadSeries, SealNumber, SealedTenant};
 use crate::index::LabelLookup;
+use crate::mask::{Hidden, Mask, covers, drop_hidden_exemplars, visible};
 use crate::points;
 use crate::store::Shared;
 use br_model::{Exemplar, Labels, Metadata, TenantId};
 use br_std::Result;
-use br_storage::{Budget, MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery};
+use br_storage::{Budget, MetricSource, Points, RollupUse, SeriesCursor, SeriesData, SeriesQuery};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
@@ -28,6 +29,19 @@ struct SelectedFile {
     file: Arc<BlockFile>,
     open: Arc<OpenFile>,
     sections: Vec<SelectedSection>,
+}
+
+impl SelectedFile {
+    /// Whether a series that matches is one of native histograms, in a rollup.
+    fn lacks_sums(&self) -> bool {
+        let is_histogram =
+            |index: &SectionIndex, row| index.head(row).is_some_and(|head| head.kind == ChunkKind::WeightedHistograms);
+        let has = |section: &SelectedSection| {
+            let SelectedSection { index, series } = section;
+            series.iter().any(|id| index.rows(id, i64::MIN, i64::MAX).any(|row| is_histogram(index, row)))
+        };
+        self.file.rollup.has_histograms && self.sections.iter().any(has)
+    }
 }
 
 /// A section of it, with the series that match.
@@ -67,17 +81,28 @@ impl TenantSource {
         Self { tenant, shared }
     }
 
+    /// Taken before everything else: a deletion is done with only when its files are gone.
+    fn mask(&self, query: &SeriesQuery) -> Mask {
+        self.shared.mask(self.tenant, query.from_ms, query.to_ms)
+    }
+
     /// The head is asked before the files: what is published in between is then seen twice, not never.
     fn select_head(&self, query: &SeriesQuery) -> HeadSelection {
         self.shared.head(self.tenant).map_or_else(HeadSelection::default, |head| head.read().select(query))
     }
 
-    fn select_files(&self, query: &SeriesQuery, files: Vec<Arc<BlockFile>>, budget: &Budget) -> Result<Vec<SelectedFile>> {
+    fn select_files(
+        &self,
+        query: &SeriesQuery,
+        mask: &Mask,
+        files: Vec<Arc<BlockFile>>,
+        budget: &Budget,
+    ) -> Result<Vec<SelectedFile>> {
         let mut selected = Vec::new();
         for file in files {
             budget.check()?;
             let Some(open) = self.shared.files.open(&file)? else { continue };
-            let sections = self.select_sections(query, &file, &open, budget)?;
+            let sections = self.select_sections(query, mask, &file, &open, budget)?;
             if !sections.is_empty() {
                 selected.push(SelectedFile { file, open, sections });
             }
@@ -88,6 +113,7 @@ impl TenantSource {
     fn select_sections(
         &self,
         query: &SeriesQuery,
+        mask: &Mask,
         file: &BlockFile,
         open: &OpenFile,
         budget: &Budget,
@@ -97,7 +123,8 @@ impl TenantSource {
             budget.check()?;
             let Some(sections) = self.shared.files.sections(file, open, numbers)? else { return Ok(Vec::new()) };
             for index in sections {
-                let series = index.select(&query.matchers, query.from_ms, query.to_ms);
+                let found = index.select(&query.matchers, query.from_ms, query.to_ms);
+                let series = showing(found, query, mask, file, &index);
                 if !series.is_empty() {
                     selected.push(SelectedSection { index, series });
                 }
@@ -107,9 +134,16 @@ impl TenantSource {
     }
 
     /// What files have beside the seals that are in memory.
-    fn selected_files(&self, query: &SeriesQuery, held: &BTreeSet<SealNumber>, budget: &Budget) -> Result<Vec<SelectedFile>> {
-        let files = self.shared.files.overlapping(self.tenant, query.from_ms, query.to_ms, held);
-        self.select_files(query, files, budget)
+    fn selected_files(
+        &self,
+        query: &SeriesQuery,
+        mask: &Mask,
+        held: &BTreeSet<SealNumber>,
+        rollups: RollupUse,
+        budget: &Budget,
+    ) -> Result<Vec<SelectedFile>> {
+        let files = self.shared.files.overlapping(self.tenant, query.from_ms, query.to_ms, held, rollups);
+        self.select_files(query, mask, files, budget)
     }
 
     /// Texts that `find` finds on the series that match, sorted.
@@ -119,14 +153,16 @@ impl TenantSource {
         budget: &Budget,
         find: impl for<'a> Fn(&'a dyn LabelLookup, &RoaringBitmap) -> Vec<&'a str>,
     ) -> Result<Vec<String>> {
+        let mask = self.mask(query);
         let mut texts = BTreeSet::new();
         let mut held = BTreeSet::new();
         if let Some(head) = self.shared.head(self.tenant) {
             let head = head.read();
             held = head.held();
-            texts.extend(find(head.index(), &head.touching(query)).into_iter().map(str::to_owned));
+            let touching = head.showing(head.touching(query), query, &mask);
+            texts.extend(find(head.index(), &touching).into_iter().map(str::to_owned));
         }
-        let files = self.selected_files(query, &held, budget)?;
+        let files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, budget)?;
         for section in files.iter().flat_map(|file| &file.sections) {
             texts.extend(find(&*section.index.table, &section.series).into_iter().map(str::to_owned));
         }
@@ -137,8 +173,23 @@ impl TenantSource {
 
 impl MetricSource for TenantSource {
     fn select<'a>(&'a self, query: &SeriesQuery, budget: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
+        self.select_with(query, RollupUse::WhenRawIsGone, budget)
+    }
+
+    fn select_with<'a>(
+        &'a self,
+        query: &SeriesQuery,
+        rollups: RollupUse,
+        budget: &'a Budget,
+    ) -> Result<Box<dyn SeriesCursor + 'a>> {
+        let mask = self.mask(query);
         let HeadSelection { series, parts, held } = self.select_head(query);
-        let files = self.selected_files(query, &held, budget)?;
+        let mut files = self.selected_files(query, &mask, &held, rollups, budget)?;
+        if matches!(rollups, RollupUse::AlignedFloats { .. }) && files.iter().any(SelectedFile::lacks_sums) {
+            files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, budget)?;
+        }
+        let coarsest_ms = files.iter().map(|selected| selected.file.rollup.interval_ms).max();
+        budget.used_rollup(coarsest_ms.unwrap_or(0));
         let candidates = candidates(series, &files);
         let held_bytes = candidates.len() as u64 * CANDIDATE_BYTES;
         budget.charge(held_bytes)?;
@@ -146,6 +197,7 @@ impl MetricSource for TenantSource {
             shared: &self.shared,
             from_ms: query.from_ms,
             to_ms: query.to_ms,
+            mask,
             files,
             parts,
             candidates: candidates.into_iter(),
@@ -159,15 +211,16 @@ impl MetricSource for TenantSource {
     fn series(&self, queries: &[SeriesQuery], budget: &Budget) -> Result<Vec<Labels>> {
         let mut found = BTreeSet::new();
         for query in queries {
+            let mask = self.mask(query);
             let mut held = BTreeSet::new();
             if let Some(head) = self.shared.head(self.tenant) {
                 let head = head.read();
                 held = head.held();
-                let touching = head.touching(query);
+                let touching = head.showing(head.touching(query), query, &mask);
                 budget.charge(touching.len() * CANDIDATE_BYTES)?;
                 found.extend(head.labels_of(&touching));
             }
-            let files = self.selected_files(query, &held, budget)?;
+            let files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, budget)?;
             for SelectedSection { index, series } in files.iter().flat_map(|file| &file.sections) {
                 budget.charge(series.len() * CANDIDATE_BYTES)?;
                 found.extend(series.iter().map(|id| index.table.labels(id)));
@@ -195,17 +248,18 @@ impl MetricSource for TenantSource {
 
     fn exemplars(&self, query: &SeriesQuery, budget: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
         let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
+        let mask = self.mask(query);
         let HeadSelection { series, parts, held } = self.select_head(query);
         for series in series {
-            let exemplars = series.exemplars(&parts);
+            let exemplars = series.visible_exemplars(&parts, &mask);
             if !exemplars.is_empty() {
                 found.entry(series.labels).or_default().extend(exemplars);
             }
         }
         let files = self.shared.files.overlapping_windows(self.tenant, query.from_ms, query.to_ms, &held);
         let everything = SeriesQuery { matchers: query.matchers.clone(), from_ms: i64::MIN, to_ms: i64::MAX };
-        for selected in self.select_files(&everything, files, budget)? {
-            self.file_exemplars(&selected, budget, &mut found)?;
+        for selected in self.select_files(&everything, &Mask::default(), files, budget)? {
+            self.file_exemplars(&selected, &mask, budget, &mut found)?;
         }
         for exemplars in found.values_mut() {
             exemplars.retain(|exemplar| (query.from_ms..=query.to_ms).contains(&exemplar.timestamp_ms));
@@ -220,6 +274,7 @@ impl TenantSource {
     fn file_exemplars(
         &self,
         selected: &SelectedFile,
+        mask: &Mask,
         budget: &Budget,
         found: &mut BTreeMap<Labels, Vec<Exemplar>>,
     ) -> Result<()> {
@@ -237,16 +292,33 @@ impl TenantSource {
                     continue;
                 }
                 let exemplars = if row.crc32(index.table.hash(id)) == crc32 { row.exemplars().ok() } else { None };
-                let Some(exemplars) = exemplars else {
+                let Some(mut exemplars) = exemplars else {
                     self.shared.files.count_damaged_chunk();
                     continue;
                 };
+                let labels = index.table.labels(id);
+                if !mask.is_empty() {
+                    drop_hidden_exemplars(&mut exemplars, &mask.hidden(&labels, selected.file.reach));
+                }
                 budget.charge(exemplars.len() as u64 * CANDIDATE_BYTES)?;
-                found.entry(index.table.labels(id)).or_default().extend(exemplars);
+                found.entry(labels).or_default().extend(exemplars);
             }
         }
         Ok(())
     }
+}
+
+/// Of some series of a section those of which a row in the range is not hidden whole.
+fn showing(found: RoaringBitmap, query: &SeriesQuery, mask: &Mask, file: &BlockFile, index: &SectionIndex) -> RoaringBitmap {
+    if mask.is_empty() {
+        return found;
+    }
+    let shows = |id: &u32| {
+        let hidden = mask.hidden(&index.table.labels(*id), file.reach);
+        let mut heads = index.rows(*id, query.from_ms, query.to_ms).filter_map(|row| index.head(row));
+        hidden.is_empty() || heads.any(|head| !covers(&hidden, head.min_ms, head.max_ms))
+    };
+    found.iter().filter(shows).collect()
 }
 
 /// Joins the series of head and files by the hash of their labels.
@@ -281,6 +353,7 @@ struct TenantCursor<'a> {
     shared: &'a Shared,
     from_ms: i64,
     to_ms: i64,
+    mask: Mask,
     files: Vec<SelectedFile>,
     /// Sealed parts in memory.
     parts: Arc<[Arc<SealedTenant>]>,
@@ -331,7 +404,7 @@ impl TenantCursor<'_> {
         let mut series = Vec::with_capacity(batch.len());
         for (candidate, mut parts) in batch.iter().zip(parts) {
             if let Some(head) = &candidate.head {
-                parts.extend(head.points(&self.parts)?);
+                parts.extend(head.visible_points(&self.parts, &self.mask)?);
             }
             let Some(points) = points::merge(parts) else { continue };
             let mut points = points::cut(points, self.from_ms, self.to_ms);
@@ -370,11 +443,18 @@ impl TenantCursor<'_> {
         for ((row, crc32), WantedRow { candidate, .. }) in chunks.into_iter().zip(rows) {
             let points = if row.crc32(batch[*candidate].hash) == crc32 { row.points().ok() } else { None };
             match points {
-                Some(points) => parts[*candidate].extend(points),
+                Some(points) => {
+                    let hidden = self.hidden(&batch[*candidate], file);
+                    parts[*candidate].extend(points.and_then(|points| visible(points, &hidden)));
+                }
                 None => self.shared.files.count_damaged_chunk(),
             }
         }
         Ok(())
+    }
+
+    fn hidden(&self, candidate: &Candidate, file: &BlockFile) -> Hidden {
+        if self.mask.is_empty() { Hidden::new() } else { self.mask.hidden(&self.labels(candidate), file.reach) }
     }
 
     fn labels(&self, candidate: &Candidate) -> Labels {

@@ -1,5 +1,6 @@
 //! What the store holds, for `/api/v1/status/tsdb` and for Bellrock's own metrics.
 
+use crate::head::caps::{Cap, CapHit};
 use crate::outcome::RejectReason;
 use crate::store::Tsdb;
 use br_model::TenantId;
@@ -43,6 +44,10 @@ pub struct TenantStats {
     pub series_dropped: u64,
     /// Since the start, each reason once.
     pub rejected: Vec<(RejectReason, u64)>,
+    /// Targets, jobs and metrics that came to their cap, those that refused most first.
+    pub cap_hits: Vec<CapHit>,
+    /// How many came to it, of each kind.
+    pub cap_hit_counts: Vec<(Cap, u64)>,
     /// The largest ones of each, largest first.
     pub series_by_metric: Vec<NameCount>,
     pub values_by_label: Vec<NameCount>,
@@ -114,6 +119,8 @@ impl Tsdb {
         stats.series_created = counters.series_created;
         stats.series_dropped = counters.series_dropped;
         stats.rejected = RejectReason::ALL.into_iter().zip(counters.rejected).collect();
+        stats.cap_hits = head.cap_hits(&self.shared.options, top);
+        stats.cap_hit_counts = head.cap_hit_counts().into();
         for (name, values) in head.index().cardinality_unsorted() {
             let count = |name: String, count| NameCount { name, count };
             stats.label_pairs += values.len() as u64;

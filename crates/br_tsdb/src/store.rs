@@ -5,8 +5,10 @@ use crate::compact::{self, CompactionJob};
 use crate::flush::{SealedHead, window_ms};
 use crate::head::registry::KnownCursor;
 use crate::head::{TenantHead, append};
+use crate::mask::InForce;
 use crate::options::TsdbOptions;
 use crate::outcome::AppendOutcome;
+use crate::rollup::RollupLevel;
 use crate::source::TenantSource;
 use br_env::Rng;
 use br_model::{KnownSample, MetricBatch, TenantId};
@@ -28,6 +30,9 @@ pub(crate) struct Shared {
     pub(crate) files: FileSet,
     heads: RwLock<BTreeMap<TenantId, Arc<RwLock<TenantHead>>>>,
     rng: Arc<dyn Rng>,
+    /// What is deleted, and what is past its time.
+    pub(crate) in_force: InForce,
+    pub(crate) rollup_levels: RwLock<Vec<RollupLevel>>,
     /// Held while a batch is taken in and while a seal is made, so that a seal holds whole batches.
     applied: Mutex<Applied>,
 }
@@ -50,7 +55,8 @@ impl Tsdb {
         set.replace(&[], &files);
         let position = set.position();
         let applied = Mutex::new(Applied { position, sealed: position, now: Nanos::default() });
-        let shared = Shared { options, files: set, heads: RwLock::default(), rng, applied };
+        let (heads, in_force, rollup_levels) = (RwLock::default(), InForce::default(), RwLock::default());
+        let shared = Shared { options, files: set, heads, rng, in_force, rollup_levels, applied };
         Self { shared: Arc::new(shared) }
     }
 
@@ -169,14 +175,17 @@ impl Tsdb {
     /// The next compaction that is worth doing. Damaged files are left alone.
     pub fn plan_compaction(&self) -> Option<CompactionJob> {
         let files = self.shared.files.all();
-        let sound: Vec<FileEntry> = files.iter().filter(|file| file.damage().is_none()).map(|file| file.entry.clone()).collect();
+        let sound: Vec<FileEntry> =
+            files.iter().filter(|file| file.damage().is_none() && file.rollup.is_raw()).map(|file| file.entry.clone()).collect();
         compact::plan_compaction(&sound, self.shared.options.compaction_bytes_max)
     }
 
     /// Carries out a compaction. The caller replaces inputs by outputs in the catalog and then calls [`Tsdb::replace`].
     /// Where an input is damaged, it is set aside, so that the next plan goes without it.
     pub fn compact(&self, job: &CompactionJob) -> Result<Vec<FileEntry>> {
-        compact::compact(job, &self.shared.files.store, &*self.shared.rng).inspect_err(|error| self.set_damaged_aside(job, error))
+        let mask = self.shared.mask(job.tenant, i64::MIN, i64::MAX);
+        let compacted = compact::compact_masked(job, &mask, &self.shared.files.store, &*self.shared.rng);
+        compacted.inspect_err(|error| self.set_damaged_aside(job, error))
     }
 
     /// Takes files off the list and puts others on it in one step: after a compaction, and with no new ones after retention.
@@ -223,6 +232,13 @@ impl Shared {
 
     fn heads(&self) -> Vec<Arc<RwLock<TenantHead>>> {
         self.heads.read().values().cloned().collect()
+    }
+
+    /// A record that brought no samples.
+    pub(crate) fn pass(&self, position: JournalPosition, now: Nanos) {
+        let mut applied = self.applied.lock();
+        applied.position = applied.position.max(position);
+        applied.now = now;
     }
 
     /// Lets go of samples that are in files, the oldest first, down to the budget for them.

@@ -1,19 +1,34 @@
-//! The store against a naive model: appends, flushes, compactions and restarts in any order.
+//! The store against a naive model: appends, deletions, flushes, compactions and restarts in any order.
 
 mod common;
 
+use br_storage::MatchOp;
 use br_tsdb::TsdbOptions;
-use common::{Store, T0};
+use common::{Store, T0, matcher};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Append { series: u8, time: i64, value: u8 },
+    Append {
+        series: u8,
+        time: i64,
+        value: u8,
+    },
     Flush,
     Compact,
     Restart,
-    Query { from: i64, length: i64 },
+    /// Of the series below this number.
+    Delete {
+        below: u8,
+        from: i64,
+        length: i64,
+    },
+    Rewrite,
+    Query {
+        from: i64,
+        length: i64,
+    },
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -23,6 +38,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Flush),
         1 => Just(Step::Compact),
         1 => Just(Step::Restart),
+        1 => (0u8..4, time.clone(), 0i64..9000).prop_map(|(below, from, length)| Step::Delete { below, from, length }),
+        1 => Just(Step::Rewrite),
         2 => (time, 0i64..6000).prop_map(|(from, length)| Step::Query { from, length }),
     ]
 }
@@ -68,7 +85,7 @@ proptest! {
                         samples.entry(time).or_insert(value.to_bits());
                     } else if outcome.repeated == 1 {
                         prop_assert_eq!(samples.get(&time), Some(&value.to_bits()));
-                    } else {
+                    } else if outcome.rejected_count() == 1 {
                         let newest = samples.keys().next_back().copied().unwrap_or(i64::MIN);
                         prop_assert!(samples.contains_key(&time) || time < newest - 30 * 60_000, "refused without a reason");
                     }
@@ -81,6 +98,17 @@ proptest! {
                     store.flush();
                     store.reopen();
                 }
+                Step::Delete { below, from, length } => {
+                    let (from, to) = (T0 + from * 1201, T0 + (from + length) * 1201);
+                    let names: Vec<String> = (0..=below).map(|series| format!("s{series}")).collect();
+                    store.delete(vec![matcher(MatchOp::Regex, "__name__", &names.join("|"))], from, to);
+                    for (_, samples) in model.iter_mut().filter(|(name, _)| names.contains(name)) {
+                        samples.retain(|time, _| !(from..=to).contains(time));
+                    }
+                }
+                Step::Rewrite => {
+                    store.rewrite_all();
+                }
                 Step::Query { from, length } => {
                     let (from, to) = (T0 + from * 1201, T0 + (from + length) * 1201);
                     prop_assert_eq!(store.dump(from, to), expected(&model, from, to));
@@ -88,5 +116,8 @@ proptest! {
             }
         }
         prop_assert_eq!(store.dump(i64::MIN, i64::MAX), expected(&model, i64::MIN, i64::MAX));
+        store.flush();
+        store.rewrite_all();
+        prop_assert_eq!(store.dump_files(), expected(&model, i64::MIN, i64::MAX), "in the files");
     }
 }

@@ -1,5 +1,6 @@
 //! Prometheus' HTTP API, `/api/v1`.
 
+mod admin;
 mod encode;
 mod federate;
 mod labels;
@@ -40,6 +41,8 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get_or_form("/api/v1/parse_query", Right::Read, query::parse_query)
         .get("/api/v1/targets/metadata", Right::Read, targets::target_metadata)
         .get("/federate", Right::Read, federate::federate)
+        .post_or_put("/api/v1/admin/tsdb/delete_series", Right::Administer, admin::delete_series)
+        .post_or_put("/api/v1/admin/tsdb/clean_tombstones", Right::Administer, admin::clean_tombstones)
         .post("/-/reload", Right::Administer, rules::reload)
         .get("/api/v1/status/config", Right::Administer, status::config)
 }

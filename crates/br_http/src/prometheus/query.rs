@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use br_model::Principal;
-use br_promql::{Expr, ExprKind, QueryOutput};
+use br_promql::{Engine, Expr, ExprKind, QueryOutput, SourceResolution};
 use br_query::door::Language;
 use br_std::{Error, Nanos, Result};
 use br_storage::{Matcher, SeriesQuery};
@@ -29,9 +29,24 @@ fn parse_to_run(app: &App, text: &str, is_range: bool) -> Result<Expr> {
     let expr = parse(text)?;
     app.promql.check(&expr).map_err(|error| invalid_query(&error))?;
     if is_range {
-        br_promql::Engine::check_type_for_range(&expr).map_err(|error| invalid_query(&error))?;
+        Engine::check_type_for_range(&expr).map_err(|error| invalid_query(&error))?;
     }
     Ok(expr)
+}
+
+/// `max_source_resolution` says how coarse rollups may be, as in Thanos: `auto`, or a duration, of which 0 means raw samples only.
+fn engine(app: &App, params: &Params) -> Result<Engine> {
+    const NAME: &str = "max_source_resolution";
+    let resolution = match (params.get(NAME), params.get(NAME) != Some("auto")) {
+        (Some(_), true) => match params.duration(NAME)? {
+            Some(longest) if !longest.is_zero() => {
+                SourceResolution::UpTo { interval_ms: i64::try_from(longest.as_millis()).unwrap_or(i64::MAX) }
+            }
+            _ => SourceResolution::Raw,
+        },
+        _ => return Ok(app.promql.clone()),
+    };
+    Ok(app.promql.with_source_resolution(resolution))
 }
 
 /// An answer written out already, next to the query that found it: a long one would hold up whoever else waits for this thread.
@@ -48,7 +63,7 @@ pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): E
     let text = params.required("query")?.to_owned();
     let expr = parse_to_run(&app, &text, false)?;
     let at_ms = params.time("time")?.unwrap_or_else(|| app.clock.now()).as_millis();
-    let (engine, timeout, partial) = (app.promql.clone(), params.duration("timeout")?, app.partial_answers());
+    let (engine, timeout, partial) = (engine(&app, &params)?, params.duration("timeout")?, app.partial_answers());
     let text = app
         .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
             engine.instant(&*sources.metrics(principal.tenant), &expr, at_ms, budget).map(|output| answer(output, partial))
@@ -82,7 +97,7 @@ pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Ext
         )
         .into());
     }
-    let (engine, timeout, partial) = (app.promql.clone(), params.duration("timeout")?, app.partial_answers());
+    let (engine, timeout, partial) = (engine(&app, &params)?, params.duration("timeout")?, app.partial_answers());
     let text = app
         .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
             let source = sources.metrics(principal.tenant);

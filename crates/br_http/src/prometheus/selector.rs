@@ -30,7 +30,8 @@ pub(super) fn matchers(parameter: &str, text: &str) -> Result<Vec<br_storage::Ma
     let wrong = |message: String| Error::fix_request(format!("invalid parameter {parameter:?}: {message}"));
     let expr = br_promql::parse(text).map_err(|errors| wrong(errors.to_string()))?;
     match expr.without_parens().kind {
-        ExprKind::Vector(ref selector) => Ok(selector.matchers.clone()),
+        ExprKind::Vector(ref selector) if selector.offset.is_none() && selector.at.is_none() => Ok(selector.matchers.clone()),
+        ExprKind::Vector(_) => Err(wrong(format!("{text:?}: offset and @ have no meaning here"))),
         _ => Err(wrong(format!("{text:?} is not a series selector"))),
     }
 }

@@ -1,7 +1,7 @@
 //! What the server says of itself.
 
 use super::{Answer, success};
-use crate::app::App;
+use crate::app::{App, LimitHit};
 use crate::time::rfc3339;
 use axum::Extension;
 use axum::extract::State;
@@ -52,7 +52,18 @@ pub(super) async fn tsdb(State(app): State<Arc<App>>, Extension(principal): Exte
         "labelValueCountByLabelName": pairs(&stats.top_labels),
         "memoryInBytesByLabelName": [],
         "seriesCountByLabelValuePair": [],
+        "seriesLimitsHit": stats.limits_hit.iter().map(limit_hit).collect::<Vec<Value>>(),
     }))
+}
+
+fn limit_hit(hit: &LimitHit) -> Value {
+    json!({
+        "limit": hit.limit,
+        "labels": crate::json::labels(&hit.labels),
+        "series": hit.series,
+        "seriesMax": hit.series_max,
+        "refusedSamples": hit.refused_samples,
+    })
 }
 
 /// Under Prometheus' names where the meaning is the same; what was given on the command line, in the environment or in the file.

@@ -12,6 +12,7 @@ mod matching;
 mod output;
 mod range_series;
 mod rank;
+mod rollups;
 mod select;
 mod series;
 mod set;
@@ -20,6 +21,8 @@ pub(crate) use aggregate_histogram::HistogramFold;
 pub(crate) use context::{Context, Reference};
 pub(crate) use eval::{scalar, vector, vector_each};
 pub(crate) use range_series::{Parts, RangeSeries, ranges_each};
+pub use rollups::SourceResolution;
+pub(crate) use rollups::{Fit, gain};
 pub(crate) use select::{Wanted, instants_each, known_start, mixed_note};
 pub(crate) use series::{Column, Sample, StepSeries, labels_bytes};
 
@@ -43,6 +46,8 @@ pub struct Options {
     pub extended_selectors: bool,
     /// Names are removed at the end of the query, so that `label_replace` and `by (__name__)` still see them.
     pub delayed_name_removal: bool,
+    /// How far rollups may stand in for raw samples.
+    pub source_resolution: SourceResolution,
     /// `rate` and its like take resets and beginnings from start timestamps.
     pub start_timestamps: bool,
 }
@@ -56,6 +61,7 @@ impl Default for Options {
             experimental_functions: true,
             extended_selectors: true,
             delayed_name_removal: true,
+            source_resolution: SourceResolution::Auto,
             start_timestamps: true,
         }
     }
@@ -118,8 +124,16 @@ impl Engine {
         let context = Context { options: &self.options, source, budget, notes: &notes, timeline, query, histogram_stats: false };
         let is_range = query.step_ms > 0;
         let value = output::value(&context, expr, is_range)?;
-        let (warnings, infos) = notes.into_texts();
+        let (warnings, mut infos) = notes.into_texts();
+        infos.extend(rollup_info(budget));
         Ok(QueryOutput { value, warnings, infos })
+    }
+
+    /// The same with another choice between raw samples and rollups.
+    #[must_use]
+    pub fn with_source_resolution(&self, source_resolution: SourceResolution) -> Self {
+        let options = Options { source_resolution, ..self.options.clone() };
+        Self { options }
     }
 
     /// What a range query cannot answer, whatever the data: a caller that tells wrong text from a failed query asks before.
@@ -152,4 +166,13 @@ impl Engine {
         }
         expr.children().into_iter().try_for_each(|child| self.check(child))
     }
+}
+
+/// Says that not all of the answer comes from raw samples.
+fn rollup_info(budget: &Budget) -> Option<String> {
+    let interval_ms = budget.rollup_ms();
+    let interval = br_std::duration::format(std::time::Duration::from_millis(interval_ms.unsigned_abs()));
+    (interval_ms > 0).then(|| {
+        format!("PromQL info: rollups of up to {interval} stand in for raw samples; max_source_resolution=0s leaves them out")
+    })
 }

@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::eval::{Evaluated, scalar, vector};
 use super::range_series::ranges_each;
+use super::rollups::Fit;
 use super::series::{Sample, StepSeries, without_metadata};
 use crate::output::{Point, Series, Value, VectorSample};
 use crate::syntax::ast::{Expr, ExprKind, Type};
@@ -85,7 +86,7 @@ fn merged(context: &Context, all: Vec<StepSeries>) -> Result<Value> {
 /// A range vector at one instant: the samples as they are.
 fn matrix(context: &Context, expr: &Expr) -> Result<Value> {
     let mut all = Vec::new();
-    ranges_each(context, expr, &mut |series| {
+    ranges_each(context, expr, Fit::About, &mut |series| {
         let (from, to) = series.windows[0];
         let points = samples(&series.points, from as usize, to as usize);
         let labels = if series.drop_name { without_metadata(&series.labels) } else { series.labels.clone() };

@@ -2,6 +2,7 @@
 
 use super::context::{Context, Reference, Timeline};
 use super::eval::vector;
+use super::rollups::{Fit, rollup_use};
 use super::select;
 use super::series::{Column, Sample};
 use crate::syntax::ast::{DurationExpr, Expr, ExprKind, Extension};
@@ -82,7 +83,12 @@ impl RangeSeries<'_> {
 }
 
 /// Evaluates a range vector, series by series.
-pub(crate) fn ranges_each(context: &Context, expr: &Expr, each: &mut dyn FnMut(RangeSeries) -> Result<()>) -> Result<()> {
+pub(crate) fn ranges_each(
+    context: &Context,
+    expr: &Expr,
+    fit: Fit,
+    each: &mut dyn FnMut(RangeSeries) -> Result<()>,
+) -> Result<()> {
     match &expr.kind {
         ExprKind::Matrix { vector, range } => {
             let ExprKind::Vector(selector) = &vector.kind else {
@@ -100,7 +106,9 @@ pub(crate) fn ranges_each(context: &Context, expr: &Expr, each: &mut dyn FnMut(R
                 Extension::Smoothed => (lookback_ms, lookback_ms),
             };
             let from_ms = first_ms.saturating_sub(range_ms).saturating_sub(before_ms).saturating_add(1);
-            select::read_each(context, selector, from_ms, last_ms.saturating_add(after_ms), &mut |data| {
+            let fit = if extension == Extension::None { fit } else { Fit::About };
+            let rollups = rollup_use(context, reference, range_ms, fit);
+            select::read_each(context, selector, from_ms, last_ms.saturating_add(after_ms), rollups, &mut |data| {
                 let points = without_stale(data.points);
                 windows.of(&points.timestamps_ms);
                 each(RangeSeries {
@@ -118,7 +126,7 @@ pub(crate) fn ranges_each(context: &Context, expr: &Expr, each: &mut dyn FnMut(R
             let reference = context.reference(offset.as_ref(), *at)?;
             subquery_each(context, expr, range, step.as_ref(), reference, each)
         }
-        ExprKind::Paren(inner) => ranges_each(context, inner, each),
+        ExprKind::Paren(inner) => ranges_each(context, inner, fit, each),
         _ => Err(Error::fix_request(format!("{}: expected a range vector", expr.span))),
     }
 }
@@ -186,7 +194,7 @@ fn points_of(column: &Column, times: &Arc<[i64]>) -> Points {
     } else {
         Values::Floats(present.iter().filter_map(|step| column.float(*step)).collect())
     };
-    Points { timestamps_ms, values, starts_ms: None }
+    Points { timestamps_ms, values, starts_ms: None, weights: None }
 }
 
 /// What is known of resets holds between samples that follow each other in the store, not between steps.
@@ -216,6 +224,7 @@ fn without_stale(points: Points) -> Points {
         timestamps_ms: kept.iter().map(|at| points.timestamps_ms[*at]).collect(),
         values,
         starts_ms: points.starts_ms.map(|starts| kept.iter().map(|at| starts[*at]).collect()),
+        weights: points.weights.map(|weights| kept.iter().map(|at| weights[*at]).collect()),
     }
 }
 

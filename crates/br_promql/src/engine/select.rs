@@ -2,6 +2,7 @@
 
 use super::context::{Context, Reference};
 use super::eval::Sink;
+use super::rollups::{Fit, goes_on, rollup_use};
 use super::series::{Column, Sample, StepSeries};
 use crate::annotations::Annotation;
 use crate::functions::extended;
@@ -10,7 +11,7 @@ use crate::syntax::ast::{Extension, VectorSelector};
 use crate::syntax::span::Span;
 use br_model::{CounterResetHint, FloatHistogram, Value};
 use br_std::Result;
-use br_storage::{Points, SeriesData, SeriesQuery, Values};
+use br_storage::{Points, RollupUse, SeriesData, SeriesQuery, Values};
 use std::sync::Arc;
 
 /// What is wanted of the sample that a step finds.
@@ -40,7 +41,9 @@ pub(crate) fn instants_each(
     let to_ms = if smoothed { last_ms.saturating_add(lookback_ms) } else { last_ms };
     let from_ms = first_ms.saturating_sub(lookback_ms).saturating_add(1);
     let mut positions = Positions::default();
-    read_each(context, selector, from_ms, to_ms, &mut |data| {
+    let fit = if smoothed { Fit::About } else { Fit::Exact };
+    let rollups = rollup_use(context, reference, 0, fit);
+    read_each(context, selector, from_ms, to_ms, rollups, &mut |data| {
         let mut column = Column::absent(context.steps());
         positions.of(context, reference, &data.points.timestamps_ms);
         for (step, position) in positions.found.iter().enumerate() {
@@ -65,7 +68,7 @@ pub(crate) fn instants_each(
 fn last_sample(points: &Points, position: usize, after_ms: i64, wanted: Wanted) -> Option<Sample> {
     let at = position.checked_sub(1)?;
     let time_ms = points.timestamps_ms[at];
-    if time_ms <= after_ms {
+    if time_ms <= after_ms && !goes_on(points, at) {
         return None;
     }
     match &points.values {
@@ -124,10 +127,11 @@ pub(crate) fn read_each(
     selector: &VectorSelector,
     from_ms: i64,
     to_ms: i64,
+    rollups: RollupUse,
     each: &mut dyn FnMut(SeriesData) -> Result<()>,
 ) -> Result<()> {
     let query = SeriesQuery { matchers: selector.matchers.clone(), from_ms, to_ms };
-    let mut cursor = context.source.select(&query, context.budget)?;
+    let mut cursor = context.source.select_with(&query, rollups, context.budget)?;
     while let Some(batch) = cursor.next_batch()? {
         for (at, mut data) in batch.into_iter().enumerate() {
             if at % CHECK_EVERY == 0 {

@@ -1,7 +1,7 @@
 //! `absent` and `absent_over_time`: a value where there is none.
 
 use super::call::{Sink, argument};
-use crate::engine::{Column, Context, StepSeries, ranges_each, vector_each};
+use crate::engine::{Column, Context, Fit, StepSeries, ranges_each, vector_each};
 use crate::syntax::ast::{Expr, ExprKind, Type};
 use br_model::Labels;
 use br_model::labels::METRIC_NAME;
@@ -12,7 +12,7 @@ pub(super) fn evaluate(context: &Context, arguments: &[Expr], sink: &mut Sink) -
     let expr = argument(arguments, 0, "absent")?;
     let mut present = vec![false; context.steps()];
     if expr.value_type() == Type::Matrix {
-        ranges_each(context, expr, &mut |series| {
+        ranges_each(context, expr, Fit::Exact, &mut |series| {
             for (is_present, (from, to)) in present.iter_mut().zip(series.windows) {
                 *is_present |= to > from;
             }

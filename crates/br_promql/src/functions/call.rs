@@ -2,7 +2,7 @@
 
 use super::{absent, histograms, info, labels, math, over_time, rate, sort, time};
 use crate::engine::{
-    Column, Context, RangeSeries, Sample, StepSeries, ranges_each, scalar as scalar_of, vector_each as vector_of,
+    Column, Context, Fit, RangeSeries, Sample, StepSeries, ranges_each, scalar as scalar_of, vector_each as vector_of,
 };
 use crate::syntax::ast::{Expr, ExprKind, Extension};
 use crate::syntax::span::Span;
@@ -132,7 +132,7 @@ fn over_range(context: &Context, name: &'static str, arguments: &[Expr], body: R
     over_time::check_scalars(&call)?;
     let keeps_name = matches!(name, "last_over_time" | "first_over_time");
     let delayed = context.options.delayed_name_removal;
-    ranges_each(context, range, &mut |series| {
+    ranges_each(context, range, Fit::of_function(name), &mut |series| {
         let points = match rate::columns(&call, &series) {
             Some(points) => points,
             None => by_step(&call, &series, body)?,

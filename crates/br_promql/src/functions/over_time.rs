@@ -17,7 +17,7 @@ pub(super) fn body(name: &str) -> Option<RangeBody> {
         "sum_over_time" => |call, series, step| fold(call, series, step, false),
         "count_over_time" => |_, series, step| {
             let (from, to) = series.windows[step];
-            (to > from).then(|| Sample::Float(f64::from(to - from)))
+            (to > from).then(|| Sample::Float(series.raw_count(from as usize, to as usize)))
         },
         "present_over_time" => |_, series, step| {
             let (from, to) = series.windows[step];
@@ -94,6 +94,9 @@ fn fold(call: &RangeCall, series: &RangeSeries, step: usize, is_avg: bool) -> Op
         return None;
     }
     let Some((first, rest)) = parts.histograms.split_first() else {
+        if let Some((count, sum)) = series.raw_sum(step) {
+            return Some(Sample::Float(if is_avg { sum / count } else { sum }));
+        }
         return Some(Sample::Float(fold_floats(&parts.floats, is_avg)));
     };
     let mut total = crate::engine::HistogramFold::new(first, is_avg);

@@ -3,7 +3,7 @@
 use super::call::{RangeBody, RangeCall};
 use super::{extended, starts};
 use crate::annotations::Annotation;
-use crate::engine::{Column, RangeSeries, Sample, mixed_note};
+use crate::engine::{Column, RangeSeries, Sample, gain, mixed_note};
 use crate::histogram;
 use crate::syntax::ast::Extension;
 use br_model::{CounterResetHint, FloatHistogram, Value};
@@ -30,7 +30,8 @@ pub(super) fn columns(call: &RangeCall, series: &RangeSeries) -> Option<Column> 
         return None;
     }
     let Values::Floats(values) = &series.points.values else { return None };
-    if series.points.starts_ms.is_some() && call.context.options.start_timestamps {
+    // Where samples were left out, what they added to a counter is in the weights.
+    if series.points.weights.is_some() || (series.points.starts_ms.is_some() && call.context.options.start_timestamps) {
         return None;
     }
     let resets: Vec<usize> =
@@ -132,7 +133,7 @@ fn extrapolated(call: &RangeCall, series: &RangeSeries, step: usize) -> Option<S
     let window = Window {
         first_ms: times[from],
         last_ms: times[to - 1],
-        intervals: (to - from - 1) as f64,
+        intervals: series.raw_count(from, to) - 1.0,
         end_ms,
         range_ms: series.range_ms,
         begins_ms,
@@ -147,8 +148,10 @@ fn extrapolated(call: &RangeCall, series: &RangeSeries, step: usize) -> Option<S
             result += values[0];
         }
         for at in 1..values.len() {
-            if counter && (values[at] < values[at - 1] || reset_by_start(from + at)) {
-                result += values[at - 1];
+            match gain(&series.points, from + at) {
+                Some(gain) if counter => result += gain - (values[at] - values[at - 1]),
+                _ if counter && (values[at] < values[at - 1] || reset_by_start(from + at)) => result += values[at - 1],
+                _ => {}
             }
         }
         let to_zero = (counter && result > 0.0 && values[0] >= 0.0).then(|| values[0] / result);

@@ -6,14 +6,16 @@ use super::residency::{Residency, TimeSpan};
 use super::section::{SectionIndex, Wanted, read_sections};
 use super::stats::BlockStats;
 use crate::head::SealNumber;
+use crate::mask::Reach;
+use crate::rollup::{RollupOf, choose};
 use br_model::{Metadata, TenantId};
 use br_std::{Error, Kind, Nanos, Result};
-use br_storage::{FileEntry, JournalPosition, Table};
+use br_storage::{FileEntry, JournalPosition, RollupUse, Table};
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub(crate) struct BlockFile {
@@ -21,6 +23,10 @@ pub(crate) struct BlockFile {
     number: FileNumber,
     residency: Residency,
     positions: (JournalPosition, JournalPosition),
+    pub(crate) reach: Reach,
+    pub(crate) rollup: RollupOf,
+    /// For how many of the retention rules that are over for the whole file it was seen to hold no series.
+    rules_checked: AtomicUsize,
     /// Why the file is not read any more.
     damage: Mutex<Option<String>>,
 }
@@ -94,16 +100,18 @@ impl FileSet {
         if entry.table != Table::Metrics {
             return;
         }
-        let (positions, damage) = match BlockStats::of(entry) {
-            Ok(stats) => (stats.positions(), None),
+        let (positions, reach, rollup, damage) = match BlockStats::of(entry) {
+            Ok(stats) => (stats.positions(), stats.reach(), stats.rollup(), None),
             Err(error) => {
                 self.damaged_files.fetch_add(1, Ordering::Relaxed);
-                (Default::default(), Some(error.message().to_owned()))
+                let reach = Reach::of_seal(JournalPosition(0));
+                (Default::default(), reach, RollupOf::default(), Some(error.message().to_owned()))
             }
         };
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let file = BlockFile { entry: entry.clone(), number, residency, positions, damage: Mutex::new(damage) };
-        files.insert((entry.tenant, entry.path.clone()), Arc::new(file));
+        let (entry, rules_checked, damage) = (entry.clone(), AtomicUsize::new(0), Mutex::new(damage));
+        let file = BlockFile { entry, number, residency, positions, reach, rollup, rules_checked, damage };
+        files.insert((file.entry.tenant, file.entry.path.clone()), Arc::new(file));
     }
 
     fn forget_metadata(&self, removed: &[FileEntry]) {
@@ -120,7 +128,7 @@ impl FileSet {
         let of_tenant = files.range((tenant, String::new())..).take_while(|((other, _), _)| *other == tenant);
         let mut found: Vec<_> = of_tenant.map(|(_, file)| file.clone()).collect();
         // What was stored first comes first; the path decides between equals so that the order is always the same.
-        found.sort_by(|one, other| (one.positions, &one.entry.path).cmp(&(other.positions, &other.entry.path)));
+        found.sort_by(|one, other| one.order(other));
         found
     }
 
@@ -135,9 +143,10 @@ impl FileSet {
         from_ms: i64,
         to_ms: i64,
         held: &BTreeSet<SealNumber>,
+        rollups: RollupUse,
     ) -> Vec<Arc<BlockFile>> {
         let range = TimeSpan { from_ms, to_ms };
-        let mut files = self.of_tenant(tenant);
+        let mut files = choose(self.of_tenant(tenant), held, rollups);
         files.retain(|file| {
             let is_inside = file.entry.min_time.as_millis() <= to_ms && file.entry.max_time.as_millis() >= from_ms;
             file.entry.rows > 0 && is_inside && file.residency.needs_file(held, range)
@@ -157,7 +166,7 @@ impl FileSet {
         files.retain(|file| {
             let end = file.entry.window + Duration::from_secs(u64::from(file.entry.window_secs));
             let is_inside = file.entry.window.as_millis() <= to_ms && end.as_millis() >= from_ms;
-            file.entry.rows > 0 && is_inside && !file.residency.is_held(held)
+            file.entry.rows > 0 && file.rollup.is_raw() && is_inside && !file.residency.is_held(held)
         });
         files
     }
@@ -295,6 +304,31 @@ impl FileSet {
 }
 
 impl BlockFile {
+    pub(crate) fn order(&self, other: &Self) -> std::cmp::Ordering {
+        (self.positions, &self.entry.path).cmp(&(other.positions, &other.entry.path))
+    }
+
+    pub(crate) fn first_record(&self) -> JournalPosition {
+        self.positions.0
+    }
+
+    /// Whether samples of it are in memory as well.
+    pub(crate) fn is_partly_held(&self, held: &BTreeSet<SealNumber>) -> bool {
+        self.residency.is_partly_held(held)
+    }
+
+    pub(crate) fn may_hold(&self, from_ms: i64, to_ms: i64) -> bool {
+        self.entry.rows > 0 && self.entry.min_time.as_millis() <= to_ms && self.entry.max_time.as_millis() >= from_ms
+    }
+
+    pub(crate) fn rules_checked(&self) -> usize {
+        self.rules_checked.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_rules_checked(&self, count: usize) {
+        self.rules_checked.store(count, Ordering::Relaxed);
+    }
+
     pub(crate) fn damage(&self) -> Option<String> {
         self.damage.lock().clone()
     }

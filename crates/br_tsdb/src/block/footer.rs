@@ -2,7 +2,7 @@
 
 use super::directory::Directory;
 use super::read::{BatchStream, OpenBlock};
-use super::schema::{FORMAT, KEY_FORMAT, KEY_METADATA, KEY_METADATA_CRC32, KEY_SECTIONS, KEY_SECTIONS_CRC32};
+use super::schema::{FORMAT, FORMAT_ROLLUP, KEY_FORMAT, KEY_METADATA, KEY_METADATA_CRC32, KEY_SECTIONS, KEY_SECTIONS_CRC32};
 use br_model::Metadata;
 use br_std::{Error, Result};
 use br_storage::FileEntry;
@@ -41,10 +41,10 @@ impl OpenFile {
 }
 
 pub(crate) fn check_format(block: &OpenBlock) -> Result<()> {
-    if block.footer_text(KEY_FORMAT) != Some(FORMAT) {
-        return Err(Error::corrupt(format!("{}: the format in its footer is not {FORMAT}", block.path)));
+    match block.footer_text(KEY_FORMAT) {
+        Some(FORMAT | FORMAT_ROLLUP) => Ok(()),
+        _ => Err(Error::corrupt(format!("{}: the format in its footer is not {FORMAT}", block.path))),
     }
-    Ok(())
 }
 
 /// A text of the footer that has a checksum beside it.

@@ -67,6 +67,10 @@ impl Residency {
         elsewhere.chain(self.rest).any(|span| span.overlaps(range))
     }
 
+    pub(crate) fn is_partly_held(&self, held: &BTreeSet<SealNumber>) -> bool {
+        self.seals.iter().any(|(seal, _)| held.contains(seal))
+    }
+
     /// Whether everything in the file is in memory, its exemplars too.
     pub(crate) fn is_held(&self, held: &BTreeSet<SealNumber>) -> bool {
         self.rest.is_none() && self.seals.iter().all(|(seal, _)| held.contains(seal))

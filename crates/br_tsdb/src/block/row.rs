@@ -4,7 +4,7 @@ use crate::codec::{CHUNK_SAMPLES_MAX, exemplars, histograms, starts, timestamps,
 use crate::points;
 use br_model::{Exemplar, Labels};
 use br_std::{Error, Result};
-use br_storage::{Points, Values};
+use br_storage::{Points, Values, Weight};
 
 /// What the values of a chunk are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,11 +13,19 @@ pub(crate) enum ChunkKind {
     Histograms = 1,
     /// No samples: exemplars of a series that has none here.
     Empty = 2,
+    /// The same with weights, in rollups.
+    WeightedFloats = 3,
+    WeightedHistograms = 4,
 }
 
 impl ChunkKind {
+    fn is_weighted(self) -> bool {
+        matches!(self, Self::WeightedFloats | Self::WeightedHistograms)
+    }
+
     pub(crate) fn from_code(code: u8) -> Option<Self> {
-        [Self::Floats, Self::Histograms, Self::Empty].into_iter().find(|kind| *kind as u8 == code)
+        let all = [Self::Floats, Self::Histograms, Self::Empty, Self::WeightedFloats, Self::WeightedHistograms];
+        all.into_iter().find(|kind| *kind as u8 == code)
     }
 }
 
@@ -75,15 +83,17 @@ impl ChunkRow {
         }
         let times = timestamps::decode(&self.timestamps, count)?.into();
         let starts_ms = self.starts.as_ref().map(|bytes| starts::decode(bytes, count)).transpose()?;
-        if self.head.kind == ChunkKind::Histograms {
-            return Ok(Some(points::histograms(times, histograms::decode(&self.values, count)?, starts_ms)));
-        }
         let mut input = &self.values[..];
+        let weights = if self.head.kind.is_weighted() { Some(decode_weights(&mut input, count)?) } else { None };
+        if matches!(self.head.kind, ChunkKind::Histograms | ChunkKind::WeightedHistograms) {
+            let histograms = points::histograms(times, histograms::decode(input, count)?, starts_ms);
+            return Ok(Some(Points { weights, ..histograms }));
+        }
         let floats = values::decode(&mut input, count)?;
         if !input.is_empty() {
             return Err(Error::corrupt("damaged chunk: bytes left over after the values"));
         }
-        Ok(Some(points::floats(times, floats, starts_ms)))
+        Ok(Some(Points { weights, ..points::floats(times, floats, starts_ms) }))
     }
 
     pub(crate) fn exemplars(&self) -> Result<Vec<Exemplar>> {
@@ -137,16 +147,20 @@ pub(crate) fn rows_of(samples: Option<Points>, exemplars: &[Exemplar], with_aggr
 fn chunk_of(samples: Points, with_aggregates: bool) -> ChunkRow {
     let times = &samples.timestamps_ms;
     let mut bytes = Vec::new();
+    let weights = samples.weights.as_deref();
+    if let Some(weights) = weights {
+        encode_weights(weights, &mut bytes);
+    }
     let mut aggregates = None;
     let kind = match &samples.values {
         Values::Floats(floats) => {
             values::encode(floats, &mut bytes);
             aggregates = with_aggregates.then(|| aggregates_of(floats));
-            ChunkKind::Floats
+            if weights.is_some() { ChunkKind::WeightedFloats } else { ChunkKind::Floats }
         }
         Values::Histograms(values) => {
-            bytes = histograms::encode(values);
-            ChunkKind::Histograms
+            bytes.extend(histograms::encode(values));
+            if weights.is_some() { ChunkKind::WeightedHistograms } else { ChunkKind::Histograms }
         }
         // `points::of_one_kind` leaves no mixed column with samples.
         Values::Mixed(_) => ChunkKind::Empty,
@@ -160,6 +174,18 @@ fn chunk_of(samples: Points, with_aggregates: bool) -> ChunkRow {
     let has_starts = |starts: &&Vec<i64>| starts.iter().any(|start| *start != points::START_UNKNOWN);
     let starts = samples.starts_ms.as_ref().filter(has_starts).map(|starts| starts::encode(starts));
     ChunkRow { head, aggregates, timestamps: timestamps::encode(times), values: bytes, starts, exemplars: None }
+}
+
+/// Counts, then sums, then gains.
+fn encode_weights(weights: &[Weight], out: &mut Vec<u8>) {
+    for column in [|weight: &Weight| weight.count, |weight: &Weight| weight.sum, |weight: &Weight| weight.gain] {
+        values::encode(&weights.iter().map(column).collect::<Vec<f64>>(), out);
+    }
+}
+
+fn decode_weights(input: &mut &[u8], count: usize) -> Result<Vec<Weight>> {
+    let (counts, sums, gains) = (values::decode(input, count)?, values::decode(input, count)?, values::decode(input, count)?);
+    Ok((0..count).map(|at| Weight { count: counts[at], sum: sums[at], gain: gains[at] }).collect())
 }
 
 fn aggregates_of(floats: &[f64]) -> Aggregates {

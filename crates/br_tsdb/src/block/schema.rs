@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 /// In the footer, under [`KEY_FORMAT`].
 pub(crate) const FORMAT: &str = "metrics-1";
+/// The same for a rollup: who does not know of these must not take them for raw samples.
+pub(crate) const FORMAT_ROLLUP: &str = "metrics-rollup-1";
 pub(crate) const KEY_FORMAT: &str = "bellrock.format";
 /// CRC-32 over identity and head of all rows, in hexadecimal.
 pub(crate) const KEY_INDEX_CRC32: &str = "bellrock.index_crc32";
@@ -20,6 +22,8 @@ pub(crate) const KEY_METADATA_CRC32: &str = "bellrock.metadata_crc32";
 /// The first and the last record of the journal that may be in the file, and the paths of the files that it was merged from, as JSON:
 /// for the day when the catalog is gone.
 pub(crate) const KEY_POSITIONS: &str = "bellrock.positions";
+/// Of a rollup: the length of its intervals in milliseconds.
+pub(crate) const KEY_INTERVAL: &str = "bellrock.interval_ms";
 pub(crate) const KEY_MADE_OF: &str = "bellrock.made_of";
 
 /// Groups of columns by their positions in [`schema`].

@@ -1,5 +1,7 @@
 //! The summary of a file that the catalog keeps beside it.
 
+use crate::mask::Reach;
+use crate::rollup::RollupOf;
 use br_std::{Error, Result};
 use br_storage::{FileEntry, JournalPosition};
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,27 @@ pub struct BlockStats {
     pub to_position: u64,
     /// CRC-32 of the whole file.
     pub crc32: u32,
+    /// Deletions up to this record of the journal were carried out on the file.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deleted_to: u64,
+    /// Of a rollup: see [`RollupOf`].
+    #[serde(default, skip_serializing_if = "is_raw")]
+    pub interval_ms: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_histograms: bool,
+}
+
+/// Most files were never written anew: they need not say so.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the library hands over a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the library hands over a reference")]
+fn is_raw(interval_ms: &i64) -> bool {
+    *interval_ms == 0
 }
 
 impl BlockStats {
@@ -24,8 +47,21 @@ impl BlockStats {
     }
 
     pub(crate) fn to_json(&self) -> String {
-        // Five numbers: the library has nothing to refuse.
+        // Numbers: the library has nothing to refuse.
         serde_json::to_string(self).unwrap_or_default()
+    }
+
+    pub(crate) fn rollup(&self) -> RollupOf {
+        let Self { interval_ms, sources, has_histograms, .. } = self;
+        RollupOf { interval_ms: *interval_ms, sources: sources.clone(), has_histograms: *has_histograms }
+    }
+
+    pub(crate) fn reach(&self) -> Reach {
+        Reach {
+            is_rollup: self.interval_ms != 0,
+            last_record: JournalPosition(self.to_position),
+            deleted_to: JournalPosition(self.deleted_to),
+        }
     }
 
     pub(crate) fn positions(&self) -> (JournalPosition, JournalPosition) {

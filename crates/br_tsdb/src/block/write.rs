@@ -2,12 +2,13 @@
 
 use super::directory::DirectoryBuilder;
 use super::io::{IntoStoreError, PART_BYTES, Upload};
-use super::row::{ChunkRow, RowHead};
+use super::row::{ChunkKind, ChunkRow, RowHead};
 use super::schema::{
-    self, FORMAT, KEY_FORMAT, KEY_INDEX_CRC32, KEY_MADE_OF, KEY_METADATA, KEY_METADATA_CRC32, KEY_POSITIONS, KEY_SECTIONS,
-    KEY_SECTIONS_CRC32,
+    self, FORMAT, FORMAT_ROLLUP, KEY_FORMAT, KEY_INDEX_CRC32, KEY_INTERVAL, KEY_MADE_OF, KEY_METADATA, KEY_METADATA_CRC32,
+    KEY_POSITIONS, KEY_SECTIONS, KEY_SECTIONS_CRC32,
 };
 use super::stats::BlockStats;
+use crate::rollup::RollupOf;
 use arrow::array::{
     ArrayRef, BinaryBuilder, Float64Builder, MapBuilder, MapFieldNames, RecordBatch, StringBuilder, TimestampMillisecondBuilder,
     UInt8Builder, UInt32Builder,
@@ -33,6 +34,10 @@ pub(crate) struct BlockSpec {
     pub(crate) level: u16,
     /// The records of the journal that may be in it, first and last.
     pub(crate) positions: (JournalPosition, JournalPosition),
+    /// Deletions up to this record of the journal were carried out on it.
+    pub(crate) deleted_to: JournalPosition,
+    /// Of raw samples, or of which rollup.
+    pub(crate) rollup: RollupOf,
     /// Paths of the files that it is merged from.
     pub(crate) made_of: Vec<String>,
     /// Makes the path one that was never used.
@@ -64,6 +69,7 @@ pub(crate) struct BlockWriter {
     series: u64,
     samples: u64,
     times: Option<(i64, i64)>,
+    has_histograms: bool,
 }
 
 impl BlockWriter {
@@ -87,6 +93,7 @@ impl BlockWriter {
             series: 0,
             samples: 0,
             times: None,
+            has_histograms: false,
         })
     }
 
@@ -116,13 +123,15 @@ impl BlockWriter {
     /// Writes the footer and makes the object visible.
     pub(crate) fn finish(mut self, metadata: &BTreeMap<String, Metadata>) -> Result<FileEntry> {
         self.flush_columns()?;
+        let is_raw = self.spec.rollup.is_raw();
         let metadata = metadata_json(metadata);
         let metadata_crc32 = crc32fast::hash(metadata.as_bytes());
         let index_crc32 = self.index_crc32.finalize();
         let sections = self.directory.finish().to_json();
         let sections_crc32 = crc32fast::hash(sections.as_bytes());
         for (key, value) in [
-            (KEY_FORMAT, FORMAT.to_owned()),
+            (KEY_FORMAT, if is_raw { FORMAT } else { FORMAT_ROLLUP }.to_owned()),
+            (KEY_INTERVAL, self.spec.rollup.interval_ms.to_string()),
             (KEY_INDEX_CRC32, format!("{index_crc32:08x}")),
             (KEY_SECTIONS, sections),
             (KEY_SECTIONS_CRC32, format!("{sections_crc32:08x}")),
@@ -135,7 +144,7 @@ impl BlockWriter {
         }
         self.writer.close().map_err(|error| error.into_store_error(&self.path))?;
         let (size_bytes, crc32) = self.upload.finish(&*self.store, self.written.take())?;
-        let BlockSpec { tenant, window_ms, window_secs, level, positions, .. } = self.spec;
+        let BlockSpec { tenant, window_ms, window_secs, level, positions, deleted_to, rollup, .. } = self.spec;
         let (min_ms, max_ms) = self.times.unwrap_or((window_ms, window_ms));
         let stats = BlockStats {
             series: self.series,
@@ -143,6 +152,10 @@ impl BlockWriter {
             from_position: positions.0.0,
             to_position: positions.1.0,
             crc32,
+            deleted_to: deleted_to.0,
+            interval_ms: rollup.interval_ms,
+            sources: rollup.sources,
+            has_histograms: !is_raw && self.has_histograms,
         };
         Ok(FileEntry {
             id: 0,
@@ -167,6 +180,7 @@ impl BlockWriter {
 
     fn count(&mut self, head: RowHead) {
         self.rows += 1;
+        self.has_histograms |= head.kind == ChunkKind::WeightedHistograms;
         self.samples += u64::from(head.count);
         let (min_ms, max_ms) = self.times.unwrap_or((head.min_ms, head.max_ms));
         self.times = Some((min_ms.min(head.min_ms), max_ms.max(head.max_ms)));

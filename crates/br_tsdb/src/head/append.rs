@@ -1,5 +1,6 @@
 //! Taking samples in.
 
+use super::caps::Cap;
 use super::series::is_same_value;
 use super::{FamilyMetadata, TenantHead};
 use crate::index::SeriesId;
@@ -130,7 +131,7 @@ impl TenantHead {
         let id = match self.find_or_register(&incoming.labels, (hash, cursor.hash_bytes.len()), cursor.predicted, options) {
             Ok(id) => id,
             Err(reason) => {
-                self.refuse(reason, incoming.samples.len() as u64, outcome, || limit_text(reason, incoming, options));
+                self.refuse_series(reason, incoming, options, outcome);
                 return Ok(None);
             }
         };
@@ -258,6 +259,29 @@ impl TenantHead {
         }
     }
 
+    /// Refuses all samples of a series that is not let in.
+    fn refuse_series(
+        &mut self,
+        reason: RejectReason,
+        incoming: &SeriesSamples,
+        options: &TsdbOptions,
+        outcome: &mut AppendOutcome,
+    ) {
+        let (labels, samples) = (&incoming.labels, incoming.samples.len() as u64);
+        self.counters.rejected[reason as usize] += samples;
+        let Some(cap) = Cap::of(reason) else {
+            return outcome.reject(reason, samples, || {
+                let (count, bytes) = (options.labels_max, options.label_bytes_max);
+                format!("{}: a series needs 1 to {count} labels with at most {bytes} bytes in all", short(labels))
+            });
+        };
+        self.refusals.count(cap, labels, samples);
+        outcome.reject(reason, samples, || {
+            let (count, max) = self.counts.against(cap, &self.index, labels, self.series_count(), options);
+            format!("{}: {}", short(labels), cap.text(labels, count, max))
+        });
+    }
+
     fn refuse(&mut self, reason: RejectReason, count: u64, outcome: &mut AppendOutcome, example: impl FnOnce() -> String) {
         self.counters.rejected[reason as usize] += count;
         outcome.reject(reason, count, example);
@@ -287,18 +311,7 @@ fn sample_text(reason: RejectReason, labels: &Labels, sample: &Sample) -> String
     format!("{}: the sample at {} ms {what}", short(labels), sample.timestamp_ms)
 }
 
-fn limit_text(reason: RejectReason, incoming: &SeriesSamples, options: &TsdbOptions) -> String {
-    let what = match reason {
-        RejectReason::SeriesLimit => format!("the limit of {} active series is reached", options.series_max),
-        RejectReason::MetricSeriesLimit => {
-            format!("the limit of {} active series of one metric is reached", options.series_per_metric_max)
-        }
-        _ => format!("a series needs 1 to {} labels with at most {} bytes in all", options.labels_max, options.label_bytes_max),
-    };
-    format!("{}: {what}", short(&incoming.labels))
-}
-
-fn short(labels: &Labels) -> String {
+pub(super) fn short(labels: &Labels) -> String {
     let text = labels.to_string();
     match text.char_indices().nth(EXAMPLE_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -5,6 +5,8 @@
 //! as long as the budget for it allows: what is asked most is the last minutes, and these then need no file.
 
 pub(crate) mod append;
+pub(crate) mod caps;
+mod hide;
 pub(crate) mod registry;
 mod seal;
 mod sealed;
@@ -19,8 +21,7 @@ use crate::index::{LabelIndex, PairsAt, SeriesId};
 use crate::options::TsdbOptions;
 use crate::outcome::RejectReason;
 use br_model::{Labels, Metadata, TenantId};
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use caps::{Cap, CapHit, Refusals, SeriesCounts};
 use registry::SharedRegistry;
 use seal::HeldPart;
 use std::collections::BTreeMap;
@@ -46,8 +47,8 @@ pub(crate) struct TenantHead {
     series: Vec<Option<Series>>,
     registry: SharedRegistry,
     free: Vec<SeriesId>,
-    /// Series by the symbol of their metric's name.
-    metric_counts: HashMap<u32, u32, FixedState>,
+    counts: SeriesCounts,
+    refusals: Refusals,
     dropped_since_rebuild: usize,
     metadata: BTreeMap<String, FamilyMetadata>,
     /// In the order in which they were sealed.
@@ -80,7 +81,8 @@ impl TenantHead {
             series: Vec::new(),
             registry: SharedRegistry::default(),
             free: Vec::new(),
-            metric_counts: HashMap::default(),
+            counts: SeriesCounts::default(),
+            refusals: Refusals::default(),
             dropped_since_rebuild: 0,
             metadata: BTreeMap::new(),
             sealed: Vec::new(),
@@ -114,21 +116,15 @@ impl TenantHead {
         if labels.is_empty() || labels.len() > options.labels_max || label_bytes > options.label_bytes_max {
             return Err(RejectReason::LabelLimit);
         }
-        if self.registry.read().len() >= options.series_max {
-            return Err(RejectReason::SeriesLimit);
-        }
-        let metric = self.index.symbol(labels.metric_name());
-        let of_metric = metric.and_then(|metric| self.metric_counts.get(&metric)).copied().unwrap_or(0);
-        if of_metric as usize >= options.series_per_metric_max {
-            return Err(RejectReason::MetricSeriesLimit);
+        if let Some(cap) = self.counts.reached(&self.index, labels, self.series_count(), options) {
+            return Err(cap.reason());
         }
         let id = self.free.pop().unwrap_or(self.series.len() as SeriesId);
         let Some(pairs) = self.index.insert(id, labels) else {
             self.free.push(id);
             return Err(RejectReason::SeriesLimit);
         };
-        let metric = self.index.intern(labels.metric_name());
-        *self.metric_counts.entry(metric).or_insert(0) += 1;
+        self.counts.add(&mut self.index, labels);
         let series = Series { labels: pairs, idle_flushes: 0, open: OpenSamples::default() };
         if id as usize == self.series.len() {
             self.series.push(Some(series));
@@ -144,10 +140,8 @@ impl TenantHead {
     fn drop_series(&mut self, id: SeriesId) {
         let Some(series) = self.series[id as usize].take() else { return };
         self.registry.write().remove(id);
-        let metric = self.metric_symbol(series.labels);
-        if let Some(count) = metric.and_then(|metric| self.metric_counts.get_mut(&metric)) {
-            *count = count.saturating_sub(1);
-        }
+        let pairs: Vec<_> = self.index.pairs(series.labels).collect();
+        self.counts.take_away(&self.index, &pairs);
         self.index.remove(id, series.labels);
         self.free.push(id);
         self.dropped_since_rebuild += 1;
@@ -170,17 +164,17 @@ impl TenantHead {
             return;
         }
         let mut index = LabelIndex::default();
-        let mut metric_counts = HashMap::default();
+        let mut counts = SeriesCounts::default();
         for (id, slot) in self.series.iter_mut().enumerate() {
             let Some(series) = slot else { continue };
             let labels = self.index.labels(series.labels);
             // There was room for all of them and more.
             let Some(at) = index.insert(id as SeriesId, &labels) else { return };
             series.labels = at;
-            *metric_counts.entry(index.intern(labels.metric_name())).or_insert(0) += 1;
+            counts.add(&mut index, &labels);
         }
         self.index = index;
-        self.metric_counts = metric_counts;
+        self.counts = counts;
         self.dropped_since_rebuild = 0;
     }
 
@@ -208,6 +202,15 @@ impl TenantHead {
         self.metadata.iter().map(|(family, known)| (family, &known.metadata))
     }
 
+    /// Targets, jobs and metrics that came to their cap; of each kind those that refused most.
+    pub(crate) fn cap_hits(&self, options: &TsdbOptions, top: usize) -> Vec<CapHit> {
+        self.refusals.hits(&self.counts, &self.index, self.series_count(), options, top)
+    }
+
+    pub(crate) fn cap_hit_counts(&self) -> [(Cap, u64); Cap::ALL.len()] {
+        self.refusals.hit_counts()
+    }
+
     pub(crate) fn series_count(&self) -> usize {
         self.registry.read().len()
     }
@@ -232,7 +235,7 @@ impl TenantHead {
     /// About what the registry of series takes in memory.
     pub(crate) fn registry_bytes(&self) -> usize {
         let series = self.series.capacity() * size_of::<Option<Series>>();
-        series + self.index.heap_bytes() + self.registry.read().heap_bytes()
+        series + self.counts.heap_bytes() + self.index.heap_bytes() + self.registry.read().heap_bytes()
     }
 
     pub(crate) fn sealed_count(&self) -> usize {

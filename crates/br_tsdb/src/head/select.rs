@@ -23,8 +23,8 @@ pub(crate) struct HeadSelection {
 pub(crate) struct HeadSeries {
     pub(crate) labels: Labels,
     /// Positions in the list of parts, ascending, with the place in each.
-    sealed: Vec<(u32, SealedPlace)>,
-    open: Option<OpenSamples>,
+    pub(super) sealed: Vec<(u32, SealedPlace)>,
+    pub(super) open: Option<OpenSamples>,
 }
 
 impl HeadSeries {

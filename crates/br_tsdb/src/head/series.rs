@@ -65,6 +65,12 @@ impl OpenSamples {
         self.strip.newest_ms()
     }
 
+    /// As if nothing had come yet: the next sample may have any time. What is in here stays.
+    pub(crate) fn forget_newest(&mut self) {
+        self.close_strip();
+        self.strip = Strip::default();
+    }
+
     /// Bits of the newest float, to tell a repeat from a contradiction after its strip was sealed; `None` when it was none or zero.
     pub(crate) fn newest_bits(&self) -> Option<u64> {
         Some(self.strip.newest_bits()).filter(|bits| *bits != 0)

@@ -5,7 +5,7 @@ use br_env::sim::Sim;
 use br_model::{Labels, MetricBatch, Sample, SeriesSamples, TenantId};
 use br_std::Nanos;
 use br_storage::{Budget, FileEntry, JournalPosition, MatchOp, Matcher, SeriesData, SeriesQuery, Values};
-use br_tsdb::{AppendOutcome, Tsdb, TsdbOptions};
+use br_tsdb::{AppendOutcome, CompactionJob, Deletion, SealedHead, Tsdb, TsdbOptions};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use std::collections::BTreeMap;
@@ -22,6 +22,8 @@ pub struct Store {
     pub sim: Sim,
     /// What a catalog would list.
     pub files: Vec<FileEntry>,
+    /// Sealed by deletions and not written yet.
+    pub pending: Vec<SealedHead>,
     pub position: u64,
     pub now_ms: i64,
 }
@@ -35,7 +37,7 @@ impl Store {
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let sim = Sim::new(1);
         let tsdb = Tsdb::open(Vec::new(), objects.clone(), sim.rng.clone(), options.clone());
-        Self { tsdb, objects, options, sim, files: Vec::new(), position: 0, now_ms: T0 }
+        Self { tsdb, objects, options, sim, files: Vec::new(), pending: Vec::new(), position: 0, now_ms: T0 }
     }
 
     pub fn append(&mut self, batch: &MetricBatch) -> AppendOutcome {
@@ -49,8 +51,19 @@ impl Store {
         self.append(&batch(series, samples))
     }
 
+    /// Deletes what was appended so far.
+    pub fn delete(&mut self, matchers: Vec<Matcher>, from_ms: i64, to_ms: i64) {
+        self.position += 1;
+        let deletion = Deletion::new(vec![matchers], from_ms, to_ms).expect("a valid deletion");
+        let deletion = Deletion::decode(&deletion.encode()).expect("as it was written");
+        let now = Nanos::from_millis(self.now_ms);
+        self.pending.extend(self.tsdb.delete(TENANT, JournalPosition(self.position), deletion, now));
+    }
+
     pub fn flush(&mut self) {
-        if let Some(sealed) = self.tsdb.seal(JournalPosition(self.position)) {
+        let mut sealed = std::mem::take(&mut self.pending);
+        sealed.extend(self.tsdb.seal(JournalPosition(self.position)));
+        for sealed in sealed {
             let files = sealed.write(&self.objects).expect("written");
             self.files.extend(files.iter().cloned());
             self.tsdb.publish(sealed, &files);
@@ -60,19 +73,45 @@ impl Store {
     pub fn compact_all(&mut self) -> usize {
         let mut jobs = 0;
         while let Some(job) = self.tsdb.plan_compaction() {
-            let outputs = self.tsdb.compact(&job).expect("compacted");
-            self.tsdb.replace(&job.inputs, &outputs);
-            self.files.retain(|file| !job.inputs.contains(file));
-            self.files.extend(outputs);
+            self.carry_out(&job);
             jobs += 1;
             assert!(jobs < 10_000, "planning must come to an end");
         }
         jobs
     }
 
-    /// A new process over the files that the catalog lists.
+    fn carry_out(&mut self, job: &CompactionJob) {
+        let outputs = self.tsdb.compact(job).expect("compacted");
+        self.tsdb.replace(&job.inputs, &outputs);
+        self.files.retain(|file| !job.inputs.contains(file));
+        self.files.extend(outputs);
+    }
+
+    /// Writes all files anew that hold what is hidden; says how many.
+    pub fn rewrite_all(&mut self) -> usize {
+        let mut jobs = 0;
+        while let Some(job) = self.tsdb.plan_rewrite().expect("planned") {
+            self.carry_out(&job);
+            jobs += 1;
+            assert!(jobs < 10_000, "planning must come to an end");
+        }
+        jobs
+    }
+
+    /// What all files hold, whether it is hidden or not.
+    pub fn dump_files(&self) -> BTreeMap<String, Vec<(i64, u64)>> {
+        let raw = Tsdb::open(self.files.clone(), self.objects.clone(), self.sim.rng.clone(), self.options.clone());
+        let store = Self { tsdb: raw, files: Vec::new(), pending: Vec::new(), ..Self::with(self.options.clone()) };
+        store.dump(i64::MIN, i64::MAX)
+    }
+
+    /// A new process over the files and the deletions that the catalog lists.
     pub fn reopen(&mut self) {
+        let tombstones = self.tsdb.tombstones();
         self.tsdb = Tsdb::open(self.files.clone(), self.objects.clone(), self.sim.rng.clone(), self.options.clone());
+        for tombstone in tombstones {
+            self.tsdb.restore_tombstone((*tombstone).clone());
+        }
     }
 
     pub fn select(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64) -> Vec<SeriesData> {

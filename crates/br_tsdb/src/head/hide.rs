@@ -1,0 +1,98 @@
+//! The head and what is hidden: deletions, and what it still holds of before them.
+
+use super::sealed::SeriesView;
+use super::{HeadSeries, SealedTenant, TenantHead};
+use crate::deletion::Deletion;
+use crate::mask::{Hidden, Mask, Reach, covers, drop_hidden_exemplars, visible};
+use crate::points;
+use br_model::Exemplar;
+use br_std::Result;
+use br_storage::{JournalPosition, Points, SeriesQuery};
+use roaring::RoaringBitmap;
+use std::sync::Arc;
+
+impl SealedTenant {
+    pub(crate) fn reach(&self) -> Reach {
+        Reach::of_seal(self.positions.1)
+    }
+}
+
+impl TenantHead {
+    /// Whether samples may lie between two times that were not sealed yet.
+    pub(crate) fn has_open(&self, from_ms: i64, to_ms: i64) -> bool {
+        self.min_ms <= to_ms && self.max_ms >= from_ms
+    }
+
+    /// Whether a sealed part is in memory that may hold samples between two times of records before this one.
+    pub(crate) fn holds_before(&self, position: JournalPosition, from_ms: i64, to_ms: i64) -> bool {
+        self.sealed.iter().any(|held| held.part.positions.1 < position && held.part.overlaps(from_ms, to_ms))
+    }
+
+    /// Where the newest sample of a series is deleted, the next one is compared with nothing: it may be written again.
+    pub(crate) fn forget_newest(&mut self, deletion: &Deletion) {
+        for matchers in &deletion.selectors {
+            for id in self.index.resolve(matchers) {
+                let Some(series) = self.series.get_mut(id as usize).and_then(Option::as_mut) else { continue };
+                let newest_ms = series.open.newest_ms();
+                if newest_ms.is_some_and(|newest| (deletion.from_ms..=deletion.to_ms).contains(&newest)) {
+                    series.open.forget_newest();
+                }
+            }
+        }
+    }
+
+    /// Of some series those of which a part in the range is not hidden whole.
+    pub(crate) fn showing(&self, found: RoaringBitmap, query: &SeriesQuery, mask: &Mask) -> RoaringBitmap {
+        if mask.is_empty() {
+            return found;
+        }
+        let shows = |id: &u32| {
+            let Some(labels) = self.labels(*id) else { return false };
+            let is_shown = |view: SeriesView<'_>, reach: Reach| {
+                let touching = view.time_range().filter(|(min, max)| *min <= query.to_ms && *max >= query.from_ms);
+                touching.is_some_and(|(min, max)| !covers(&mask.hidden(&labels, reach), min, max))
+            };
+            let sealed = self.sealed.iter().filter_map(|held| Some((held.part.samples.get(*id)?, held.part.reach())));
+            let open = self.series[*id as usize].as_ref().map(|series| (SeriesView::Whole(&series.open), Reach::OPEN));
+            sealed.chain(open).any(|(view, reach)| is_shown(view, reach))
+        };
+        found.iter().filter(shows).collect()
+    }
+}
+
+impl HeadSeries {
+    /// Each part with what is hidden of the series in it.
+    fn masked<'a>(&'a self, parts: &'a [Arc<SealedTenant>], mask: &'a Mask) -> impl Iterator<Item = (SeriesView<'a>, Hidden)> {
+        let sealed = self.sealed.iter().filter_map(|(part, place)| {
+            let part = parts.get(*part as usize)?;
+            Some((part.samples.view(*place)?, mask.hidden(&self.labels, part.reach())))
+        });
+        let open = self.open.iter().map(|open| (SeriesView::Whole(open), mask.hidden(&self.labels, Reach::OPEN)));
+        sealed.chain(open)
+    }
+
+    /// As [`HeadSeries::points`], without what is hidden.
+    pub(crate) fn visible_points(&self, parts: &[Arc<SealedTenant>], mask: &Mask) -> Result<Vec<Points>> {
+        if mask.is_empty() {
+            return self.points(parts);
+        }
+        let mut found = Vec::new();
+        for (view, hidden) in self.masked(parts, mask) {
+            found.extend(view.points()?.and_then(|points| visible(points, &hidden)));
+        }
+        Ok(points::merge(found).into_iter().collect())
+    }
+
+    pub(crate) fn visible_exemplars(&self, parts: &[Arc<SealedTenant>], mask: &Mask) -> Vec<Exemplar> {
+        if mask.is_empty() {
+            return self.exemplars(parts);
+        }
+        let mut found = Vec::new();
+        for (view, hidden) in self.masked(parts, mask) {
+            let mut exemplars = view.exemplars().to_vec();
+            drop_hidden_exemplars(&mut exemplars, &hidden);
+            found.append(&mut exemplars);
+        }
+        found
+    }
+}

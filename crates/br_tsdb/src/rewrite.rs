@@ -1,0 +1,161 @@
+//! Deleting series, and writing files anew without what was deleted or whose time is over.
+
+use crate::block::file::BlockFile;
+use crate::compact::CompactionJob;
+use crate::deletion::{Deletion, Tombstone};
+use crate::flush::SealedHead;
+use crate::retention::{RetentionRule, RetentionRules};
+use crate::store::Tsdb;
+use br_model::TenantId;
+use br_std::{Error, Nanos, Result};
+use br_storage::{JournalPosition, Matcher};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Deletions of one tenant that wait for their files.
+const TOMBSTONES_MAX: usize = 1000;
+/// Sections that are looked at in one go.
+const SECTIONS_PER_READ: usize = 32;
+
+impl Tsdb {
+    /// From now on series are kept as these rules say.
+    pub fn set_retention(&self, rules: RetentionRules) {
+        *self.shared.in_force.retention.write() = Some(rules);
+    }
+
+    /// An error when so many deletions wait for their files that another has to wait too.
+    pub fn check_deletion(&self, tenant: TenantId) -> Result<()> {
+        let waiting = self.shared.in_force.tombstones.read().keys().filter(|(of, _)| *of == tenant).count();
+        if waiting < TOMBSTONES_MAX {
+            return Ok(());
+        }
+        Err(Error::over_limit(format!(
+            "{waiting} deletions wait to be carried out on files: clean the tombstones, then try again"
+        )))
+    }
+
+    /// Deletes what was appended before this record of the journal. Called as [`Tsdb::append`] is, by the same thread.
+    ///
+    /// What was open is sealed first, so that no part holds records of both sides: the caller writes the seal as any other.
+    pub fn delete(&self, tenant: TenantId, position: JournalPosition, deletion: Deletion, now: Nanos) -> Option<SealedHead> {
+        let head = self.shared.head(tenant);
+        let has_open = head.as_ref().is_some_and(|head| head.read().has_open(deletion.from_ms, deletion.to_ms));
+        let before = JournalPosition(position.0.saturating_sub(1));
+        let sealed = if has_open { self.seal(before) } else { None };
+        if let Some(head) = head {
+            head.write().forget_newest(&deletion);
+        }
+        self.shared.pass(position, now);
+        self.restore_tombstone(Tombstone { tenant, position, deletion });
+        sealed
+    }
+
+    /// Takes back what a former life of the store had deleted and not carried out.
+    pub fn restore_tombstone(&self, tombstone: Tombstone) {
+        let key = (tombstone.tenant, tombstone.position);
+        self.shared.in_force.tombstones.write().insert(key, Arc::new(tombstone));
+    }
+
+    /// Deletions that are not carried out on all files yet: they have to be restored after a restart.
+    pub fn tombstones(&self) -> Vec<Arc<Tombstone>> {
+        self.shared.in_force.tombstones.read().values().cloned().collect()
+    }
+
+    /// The next file to be written anew without what is hidden in it; [`Tsdb::compact`] does it. Deletions that no file holds
+    /// any more are dropped. Reads of files what it needs to tell.
+    pub fn plan_rewrite(&self) -> Result<Option<CompactionJob>> {
+        for tombstone in self.tombstones() {
+            if let Some(job) = self.plan_deletion(&tombstone)? {
+                return Ok(Some(job));
+            }
+        }
+        let Some(rules) = self.shared.in_force.retention.read().clone() else { return Ok(None) };
+        let now_ms = rules.now_ms();
+        for file in self.shared.files.all() {
+            if self.has_expired(&file, &rules, now_ms)? {
+                return Ok(Some(job_of(&file)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn plan_deletion(&self, tombstone: &Tombstone) -> Result<Option<CompactionJob>> {
+        let Deletion { from_ms, to_ms, .. } = tombstone.deletion;
+        // The head is asked first: what it publishes meanwhile is then found among the files.
+        let held = |head: &crate::head::TenantHead| head.holds_before(tombstone.position, from_ms, to_ms);
+        let is_in_memory = self.shared.head(tombstone.tenant).is_some_and(|head| held(&head.read()));
+        for file in self.shared.files.of_tenant(tombstone.tenant) {
+            if !file.reach.is_concerned(tombstone) || !file.may_hold(from_ms, to_ms) {
+                continue;
+            }
+            for matchers in &tombstone.deletion.selectors {
+                if self.holds(&file, matchers, from_ms, to_ms, |_| true)? {
+                    return Ok(Some(job_of(&file)));
+                }
+            }
+        }
+        let is_damaged = |file: &Arc<BlockFile>| file.damage().is_some() && file.reach.is_concerned(tombstone);
+        let may_come_back = self.shared.files.of_tenant(tombstone.tenant).iter().any(is_damaged);
+        if !is_in_memory && !may_come_back {
+            self.shared.in_force.tombstones.write().remove(&(tombstone.tenant, tombstone.position));
+        }
+        Ok(None)
+    }
+
+    /// Whether a file holds series of which every sample in it is past its time.
+    fn has_expired(&self, file: &BlockFile, rules: &RetentionRules, now_ms: i64) -> Result<bool> {
+        let max_ms = file.entry.max_time.as_millis();
+        let over: BTreeSet<usize> = {
+            let is_over =
+                |at: usize, rule: &RetentionRule| max_ms < rule.cutoff_ms(now_ms) && (file.rollup.is_raw() || !rules.is_rest(at));
+            rules.rules().filter(|(at, rule)| is_over(*at, rule)).map(|(at, _)| at).collect()
+        };
+        if over.len() <= file.rules_checked() || file.damage().is_some() {
+            return Ok(false);
+        }
+        for (at, rule) in rules.rules().filter(|(at, _)| over.contains(at)) {
+            if self.holds(file, &rule.matchers, i64::MIN, i64::MAX, |labels| rules.rule_of(labels) == at)? {
+                return Ok(true);
+            }
+        }
+        file.set_rules_checked(over.len());
+        Ok(false)
+    }
+
+    /// Whether a file has rows in the range of a series that matches.
+    fn holds(
+        &self,
+        file: &BlockFile,
+        matchers: &[Matcher],
+        from_ms: i64,
+        to_ms: i64,
+        is_meant: impl Fn(&br_model::Labels) -> bool,
+    ) -> Result<bool> {
+        let files = &self.shared.files;
+        let Some(open) = files.open(file)? else { return Ok(false) };
+        for numbers in open.directory.find(matchers).chunks(SECTIONS_PER_READ) {
+            let Some(sections) = files.sections(file, &open, numbers)? else { return Ok(false) };
+            for index in sections {
+                let found = index.select(matchers, from_ms, to_ms);
+                if found.iter().any(|id| is_meant(&index.table.labels(id))) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// One file, to be written again as it is, without what is hidden.
+fn job_of(file: &BlockFile) -> CompactionJob {
+    let entry = &file.entry;
+    CompactionJob {
+        tenant: entry.tenant,
+        inputs: vec![entry.clone()],
+        window: entry.window,
+        window_secs: entry.window_secs,
+        level: entry.level.max(1),
+        output_bytes_max: u64::MAX,
+        rollup: file.rollup.clone(),
+    }
+}

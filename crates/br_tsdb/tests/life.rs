@@ -1,0 +1,265 @@
+//! The life of data: caps on series, deletion, retention by rule.
+
+mod common;
+
+use br_env::Clock;
+use br_env::sim::SimClock;
+use br_model::{Labels, MetricBatch, Sample, SeriesSamples};
+use br_std::Nanos;
+use br_storage::{Budget, MatchOp, Matcher, SeriesQuery};
+use br_tsdb::{AppendOutcome, BlockStats, Cap, Deletion, RejectReason, RetentionRule, RetentionRules, TsdbOptions};
+use common::{Store, T0, TENANT, labels, matcher};
+use std::sync::Arc;
+use std::time::Duration;
+
+const HOUR: i64 = 3_600_000;
+const DAY: i64 = 24 * HOUR;
+
+fn reason_of(outcome: &AppendOutcome) -> Option<RejectReason> {
+    outcome.rejected.first().map(|rejection| rejection.reason)
+}
+
+#[test]
+fn caps_refuse_new_series_and_name_what_is_full() {
+    let options = TsdbOptions {
+        series_per_target_max: 2,
+        series_per_job_max: 3,
+        series_per_metric_max: 4,
+        idle_flushes_max: 0,
+        ..TsdbOptions::default()
+    };
+    let mut store = Store::with(options);
+    for (series, reason, words) in [
+        ("a{job=x,instance=1}", None, ""),
+        ("b{job=x,instance=1}", None, ""),
+        (
+            "c{job=x,instance=1}",
+            Some(RejectReason::TargetSeriesLimit),
+            r#"target {instance="1", job="x"} has 2 active series, and 2"#,
+        ),
+        ("a{job=x,instance=2}", None, ""),
+        ("b{job=x,instance=3}", Some(RejectReason::JobSeriesLimit), r#"job "x" has 3 active series, and 3 are"#),
+        ("a{job=y,instance=1}", None, ""),
+        ("a{instance=1}", None, ""),
+        ("a{job=z}", Some(RejectReason::MetricSeriesLimit), r#"metric "a" has 4 active series, and 4 are"#),
+        ("d{job=z}", None, ""),
+        // Known ones go on.
+        ("a{job=x,instance=1}", None, ""),
+        ("b{job=x,instance=1}", None, ""),
+    ] {
+        store.now_ms += 1000;
+        let outcome = store.floats(series, &[(store.now_ms, 1.0)]);
+        assert_eq!(reason_of(&outcome), reason, "{series}: {outcome:?}");
+        assert_eq!(outcome.accepted, u64::from(reason.is_none()), "{series}");
+        assert!(outcome.rejected.iter().all(|rejection| rejection.example.contains(words)), "{outcome:?}");
+    }
+    store.floats("e{job=x,instance=1}", &[(store.now_ms, 1.0), (store.now_ms + 1, 1.0)]);
+    let hits = store.tsdb.tenant_stats(TENANT, 9).cap_hits;
+    let target = hits.iter().find(|hit| hit.cap == Cap::Target).expect("the target is named");
+    assert_eq!(target.labels, Labels::from_pairs([("job", "x"), ("instance", "1")]));
+    assert_eq!((target.series, target.series_max, target.refused_samples), (2, 2, 3));
+    assert_eq!(hits.len(), 3);
+    // Series that leave make room.
+    for _ in 0..4 {
+        store.flush();
+    }
+    assert_eq!(store.tsdb.tenant_stats(TENANT, 9).series, 0);
+    assert_eq!(store.floats("e{job=x,instance=1}", &[(store.now_ms + 2, 1.0)]).accepted, 1);
+}
+
+/// A target that makes new series with every request fills its own cap: what the others have goes on, and memory stays flat.
+#[test]
+fn a_bomb_of_new_series_leaves_the_others_whole() {
+    let mut store = Store::with(TsdbOptions { series_per_target_max: 1000, ..TsdbOptions::default() });
+    let others = |at: i64| {
+        let series = (0..200).map(|number| SeriesSamples {
+            labels: labels(&format!("requests{{job=shop,instance=i{},code=c{number}}}", number % 10)),
+            samples: vec![Sample::float(T0 + at * 1000, at as f64)],
+            exemplars: vec![],
+        });
+        MetricBatch { series: series.collect(), metadata: vec![] }
+    };
+    let bomb = |at: i64| {
+        let series = (0..2000).map(|number| SeriesSamples {
+            labels: labels(&format!("requests{{job=shop,instance=bad,user=u{}}}", at * 2000 + number)),
+            samples: vec![Sample::float(T0 + at * 1000, 1.0)],
+            exemplars: vec![],
+        });
+        MetricBatch { series: series.collect(), metadata: vec![] }
+    };
+    let (mut accepted, mut bytes) = (0, Vec::new());
+    for at in 0..50 {
+        store.now_ms = T0 + at * 1000;
+        assert_eq!(store.append(&others(at)).accepted, 200, "round {at}");
+        accepted += store.append(&bomb(at)).accepted;
+        bytes.push(store.tsdb.tenant_stats(TENANT, 0).registry_bytes);
+    }
+    let stats = store.tsdb.tenant_stats(TENANT, 3);
+    assert_eq!((accepted, stats.series), (1000, 1200));
+    assert_eq!(bytes[49], bytes[1], "100 000 series that were refused take nothing");
+    assert_eq!(stats.cap_hits[0].refused_samples, 99_000);
+    assert_eq!(store.select(&[matcher(MatchOp::NotEqual, "code", "")], T0, T0 + 49_000).len(), 200);
+}
+
+#[test]
+fn what_is_refused_is_counted_for_a_bounded_number_of_names() {
+    let mut store = Store::with(TsdbOptions { series_per_target_max: 1, ..TsdbOptions::default() });
+    for at in 0..3000 {
+        for metric in ["a", "b"] {
+            store.floats(&format!("{metric}{{job=j,instance=i{at}}}"), &[(T0, 1.0)]);
+        }
+    }
+    let stats = store.tsdb.tenant_stats(TENANT, usize::MAX);
+    let refused: u64 = stats.cap_hits.iter().map(|hit| hit.refused_samples).sum();
+    assert_eq!(refused, 3000);
+    assert!(stats.cap_hits.len() <= 1001, "{} names", stats.cap_hits.len());
+}
+
+fn of_metric(name: &str) -> Vec<Matcher> {
+    vec![matcher(MatchOp::Equal, "__name__", name)]
+}
+
+#[test]
+fn deleted_series_are_gone_everywhere_and_what_comes_later_stays() {
+    let mut store = Store::new();
+    let everything = |store: &Store| store.dump(i64::MIN, i64::MAX);
+    store.floats("a{x=1}", &[(T0, 1.0), (T0 + 1000, 2.0)]);
+    store.floats("b", &[(T0, 5.0)]);
+    store.flush();
+    store.floats("a{x=1}", &[(T0 + 2000, 3.0)]);
+    store.delete(of_metric("a"), i64::MIN, i64::MAX);
+    let check_gone = |store: &Store| {
+        assert_eq!(everything(store).into_keys().collect::<Vec<_>>(), ["b"]);
+        let source = store.tsdb.source(TENANT);
+        let query = SeriesQuery { matchers: vec![], from_ms: T0, to_ms: T0 + HOUR };
+        let budget = Budget::unlimited();
+        assert_eq!(source.series(std::slice::from_ref(&query), &budget).expect("read"), [labels("b")]);
+        assert_eq!(source.label_names(&query, &budget).expect("read"), ["__name__"]);
+        assert_eq!(source.label_values("__name__", &query, &budget).expect("read"), ["b"]);
+    };
+    check_gone(&store);
+    store.flush();
+    check_gone(&store);
+    store.reopen();
+    check_gone(&store);
+    assert!(store.dump_files().contains_key("a{x=\"1\"}"), "in the files still");
+    // The same times again, one of them with the value that it had.
+    assert_eq!(store.floats("a{x=1}", &[(T0 + 1000, 2.0), (T0 + 2000, 7.0)]).accepted, 2);
+    let expect = vec![(T0 + 1000, 2f64.to_bits()), (T0 + 2000, 7f64.to_bits())];
+    assert_eq!(everything(&store)["a{x=\"1\"}"], expect);
+    store.flush();
+    assert_eq!(everything(&store)["a{x=\"1\"}"], expect);
+    assert_eq!(store.rewrite_all(), 2, "the file of each flush before the deletion, and not the one after it");
+    assert_eq!(everything(&store)["a{x=\"1\"}"], expect);
+    assert_eq!(store.dump_files(), everything(&store));
+    store.rewrite_all();
+    assert!(store.tsdb.tombstones().is_empty(), "carried out");
+}
+
+/// Newest samples are compared with those that come again: not with deleted ones.
+#[test]
+fn a_deleted_sample_may_come_again() {
+    let mut store = Store::new();
+    for round in 0..3 {
+        assert_eq!(store.floats("a", &[(T0, 1.0)]).accepted, 1, "round {round}");
+        assert_eq!(store.floats("a", &[(T0 - 5, 1.5)]).accepted, 1, "round {round}, out of order");
+        store.delete(of_metric("a"), T0, T0);
+        assert_eq!(store.dump(T0, T0).len(), 0);
+        if round == 1 {
+            store.flush();
+        }
+        store.delete(of_metric("a"), i64::MIN, i64::MAX);
+    }
+    assert!(store.dump(i64::MIN, i64::MAX).is_empty());
+}
+
+#[test]
+fn a_replay_applies_a_deletion_where_it_stood() {
+    let mut store = Store::new();
+    store.floats("a", &[(T0, 1.0)]);
+    store.flush();
+    // Position 2 to 4 are lost with the memory and come again from the journal.
+    let replay = |store: &mut Store| {
+        store.floats("a", &[(T0 + 1000, 2.0)]);
+        store.delete(of_metric("a"), i64::MIN, T0 + 5000);
+        store.floats("a", &[(T0 + 1500, 3.0)]);
+    };
+    replay(&mut store);
+    let expect = store.dump(i64::MIN, i64::MAX);
+    assert_eq!(expect["a"], [(T0 + 1500, 3f64.to_bits())]);
+    store.pending.clear();
+    store.reopen();
+    store.position = 1;
+    replay(&mut store);
+    assert_eq!(store.dump(i64::MIN, i64::MAX), expect);
+    store.flush();
+    store.rewrite_all();
+    assert_eq!(store.dump_files(), expect);
+}
+
+#[test]
+fn deletions_that_would_take_everything_are_refused() {
+    let deletion = |matchers: Vec<Matcher>, from, to| Deletion::new(vec![matchers], from, to).map(drop);
+    assert!(deletion(vec![], 0, 1).is_err());
+    assert!(deletion(vec![matcher(MatchOp::Regex, "a", ".*")], 0, 1).is_err());
+    assert!(deletion(of_metric("a"), 2, 1).is_err());
+    assert!(deletion(vec![matcher(MatchOp::Regex, "a", ".*"), matcher(MatchOp::NotEqual, "b", "")], 0, 1).is_ok());
+    assert!(Deletion::decode(b"{}").is_err() && Deletion::decode(&[0xff]).is_err());
+    assert!(Deletion::decode(br#"{"version":1,"from_ms":0,"to_ms":1,"selectors":[[["a","=~","("]]]}"#).is_err());
+}
+
+fn rule(matchers: Vec<Matcher>, days: u64) -> RetentionRule {
+    RetentionRule { matchers, keep: Duration::from_hours(24 * days) }
+}
+
+#[test]
+fn retention_by_rule_hides_at_once_and_shrinks_files_later() {
+    let mut store = Store::new();
+    let rules = vec![
+        rule(vec![matcher(MatchOp::Equal, "tier", "gold")], 30),
+        rule(vec![matcher(MatchOp::Regex, "__name__", "debug_.*")], 3),
+    ];
+    let clock = Arc::new(SimClock::at(Nanos::from_millis(T0)));
+    let rules = RetentionRules::new(rules, Duration::from_hours(24 * 15), clock.clone());
+    store.tsdb.set_retention(rules.clone());
+    let names = ["debug_a", "debug_a{tier=gold}", "plain", "plain{tier=gold}"];
+    for day in 0..4 {
+        store.now_ms = T0 + day * DAY + 12 * HOUR;
+        for name in names {
+            store.floats(name, &[(T0 + day * DAY, day as f64), (store.now_ms, day as f64)]);
+        }
+        store.flush();
+    }
+    store.compact_all();
+    store.reopen();
+    store.tsdb.set_retention(rules);
+    let kept = |store: &Store| {
+        let found = store.dump(i64::MIN, i64::MAX);
+        names.map(|name| found.get(&labels(name).to_string()).map_or(0, Vec::len))
+    };
+    let samples =
+        |store: &Store| -> u64 { store.files.iter().map(|file| BlockStats::of(file).expect("a summary").samples).sum() };
+    for (days, expect) in [
+        (0, [8, 8, 8, 8]),
+        // At the very time it is there still, a moment later it is over.
+        (3 * DAY, [8, 8, 8, 8]),
+        (3 * DAY + 1, [7, 8, 8, 8]),
+        (5 * DAY, [4, 8, 8, 8]),
+        (10 * DAY, [0, 8, 8, 8]),
+        (16 * DAY + 1, [0, 8, 5, 8]),
+        (20 * DAY, [0, 8, 0, 8]),
+        (32 * DAY, [0, 4, 0, 4]),
+    ] {
+        clock.advance(Duration::from_millis((T0 + days - clock.now().as_millis()) as u64));
+        assert_eq!(kept(&store), expect, "after {} h", days / HOUR);
+        let before = samples(&store);
+        let rewritten = store.rewrite_all();
+        assert_eq!(kept(&store), expect, "after {} h, written anew", days / HOUR);
+        let after = samples(&store);
+        assert!(rewritten == 0 || after < before, "{before} samples became {after}");
+        assert_eq!(store.rewrite_all(), 0, "once is enough");
+    }
+    let left = store.dump_files();
+    assert!(!left.contains_key("debug_a") && !left.contains_key("plain"), "{:?}", left.keys());
+    assert_eq!(left.len(), 2);
+}
