@@ -69,7 +69,7 @@ impl Default for TsdbOptions {
             metadata_max: 50_000,
             idle_flushes_max: 10,
             index_cache_bytes: 64 << 20,
-            retained_bytes_max: 64 << 20,
+            retained_bytes_max: 32 << 20,
             compaction_bytes_max: 512 << 20,
         }
     }

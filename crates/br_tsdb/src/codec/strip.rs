@@ -38,24 +38,17 @@ impl Strip {
         // A strip stands for itself: its first sample is written against zero.
         let (before_ms, before) = if self.count == 0 { (0, 0) } else { (self.newest_ms, self.newest_bits) };
         let interval = timestamp_ms.wrapping_sub(before_ms);
-        let bits = value.to_bits();
-        let step = whole_step(f64::from_bits(before), value);
-        let (xor_code, xor_bytes, xor_length) = xor::split(before, bits);
-        let use_step = step.is_some() && xor_code != 0;
-        let code = if use_step { WHOLE_STEP } else { xor_code };
+        let coded = Coded::of(before, value);
         let usual = i64::from(self.interval_ms);
         if interval == usual {
-            self.bytes.push(code);
+            self.bytes.push(coded.code);
         } else {
-            self.bytes.push(code | INTERVAL_CHANGED);
+            self.bytes.push(coded.code | INTERVAL_CHANGED);
             varint::put_i64(&mut self.bytes, interval.wrapping_sub(usual));
         }
-        match step {
-            Some(step) if use_step => varint::put_i64(&mut self.bytes, step),
-            _ => self.bytes.extend_from_slice(&xor_bytes[..xor_length]),
-        }
+        coded.put_rest(&mut self.bytes);
         self.newest_ms = timestamp_ms;
-        self.newest_bits = bits;
+        self.newest_bits = value.to_bits();
         self.interval_ms = remembered(interval, self.count == 0);
         self.count += 1;
     }
@@ -150,14 +143,7 @@ pub(crate) fn decode_into(bytes: &[u8], count: usize, timestamps: &mut Vec<i64>,
         }
         usual = remembered(interval, at == 0);
         timestamp = timestamp.wrapping_add(interval);
-        bits = match code & !INTERVAL_CHANGED {
-            WHOLE_STEP => {
-                let whole = f64::from_bits(bits) as i64;
-                (whole.wrapping_add(take_i64(&mut input, "a step")?) as f64).to_bits()
-            }
-            code if code < xor::CODE_END => xor::take(code, bits, &mut input)?,
-            _ => return Err(damaged("a strip's code")),
-        };
+        bits = take_value(code & !INTERVAL_CHANGED, bits, &mut input)?;
         timestamps.push(timestamp);
         values.push(f64::from_bits(bits));
     }
@@ -165,6 +151,66 @@ pub(crate) fn decode_into(bytes: &[u8], count: usize, timestamps: &mut Vec<i64>,
 }
 
 /// The difference of two whole numbers; `None` where a value is not whole, too large, or the negative zero.
+/// A value as its strip has it: the code, and a step or bytes behind it.
+struct Coded {
+    code: u8,
+    step: i64,
+    bytes: [u8; 8],
+    length: usize,
+}
+
+impl Coded {
+    fn of(before: u64, value: f64) -> Self {
+        let (code, bytes, length) = xor::split(before, value.to_bits());
+        match whole_step(f64::from_bits(before), value) {
+            Some(step) if code != 0 => Self { code: WHOLE_STEP, step, bytes, length: 0 },
+            _ => Self { code, step: 0, bytes, length },
+        }
+    }
+
+    fn put_rest(&self, out: &mut Vec<u8>) {
+        if self.code == WHOLE_STEP {
+            varint::put_i64(out, self.step);
+        } else {
+            out.extend_from_slice(&self.bytes[..self.length]);
+        }
+    }
+}
+
+/// Reads what stands behind the code of a value.
+fn take_value(code: u8, before: u64, input: &mut &[u8]) -> Result<u64> {
+    match code {
+        WHOLE_STEP => {
+            let whole = f64::from_bits(before) as i64;
+            Ok((whole.wrapping_add(take_i64(input, "a step")?) as f64).to_bits())
+        }
+        code if code < xor::CODE_END => xor::take(code, before, input),
+        _ => Err(damaged("a strip's code")),
+    }
+}
+
+/// Values alone, as in a strip whose times stand elsewhere.
+pub(crate) fn put_values(out: &mut Vec<u8>, values: &[f64]) {
+    let mut before = 0;
+    for value in values {
+        let coded = Coded::of(before, *value);
+        out.push(coded.code);
+        coded.put_rest(out);
+        before = value.to_bits();
+    }
+}
+
+/// Reads `count` values that [`put_values`] wrote, after what the column has already.
+pub(crate) fn take_values(mut input: &[u8], count: usize, values: &mut Vec<f64>) -> Result<()> {
+    let mut bits = 0;
+    for _ in 0..count {
+        let code = take_byte(&mut input, "a strip")?;
+        bits = take_value(code, bits, &mut input)?;
+        values.push(f64::from_bits(bits));
+    }
+    Ok(())
+}
+
 fn whole_step(before: f64, value: f64) -> Option<i64> {
     let is_whole = |value: f64| value.abs() < WHOLE_MAX && (value as i64 as f64).to_bits() == value.to_bits();
     (is_whole(before) && is_whole(value)).then(|| value as i64 - before as i64)

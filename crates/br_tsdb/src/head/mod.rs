@@ -6,6 +6,7 @@
 
 pub(crate) mod append;
 pub(crate) mod caps;
+mod dense;
 mod hide;
 pub(crate) mod registry;
 mod seal;

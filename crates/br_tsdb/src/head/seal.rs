@@ -38,6 +38,12 @@ pub(super) struct HeldPart {
 }
 
 impl SealedTenant {
+    /// The same in less memory. What files have now, and queries do not ask the head for, is left out.
+    pub(crate) fn condensed(&self) -> Option<Self> {
+        let samples = self.samples.condensed()?;
+        Some(Self { samples, metadata: Vec::new(), ..*self })
+    }
+
     pub(crate) fn overlaps(&self, from_ms: i64, to_ms: i64) -> bool {
         self.min_ms <= to_ms && self.max_ms >= from_ms
     }
@@ -77,10 +83,14 @@ impl TenantHead {
         Some(part)
     }
 
-    /// Marks a part whose files are listed now, and lets go of series that have been idle for long.
-    pub(crate) fn release(&mut self, part: &Arc<SealedTenant>, options: &TsdbOptions) {
+    /// Marks a part whose files are listed now, and lets go of series that have been idle for long. `condensed` is the part again.
+    pub(crate) fn release(&mut self, part: &Arc<SealedTenant>, condensed: Option<SealedTenant>, options: &TsdbOptions) {
+        let condensed = condensed.map(Arc::new);
         for held in self.sealed.iter_mut().filter(|held| Arc::ptr_eq(&held.part, part)) {
             held.is_published = true;
+            if let Some(condensed) = &condensed {
+                held.part = condensed.clone();
+            }
         }
         self.drop_idle(options);
     }

@@ -1,6 +1,7 @@
 //! What was sealed, packed: the strips of all series in one run of bytes, so that keeping it costs little more than they take.
 
 use super::OpenSamples;
+use super::dense::{DenseStrip, DenseStrips};
 use crate::codec::strip;
 use crate::index::SeriesId;
 use crate::points;
@@ -17,12 +18,15 @@ pub(crate) struct SealedSamples {
     bytes: Vec<u8>,
     /// Series with more than one strip of floats, ascending by number.
     whole: Vec<(SeriesId, OpenSamples)>,
+    /// In the place of the packed ones, once they are in files.
+    dense: DenseStrips,
 }
 
 /// Where a series stands in a [`SealedSamples`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SealedPlace {
     Packed(u32),
+    Dense(u32),
     Whole(u32),
 }
 
@@ -30,15 +34,30 @@ pub(crate) enum SealedPlace {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SeriesView<'a> {
     Packed(PackedStrip<'a>),
+    Dense(DenseStrip<'a>),
     Whole(&'a OpenSamples),
 }
 
 /// Floats in order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PackedStrip<'a> {
-    count: usize,
+    pub(super) count: usize,
     length_ms: i64,
-    bytes: &'a [u8],
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> PackedStrip<'a> {
+    pub(super) fn read(mut bytes: &'a [u8]) -> Option<Self> {
+        let count = usize::try_from(varint::take_u64(&mut bytes)?).ok()?;
+        let length_ms = varint::take_i64(&mut bytes)?;
+        Some(Self { count, length_ms, bytes })
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        varint::put_u64(out, self.count as u64);
+        varint::put_i64(out, self.length_ms);
+        out.extend_from_slice(self.bytes);
+    }
 }
 
 impl SealedSamples {
@@ -48,9 +67,8 @@ impl SealedSamples {
         if let Some(strip) = samples.only_strip()
             && let Some((first, last)) = strip.time_range()
         {
-            varint::put_u64(&mut self.bytes, strip.count() as u64);
-            varint::put_i64(&mut self.bytes, last.wrapping_sub(first));
-            self.bytes.extend_from_slice(strip.bytes());
+            let strip = PackedStrip { count: strip.count(), length_ms: last.wrapping_sub(first), bytes: strip.bytes() };
+            strip.put(&mut self.bytes);
             if let Ok(end) = u32::try_from(self.bytes.len()) {
                 self.packed.push((id, end));
                 samples.clear_strip();
@@ -68,34 +86,46 @@ impl SealedSamples {
         self.whole.shrink_to_fit();
     }
 
+    /// The same samples in less memory, for as long as they are kept beyond their flush; `None` when that cannot be.
+    pub(crate) fn condensed(&self) -> Option<Self> {
+        let strips = (0..self.packed.len()).filter_map(|at| Some((self.packed[at].0, self.packed_at(at)?)));
+        let dense = DenseStrips::of(strips)?;
+        (dense.len() == self.packed.len()).then(|| Self { dense, whole: self.whole.clone(), ..Self::default() })
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.packed.is_empty() && self.whole.is_empty()
+        self.packed.is_empty() && self.dense.is_empty() && self.whole.is_empty()
     }
 
     /// All series, those with more than a strip last.
     pub(crate) fn ids(&self) -> impl Iterator<Item = SeriesId> {
-        self.packed.iter().map(|(id, _)| *id).chain(self.whole.iter().map(|(id, _)| *id))
+        let packed = self.packed.iter().map(|(id, _)| *id).chain(self.dense.iter().map(|(id, _)| id));
+        packed.chain(self.whole.iter().map(|(id, _)| *id))
     }
 
     pub(crate) fn find(&self, id: SeriesId) -> Option<SealedPlace> {
         if let Ok(at) = self.packed.binary_search_by_key(&id, |(id, _)| *id) {
             return Some(SealedPlace::Packed(at as u32));
         }
+        if let Some(place) = self.dense.find(id) {
+            return Some(SealedPlace::Dense(place));
+        }
         self.whole.binary_search_by_key(&id, |(id, _)| *id).ok().map(|at| SealedPlace::Whole(at as u32))
     }
 
     /// `None` for a place that is not of these samples.
     pub(crate) fn view(&self, place: SealedPlace) -> Option<SeriesView<'_>> {
-        let at = match place {
-            SealedPlace::Whole(at) => return self.whole.get(at as usize).map(|(_, samples)| SeriesView::Whole(samples)),
-            SealedPlace::Packed(at) => at as usize,
-        };
+        match place {
+            SealedPlace::Whole(at) => self.whole.get(at as usize).map(|(_, samples)| SeriesView::Whole(samples)),
+            SealedPlace::Dense(place) => self.dense.view(place),
+            SealedPlace::Packed(at) => self.packed_at(at as usize).map(SeriesView::Packed),
+        }
+    }
+
+    fn packed_at(&self, at: usize) -> Option<PackedStrip<'_>> {
         let start = if at == 0 { 0 } else { self.packed.get(at - 1)?.1 as usize };
         let end = self.packed.get(at)?.1 as usize;
-        let mut bytes = self.bytes.get(start..end)?;
-        let count = usize::try_from(varint::take_u64(&mut bytes)?).ok()?;
-        let length_ms = varint::take_i64(&mut bytes)?;
-        Some(SeriesView::Packed(PackedStrip { count, length_ms, bytes }))
+        PackedStrip::read(self.bytes.get(start..end)?)
     }
 
     pub(crate) fn get(&self, id: SeriesId) -> Option<SeriesView<'_>> {
@@ -103,15 +133,16 @@ impl SealedSamples {
     }
 
     pub(crate) fn sample_count(&self) -> usize {
-        let packed = (0..self.packed.len() as u32).filter_map(|at| self.view(SealedPlace::Packed(at)));
-        let packed: usize = packed.map(SeriesView::sample_count).sum();
-        packed + self.whole.iter().map(|(_, samples)| samples.sample_count()).sum::<usize>()
+        let packed: usize = (0..self.packed.len()).filter_map(|at| self.packed_at(at)).map(|strip| strip.count).sum();
+        let dense: usize = self.dense.iter().map(|(_, view)| view.sample_count()).sum();
+        packed + dense + self.whole.iter().map(|(_, samples)| samples.sample_count()).sum::<usize>()
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
         let whole: usize =
             self.whole.iter().map(|(_, samples)| size_of::<(SeriesId, OpenSamples)>() + samples.heap_bytes()).sum();
-        self.packed.capacity() * size_of::<(SeriesId, u32)>() + self.bytes.capacity() + whole
+        let packed = self.packed.capacity() * size_of::<(SeriesId, u32)>() + self.bytes.capacity();
+        packed + self.dense.heap_bytes() + whole
     }
 }
 
@@ -119,6 +150,7 @@ impl<'a> SeriesView<'a> {
     pub(crate) fn sample_count(self) -> usize {
         match self {
             Self::Packed(strip) => strip.count,
+            Self::Dense(strip) => strip.times.len(),
             Self::Whole(samples) => samples.sample_count(),
         }
     }
@@ -130,13 +162,14 @@ impl<'a> SeriesView<'a> {
                 let first = strip::first_timestamp_ms(strip.bytes);
                 Some((first, first.wrapping_add(strip.length_ms)))
             }
+            Self::Dense(strip) => strip.times.first().copied().zip(strip.times.last().copied()),
             Self::Whole(samples) => samples.time_range(),
         }
     }
 
     pub(crate) fn exemplars(self) -> &'a [Exemplar] {
         match self {
-            Self::Packed(_) => &[],
+            Self::Packed(_) | Self::Dense(_) => &[],
             Self::Whole(samples) => samples.exemplars(),
         }
     }
@@ -161,6 +194,7 @@ impl PointColumns {
     pub(crate) fn push(&mut self, view: SeriesView<'_>) -> Result<()> {
         let samples = match view {
             SeriesView::Packed(strip) => return self.push_strip(strip.bytes, strip.count),
+            SeriesView::Dense(strip) => return self.push_dense(strip),
             SeriesView::Whole(samples) => samples,
         };
         if let Some(strip) = samples.only_strip() {
@@ -177,6 +211,14 @@ impl PointColumns {
             self.close();
         }
         strip::decode_into(bytes, count, &mut self.timestamps_ms, &mut self.values)
+    }
+
+    fn push_dense(&mut self, strip: DenseStrip<'_>) -> Result<()> {
+        if self.timestamps_ms.last().zip(strip.times.first()).is_some_and(|(last, first)| last >= first) {
+            self.close();
+        }
+        self.timestamps_ms.extend_from_slice(strip.times);
+        strip::take_values(strip.values, strip.times.len(), &mut self.values)
     }
 
     fn close(&mut self) {
