@@ -137,7 +137,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let around = surroundings(&config, address, &stores, &sources, &intake);
         let (alerts, mut tasks) = alerting::start(&config, around, &stopped).await?;
-        let scrape = Arc::new(ScrapeManager::start(jobs, sink, clock.clone())?);
+        let scrape = Arc::new(ScrapeManager::start(jobs, sink, clock.clone()).await?);
         let sql_workers = SqlWorkers::start()?;
         let app = Arc::new(App {
             auth,
