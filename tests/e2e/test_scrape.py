@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import signal
 
 import pytest
 import requests
@@ -237,3 +238,37 @@ def test_target_limit_and_dropped_targets(make_server, web):
     assert [(step["rule"]["action"], step["keep"]) for step in steps] == [("drop", False)]
     answer = requests.get(f"{server.url}/api/v1/targets/relabel_steps", params={"scrapePool": "no", "labels": "{}"}, timeout=5)
     assert answer.status_code == 400 and "no scrape pool" in answer.text
+
+
+def test_jobs_are_read_again(make_server, web, tmp_path):
+    kept, changed, gone, new = web(), web(), web(), web()
+    more = tmp_path / "jobs"
+    more.mkdir()
+    (more / "a.yml").write_text("scrape_configs: " + json.dumps([job("kept", kept)]))
+    include = f"scrape_config_files: ['{more}/*.yml']\n"
+    server = make_server(config=include + config(job("changed", changed), job("gone", gone))).start()
+    in_health(server, "up", ["kept", "changed", "gone"])
+    eventually(lambda: len(server.promql('x{job=~"changed|gone|kept"}')) == 3)
+    before = targets(server)["kept"]["lastScrape"]
+
+    again = job("changed", changed, metric_relabel_configs=[{"target_label": "since", "replacement": "reload"}])
+    server.config.write_text(include + config(again, job("new", new)))
+    assert requests.post(f"{server.url}/-/reload", timeout=20).status_code == 200
+    found = targets(server)
+    assert sorted(found) == ["changed", "kept", "new"]
+    assert found["kept"]["lastScrape"] >= before and found["kept"]["health"] == "up", "it was not started anew"
+    eventually(lambda: server.promql('x{job="changed",since="reload"}'))
+    assert server.promql('x{job="gone"}') == [], "marked stale"
+    eventually(lambda: server.promql('x{job="changed",since=""}') == [], timeout=5)
+    assert server.promql('min_over_time(up{job="changed"}[1m])')[0][1] == 1
+
+    server.config.write_text(include + config(job("new", new, scheme="ftp")))
+    answer = requests.post(f"{server.url}/-/reload", timeout=20)
+    assert answer.status_code == 400 and "scheme must be http or https" in answer.text
+    assert sorted(targets(server)) == ["changed", "kept", "new"]
+    assert server.get("/api/v1/status/runtimeinfo")["data"]["reloadConfigSuccess"] is False
+
+    server.config.write_text(config(job("new", new)))
+    server.process.send_signal(signal.SIGHUP)
+    eventually(lambda: list(targets(server)) == ["new"])
+    assert "new" in server.get("/api/v1/status/config")["data"]["yaml"]
