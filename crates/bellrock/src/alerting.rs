@@ -7,7 +7,6 @@ use crate::sources::StoreSources;
 use anyhow::{Context, Result, bail};
 use br_catalog::Catalog;
 use br_env::Env;
-use br_http::app::RuleFiles;
 use br_ingest::Intake;
 use br_jobs::alerts::{AlertEngine, DeliveryWorker, EngineOptions, EvidenceSources, SampleWriter};
 use br_model::{Labels, MetricBatch, TenantId};
@@ -100,18 +99,9 @@ async fn load(engine: &AlertEngine, patterns: &[String]) -> Result<()> {
     }
 }
 
-/// The patterns of the configuration, for a reload.
-pub(crate) struct RulePatterns(pub(crate) Vec<String>);
-
-impl RuleFiles for RulePatterns {
-    fn read(&self) -> br_std::Result<Vec<(String, String)>> {
-        read_rule_files(&self.0).map_err(|error| br_std::Error::fix_request(format!("{error:#}")))
-    }
-}
-
 /// Names and texts. The last part of a pattern may hold one `*`, as in `rules/*.yml`.
 #[allow(clippy::disallowed_methods, reason = "rule files lie outside the data directory")]
-fn read_rule_files(patterns: &[String]) -> Result<Vec<(String, String)>> {
+pub(crate) fn read_rule_files(patterns: &[String]) -> Result<Vec<(String, String)>> {
     let mut files = Vec::new();
     for pattern in patterns {
         for path in br_ingest::scrape::expand_pattern(Path::new(pattern)) {

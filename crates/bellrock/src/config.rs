@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use br_http::auth::Token;
-use br_ingest::scrape::{ByteSize, GlobalConfig, PromDuration, ScrapeConfig};
+use br_ingest::scrape::{ByteSize, GlobalConfig, PromDuration, ScrapeConfig, expand_pattern};
 use br_model::{Principal, Role, TenantId};
 use br_promql::ExprKind;
 use br_tsdb::{RetentionRule, RollupLevel, TsdbOptions};
@@ -15,6 +15,8 @@ use std::time::Duration;
 pub(crate) struct Config {
     pub(crate) global: GlobalConfig,
     pub(crate) scrape_configs: Vec<ScrapeConfig>,
+    /// Files with more of them.
+    scrape_config_files: Vec<String>,
     pub(crate) rule_files: Vec<String>,
     pub(crate) bellrock: BellrockConfig,
     /// Parts of a Prometheus configuration that this version reads without acting on them: the start says so.
@@ -257,8 +259,12 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         let absolute = |file: &mut String| *file = folder.join(&*file).display().to_string();
         config.rule_files.iter_mut().for_each(absolute);
-        for scrape in &mut config.scrape_configs {
-            scrape.file_sd_configs.iter_mut().flat_map(|discovery| &mut discovery.files).for_each(absolute);
+        config.scrape_config_files.iter_mut().for_each(absolute);
+        config.scrape_configs.iter_mut().for_each(|scrape| scrape.set_folder(folder));
+        for pattern in &config.scrape_config_files {
+            for file in expand_pattern(Path::new(pattern)) {
+                config.scrape_configs.extend(scrape_configs(&file)?);
+            }
         }
         Ok(config)
     }
@@ -290,17 +296,32 @@ impl Config {
     }
 }
 
+/// The jobs of a file that `scrape_config_files` names; its relative paths count from its own folder.
+fn scrape_configs(file: &Path) -> Result<Vec<ScrapeConfig>> {
+    #[derive(Default, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct File {
+        scrape_configs: Vec<ScrapeConfig>,
+    }
+    let parsed: File = serde_norway::from_str(&read(file)?).with_context(|| format!("{}", file.display()))?;
+    let mut jobs = parsed.scrape_configs;
+    for scrape in &mut jobs {
+        scrape.set_folder(file.parent().unwrap_or(Path::new("")));
+    }
+    Ok(jobs)
+}
+
 /// Parts of keys whose values are secrets, or may hold one, as the addresses of chat services and the headers and parameters
 /// of scrapes do. A key that ends in `_file` names a place, not a secret.
 const SECRET_KEYS: [&str; 9] =
-    ["token", "password", "credential", "authorization", "secret", "url", "headers", "params", "api_key"];
+    ["token", "password", "credential", "authorization", "secret", "url", "header", "params", "api_key"];
 
 fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     // The list of tokens is shown with its names; `external_url` is in every message anyway.
     !matches!(key.as_str(), "tokens" | "external_url")
         && !key.ends_with("_file")
-        && SECRET_KEYS.iter().any(|secret| key.contains(secret))
+        && (key == "key" || SECRET_KEYS.iter().any(|secret| key.contains(secret)))
 }
 
 fn blank_secrets(value: &mut serde_norway::Value) {
@@ -388,6 +409,8 @@ mod tests {
             "{ n: shown, http_headers: { X-Api-Key: { values: [hunter2], secrets: [hunter2] } } }",
             "{ n: shown, params: { token: [hunter2] } }",
             "{ n: shown, oauth2: { client_id: a, client_secret: hunter2 } }",
+            "{ n: shown, tls_config: { key: hunter2, key_file: shown } }",
+            "{ n: shown, proxy_connect_header: { X-Token: [hunter2] } }",
             "{ n: shown, Authorization: Bearer hunter2 }",
             "{ n: shown, password: 1234hunter2 }",
             "{ n: shown, targets: ['http://u:hunter2@shown:80/metrics'] }",

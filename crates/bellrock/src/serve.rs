@@ -7,7 +7,7 @@ use crate::sources::{StoreSources, StoreStats};
 use crate::stores::{self, Stores};
 use anyhow::{Context, Result, bail};
 use br_catalog::Catalog;
-use br_http::app::App;
+use br_http::app::{App, Configuration, Loaded};
 use br_http::auth::Auth;
 use br_ingest::Intake;
 use br_ingest::appliers::{EventsApplier, IssuesApplier, MetricsApplier};
@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -66,10 +67,14 @@ const LAST_FLUSH: Duration = Duration::from_secs(3);
 pub(crate) async fn serve(arguments: ServeArguments) -> Result<()> {
     let server = Server::start(arguments).await?;
     eprintln!("bellrock: {} — data in {}", server.url(), server.data_dir.display());
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => break,
+            _ = terminate.recv() => break,
+            _ = hangup.recv() => server.reload().await,
+        }
     }
     server.stop().await
 }
@@ -79,6 +84,7 @@ pub(crate) struct Server {
     address: SocketAddr,
     data_dir: PathBuf,
     intake: Arc<Intake>,
+    app: Arc<App>,
     scrape: Arc<ScrapeManager>,
     flusher: Arc<Flusher>,
     door: Arc<Door>,
@@ -137,7 +143,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let around = surroundings(&config, address, &stores, &sources, &intake);
         let (alerts, mut tasks) = alerting::start(&config, around, &stopped).await?;
-        let scrape = Arc::new(ScrapeManager::start(jobs, sink, clock.clone())?);
+        let scrape = Arc::new(ScrapeManager::start(jobs, sink, clock.clone()).await?);
         let sql_workers = SqlWorkers::start()?;
         let app = Arc::new(App {
             auth,
@@ -162,9 +168,9 @@ impl Server {
             errors: sources,
             retention: config.bellrock.retention.metrics.0,
             flags: flags(&arguments, &config),
-            rule_files: Arc::new(alerting::RulePatterns(config.rule_files.clone())),
+            configuration: Arc::new(ConfigFile(arguments.config.clone())),
             last_load: br_http::app::LastLoad::new(clock.now()),
-            config_text: Config::shown(arguments.config.as_deref())?,
+            config_text: Config::shown(arguments.config.as_deref())?.into(),
             table: std::sync::OnceLock::new(),
         });
         tasks.push(supervised("upkeep", upkeep(&config, &stores, &flusher).run(stopped.clone())));
@@ -174,6 +180,7 @@ impl Server {
             address,
             data_dir: arguments.data_dir,
             intake,
+            app,
             scrape,
             flusher,
             door,
@@ -183,6 +190,14 @@ impl Server {
             _sql_workers: sql_workers,
             _lock: data_lock,
         })
+    }
+
+    /// What SIGHUP asks for; `POST /-/reload` is the same.
+    async fn reload(&self) {
+        match self.app.reload().await {
+            Ok(()) => tracing::info!(event = "ConfigReloaded", "the rules and the scrape configuration have been read again"),
+            Err(error) => tracing::error!(event = "ConfigReloadError", "nothing has changed: {error}"),
+        }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -326,6 +341,23 @@ async fn flusher(stores: &Stores, intake: &Arc<Intake>) -> Result<Flusher> {
         catalog_copy: stores.catalog_copy.clone(),
     };
     Ok(Flusher::new(parts).await?)
+}
+
+/// The file that the server was started with, to be read again.
+struct ConfigFile(Option<PathBuf>);
+
+impl Configuration for ConfigFile {
+    fn read(&self) -> br_std::Result<Loaded> {
+        let read = || -> Result<Loaded> {
+            let config = self.0.as_deref().map(Config::load).transpose()?.unwrap_or_default();
+            Ok(Loaded {
+                rule_files: alerting::read_rule_files(&config.rule_files)?,
+                jobs: scrape_jobs(&config)?,
+                shown: Config::shown(self.0.as_deref())?,
+            })
+        };
+        read().map_err(|error| br_std::Error::fix_request(format!("{error:#}")))
+    }
 }
 
 fn scrape_jobs(config: &Config) -> Result<Vec<Job>> {

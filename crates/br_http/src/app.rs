@@ -6,7 +6,7 @@ use crate::routes::Route;
 use br_catalog::Catalog;
 use br_env::Clock;
 use br_ingest::Intake;
-use br_ingest::scrape::ScrapeManager;
+use br_ingest::scrape::{Job, ScrapeManager};
 use br_ingest::tail::Tail;
 use br_jobs::alerts::AlertEngine;
 use br_jobs::flush::Flusher;
@@ -45,13 +45,13 @@ pub struct App {
     pub stats: Arc<dyn Stats>,
     /// Events of error issues.
     pub errors: Arc<dyn ErrorEvents>,
-    /// The configuration as it was read, its secrets blanked.
-    pub config_text: String,
+    /// The configuration as it was last read, its secrets blanked.
+    pub config_text: parking_lot::Mutex<String>,
     /// How long metrics are kept.
     pub retention: Duration,
     /// What the server was started with, for `/api/v1/status/flags`.
     pub flags: Vec<(&'static str, String)>,
-    pub rule_files: Arc<dyn RuleFiles>,
+    pub configuration: Arc<dyn Configuration>,
     pub last_load: LastLoad,
     /// Set once by the router.
     pub table: OnceLock<Vec<Route>>,
@@ -66,10 +66,18 @@ pub struct CatalogState {
     pub story: Vec<String>,
 }
 
-/// Reads the rule files that the configuration names.
-pub trait RuleFiles: Send + Sync {
+/// Reads the configuration again, with all files that it names.
+pub trait Configuration: Send + Sync {
+    fn read(&self) -> Result<Loaded>;
+}
+
+/// What of a configuration takes effect while the server runs.
+pub struct Loaded {
     /// Names and texts.
-    fn read(&self) -> Result<Vec<(String, String)>>;
+    pub rule_files: Vec<(String, String)>,
+    pub jobs: Vec<Job>,
+    /// As it was read, its secrets blanked.
+    pub shown: String,
 }
 
 /// When the configuration or the rules were last read, and whether they could be.
@@ -77,12 +85,14 @@ pub trait RuleFiles: Send + Sync {
 pub struct LastLoad {
     at: AtomicI64,
     is_ok: AtomicBool,
+    /// Held while a load is under way: the next waits for its end.
+    loading: tokio::sync::Mutex<()>,
 }
 
 impl LastLoad {
     /// Of a server that has just started, which it does with a valid configuration only.
     pub fn new(at: Nanos) -> Self {
-        Self { at: AtomicI64::new(at.0), is_ok: AtomicBool::new(true) }
+        Self { at: AtomicI64::new(at.0), is_ok: AtomicBool::new(true), loading: tokio::sync::Mutex::default() }
     }
 
     pub(crate) fn record(&self, at: Nanos, is_ok: bool) {
@@ -158,6 +168,32 @@ pub struct LimitHit {
 }
 
 impl App {
+    /// Reads the configuration again and changes over to its rules and jobs. When anything is wrong all stays as it is, and the
+    /// error says what.
+    pub async fn reload(self: &Arc<Self>) -> Result<()> {
+        let _loading = self.last_load.loading.lock().await;
+        let outcome = self.load().await;
+        self.last_load.record(self.clock.now(), outcome.is_ok());
+        outcome
+    }
+
+    async fn load(&self) -> Result<()> {
+        let configuration = self.configuration.clone();
+        let read = tokio::task::spawn_blocking(move || configuration.read()).await;
+        let loaded =
+            read.unwrap_or_else(|panic| Err(Error::corrupt(format!("reading the configuration failed inside: {panic}"))))?;
+        let warnings = self.alerts.load(&loaded.rule_files).await.map_err(|complaints| {
+            let lines: Vec<String> = complaints.iter().map(|(file, complaint)| format!("{file}:{complaint}")).collect();
+            Error::fix_request(format!("the rule files have errors:\n{}", lines.join("\n")))
+        })?;
+        for (file, complaint) in warnings {
+            tracing::warn!(event = "RuleWarning", "{file}:{complaint}");
+        }
+        self.scrape.apply(loaded.jobs).await?;
+        *self.config_text.lock() = loaded.shown;
+        Ok(())
+    }
+
     /// Rules, alerts and incidents belong to the tenant of the configuration file.
     pub(crate) fn has_alerts(&self, tenant: TenantId) -> bool {
         tenant == self.alerts_tenant

@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
+use br_ingest::scrape::DiscoveryStatus;
 use br_model::{Principal, Right};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -59,6 +60,12 @@ impl Exposition {
         let _ = writeln!(self.0, "{name}{{{label}=\"{escaped}\"}} {value}");
     }
 
+    fn of_discovery(&mut self, name: &str, status: &DiscoveryStatus, value: impl std::fmt::Display) {
+        let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let (job, place) = (escape(&status.job), escape(&status.place));
+        let _ = writeln!(self.0, "{name}{{scrape_job=\"{job}\",mechanism=\"{}\",place=\"{place}\"}} {value}", status.mechanism);
+    }
+
     fn counter(&mut self, name: &str, help: &str, counter: &AtomicU64) {
         self.family(name, "counter", help).value(name, counter.load(Ordering::Relaxed));
     }
@@ -85,8 +92,23 @@ async fn metrics(State(app): State<Arc<App>>, Extension(principal): Extension<Pr
     out.counter("bellrock_queries_failed_total", "Queries that ended with an error.", &door.failed);
     out.counter("bellrock_queries_over_limit_total", "Queries that reached a limit.", &door.over_limit);
     out.counter("bellrock_queries_refused_total", "Queries that found no place to wait.", &door.refused);
+    discoveries(&mut out, &app.scrape.discoveries());
     out.0.push_str(&app.stats.exposition());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], out.0).into_response()
+}
+
+fn discoveries(out: &mut Exposition, all: &[DiscoveryStatus]) {
+    if all.is_empty() {
+        return;
+    }
+    out.family("bellrock_discovery_targets", "gauge", "Targets that a discovery has found, before relabelling.");
+    for status in all {
+        out.of_discovery("bellrock_discovery_targets", status, status.targets);
+    }
+    out.family("bellrock_discovery_failures_total", "counter", "Looks of a discovery that failed: its targets stay as they are.");
+    for status in all {
+        out.of_discovery("bellrock_discovery_failures_total", status, status.failures);
+    }
 }
 
 fn intake(out: &mut Exposition, app: &App) {

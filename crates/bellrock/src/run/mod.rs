@@ -89,7 +89,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<i32> {
         clock: clock.clone(),
     };
     let sampler = tokio::spawn(sampling.run(pid, has_ended));
-    let scraper = scrape(&arguments, &service, &upstream, &clock)?.map(Arc::new);
+    let scraper = scrape(&arguments, &service, &upstream, &clock).await?.map(Arc::new);
     if let Some(scraper) = &scraper {
         tokio::spawn(tell_of_missing_metrics(scraper.clone()));
     }
@@ -212,7 +212,12 @@ fn labels(service: &str, pid: u32) -> Labels {
     Labels::from_pairs([("job", service), ("service_name", service), ("instance", &instance(pid))])
 }
 
-fn scrape(arguments: &RunArguments, service: &str, upstream: &Upstream, clock: &Arc<dyn Clock>) -> Result<Option<ScrapeManager>> {
+async fn scrape(
+    arguments: &RunArguments,
+    service: &str,
+    upstream: &Upstream,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<ScrapeManager>> {
     let Some(port) = arguments.metrics_port else { return Ok(None) };
     let config = serde_json::json!({
         "job_name": service,
@@ -223,7 +228,7 @@ fn scrape(arguments: &RunArguments, service: &str, upstream: &Upstream, clock: &
     let global = GlobalConfig { scrape_interval: interval, ..GlobalConfig::default() };
     let job = Job::new(serde_json::from_value(config)?, &global)?;
     let sink: Arc<dyn SampleSink> = Arc::new(upstream.clone());
-    Ok(Some(ScrapeManager::start(vec![job], sink, clock.clone())?))
+    Ok(Some(ScrapeManager::start(vec![job], sink, clock.clone()).await?))
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/label/{name}/values", Right::Read, labels::values)
         .get("/api/v1/metadata", Right::Read, targets::metadata)
         .get("/api/v1/targets", Right::Read, targets::targets)
+        .get("/api/v1/targets/relabel_steps", Right::Read, targets::relabel_steps)
+        .get("/api/v1/scrape_pools", Right::Read, targets::scrape_pools)
         .get("/api/v1/rules", Right::Read, rules::rules)
         .get("/api/v1/alerts", Right::Read, rules::alerts)
         .get("/api/v1/alertmanagers", Right::Read, rules::alertmanagers)

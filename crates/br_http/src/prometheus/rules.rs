@@ -113,25 +113,10 @@ fn exponent(value: f64) -> String {
     format!("{digits}e{sign}{power:0>2}")
 }
 
-/// Reads the rule files again. When one has an error the rules stay as they are, and the answer says what is wrong.
-/// The rest of the configuration is read at the start only.
+/// Reads the configuration again: rules and scraping. When anything is wrong all stays as it is, and the answer says what.
 pub(super) async fn reload(State(app): State<Arc<App>>) -> Result<&'static str, TextError> {
-    let (reader, engine) = (app.clone(), app.alerts.clone());
-    let outcome = async {
-        let files = tokio::task::spawn_blocking(move || reader.rule_files.read()).await;
-        let files =
-            files.unwrap_or_else(|panic| Err(Error::corrupt(format!("reading the rule files failed inside: {panic}"))))?;
-        engine.load(&files).await.map_err(|complaints| {
-            let lines: Vec<String> = complaints.iter().map(|(file, complaint)| format!("{file}:{complaint}")).collect();
-            Error::fix_request(format!("the rules stay as they are; the rule files have errors:\n{}", lines.join("\n")))
-        })
-    }
-    .await;
-    app.last_load.record(app.clock.now(), outcome.is_ok());
-    for (file, complaint) in outcome? {
-        tracing::warn!(event = "RuleWarning", "{file}:{complaint}");
-    }
-    Ok("The rule files have been read again.\n")
+    app.reload().await.map_err(|error| error.context("nothing has changed"))?;
+    Ok("The rules and the scrape configuration have been read again.\n")
 }
 
 pub(super) async fn alerts(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>) -> Answer {

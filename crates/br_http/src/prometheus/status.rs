@@ -83,5 +83,5 @@ pub(super) async fn flags(State(app): State<Arc<App>>) -> Answer {
 /// As read, with what looks like a secret blanked.
 pub(super) async fn config(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>) -> Answer {
     app.check_operator(principal.tenant)?;
-    success(json!({ "yaml": app.config_text }))
+    success(json!({ "yaml": *app.config_text.lock() }))
 }

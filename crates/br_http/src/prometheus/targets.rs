@@ -7,12 +7,14 @@ use crate::params::Params;
 use crate::time::rfc3339;
 use axum::Extension;
 use axum::extract::State;
-use br_ingest::scrape::TargetStatus;
+use br_ingest::scrape::{DiscoveryStatus, RelabelStep, TargetStatus};
 use br_model::labels::METRIC_NAME;
-use br_model::{Principal, TenantId};
+use br_model::{Labels, Principal, TenantId};
 use br_query::door::Language;
+use br_std::Error;
 use br_storage::{Matcher, SeriesQuery};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Scraping belongs to the first tenant, as the configuration file does.
@@ -23,15 +25,62 @@ pub(super) async fn targets(State(app): State<Arc<App>>, Extension(principal): E
         return success(json!({ "activeTargets": [], "droppedTargets": [], "droppedTargetCounts": {} }));
     }
     let state = params.get("state").unwrap_or("any");
+    let pool = params.get("scrapePool").filter(|pool| !pool.is_empty());
+    let is_wanted = |job: &str| pool.is_none_or(|pool| pool == job);
     let mut active = Vec::new();
     let mut dropped = Vec::new();
-    if matches!(state, "any" | "active") {
-        active = app.scrape.active().iter().map(target).collect();
+    let mut counts = Map::new();
+    if !matches!(state, "dropped") {
+        active = app.scrape.active().iter().filter(|status| is_wanted(&status.job)).map(target).collect();
     }
-    if matches!(state, "any" | "dropped") {
-        dropped = app.scrape.dropped().iter().map(|discovered| json!({ "discoveredLabels": labels(discovered) })).collect();
+    if !matches!(state, "active") {
+        for one in app.scrape.dropped().iter().filter(|one| is_wanted(&one.job)) {
+            counts.insert(one.job.clone(), json!(one.count));
+            let kept = one.kept.iter();
+            dropped.extend(kept.map(|discovered| json!({ "discoveredLabels": labels(discovered), "scrapePool": one.job })));
+        }
     }
-    success(json!({ "activeTargets": active, "droppedTargets": dropped, "droppedTargetCounts": {} }))
+    let discoveries = app.scrape.discoveries();
+    let discoveries: Vec<Value> = discoveries.iter().filter(|one| is_wanted(&one.job)).map(discovery).collect();
+    success(json!({
+        "activeTargets": active,
+        "droppedTargets": dropped,
+        "droppedTargetCounts": counts,
+        "discoveries": discoveries,
+    }))
+}
+
+/// Ours, beside what Prometheus answers: whether targets are still found.
+fn discovery(status: &DiscoveryStatus) -> Value {
+    json!({
+        "scrapePool": status.job,
+        "mechanism": status.mechanism,
+        "place": status.place,
+        "targets": status.targets,
+        "failures": status.failures,
+        "lastError": status.last_error.as_deref().unwrap_or(""),
+    })
+}
+
+pub(super) async fn scrape_pools(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>) -> Answer {
+    let pools = if principal.tenant == SCRAPING_TENANT { app.scrape.pools() } else { Vec::new() };
+    success(json!({ "scrapePools": pools }))
+}
+
+/// What each relabelling rule of a job makes of the labels of a target.
+pub(super) async fn relabel_steps(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    params: Params,
+) -> Answer {
+    app.check_operator(principal.tenant)?;
+    let pool = params.required("scrapePool")?;
+    let given: BTreeMap<String, String> = serde_json::from_str(params.required("labels")?)
+        .map_err(|error| Error::fix_request(format!("labels must be a JSON object of texts: {error}")))?;
+    let steps = app.scrape.relabel_steps(pool, Labels::from_pairs(&given));
+    let steps = steps.ok_or_else(|| Error::fix_request(format!("there is no scrape pool {pool:?}")))?;
+    let step = |step: &RelabelStep| json!({ "rule": step.rule, "output": labels(&step.output), "keep": step.keeps });
+    success(json!({ "steps": steps.iter().map(step).collect::<Vec<Value>>() }))
 }
 
 fn target(status: &TargetStatus) -> Value {

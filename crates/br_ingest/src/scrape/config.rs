@@ -1,59 +1,16 @@
-//! `scrape_configs` of a Prometheus configuration file.
+//! `global` and `scrape_configs` of a Prometheus configuration file, as they are written.
 
-use super::relabel::{Relabel, RelabelConfig};
+use super::http_config::with_http_keys;
+use super::relabel::RelabelConfig;
 use super::unsupported::{self, Rest};
-use br_std::{Error, Result, duration};
-use serde::{Deserialize, Deserializer};
+use super::values::{ByteSize, PromDuration};
+use br_std::Result;
+use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
-/// A duration in Prometheus' notation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PromDuration(pub Duration);
-
-impl<'de> Deserialize<'de> for PromDuration {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        duration::parse(&text).map(Self).map_err(serde::de::Error::custom)
-    }
-}
-
-/// A size such as `10MB` or `512KiB`, or a plain number of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ByteSize(pub u64);
-
-impl<'de> Deserialize<'de> for ByteSize {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Number(u64),
-            Text(String),
-        }
-        match Written::deserialize(deserializer)? {
-            Written::Number(bytes) => Ok(Self(bytes)),
-            Written::Text(text) => {
-                parse_size(&text).map(Self).ok_or_else(|| serde::de::Error::custom(format!("not a size: {text:?}")))
-            }
-        }
-    }
-}
-
-/// As in Prometheus, `KB`, `MB` and `GB` are powers of 1024 too.
-fn parse_size(text: &str) -> Option<u64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let count: u64 = text[..digits].parse().ok()?;
-    let shift = match text[digits..].trim() {
-        "" | "B" => 0,
-        "KB" | "KiB" => 10,
-        "MB" | "MiB" => 20,
-        "GB" | "GiB" => 30,
-        _ => return None,
-    };
-    count.checked_mul(1 << shift)
-}
-
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct GlobalConfig {
     pub scrape_interval: PromDuration,
@@ -67,9 +24,17 @@ pub struct GlobalConfig {
     pub label_name_length_limit: u64,
     pub label_value_length_limit: u64,
     pub target_limit: u64,
+    pub keep_dropped_targets: u64,
     pub query_log_file: Option<String>,
     pub scrape_protocols: Option<Vec<String>>,
     pub metric_name_validation_scheme: Option<String>,
+    pub metric_name_escaping_scheme: Option<String>,
+    pub scrape_native_histograms: bool,
+    pub always_scrape_classic_histograms: bool,
+    pub convert_classic_histograms_to_nhcb: bool,
+    pub native_histogram_bucket_limit: u64,
+    pub native_histogram_min_bucket_factor: f64,
+    pub extra_scrape_metrics: bool,
     /// Keys that are not acted on.
     #[serde(flatten)]
     pub rest: Rest,
@@ -96,60 +61,81 @@ impl Default for GlobalConfig {
             label_name_length_limit: 0,
             label_value_length_limit: 0,
             target_limit: 0,
+            keep_dropped_targets: 0,
             query_log_file: None,
             scrape_protocols: None,
             metric_name_validation_scheme: None,
+            metric_name_escaping_scheme: None,
+            scrape_native_histograms: false,
+            always_scrape_classic_histograms: false,
+            convert_classic_histograms_to_nhcb: false,
+            native_histogram_bucket_limit: 0,
+            native_histogram_min_bucket_factor: 0.0,
+            extra_scrape_metrics: false,
             rest: Rest::new(),
         }
     }
 }
 
-#[derive(Clone, Debug, Deserialize)]
-pub struct ScrapeConfig {
-    pub job_name: String,
-    pub scrape_interval: Option<PromDuration>,
-    pub scrape_timeout: Option<PromDuration>,
-    #[serde(default = "metrics_path")]
-    pub metrics_path: String,
-    #[serde(default = "scheme")]
-    pub scheme: String,
-    #[serde(default)]
-    pub params: BTreeMap<String, Vec<String>>,
-    #[serde(default)]
-    pub honor_labels: bool,
-    #[serde(default = "yes")]
-    pub honor_timestamps: bool,
-    #[serde(default)]
-    pub track_timestamps_staleness: bool,
-    pub basic_auth: Option<BasicAuth>,
-    pub authorization: Option<Authorization>,
-    pub bearer_token: Option<String>,
-    #[serde(default)]
-    pub tls_config: TlsConfig,
-    #[serde(default = "yes")]
-    pub follow_redirects: bool,
-    #[serde(default = "yes")]
-    pub enable_http2: bool,
-    pub proxy_url: Option<String>,
-    #[serde(default)]
-    pub static_configs: Vec<TargetGroup>,
-    #[serde(default)]
-    pub file_sd_configs: Vec<FileSdConfig>,
-    #[serde(default)]
-    pub relabel_configs: Vec<RelabelConfig>,
-    #[serde(default)]
-    pub metric_relabel_configs: Vec<RelabelConfig>,
-    pub body_size_limit: Option<ByteSize>,
-    pub sample_limit: Option<u64>,
-    pub label_limit: Option<u64>,
-    pub label_name_length_limit: Option<u64>,
-    pub label_value_length_limit: Option<u64>,
-    pub target_limit: Option<u64>,
-    pub scrape_protocols: Option<Vec<String>>,
-    pub fallback_scrape_protocol: Option<String>,
-    /// Keys that are not acted on.
-    #[serde(flatten)]
-    pub rest: Rest,
+with_http_keys! {
+    /// One job. Where a key is absent the value of `global` counts.
+    #[derive(Clone, Debug, PartialEq, Deserialize)]
+    pub struct ScrapeConfig {
+        pub job_name: String,
+        pub scrape_interval: Option<PromDuration>,
+        pub scrape_timeout: Option<PromDuration>,
+        #[serde(default = "metrics_path")]
+        pub metrics_path: String,
+        #[serde(default = "scheme")]
+        pub scheme: String,
+        #[serde(default)]
+        pub params: BTreeMap<String, Vec<String>>,
+        #[serde(default)]
+        pub honor_labels: bool,
+        #[serde(default = "super::http_config::yes")]
+        pub honor_timestamps: bool,
+        #[serde(default)]
+        pub track_timestamps_staleness: bool,
+        #[serde(default = "super::http_config::yes")]
+        pub enable_compression: bool,
+        #[serde(default)]
+        pub static_configs: Vec<StaticConfig>,
+        #[serde(default)]
+        pub file_sd_configs: Vec<FileSdConfig>,
+        #[serde(default)]
+        pub http_sd_configs: Vec<HttpSdConfig>,
+        #[serde(default)]
+        pub dns_sd_configs: Vec<DnsSdConfig>,
+        #[serde(default)]
+        pub docker_sd_configs: Vec<DockerSdConfig>,
+        #[serde(default)]
+        pub kubernetes_sd_configs: Vec<KubernetesSdConfig>,
+        #[serde(default)]
+        pub relabel_configs: Vec<RelabelConfig>,
+        #[serde(default)]
+        pub metric_relabel_configs: Vec<RelabelConfig>,
+        pub body_size_limit: Option<ByteSize>,
+        pub sample_limit: Option<u64>,
+        pub label_limit: Option<u64>,
+        pub label_name_length_limit: Option<u64>,
+        pub label_value_length_limit: Option<u64>,
+        pub target_limit: Option<u64>,
+        pub keep_dropped_targets: Option<u64>,
+        pub scrape_protocols: Option<Vec<String>>,
+        pub fallback_scrape_protocol: Option<String>,
+        pub metric_name_validation_scheme: Option<String>,
+        pub metric_name_escaping_scheme: Option<String>,
+        pub scrape_native_histograms: Option<bool>,
+        #[serde(alias = "scrape_classic_histograms")]
+        pub always_scrape_classic_histograms: Option<bool>,
+        pub convert_classic_histograms_to_nhcb: Option<bool>,
+        pub native_histogram_bucket_limit: Option<u64>,
+        pub native_histogram_min_bucket_factor: Option<f64>,
+        pub extra_scrape_metrics: Option<bool>,
+        /// Keys that are not acted on.
+        #[serde(flatten)]
+        pub rest: Rest,
+    }
 }
 
 fn metrics_path() -> String {
@@ -160,51 +146,30 @@ fn scheme() -> String {
     "http".into()
 }
 
-fn yes() -> bool {
-    true
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BasicAuth {
-    pub username: String,
-    pub password: Option<String>,
-    pub password_file: Option<String>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Authorization {
-    #[serde(rename = "type", default = "bearer")]
-    pub kind: String,
-    pub credentials: Option<String>,
-    pub credentials_file: Option<String>,
-}
-
-fn bearer() -> String {
-    "Bearer".into()
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TlsConfig {
-    pub ca_file: Option<String>,
-    pub insecure_skip_verify: bool,
-    pub server_name: Option<String>,
+impl ScrapeConfig {
+    /// Relative paths count from the folder of the file that names them.
+    pub fn set_folder(&mut self, folder: &Path) {
+        self.set_http_folder(folder);
+        let files = self.file_sd_configs.iter_mut().flat_map(|discovery| &mut discovery.files);
+        files.for_each(|file| *file = folder.join(&*file).display().to_string());
+        self.http_sd_configs.iter_mut().for_each(|discovery| discovery.set_http_folder(folder));
+        self.docker_sd_configs.iter_mut().for_each(|discovery| discovery.set_http_folder(folder));
+        for discovery in &mut self.kubernetes_sd_configs {
+            discovery.set_http_folder(folder);
+            super::http_config::set_folder(&mut discovery.kubeconfig_file, folder);
+        }
+    }
 }
 
 /// Targets that share labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct TargetGroup {
+pub struct StaticConfig {
     pub targets: Vec<String>,
     pub labels: BTreeMap<String, String>,
-    /// Where the group was read from; not part of the file.
-    #[serde(skip)]
-    pub source: String,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileSdConfig {
     /// Paths that end in `.json`, `.yml` or `.yaml`; the last part may hold one `*`.
@@ -217,80 +182,120 @@ fn five_minutes() -> PromDuration {
     PromDuration(Duration::from_mins(5))
 }
 
-/// How one job is scraped: the configuration with its defaults filled in and its rules compiled.
-#[derive(Clone, Debug)]
-pub struct Job {
-    pub config: ScrapeConfig,
-    pub interval: Duration,
-    pub timeout: Duration,
-    pub body_bytes_max: usize,
-    /// 0 for no limit.
-    pub sample_limit: u64,
-    pub label_limit: u64,
-    pub label_name_length_limit: u64,
-    pub label_value_length_limit: u64,
-    pub target_limit: u64,
-    pub relabel: Vec<Relabel>,
-    pub metric_relabel: Vec<Relabel>,
-    /// What of its configuration is not acted on, in words.
-    pub unsupported: Vec<String>,
+fn one_minute() -> PromDuration {
+    PromDuration(Duration::from_mins(1))
 }
 
-/// A scrape may bring at most this many bytes where the configuration sets no limit of its own.
-const BODY_BYTES_MAX: usize = 256 << 20;
+fn half_a_minute() -> PromDuration {
+    PromDuration(Duration::from_secs(30))
+}
 
-impl Job {
-    pub fn new(config: ScrapeConfig, global: &GlobalConfig) -> Result<Self> {
-        let job = config.job_name.clone();
-        let wrong = |what: String| Error::fix_request(format!("scrape_configs: job {job:?}: {what}"));
-        let interval = config.scrape_interval.unwrap_or(global.scrape_interval).0;
-        let timeout = match config.scrape_timeout {
-            Some(timeout) if timeout.0 > interval => return Err(wrong("scrape_timeout is longer than scrape_interval".into())),
-            Some(timeout) => timeout.0,
-            None => global.scrape_timeout.0.min(interval),
-        };
-        if interval.is_zero() || timeout.is_zero() {
-            return Err(wrong("scrape_interval and scrape_timeout must be above zero".into()));
-        }
-        if !matches!(config.scheme.as_str(), "http" | "https") {
-            return Err(wrong(format!("scheme must be http or https, not {:?}", config.scheme)));
-        }
-        let body_bytes_max = match config.body_size_limit.unwrap_or(global.body_size_limit).0 {
-            0 => BODY_BYTES_MAX,
-            bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
-        };
-        Ok(Self {
-            interval,
-            timeout,
-            body_bytes_max,
-            sample_limit: config.sample_limit.unwrap_or(global.sample_limit),
-            label_limit: config.label_limit.unwrap_or(global.label_limit),
-            label_name_length_limit: config.label_name_length_limit.unwrap_or(global.label_name_length_limit),
-            label_value_length_limit: config.label_value_length_limit.unwrap_or(global.label_value_length_limit),
-            target_limit: config.target_limit.unwrap_or(global.target_limit),
-            relabel: Relabel::compile_all(&config.relabel_configs).map_err(|error| wrong(error.to_string()))?,
-            metric_relabel: Relabel::compile_all(&config.metric_relabel_configs).map_err(|error| wrong(error.to_string()))?,
-            unsupported: unsupported::of_job(&config.rest).map_err(|error| wrong(error.to_string()))?,
-            config,
-        })
+with_http_keys! {
+    /// A server that answers with target groups in JSON.
+    #[derive(Clone, Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct HttpSdConfig {
+        pub url: String,
+        #[serde(default = "one_minute")]
+        pub refresh_interval: PromDuration,
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Names whose records are targets.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DnsSdConfig {
+    pub names: Vec<String>,
+    /// `SRV`, `A`, `AAAA`, `MX` or `NS`.
+    #[serde(rename = "type", default = "srv")]
+    pub kind: String,
+    /// For records that carry none.
+    pub port: Option<u16>,
+    #[serde(default = "half_a_minute")]
+    pub refresh_interval: PromDuration,
+}
 
-    #[test]
-    fn fills_in_defaults_and_checks() {
-        let config = |yaml: &str| serde_norway::from_str::<ScrapeConfig>(yaml).expect("yaml");
-        let global = GlobalConfig { scrape_interval: PromDuration(Duration::from_secs(5)), ..GlobalConfig::default() };
-        let job = Job::new(config("{job_name: a, body_size_limit: 2MB}"), &global).expect("valid");
-        assert_eq!((job.interval.as_secs(), job.timeout.as_secs(), job.body_bytes_max), (5, 5, 2 << 20));
-        assert!(Job::new(config("{job_name: a, scrape_timeout: 10s}"), &global).is_err(), "timeout over interval");
-        assert!(Job::new(config("{job_name: a, scheme: ftp}"), &global).is_err());
-        let unknown = Job::new(config("{job_name: a, no_such_field: 1}"), &global).expect_err("no key of Prometheus either");
-        assert_eq!(unknown.to_string(), "scrape_configs: job \"a\": unknown field `no_such_field`");
-        let job = Job::new(config("{job_name: a, dns_sd_configs: [{names: [x]}], enable_compression: true}"), &global);
-        assert_eq!(job.expect("valid").unsupported.len(), 2, "known to Prometheus: told, not refused");
+fn srv() -> String {
+    "SRV".into()
+}
+
+with_http_keys! {
+    /// Containers of a Docker Engine.
+    #[derive(Clone, Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct DockerSdConfig {
+        /// `unix:///var/run/docker.sock`, `tcp://…`, `http://…` or `https://…`.
+        pub host: String,
+        /// For containers that expose none.
+        #[serde(default = "port_80")]
+        pub port: u16,
+        /// The address of containers in the network of the host.
+        #[serde(default = "localhost")]
+        pub host_networking_host: String,
+        #[serde(default = "super::http_config::yes")]
+        pub match_first_network: bool,
+        #[serde(default)]
+        pub filters: Vec<DockerFilter>,
+        #[serde(default = "one_minute")]
+        pub refresh_interval: PromDuration,
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DockerFilter {
+    pub name: String,
+    pub values: Vec<String>,
+}
+
+fn port_80() -> u16 {
+    80
+}
+
+fn localhost() -> String {
+    "localhost".into()
+}
+
+with_http_keys! {
+    /// Objects of a Kubernetes cluster.
+    #[derive(Clone, Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct KubernetesSdConfig {
+        /// Absent inside a cluster, whose API is found by its environment.
+        pub api_server: Option<String>,
+        /// `node`, `pod`, `service`, `endpoints`, `endpointslice` or `ingress`.
+        pub role: String,
+        pub kubeconfig_file: Option<String>,
+        #[serde(default)]
+        pub namespaces: Namespaces,
+        #[serde(default)]
+        pub selectors: Vec<Selector>,
+        #[serde(default)]
+        pub attach_metadata: AttachMetadata,
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Namespaces {
+    pub own_namespace: bool,
+    pub names: Vec<String>,
+}
+
+/// What the API server filters objects of a kind by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Selector {
+    pub role: String,
+    pub label: String,
+    pub field: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AttachMetadata {
+    /// Labels of a pod's node.
+    pub node: bool,
+    /// Labels of an object's namespace.
+    pub namespace: bool,
 }

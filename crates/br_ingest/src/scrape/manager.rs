@@ -1,8 +1,9 @@
-//! Keeps one loop for each target, and follows discovery.
+//! Keeps one loop for each target, follows discovery, and changes over to another configuration.
 
-use super::config::{Job, TargetGroup};
-use super::discovery::{Target, read_files, targets};
-use super::target::{Scraper, TargetHealth, fetch};
+use super::discovery::{self, Board, DiscoveryStatus};
+use super::job::Job;
+use super::scraper::{Scraper, TargetHealth, fetch};
+use super::targets::{Target, TargetGroup, over_target_limit, steps, targets};
 use crate::sink::SampleSink;
 use br_env::Clock;
 use br_model::Labels;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// A target as the targets page shows it.
 #[derive(Clone, Debug)]
@@ -26,138 +27,256 @@ pub struct TargetStatus {
     pub health: TargetHealth,
 }
 
+/// Targets of a job that relabelling dropped.
+#[derive(Clone, Debug, Default)]
+pub struct DroppedTargets {
+    pub job: String,
+    /// Discovered labels, of as many as `keep_dropped_targets` lets be kept.
+    pub kept: Vec<Labels>,
+    pub count: usize,
+}
+
+/// What one relabelling rule makes of a label set.
+#[derive(Clone, Debug)]
+pub struct RelabelStep {
+    pub rule: super::RelabelConfig,
+    pub output: Labels,
+    pub keeps: bool,
+}
+
 /// All scraping of one configuration.
 pub struct ScrapeManager {
     shared: Arc<Shared>,
-    stop: watch::Sender<bool>,
-    jobs: Mutex<Vec<JoinHandle<()>>>,
+    /// By name. Held for the whole of a change of configuration.
+    running: tokio::sync::Mutex<BTreeMap<String, Running>>,
 }
+
+struct Running {
+    job: Arc<Job>,
+    end: watch::Sender<Ending>,
+    follower: JoinHandle<Vec<Scraper>>,
+}
+
+/// How a loop is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    NotYet,
+    /// The target is gone: its series are marked stale.
+    Gone,
+    /// Its job goes on under another configuration: what it knows is handed over.
+    HandOver,
+}
+
+/// What tells two targets of a job apart.
+type TargetKey = (String, String, Labels);
+
+/// A job with what its discoveries found.
+type RunningJob = (Arc<Job>, Arc<Board>);
 
 struct Shared {
     sink: Arc<dyn SampleSink>,
     clock: Arc<dyn Clock>,
-    /// By job and URL.
-    status: Mutex<BTreeMap<(String, String), TargetStatus>>,
-    dropped: Mutex<BTreeMap<String, Vec<Labels>>>,
+    jobs: Mutex<BTreeMap<String, RunningJob>>,
+    status: Mutex<BTreeMap<TargetKey, TargetStatus>>,
+    dropped: Mutex<BTreeMap<String, DroppedTargets>>,
 }
 
 impl ScrapeManager {
     /// Starts to scrape. Must be called inside the runtime.
-    pub fn start(jobs: Vec<Job>, sink: Arc<dyn SampleSink>, clock: Arc<dyn Clock>) -> Result<Self> {
-        let shared = Arc::new(Shared { sink, clock, status: Mutex::default(), dropped: Mutex::default() });
-        let (stop, stopped) = watch::channel(false);
-        let mut handles = Vec::new();
+    pub async fn start(jobs: Vec<Job>, sink: Arc<dyn SampleSink>, clock: Arc<dyn Clock>) -> Result<Self> {
+        let (jobs_now, status, dropped) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let shared = Arc::new(Shared { sink, clock, jobs: jobs_now, status, dropped });
+        let manager = Self { shared, running: tokio::sync::Mutex::default() };
+        manager.apply(jobs).await?;
+        Ok(manager)
+    }
+
+    /// Changes over to other jobs. One that stays as it was is not touched; one that changes keeps the targets that it had and
+    /// still has, without a gap in their series.
+    pub async fn apply(&self, jobs: Vec<Job>) -> Result<()> {
+        let mut running = self.running.lock().await;
+        let mut wanted: BTreeMap<String, Job> = BTreeMap::new();
         for job in jobs {
-            let client = client(&job)?;
-            let follower =
-                Follower { shared: shared.clone(), job: Arc::new(job), client, stopped: stopped.clone(), loops: BTreeMap::new() };
-            handles.push(tokio::spawn(follower.run()));
+            if let Some(twice) = wanted.insert(job.name().to_owned(), job) {
+                return Err(Error::fix_request(format!("scrape_configs: more than one job is called {:?}", twice.name())));
+            }
         }
-        Ok(Self { shared, stop, jobs: Mutex::new(handles) })
+        let names: Vec<String> = running.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        let gone = names.iter().filter_map(|name| running.remove(name)).collect::<Vec<_>>();
+        futures::future::join_all(gone.into_iter().map(|one| end(one, Ending::Gone))).await;
+        for name in names {
+            self.shared.jobs.lock().remove(&name);
+            self.shared.dropped.lock().remove(&name);
+        }
+        for (name, job) in wanted {
+            if running.get(&name).is_some_and(|one| one.job.is_same(&job)) {
+                continue;
+            }
+            let inherited = match running.remove(&name) {
+                Some(one) => end(one, Ending::HandOver).await,
+                None => Vec::new(),
+            };
+            let started = self.run_job(job, inherited)?;
+            running.insert(name, started);
+        }
+        Ok(())
+    }
+
+    fn run_job(&self, job: Job, inherited: Vec<Scraper>) -> Result<Running> {
+        let board = Board::new(job.name());
+        let job = Arc::new(job);
+        let (end, ending) = watch::channel(Ending::NotYet);
+        let follower = Follower {
+            shared: self.shared.clone(),
+            discoveries: discovery::start(&job.config, &board)?,
+            job: job.clone(),
+            board: board.clone(),
+            over_limit: watch::channel(None).0,
+            ending,
+            inherited: inherited.into_iter().map(|scraper| (scraper.target().labels.clone(), scraper)).collect(),
+            loops: BTreeMap::new(),
+        };
+        self.shared.jobs.lock().insert(job.name().to_owned(), (job.clone(), board));
+        Ok(Running { job, end, follower: tokio::spawn(follower.run()) })
     }
 
     /// Ends all loops and marks their series stale.
     pub async fn stop(&self) {
-        let _ = self.stop.send(true);
-        let handles = std::mem::take(&mut *self.jobs.lock());
-        for handle in handles {
-            let _ = handle.await;
-        }
+        let running = std::mem::take(&mut *self.running.lock().await);
+        futures::future::join_all(running.into_values().map(|one| end(one, Ending::Gone))).await;
     }
 
     pub fn active(&self) -> Vec<TargetStatus> {
         self.shared.status.lock().values().cloned().collect()
     }
 
-    /// Discovered labels of the targets that relabelling dropped.
-    pub fn dropped(&self) -> Vec<Labels> {
-        self.shared.dropped.lock().values().flatten().cloned().collect()
+    pub fn dropped(&self) -> Vec<DroppedTargets> {
+        self.shared.dropped.lock().values().cloned().collect()
+    }
+
+    /// Names of the jobs.
+    pub fn pools(&self) -> Vec<String> {
+        self.shared.jobs.lock().keys().cloned().collect()
+    }
+
+    pub fn discoveries(&self) -> Vec<DiscoveryStatus> {
+        self.shared.jobs.lock().values().flat_map(|(_, board)| board.status()).collect()
+    }
+
+    /// What each rule of a job makes of discovered labels. `None` for a job that there is not.
+    pub fn relabel_steps(&self, job: &str, labels: Labels) -> Option<Vec<RelabelStep>> {
+        let job = self.shared.jobs.lock().get(job)?.0.clone();
+        let step = |(rule, (labels, keeps)): (&super::RelabelConfig, (br_model::LabelsBuilder, bool))| RelabelStep {
+            rule: rule.clone(),
+            output: labels.build(),
+            keeps,
+        };
+        Some(job.config.relabel_configs.iter().zip(steps(&job, labels)).map(step).collect())
     }
 }
 
-fn client(job: &Job) -> Result<reqwest::Client> {
-    let tls = &job.config.tls_config;
-    let redirects =
-        if job.config.follow_redirects { reqwest::redirect::Policy::limited(10) } else { reqwest::redirect::Policy::none() };
-    let mut builder = reqwest::Client::builder()
-        .redirect(redirects)
-        .user_agent(concat!("Bellrock/", env!("CARGO_PKG_VERSION")))
-        .danger_accept_invalid_certs(tls.insecure_skip_verify)
-        .no_proxy();
-    let wrong = |error: reqwest::Error| Error::fix_request(format!("scrape job {:?}: {error}", job.config.job_name));
-    if let Some(proxy) = &job.config.proxy_url {
-        builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(wrong)?);
-    }
-    if let Some(file) = &tls.ca_file {
-        #[allow(clippy::disallowed_methods, reason = "certificates lie outside the data directory")]
-        let pem = std::fs::read(file).map_err(|error| Error::from(error).context(format!("tls_config.ca_file {file}")))?;
-        builder = builder.add_root_certificate(reqwest::Certificate::from_pem(&pem).map_err(wrong)?);
-    }
-    builder.build().map_err(wrong)
+async fn end(running: Running, how: Ending) -> Vec<Scraper> {
+    let _ = running.end.send(how);
+    running.follower.await.unwrap_or_default()
 }
 
-/// Follows the discovery of one job.
+/// Follows the discoveries of one job.
 struct Follower {
     shared: Arc<Shared>,
     job: Arc<Job>,
-    client: reqwest::Client,
-    stopped: watch::Receiver<bool>,
-    /// By URL and labels: a target whose labels change is another one.
-    loops: BTreeMap<String, (watch::Sender<bool>, JoinHandle<()>)>,
+    board: Arc<Board>,
+    /// They end with it.
+    discoveries: JoinSet<()>,
+    /// The error of all targets while there are too many.
+    over_limit: watch::Sender<Option<String>>,
+    ending: watch::Receiver<Ending>,
+    /// What the job knew of its targets before its configuration changed.
+    inherited: BTreeMap<Labels, Scraper>,
+    loops: BTreeMap<(String, Labels), Loop>,
 }
 
+struct Loop {
+    target: Target,
+    end: watch::Sender<Ending>,
+    task: JoinHandle<Scraper>,
+}
+
+/// Changes of discoveries that come within this time are followed together.
+const SETTLE: Duration = Duration::from_millis(50);
+
 impl Follower {
-    async fn run(mut self) {
-        let mut files: Vec<BTreeMap<_, _>> = self.job.config.file_sd_configs.iter().map(|_| BTreeMap::new()).collect();
-        let refresh = self.job.config.file_sd_configs.iter().map(|discovery| discovery.refresh_interval.0).min();
-        // Files are small: looking every few seconds is cheaper than missing a change for five minutes.
-        let refresh = refresh.map(|interval| interval.min(Duration::from_secs(5)));
-        loop {
-            let mut groups: Vec<TargetGroup> = self.job.config.static_configs.clone();
-            for (discovery, known) in self.job.config.file_sd_configs.iter().zip(&mut files) {
-                for error in read_files(discovery, known) {
-                    tracing::warn!(event = "DiscoveryError", job = self.job.config.job_name, "{error}");
-                }
-                groups.extend(known.values().flatten().cloned());
-            }
+    async fn run(mut self) -> Vec<Scraper> {
+        let fixed = self.job.config.static_configs.iter();
+        let fixed: Vec<Arc<TargetGroup>> =
+            fixed.map(|group| Arc::new(TargetGroup::of_addresses(&group.targets, &group.labels))).collect();
+        // By then a discovery has found again what it had found before.
+        let forget = tokio::time::sleep(self.job.settings.interval * 2);
+        tokio::pin!(forget);
+        let mut ending = self.ending.clone();
+        let how = loop {
+            let groups = [fixed.clone(), self.board.groups()].concat();
             self.follow(&groups).await;
-            let wait = async {
-                match refresh {
-                    Some(interval) => tokio::time::sleep(interval).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                () = wait => {}
-                _ = self.stopped.wait_for(|stopped| *stopped) => break,
+                () = self.board.changed() => tokio::time::sleep(SETTLE).await,
+                () = &mut forget, if !self.inherited.is_empty() => self.forget().await,
+                how = asked_to_end(&mut ending) => break how,
             }
+        };
+        self.discoveries.abort_all();
+        let keys: Vec<_> = self.loops.keys().cloned().collect();
+        let mut left = self.end_loops(keys, how).await;
+        match how {
+            Ending::HandOver => left.extend(std::mem::take(&mut self.inherited).into_values()),
+            _ => self.forget().await,
         }
-        self.follow(&[]).await;
+        left
     }
 
-    /// Starts loops for new targets and ends those whose targets are gone.
-    async fn follow(&mut self, groups: &[TargetGroup]) {
+    /// Marks stale what no target has taken over.
+    async fn forget(&mut self) {
+        for (_, mut scraper) in std::mem::take(&mut self.inherited) {
+            write_end(&self.shared, &self.job, &mut scraper).await;
+        }
+    }
+
+    /// Starts loops for new targets and ends those whose targets are gone or are scraped otherwise.
+    async fn follow(&mut self, groups: &[Arc<TargetGroup>]) {
         let (found, complaints) = targets(&self.job, groups);
         for error in complaints {
-            tracing::warn!(event = "TargetError", job = self.job.config.job_name, "{error}");
+            tracing::warn!(event = "TargetError", job = self.job.name(), "{error}");
         }
-        self.shared.dropped.lock().insert(self.job.config.job_name.clone(), found.dropped);
-        let wanted: BTreeMap<String, Target> =
-            found.active.into_iter().map(|target| (format!("{} {}", target.url, target.labels), target)).collect();
-        let gone: Vec<String> = self.loops.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
-        for key in gone {
-            if let Some((stop, handle)) = self.loops.remove(&key) {
-                let _ = stop.send(true);
-                let _ = handle.await;
-            }
-        }
+        let name = self.job.name().to_owned();
+        let dropped = DroppedTargets { job: name.clone(), kept: found.dropped, count: found.dropped_count };
+        self.shared.dropped.lock().insert(name, dropped);
+        self.over_limit.send_replace(over_target_limit(&self.job, found.active.len()));
+        let wanted: BTreeMap<(String, Labels), Target> =
+            found.active.into_iter().map(|target| ((target.url.clone(), target.labels.clone()), target)).collect();
+        let gone = self.loops.iter().filter(|(key, one)| wanted.get(*key) != Some(&one.target));
+        let gone = gone.map(|(key, _)| key.clone()).collect();
+        self.end_loops(gone, Ending::Gone).await;
         for (key, target) in wanted {
-            if !self.loops.contains_key(&key) {
-                let (stop, stopped) = watch::channel(false);
-                let task = scrape_loop(self.shared.clone(), self.job.clone(), self.client.clone(), target, stopped);
-                self.loops.insert(key, (stop, tokio::spawn(task)));
+            if self.loops.contains_key(&key) {
+                continue;
             }
+            let (end, ending) = watch::channel(Ending::NotYet);
+            let scraper = match self.inherited.remove(&target.labels) {
+                Some(known) => known.moved_to(target.clone()),
+                None => Scraper::new(target.clone()),
+            };
+            let over_limit = self.over_limit.subscribe();
+            let task = tokio::spawn(scrape_loop(self.shared.clone(), self.job.clone(), scraper, over_limit, ending));
+            self.loops.insert(key, Loop { target, end, task });
         }
+    }
+
+    /// All at once: each may be in the middle of a scrape.
+    async fn end_loops(&mut self, keys: Vec<(String, Labels)>, how: Ending) -> Vec<Scraper> {
+        let loops: Vec<Loop> = keys.iter().filter_map(|key| self.loops.remove(key)).collect();
+        for one in &loops {
+            let _ = one.end.send(how);
+        }
+        let ended = futures::future::join_all(loops.into_iter().map(|one| one.task)).await;
+        ended.into_iter().filter_map(Result::ok).collect()
     }
 }
 
@@ -166,44 +285,63 @@ impl Follower {
 async fn scrape_loop(
     shared: Arc<Shared>,
     job: Arc<Job>,
-    client: reqwest::Client,
-    target: Target,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let key = (job.config.job_name.clone(), target.url.clone());
+    mut scraper: Scraper,
+    over_limit: watch::Receiver<Option<String>>,
+    mut ending: watch::Receiver<Ending>,
+) -> Scraper {
+    let target = scraper.target().clone();
+    let key = (job.name().to_owned(), target.url.clone(), target.labels.clone());
     let offset =
-        br_std::hash::hash64(format!("{}{}", target.url, target.labels).as_bytes()) % (job.interval.as_nanos().max(1) as u64);
-    let status = |health: TargetHealth, target: &Target| TargetStatus {
-        job: job.config.job_name.clone(),
+        br_std::hash::hash64(format!("{}{}", target.url, target.labels).as_bytes()) % (target.interval.as_nanos().max(1) as u64);
+    let status = |health: TargetHealth| TargetStatus {
+        job: job.name().to_owned(),
         url: target.url.clone(),
         labels: target.labels.clone(),
         discovered: target.discovered.clone(),
-        interval: job.interval,
-        timeout: job.timeout,
+        interval: target.interval,
+        timeout: target.timeout,
         health,
     };
-    shared.status.lock().insert(key.clone(), status(TargetHealth::default(), &target));
-    let mut scraper = Scraper::new(target);
-    loop {
-        let wait = until_next(shared.clock.now(), job.interval, offset);
+    let before = shared.status.lock().remove(&key).map(|status| status.health).unwrap_or_default();
+    shared.status.lock().insert(key.clone(), status(before));
+    let how = loop {
+        let wait = until_next(shared.clock.now(), target.interval, offset);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            _ = stopped.wait_for(|stopped| *stopped) => break,
+            how = asked_to_end(&mut ending) => break how,
         }
         let (at, started) = (shared.clock.now(), shared.clock.monotonic());
-        let fetched = fetch(&client, &job, scraper.target()).await;
+        let too_many = over_limit.borrow().clone();
+        let fetched = match too_many {
+            Some(error) => Err(Error::fix_request(error)),
+            None => fetch(&job.client, &job, &target).await,
+        };
         let took = shared.clock.monotonic().saturating_sub(started);
         let (batch, mut health) = scraper.batch(&job, fetched, at, took);
         if let Err(error) = shared.sink.write(batch).await {
             health.last_error = format!("scraped, but not stored: {error}");
-            tracing::error!(event = "ScrapeStoreError", target = scraper.target().url, "{error}");
+            tracing::error!(event = "ScrapeStoreError", target = target.url, "{error}");
         }
-        shared.status.lock().insert(key.clone(), status(health, scraper.target()));
+        shared.status.lock().insert(key.clone(), status(health));
+    };
+    if how == Ending::Gone {
+        write_end(&shared, &job, &mut scraper).await;
     }
-    if let Err(error) = shared.sink.write(scraper.end(shared.clock.now())).await {
-        tracing::error!(event = "ScrapeStoreError", target = scraper.target().url, "{error}");
+    scraper
+}
+
+/// Returns when a loop is to end, and how.
+async fn asked_to_end(ending: &mut watch::Receiver<Ending>) -> Ending {
+    ending.wait_for(|how| *how != Ending::NotYet).await.map_or(Ending::Gone, |how| *how)
+}
+
+async fn write_end(shared: &Shared, job: &Job, scraper: &mut Scraper) {
+    let batch = scraper.end(job, shared.clock.now());
+    let target = scraper.target();
+    shared.status.lock().remove(&(job.name().to_owned(), target.url.clone(), target.labels.clone()));
+    if let Err(error) = shared.sink.write(batch).await {
+        tracing::error!(event = "ScrapeStoreError", target = target.url, "{error}");
     }
-    shared.status.lock().remove(&key);
 }
 
 /// Time until the next point that lies `offset` into an interval.

@@ -1,15 +1,26 @@
 //! Scraping: which targets there are, what they answer, and what has gone.
 
+mod client;
 mod config;
 mod discovery;
+mod histograms;
+mod http_config;
+mod job;
 mod manager;
 mod relabel;
-mod target;
+mod scraper;
+mod targets;
+mod tls;
 mod unsupported;
+mod values;
 
-pub use config::{ByteSize, FileSdConfig, GlobalConfig, Job, PromDuration, ScrapeConfig, TargetGroup};
-pub use discovery::{Target, expand_pattern};
-pub use manager::{ScrapeManager, TargetStatus};
+pub use config::{FileSdConfig, GlobalConfig, ScrapeConfig, StaticConfig};
+pub use discovery::{DiscoveryStatus, expand_pattern};
+pub use http_config::HttpConfig;
+pub use job::{Job, Settings};
+pub use manager::{DroppedTargets, RelabelStep, ScrapeManager, TargetStatus};
 pub use relabel::{Relabel, RelabelConfig, relabel};
-pub use target::TargetHealth;
+pub use scraper::TargetHealth;
+pub use targets::{Target, TargetGroup};
 pub use unsupported::Rest;
+pub use values::{ByteSize, PromDuration, Secret};

@@ -6,10 +6,10 @@ use br_model::{Labels, LabelsBuilder};
 use br_std::{Error, Result};
 use md5::{Digest, Md5};
 use regex::Regex;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A rule as written in the configuration.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RelabelConfig {
     pub source_labels: Vec<String>,
@@ -93,7 +93,7 @@ impl Relabel {
     }
 
     /// Rewrites `labels`; false when what carries them is to be dropped.
-    fn apply(&self, labels: &mut LabelsBuilder) -> bool {
+    pub(super) fn apply(&self, labels: &mut LabelsBuilder) -> bool {
         let values: Vec<&str> = self.source_labels.iter().map(|name| labels.get(name).unwrap_or("")).collect();
         let source = values.join(&self.separator);
         match self.action {

@@ -7,21 +7,17 @@ use std::collections::BTreeMap;
 pub type Rest = BTreeMap<String, serde_norway::Value>;
 
 /// Ways to find targets. A job that has one is scraped without the targets that it would find.
-const DISCOVERIES: [&str; 26] = [
+const DISCOVERIES: [&str; 22] = [
     "aws_sd_configs",
     "azure_sd_configs",
     "consul_sd_configs",
     "digitalocean_sd_configs",
-    "dns_sd_configs",
-    "docker_sd_configs",
     "dockerswarm_sd_configs",
     "ec2_sd_configs",
     "eureka_sd_configs",
     "gce_sd_configs",
     "hetzner_sd_configs",
-    "http_sd_configs",
     "ionos_sd_configs",
-    "kubernetes_sd_configs",
     "kuma_sd_configs",
     "lightsail_sd_configs",
     "linode_sd_configs",
@@ -36,39 +32,9 @@ const DISCOVERIES: [&str; 26] = [
     "stackit_sd_configs",
 ];
 
-const JOB_KEYS: [&str; 19] = [
-    "always_scrape_classic_histograms",
-    "bearer_token_file",
-    "convert_classic_histograms_to_nhcb",
-    "enable_compression",
-    "extra_scrape_metrics",
-    "http_headers",
-    "keep_dropped_targets",
-    "metric_name_escaping_scheme",
-    "metric_name_validation_scheme",
-    "native_histogram_bucket_limit",
-    "native_histogram_min_bucket_factor",
-    "no_proxy",
-    "oauth2",
-    "proxy_connect_header",
-    "proxy_from_environment",
-    "sample_age_limit",
-    "scrape_classic_histograms",
-    "scrape_failure_log_file",
-    "scrape_native_histograms",
-];
+const JOB_KEYS: [&str; 2] = ["sample_age_limit", "scrape_failure_log_file"];
 
-const GLOBAL_KEYS: [&str; 9] = [
-    "always_scrape_classic_histograms",
-    "convert_classic_histograms_to_nhcb",
-    "extra_scrape_metrics",
-    "keep_dropped_targets",
-    "metric_name_escaping_scheme",
-    "native_histogram_bucket_limit",
-    "native_histogram_min_bucket_factor",
-    "scrape_failure_log_file",
-    "scrape_native_histograms",
-];
+const GLOBAL_KEYS: [&str; 1] = ["scrape_failure_log_file"];
 
 /// What is not acted on in a job, in words; an error names a key that Prometheus does not know either.
 pub(super) fn of_job(rest: &Rest) -> Result<Vec<String>> {

@@ -6,10 +6,12 @@
 mod created;
 mod line;
 mod protobuf;
+mod protocol;
 mod strict;
 mod text;
 mod write;
 
+pub use protocol::Protocol;
 pub use write::write_text;
 
 use crate::{Result, WireError};
@@ -17,10 +19,6 @@ use br_model::MetricBatch;
 
 /// The timestamp of a sample or exemplar that carries none: the caller puts the time of the scrape there.
 pub const NO_TIMESTAMP: i64 = i64::MIN;
-
-/// For the `Accept` header of a scrape, best first.
-pub const ACCEPT: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
-text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
 
 /// For the `Content-Type` header of what [`write_text`] makes.
 pub const TEXT_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -61,12 +59,25 @@ pub fn parse(body: &[u8], content_type: &str, has_fallback: bool) -> Result<Metr
     parse_format(body, Format::from_content_type(content_type, has_fallback)?)
 }
 
-/// Reads a body of a known format.
+/// Reads a body of a known format, native and classic histograms alike.
 pub fn parse_format(body: &[u8], format: Format) -> Result<MetricBatch> {
+    parse_choosing(body, format, HistogramForms { native: true, classic_too: true })
+}
+
+/// Which forms of a histogram are read where a target offers both, as only the protobuf format can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistogramForms {
+    pub native: bool,
+    /// Also the classic form of histograms that are read in the native one.
+    pub classic_too: bool,
+}
+
+/// Reads a body of a known format.
+pub fn parse_choosing(body: &[u8], format: Format, forms: HistogramForms) -> Result<MetricBatch> {
     match format {
         Format::Text => text::parse(as_text(body)?, text::Dialect::Prometheus),
         Format::OpenMetrics => text::parse(as_text(body)?, text::Dialect::OpenMetrics),
-        Format::Protobuf => protobuf::parse(body),
+        Format::Protobuf => protobuf::parse(body, forms),
     }
 }
 

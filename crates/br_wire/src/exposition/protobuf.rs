@@ -2,7 +2,7 @@
 //!
 //! The only exposition that carries native histograms. Source: `io/prometheus/client/metrics.proto` (client_model).
 
-use super::NO_TIMESTAMP;
+use super::{HistogramForms, NO_TIMESTAMP};
 use crate::protobuf::{Field, Reader};
 use crate::{Result, WireError};
 use br_model::labels::METRIC_NAME;
@@ -12,7 +12,7 @@ use br_model::{
 };
 use std::sync::Arc;
 
-pub(super) fn parse(mut body: &[u8]) -> Result<MetricBatch> {
+pub(super) fn parse(mut body: &[u8], forms: HistogramForms) -> Result<MetricBatch> {
     let mut batch = MetricBatch::default();
     let mut index = 0;
     while !body.is_empty() {
@@ -20,14 +20,14 @@ pub(super) fn parse(mut body: &[u8]) -> Result<MetricBatch> {
         let split = length.and_then(|length| body.split_at_checked(length));
         let (message, rest) =
             split.ok_or_else(|| WireError::Malformed(format!("family {index}: the body ends inside the message")))?;
-        family(message, &mut batch).map_err(|error| error.context(format!("family {index}")))?;
+        family(message, forms, &mut batch).map_err(|error| error.context(format!("family {index}")))?;
         body = rest;
         index += 1;
     }
     Ok(batch)
 }
 
-fn family(message: &[u8], batch: &mut MetricBatch) -> Result<()> {
+fn family(message: &[u8], forms: HistogramForms, batch: &mut MetricBatch) -> Result<()> {
     let (mut name, mut metadata, mut type_number) = ("", Metadata::default(), 0);
     let mut metrics = Vec::new();
     let mut reader = Reader::new(message);
@@ -54,7 +54,7 @@ fn family(message: &[u8], batch: &mut MetricBatch) -> Result<()> {
     };
     batch.metadata.push((name.to_owned(), metadata));
     for metric in metrics {
-        Metric::read(metric)?.write(name, batch);
+        Metric::read(metric)?.write(name, forms, batch);
     }
     Ok(())
 }
@@ -169,7 +169,7 @@ impl<'a> Metric<'a> {
         Ok(())
     }
 
-    fn write(self, name: &str, batch: &mut MetricBatch) {
+    fn write(self, name: &str, forms: HistogramForms, batch: &mut MetricBatch) {
         let Self { labels, value, timestamp_ms, start_ms, mut exemplars, summary, histogram, native } = self;
         let mut push = |name: String, extra: Option<(&str, String)>, value: Value, exemplars: Vec<Exemplar>| {
             let own = labels.iter().copied().chain(extra.as_ref().map(|(name, value)| (*name, value.as_str())));
@@ -180,6 +180,8 @@ impl<'a> Metric<'a> {
         if let Some(value) = value {
             push(name.to_owned(), None, Value::Float(value), std::mem::take(&mut exemplars));
         }
+        let native = native.filter(|_| forms.native);
+        let has_native = native.is_some();
         if let Some(mut histogram) = native {
             histogram.counter_reset_hint = CounterResetHint::Unknown;
             push(name.to_owned(), None, Value::Histogram(Arc::new(histogram)), exemplars);
@@ -192,7 +194,8 @@ impl<'a> Metric<'a> {
             }
         }
         // A histogram without classic buckets is only native.
-        let Some(classic) = histogram.filter(|classic| !classic.parts.is_empty()) else { return };
+        let is_read = |classic: &Compound| !has_native || forms.classic_too && !classic.parts.is_empty();
+        let Some(classic) = histogram.filter(is_read) else { return };
         push(format!("{name}_count"), None, Value::Float(classic.count), Vec::new());
         push(format!("{name}_sum"), None, Value::Float(classic.sum), Vec::new());
         let has_infinity = classic.parts.iter().any(|(bound, ..)| *bound == f64::INFINITY);

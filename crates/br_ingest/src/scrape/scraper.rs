@@ -1,0 +1,437 @@
+//! Scraping one target: fetch, parse, label, and say which series have gone.
+
+use super::client::{HttpClient, body, reason};
+use super::histograms;
+use super::job::Job;
+use super::relabel::relabel;
+use super::targets::Target;
+use br_model::labels::{METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
+use br_model::{Labels, MetricBatch, Sample, SeriesSamples, Value, stale_nan};
+use br_std::error::Kind;
+use br_std::{Error, Nanos, Result};
+use br_wire::exposition::{self, Format, HistogramForms};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a person sees of a target on the targets page.
+#[derive(Clone, Debug, Default)]
+pub struct TargetHealth {
+    /// `None` before the first scrape.
+    pub is_up: Option<bool>,
+    pub last_error: String,
+    pub last_scrape: Nanos,
+    pub last_duration: Duration,
+    pub samples: usize,
+}
+
+/// A target with what it brought last time.
+pub(super) struct Scraper {
+    target: Target,
+    /// The series of the last good scrape, by hash, so that those that go can be marked stale.
+    known: BTreeMap<u128, Labels>,
+}
+
+/// What a target answered.
+pub(super) struct Fetched {
+    pub(super) content_type: String,
+    pub(super) body: Vec<u8>,
+}
+
+/// Gets the exposition of a target, within its limits of time and size.
+pub(super) async fn fetch(client: &HttpClient, job: &Job, target: &Target) -> Result<Fetched> {
+    let within = async {
+        let mut request = client
+            .get(&target.url)
+            .await?
+            .header("accept", &job.settings.accept)
+            .header("x-prometheus-scrape-timeout-seconds", target.timeout.as_secs_f64().to_string());
+        if !job.config.enable_compression {
+            request = request.header("accept-encoding", "identity");
+        }
+        let response = request.send().await.map_err(|error| Error::retry(reason(&error)))?;
+        if response.status() != 200 {
+            if response.status() == 401 {
+                client.refused();
+            }
+            return Err(Error::retry(format!("server returned HTTP status {}", response.status())));
+        }
+        let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+        let body = body(response, job.settings.body_bytes_max).await?;
+        let too_large =
+            || Error::over_limit(format!("body size limit exceeded: more than {} bytes", job.settings.body_bytes_max));
+        Ok(Fetched { content_type, body: body.ok_or_else(too_large)? })
+    };
+    let late = |_| Error::retry(format!("no answer within the scrape timeout of {}", br_std::duration::format(target.timeout)));
+    tokio::time::timeout(target.timeout, within).await.map_err(late)?
+}
+
+impl Scraper {
+    pub(super) fn new(target: Target) -> Self {
+        Self { target, known: BTreeMap::new() }
+    }
+
+    /// The same series, scraped otherwise.
+    pub(super) fn moved_to(self, target: Target) -> Self {
+        Self { target, known: self.known }
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Makes the batch of one scrape: the target's samples or, after a failure, staleness markers; and the report on the scrape.
+    pub(super) fn batch(
+        &mut self,
+        job: &Job,
+        fetched: Result<Fetched>,
+        at: Nanos,
+        took: Duration,
+    ) -> (MetricBatch, TargetHealth) {
+        let at_ms = at.as_millis();
+        let mut health = TargetHealth { last_scrape: at, last_duration: took, ..TargetHealth::default() };
+        let mut batch = MetricBatch::default();
+        let bytes = fetched
+            .as_ref()
+            .map_or_else(|error| if error.kind() == Kind::OverLimit { -1.0 } else { 0.0 }, |fetched| fetched.body.len() as f64);
+        let read = match fetched {
+            Ok(fetched) => self.read(job, &fetched, at_ms),
+            Err(error) => Read { failed: Some(error), ..Read::default() },
+        };
+        let added;
+        if let Some(error) = read.failed {
+            // All or nothing: what was read up to the fault is counted, not kept.
+            added = self.count_new(&read.batch);
+            self.mark_gone(job, &MetricBatch::default(), at_ms, &mut batch);
+            health.is_up = Some(false);
+            health.last_error = error.to_string();
+        } else {
+            added = self.mark_gone(job, &read.batch, at_ms, &mut batch);
+            batch.metadata = read.batch.metadata;
+            batch.series.extend(read.batch.series);
+            health.is_up = Some(true);
+            health.samples = read.kept;
+        }
+        let is_up = f64::from(u8::from(health.is_up == Some(true)));
+        let values = [is_up, took.as_secs_f64(), read.scraped as f64, read.kept as f64, added as f64];
+        self.report(&mut batch, at_ms, &REPORT, &values);
+        if job.settings.extra_metrics {
+            let values = [self.target.timeout.as_secs_f64(), job.settings.sample_limit as f64, bytes];
+            self.report(&mut batch, at_ms, &EXTRA_REPORT, &values);
+        }
+        (batch, health)
+    }
+
+    /// The markers for a target that is no longer scraped.
+    pub(super) fn end(&mut self, job: &Job, at: Nanos) -> MetricBatch {
+        let mut batch = MetricBatch::default();
+        self.mark_gone(job, &MetricBatch::default(), at.as_millis(), &mut batch);
+        let extra: &[&str] = if job.settings.extra_metrics { &EXTRA_REPORT } else { &[] };
+        for name in REPORT.iter().chain(extra) {
+            batch.series.push(marker(self.report_labels(name), at.as_millis()));
+        }
+        batch
+    }
+
+    /// Reads and labels up to the first fault.
+    fn read(&self, job: &Job, fetched: &Fetched, at_ms: i64) -> Read {
+        let mut read = Read::default();
+        let parsed = match parse(job, fetched) {
+            Ok(parsed) => parsed,
+            Err(error) => return Read { failed: Some(error), ..read },
+        };
+        let limit = job.settings.sample_limit;
+        read.batch = MetricBatch { series: Vec::with_capacity(parsed.series.len()), metadata: parsed.metadata };
+        for mut series in parsed.series {
+            read.scraped += series.samples.len();
+            let labels = with_target_labels(&series.labels, &self.target.labels, job.config.honor_labels);
+            let Some(labels) = relabel(&job.metric_relabel, labels) else { continue };
+            if labels.is_empty() {
+                continue;
+            }
+            if let Err(error) = check_labels(job, &labels).and_then(|()| histograms::limit(&job.settings, &mut series.samples)) {
+                read.failed = Some(error);
+                break;
+            }
+            series.labels = labels;
+            stamp(job, &mut series, at_ms);
+            read.kept += series.samples.len();
+            // Over the limit it goes on counting: a person wants to know by how much.
+            if limit == 0 || read.kept as u64 <= limit {
+                read.batch.series.push(series);
+            }
+        }
+        if read.failed.is_none() && limit > 0 && read.kept as u64 > limit {
+            read.failed =
+                Some(Error::over_limit(format!("sample limit exceeded: {} samples, sample_limit is {limit}", read.kept)));
+        }
+        read
+    }
+
+    fn count_new(&self, batch: &MetricBatch) -> usize {
+        batch.series.iter().filter(|series| !self.known.contains_key(&series.labels.hash128())).count()
+    }
+
+    /// Adds a staleness marker for each series that was there last time and is not now. Returns how many are new.
+    fn mark_gone(&mut self, job: &Job, now: &MetricBatch, at_ms: i64, out: &mut MetricBatch) -> usize {
+        // A series that carries its own timestamps says itself when it ends, unless the configuration says otherwise.
+        let tracks_all = job.config.track_timestamps_staleness;
+        let own_time = |series: &SeriesSamples| !tracks_all && series.samples.iter().any(|sample| sample.timestamp_ms != at_ms);
+        let current: BTreeMap<u128, Labels> = now
+            .series
+            .iter()
+            .filter(|series| !own_time(series))
+            .map(|series| (series.labels.hash128(), series.labels.clone()))
+            .collect();
+        let added = current.keys().filter(|hash| !self.known.contains_key(hash)).count();
+        let gone = self.known.iter().filter(|(hash, _)| !current.contains_key(hash));
+        out.series.extend(gone.map(|(_, labels)| marker(labels.clone(), at_ms)));
+        self.known = current;
+        added
+    }
+
+    fn report(&self, batch: &mut MetricBatch, at_ms: i64, names: &[&str], values: &[f64]) {
+        for (name, value) in names.iter().zip(values) {
+            let samples = vec![Sample::float(at_ms, *value)];
+            batch.series.push(SeriesSamples { labels: self.report_labels(name), samples, exemplars: Vec::new() });
+        }
+    }
+
+    fn report_labels(&self, name: &str) -> Labels {
+        let mut builder = self.target.labels.to_builder();
+        builder.set(METRIC_NAME, name);
+        builder.build()
+    }
+}
+
+/// What every scrape says about itself.
+const REPORT: [&str; 5] =
+    ["up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_samples_post_metric_relabeling", "scrape_series_added"];
+
+/// What it says besides with `extra_scrape_metrics`.
+const EXTRA_REPORT: [&str; 3] = ["scrape_timeout_seconds", "scrape_sample_limit", "scrape_body_size_bytes"];
+
+#[derive(Default)]
+struct Read {
+    /// Samples before metric relabelling.
+    scraped: usize,
+    /// Samples after it.
+    kept: usize,
+    batch: MetricBatch,
+    failed: Option<Error>,
+}
+
+fn parse(job: &Job, fetched: &Fetched) -> Result<MetricBatch> {
+    let settings = &job.settings;
+    let format = match (Format::from_content_type(&fetched.content_type, false), settings.fallback) {
+        (Ok(format), _) | (Err(_), Some(format)) => format,
+        (Err(error), None) => return Err(error.into()),
+    };
+    let forms = HistogramForms {
+        native: settings.native_histograms,
+        // They are wanted for the conversion; what has a native form already keeps that.
+        classic_too: settings.classic_histograms_too,
+    };
+    let mut batch = exposition::parse_choosing(&fetched.body, format, forms)?;
+    if settings.convert_classic_histograms {
+        histograms::convert_classic(&mut batch, settings.classic_histograms_too);
+    }
+    Ok(batch)
+}
+
+fn marker(labels: Labels, at_ms: i64) -> SeriesSamples {
+    let sample = Sample { timestamp_ms: at_ms, value: Value::Float(stale_nan()), start_ms: None };
+    SeriesSamples { labels, samples: vec![sample], exemplars: Vec::new() }
+}
+
+/// Puts the target's labels on a series. On a clash the target wins and the series' own becomes `exported_…`; with
+/// `honor_labels` the series wins.
+fn with_target_labels(own: &Labels, target: &Labels, honor_labels: bool) -> Labels {
+    let mut builder = own.to_builder();
+    for (name, value) in target.iter() {
+        match own.get(name) {
+            None => {
+                builder.set(name, value);
+            }
+            Some(_) if honor_labels => {}
+            Some(theirs) => {
+                let mut exported = format!("exported_{name}");
+                while own.get(&exported).is_some() || target.get(&exported).is_some() {
+                    exported.insert_str(0, "exported_");
+                }
+                builder.set(&exported, theirs);
+                builder.set(name, value);
+            }
+        }
+    }
+    builder.build()
+}
+
+/// Samples and exemplars that carry no time of their own have that of the scrape.
+fn stamp(job: &Job, series: &mut SeriesSamples, at_ms: i64) {
+    for sample in &mut series.samples {
+        if sample.timestamp_ms == exposition::NO_TIMESTAMP || !job.config.honor_timestamps {
+            sample.timestamp_ms = at_ms;
+        }
+    }
+    for exemplar in &mut series.exemplars {
+        if exemplar.timestamp_ms == exposition::NO_TIMESTAMP {
+            exemplar.timestamp_ms = at_ms;
+        }
+    }
+}
+
+/// Names that are allowed, and the limits that the job has for labels.
+fn check_labels(job: &Job, labels: &Labels) -> Result<()> {
+    let settings = &job.settings;
+    let metric = labels.metric_name();
+    if metric.is_empty() {
+        return Err(Error::fix_request(format!("missing metric name (__name__ label): {labels}")));
+    }
+    let is_legacy = || is_legacy_metric_name(metric) && labels.iter().all(|(name, _)| is_legacy_label_name(name));
+    if settings.is_legacy_names && !is_legacy() {
+        return Err(Error::fix_request(format!("invalid metric name or label names: {labels}")));
+    }
+    if settings.label_limit > 0 && labels.len() as u64 > settings.label_limit {
+        let (count, limit) = (labels.len(), settings.label_limit);
+        return Err(Error::over_limit(format!(
+            "label_limit exceeded (metric: {metric:.50}, number of labels: {count}, limit: {limit})"
+        )));
+    }
+    let is_long = |text: &str, limit: u64| limit > 0 && text.len() as u64 > limit;
+    for (name, value) in labels.iter() {
+        if is_long(name, settings.label_name_length_limit) {
+            return Err(Error::over_limit(format!(
+                "label_name_length_limit exceeded (metric: {metric:.50}, label name: {name:.50}, length: {}, limit: {})",
+                name.len(),
+                settings.label_name_length_limit
+            )));
+        }
+        if is_long(value, settings.label_value_length_limit) {
+            return Err(Error::over_limit(format!(
+                "label_value_length_limit exceeded (metric: {metric:.50}, label name: {name:.50}, value: {value:.50?}, length: {}, limit: {})",
+                value.len(),
+                settings.label_value_length_limit
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::{GlobalConfig, ScrapeConfig};
+    use super::*;
+
+    fn job(yaml: &str) -> Job {
+        Job::new(serde_norway::from_str::<ScrapeConfig>(yaml).expect("yaml"), &GlobalConfig::default()).expect("valid")
+    }
+
+    fn scraper() -> Scraper {
+        let labels = Labels::from_pairs([("job", "a"), ("instance", "h:1")]);
+        let (interval, timeout) = (Duration::from_mins(1), Duration::from_secs(10));
+        Scraper::new(Target { url: String::new(), labels, discovered: Labels::empty(), interval, timeout })
+    }
+
+    fn scrape(scraper: &mut Scraper, job: &Job, text: &str, at_ms: i64) -> Vec<String> {
+        let fetched = Fetched { content_type: "text/plain; version=0.0.4".into(), body: text.as_bytes().to_vec() };
+        let (batch, _) = scraper.batch(job, Ok(fetched), Nanos::from_millis(at_ms), Duration::from_millis(1));
+        show(&batch)
+    }
+
+    fn show(batch: &MetricBatch) -> Vec<String> {
+        let shown = batch.series.iter().map(|series| {
+            let sample = &series.samples[0];
+            let value = if sample.value.is_stale() { "stale".into() } else { format!("{:?}", sample.value) };
+            format!("{} {value} @{}", series.labels, sample.timestamp_ms)
+        });
+        shown.filter(|line| !line.contains("scrape_")).collect()
+    }
+
+    #[test]
+    fn a_series_that_goes_is_marked_stale_once() {
+        let (mut scraper, job) = (scraper(), job("job_name: a"));
+        let first = scrape(&mut scraper, &job, "x 1\ny{job=\"z\"} 2\n", 1000);
+        assert_eq!(
+            first,
+            [
+                r#"x{instance="h:1", job="a"} Float(1.0) @1000"#,
+                r#"y{exported_job="z", instance="h:1", job="a"} Float(2.0) @1000"#,
+                r#"up{instance="h:1", job="a"} Float(1.0) @1000"#,
+            ]
+        );
+        let second = scrape(&mut scraper, &job, "x 1\n", 2000);
+        assert_eq!(second[0], r#"y{exported_job="z", instance="h:1", job="a"} stale @2000"#);
+        assert_eq!(scrape(&mut scraper, &job, "x 1\n", 3000).len(), 2);
+    }
+
+    #[test]
+    fn a_failed_scrape_is_down_and_stale() {
+        let (mut scraper, job) = (scraper(), job("job_name: a"));
+        scrape(&mut scraper, &job, "x 1\n", 1000);
+        let (batch, health) =
+            scraper.batch(&job, Err(Error::retry("connection refused")), Nanos::from_millis(2000), Duration::ZERO);
+        assert_eq!(
+            show(&batch),
+            [r#"x{instance="h:1", job="a"} stale @2000"#, r#"up{instance="h:1", job="a"} Float(0.0) @2000"#]
+        );
+        assert_eq!(health.last_error, "connection refused");
+    }
+
+    #[test]
+    fn limits_fail_the_scrape() {
+        for (setting, text, error, counts) in [
+            ("sample_limit: 1", "x 1\ny 2\n", "sample limit exceeded: 2 samples, sample_limit is 1", [2.0, 2.0, 1.0]),
+            (
+                "label_limit: 3",
+                "x 1\ny{a=\"b\"} 1\n",
+                "label_limit exceeded (metric: y, number of labels: 4, limit: 3)",
+                [2.0, 1.0, 1.0],
+            ),
+            (
+                "label_name_length_limit: 9",
+                "x{abcdefghij=\"b\"} 1\n",
+                "label name: abcdefghij, length: 10, limit: 9",
+                [1.0, 0.0, 0.0],
+            ),
+            ("label_value_length_limit: 3", "x{a=\"bcde\"} 1\n", "value: \"bcde\", length: 4, limit: 3", [1.0, 0.0, 0.0]),
+            ("metric_name_validation_scheme: legacy", "{\"é\"} 1\n", "invalid metric name or label names", [1.0, 0.0, 0.0]),
+            ("metric_relabel_configs: [{regex: __name__, action: labeldrop}]", "x 1\n", "missing metric name", [1.0, 0.0, 0.0]),
+        ] {
+            let (mut scraper, job) = (scraper(), job(&format!("{{job_name: a, {setting}}}")));
+            let fetched = Fetched { content_type: "text/plain".into(), body: text.as_bytes().to_vec() };
+            let (batch, health) = scraper.batch(&job, Ok(fetched), Nanos::from_millis(1000), Duration::from_millis(1));
+            assert_eq!(show(&batch), [r#"up{instance="h:1", job="a"} Float(0.0) @1000"#], "{setting}");
+            assert!(health.last_error.contains(error), "{setting}: {}", health.last_error);
+            let value = |name: &str| {
+                batch
+                    .series
+                    .iter()
+                    .find(|series| series.labels.metric_name() == name)
+                    .map(|series| series.samples[0].value.clone())
+            };
+            for (name, count) in REPORT[2..].iter().zip(counts) {
+                assert_eq!(value(name), Some(Value::Float(count)), "{setting}: {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn content_types_staleness_of_own_timestamps_and_extra_metrics() {
+        let yaml = "{job_name: a, fallback_scrape_protocol: OpenMetricsText1.0.0, track_timestamps_staleness: true, extra_scrape_metrics: true}";
+        let (mut scraper, job) = (scraper(), job(yaml));
+        let mut one = |body: &str, at_ms| {
+            let fetched = Fetched { content_type: "text/html".into(), body: body.as_bytes().to_vec() };
+            scraper.batch(&job, Ok(fetched), Nanos::from_millis(at_ms), Duration::ZERO).0
+        };
+        let first = one("x 1 0.5\n# EOF\n", 1000);
+        assert_eq!(show(&first)[0], r#"x{instance="h:1", job="a"} Float(1.0) @500"#);
+        assert!(first.series.iter().any(|series| series.labels.metric_name() == "scrape_body_size_bytes"));
+        assert_eq!(show(&one("# EOF\n", 2000))[0], r#"x{instance="h:1", job="a"} stale @2000"#);
+    }
+
+    #[test]
+    fn honored_labels_and_timestamps() {
+        let (mut scraper, job) = (scraper(), job("{job_name: a, honor_labels: true}"));
+        assert_eq!(scrape(&mut scraper, &job, "y{job=\"z\"} 2 500\n", 1000)[0], r#"y{instance="h:1", job="z"} Float(2.0) @500"#);
+    }
+}
