@@ -6,6 +6,7 @@ mod ask;
 mod config;
 mod demo;
 mod evaluator;
+mod import;
 mod lock;
 mod run;
 mod serve;
@@ -48,6 +49,8 @@ enum Command {
     Traces(ask::TracesArguments),
     /// List error issues.
     Issues(ask::IssuesArguments),
+    /// Move in what another store has kept.
+    Import(import::ImportArguments),
 }
 
 fn main() -> ExitCode {
@@ -94,5 +97,6 @@ async fn dispatch(command: Command) -> anyhow::Result<i32> {
         Command::Logs(arguments) => ask::logs(arguments).await.map(|()| 0),
         Command::Traces(arguments) => ask::traces(arguments).await.map(|()| 0),
         Command::Issues(arguments) => ask::issues(arguments).await.map(|()| 0),
+        Command::Import(arguments) => import::import(arguments).await.map(|()| 0),
     }
 }

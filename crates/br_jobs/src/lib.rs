@@ -3,5 +3,7 @@
 pub mod alerts;
 pub mod files;
 pub mod flush;
+pub mod imports;
+pub mod push;
 pub mod rescue;
 pub mod upkeep;

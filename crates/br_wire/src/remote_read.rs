@@ -139,7 +139,9 @@ pub fn put_series(result: &mut Vec<u8>, labels: &Labels, samples: impl IntoItera
 /// The whole answer of samples, compressed with snappy: one result for each query, as [`put_series`] wrote them.
 pub fn response(results: &[Vec<u8>]) -> Result<Vec<u8>> {
     let mut message = Vec::with_capacity(results.iter().map(|result| result.len() + 8).sum());
-    results.iter().for_each(|result| put_bytes(&mut message, 1, result));
+    for result in results {
+        put_bytes(&mut message, 1, result);
+    }
     snap::raw::Encoder::new().compress_vec(&message).map_err(WireError::malformed)
 }
 
@@ -170,7 +172,9 @@ pub fn put_chunked_series(out: &mut Vec<u8>, labels: &Labels, chunks: &[EncodedC
         let mut message = Vec::with_capacity(bytes.min(FRAME_BYTES) + 256);
         put_message(&mut message, 1, |series| {
             put_labels(series, labels);
-            now.iter().for_each(|chunk| put_message(series, 2, |out| put_chunk(out, chunk)));
+            for chunk in now {
+                put_message(series, 2, |out| put_chunk(out, chunk));
+            }
         });
         put_varint(&mut message, 2, query as u64);
         varint::put_u64(out, message.len() as u64);

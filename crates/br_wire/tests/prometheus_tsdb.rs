@@ -141,6 +141,9 @@ fn real_blocks_are_read_and_their_damage_is_found() {
         let read = |name: &str| std::fs::read(block.join(name)).expect("the data set has it");
         let meta = meta::parse(&read("meta.json")).expect("sound");
         assert_eq!(meta.stats.num_samples, samples, "{path}");
+        if block.join("tombstones").is_file() {
+            assert_eq!(tombstones::parse(&read("tombstones")).expect("sound").len(), 0, "{path}");
+        }
         let (index, chunks) = (read("index"), read("chunks/000001"));
         assert_eq!(count_samples(&index, &chunks), Ok(samples as usize), "{path}");
         // Every tenth byte is enough, and each must be noticed or be one that nothing is read from.

@@ -31,10 +31,13 @@ impl Aggregate {
     }
 }
 
-/// The aggregates that a chunk has, each as times and values.
+/// One aggregate of a chunk: its times and values.
+pub type Aggregated = (Aggregate, Vec<i64>, Vec<f64>);
+
+/// The aggregates that a chunk has.
 ///
 /// A counter repeats its last time with the raw value behind it, so that Thanos sees a reset; here the first of both counts.
-pub fn decode(mut data: &[u8]) -> Result<Vec<(Aggregate, Vec<i64>, Vec<f64>)>> {
+pub fn decode(mut data: &[u8]) -> Result<Vec<Aggregated>> {
     let mut found = Vec::new();
     let cut = || WireError::malformed("a chunk of aggregates ends inside one");
     for aggregate in Aggregate::ALL {

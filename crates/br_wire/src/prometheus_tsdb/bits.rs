@@ -137,7 +137,9 @@ impl BitWriter {
     pub(super) fn uvarint(&mut self, value: u64) {
         let mut bytes = Vec::with_capacity(10);
         br_std::varint::put_u64(&mut bytes, value);
-        bytes.into_iter().for_each(|byte| self.bits(u64::from(byte), 8));
+        for byte in bytes {
+            self.bits(u64::from(byte), 8);
+        }
     }
 
     pub(super) fn varint(&mut self, value: i64) {

@@ -121,8 +121,11 @@ impl Encoder {
                     writer.f64(value);
                 }
                 let mut side = |values: &[f64]| -> Vec<XorValue> {
-                    values.iter().for_each(|value| writer.f64(*value));
-                    values.iter().map(|value| XorValue::new(*value)).collect()
+                    let mut first = |value: &f64| {
+                        writer.f64(*value);
+                        XorValue::new(*value)
+                    };
+                    values.iter().map(&mut first).collect()
                 };
                 state.positive = side(&histogram.positive_buckets);
                 state.negative = side(&histogram.negative_buckets);

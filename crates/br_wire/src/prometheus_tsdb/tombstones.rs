@@ -11,16 +11,17 @@ pub type Intervals = Vec<(i64, i64)>;
 
 /// What was deleted, by the reference of the series.
 pub fn parse(bytes: &[u8]) -> Result<BTreeMap<u64, Intervals>> {
-    let Some((magic, rest)) = bytes.split_first_chunk::<4>() else { return Err(wrong(0, "too short for tombstones")) };
-    if u32::from_be_bytes(*magic) != MAGIC {
+    let mut head = Cursor::new(bytes, 0);
+    if head.be32()? != MAGIC {
         return Err(wrong(0, "this is no file of tombstones"));
     }
-    let data = checked(rest.to_vec(), 4)?;
-    let mut cursor = Cursor::new(&data, 4);
-    match cursor.byte()? {
+    match head.byte()? {
         1 => {}
         version => return Err(wrong(4, format_args!("version {version} of tombstones; version 1 is read"))),
     }
+    let start = head.offset();
+    let data = checked(bytes[start as usize..].to_vec(), start)?;
+    let mut cursor = Cursor::new(&data, start);
     let mut deleted: BTreeMap<u64, Intervals> = BTreeMap::new();
     while !cursor.is_empty() {
         let series = cursor.uvarint()?;

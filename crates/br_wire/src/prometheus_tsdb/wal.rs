@@ -124,7 +124,7 @@ pub fn parse(record: &[u8]) -> Result<Record> {
     let mut cursor = Cursor::new(content, 1);
     Ok(match kind {
         1 => Record::Series(all(&mut cursor, |cursor| Ok((cursor.be64()?, labels(cursor)?)))?),
-        2 => Record::Floats(stamped(&mut cursor, |cursor| cursor.be_f64())?),
+        2 => Record::Floats(stamped(&mut cursor, |cursor| cursor.be64().map(f64::from_bits))?),
         3 => Record::Tombstones(all(&mut cursor, |cursor| Ok((cursor.be64()?, cursor.varint()?, cursor.varint()?)))?),
         4 => {
             let found = stamped(&mut cursor, |cursor| Ok((cursor.be_f64()?, labels(cursor)?)))?;
