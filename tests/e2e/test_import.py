@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 from bellrock_server import BINARY, eventually
-from prometheus_peer import Prometheus, answer, instants
+from prometheus_peer import Prometheus, answer, float_sample, histogram_sample, instants, remote_write
 
 DATA = Path(__file__).parents[2] / "../shared/data/metrics/victoriametrics/apptest/tests/testdata"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there")
@@ -155,9 +155,9 @@ scrape_configs: [{{ job_name: app, static_configs: [{{ targets: ["127.0.0.1:{por
 QUERIES = ["jobs_total", "temperature", "up", "resets(jobs_total[5s])", "sum by (kind) (jobs_total)", "max_over_time(temperature[3s])"]
 
 
-def check_equal(peer_answers, url, start, end):
+def check_equal(peer_answers, url, start, end, step=1):
     for query, wanted in peer_answers.items():
-        assert answer(url, query, start, end) == wanted, query
+        assert answer(url, query, start, end, step) == wanted, query
         assert wanted, f"{query}: nothing to compare"
 
 
@@ -194,6 +194,44 @@ def test_a_live_data_directory(make_server, tmp_path, exporter):
     rows, _ = run_import(peer.data, "--server", running.url)
     assert [row["outcome"] for row in rows] == ["imported"], rows
     assert answer(running.url, "temperature", start, end) == answers["temperature"], "what both hold counts once"
+
+
+def test_native_histograms_and_deletions_in_blocks(make_server, tmp_path):
+    """Prometheus' own chunks of histograms, out of a block and out of its log; and a block with tombstones."""
+    arguments = ["--enable-feature=native-histograms", "--web.enable-remote-write-receiver", "--web.enable-admin-api"]
+    peer = Prometheus(tmp_path, "global: {}\n", arguments).start()
+    queries = ["size", "histogram_count(size)", "histogram_sum(size)", "kept", "dropped"]
+    try:
+        end = int(time.time()) - 10
+        start = end - 600
+        remote_write(peer.url, {"__name__": "size"}, [histogram_sample((start + 5 * at) * 1000, at % 50 + 1, wide=at >= 50) for at in range(120)])
+        for name in ("kept", "dropped"):
+            remote_write(peer.url, {"__name__": name}, [float_sample((start + 5 * at) * 1000, at / 3) for at in range(120)])
+        snapshot = peer.post("/api/v1/admin/tsdb/snapshot")["data"]["name"]
+        answers = {query: answer(peer.url, query, start, end, 5) for query in queries}
+    finally:
+        peer.stop()
+    (block,) = [path for path in (peer.data / "snapshots" / snapshot).iterdir() if path.is_dir()]
+    from_block, from_log, cut = (make_server().start() for _ in range(3))
+    run_import(block, "--server", from_block.url)
+    run_import(peer.data, "--server", from_log.url)
+    check_equal(answers, from_block.url, start, end, 5)
+    check_equal(answers, from_log.url, start, end, 5)
+
+    # A Prometheus over the block alone writes tombstones into it.
+    (tmp_path / "second").mkdir()
+    second = Prometheus(tmp_path / "second", "global: {}\n", arguments)
+    shutil.copytree(block, second.data / block.name)
+    second.start()
+    try:
+        second.post("/api/v1/admin/tsdb/delete_series", **{"match[]": "dropped", "start": start + 100, "end": start + 300})
+        second.post("/api/v1/admin/tsdb/delete_series", **{"match[]": "size", "end": start + 300})
+        answers = {query: answer(second.url, query, start, end, 5) for query in queries}
+    finally:
+        second.stop()
+    assert (second.data / block.name / "tombstones").stat().st_size > 9
+    run_import(second.data, "--server", cut.url, "--skip-wal")
+    check_equal(answers, cut.url, start, end, 5)
 
 
 def test_only_administrators_move_data_in(make_server):

@@ -175,12 +175,22 @@ fn count_samples(index: &[u8], chunks: &[u8]) -> Result<usize, String> {
             for place in series.chunks {
                 let (encoding, data) = segment::read_chunk(&chunks, u64::from(place.offset)).map_err(text)?;
                 let samples = chunk::decode(encoding, &data).map_err(text)?;
+                check_packing(encoding, &samples, &data);
                 assert_eq!((samples.times_ms.first(), samples.times_ms.last()), (Some(&place.min_ms), Some(&place.max_ms)));
                 count += samples.times_ms.len();
             }
         }
     }
     Ok(count)
+}
+
+/// Prometheus' encoder and ours write the same bytes.
+fn check_packing(encoding: Encoding, samples: &chunk::ChunkSamples, data: &[u8]) {
+    let ChunkValues::Floats(values) = &samples.values else { return };
+    let again = chunk::encode(samples.times_ms.iter().copied().zip(values.iter().copied().map(Value::Float)));
+    assert_eq!(encoding, Encoding::Xor);
+    assert_eq!(again.len(), 1, "one chunk of at most 120 samples");
+    assert!(again[0].data == data, "other bytes than Prometheus'");
 }
 
 /// Where the blocks of real programs are, where they are at all.
