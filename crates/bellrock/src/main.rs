@@ -6,6 +6,7 @@ mod ask;
 mod config;
 mod demo;
 mod evaluator;
+mod export;
 mod import;
 mod lock;
 mod run;
@@ -51,6 +52,8 @@ enum Command {
     Issues(ask::IssuesArguments),
     /// Move in what another store has kept.
     Import(import::ImportArguments),
+    /// Write what is kept into open files.
+    Export(export::ExportArguments),
 }
 
 fn main() -> ExitCode {
@@ -98,5 +101,6 @@ async fn dispatch(command: Command) -> anyhow::Result<i32> {
         Command::Traces(arguments) => ask::traces(arguments).await.map(|()| 0),
         Command::Issues(arguments) => ask::issues(arguments).await.map(|()| 0),
         Command::Import(arguments) => import::import(arguments).await.map(|()| 0),
+        Command::Export(arguments) => export::export(arguments).await.map(|()| 0),
     }
 }

@@ -69,7 +69,7 @@ impl PushGroups {
         }
         let mut group = before.unwrap_or_else(|| Group::new(tenant, grouping));
         let old = group.series_labels();
-        let outcome = batch.and_then(|batch| group.replace(mode, batch, now).map(|()| &group)).and_then(|group| encode(group));
+        let outcome = batch.and_then(|batch| group.replace(mode, batch, now).map(|()| &group)).and_then(encode);
         let outcome = match outcome {
             Ok(bytes) => self.catalog.put_state(&key, &bytes).await,
             Err(error) => {
@@ -134,7 +134,9 @@ impl PushGroups {
         let mut batch = group.batch.clone();
         for series in &mut batch.series {
             series.samples.truncate(1);
-            series.samples.iter_mut().for_each(|sample| sample.timestamp_ms = now_ms);
+            for sample in &mut series.samples {
+                sample.timestamp_ms = now_ms;
+            }
             series.exemplars.clear();
         }
         for (name, value) in [(PUSH_TIME, group.head.push_time), (FAILURE_TIME, group.head.failure_time)] {

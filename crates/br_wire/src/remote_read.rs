@@ -10,6 +10,7 @@ use crate::{Limits, Result, WireError};
 use br_model::{Labels, Value};
 use br_std::crc32c::crc32c;
 use br_std::varint;
+use std::collections::VecDeque;
 
 pub const CONTENT_TYPE_SAMPLES: &str = "application/x-protobuf";
 pub const CONTENT_TYPE_CHUNKS: &str = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
@@ -188,4 +189,168 @@ fn put_chunk(out: &mut Vec<u8>, chunk: &EncodedChunk) {
     put_int(out, 2, chunk.max_ms);
     put_varint(out, 3, if chunk.encoding == ChunkEncoding::Xor { 1 } else { 3 });
     put_bytes(out, 4, &chunk.data);
+}
+
+/// A request for chunks, compressed with snappy.
+pub fn encode_request(queries: &[Query]) -> Result<Vec<u8>> {
+    let mut message = Vec::new();
+    for query in queries {
+        put_message(&mut message, 1, |out| {
+            put_int(out, 1, query.start_ms);
+            put_int(out, 2, query.end_ms);
+            for matcher in &query.matchers {
+                put_message(out, 3, |out| {
+                    put_varint(out, 1, matcher.op as u64);
+                    put_bytes(out, 2, matcher.name.as_bytes());
+                    put_bytes(out, 3, matcher.value.as_bytes());
+                });
+            }
+        });
+    }
+    put_varint(&mut message, 2, 1);
+    snap::raw::Encoder::new().compress_vec(&message).map_err(WireError::malformed)
+}
+
+/// One series of the streamed form, or a part of one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChunkedSeries {
+    pub labels: Labels,
+    pub chunks: Vec<EncodedChunk>,
+}
+
+/// A message of the streamed form may have this many bytes.
+const FRAME_BYTES_MAX: u64 = 64 << 20;
+
+/// Takes the streamed form apart as it comes.
+#[derive(Default)]
+pub struct Frames {
+    buffer: Vec<u8>,
+    waiting: VecDeque<ChunkedSeries>,
+}
+
+impl Frames {
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Whether the stream may end here.
+    pub fn is_at_end(&self) -> bool {
+        self.buffer.is_empty() && self.waiting.is_empty()
+    }
+
+    /// The next series; `None` until more has come.
+    pub fn next_series(&mut self) -> Result<Option<ChunkedSeries>> {
+        while self.waiting.is_empty() {
+            let mut rest = &self.buffer[..];
+            let Some(length) = varint::take_u64(&mut rest) else {
+                return if self.buffer.len() < 10 { Ok(None) } else { Err(WireError::malformed("a message of no known length")) };
+            };
+            if length > FRAME_BYTES_MAX {
+                return Err(WireError::TooLarge(format!("a message of {length} bytes")));
+            }
+            let Some((sum, behind)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+            let Some((message, behind)) = behind.split_at_checked(length as usize) else { return Ok(None) };
+            if crc32c(message) != u32::from_be_bytes(*sum) {
+                return Err(WireError::malformed("the checksum of a message does not fit"));
+            }
+            let mut reader = Reader::new(message);
+            while let Some((number, field)) = reader.next()? {
+                if number == 1 {
+                    self.waiting.push_back(chunked_series(field.bytes()?)?);
+                }
+            }
+            let taken = self.buffer.len() - behind.len();
+            self.buffer.drain(..taken);
+        }
+        Ok(self.waiting.pop_front())
+    }
+}
+
+fn chunked_series(bytes: &[u8]) -> Result<ChunkedSeries> {
+    let (mut pairs, mut chunks) = (Vec::new(), Vec::new());
+    let mut reader = Reader::new(bytes);
+    while let Some((number, field)) = reader.next()? {
+        match number {
+            1 => {
+                let (mut name, mut value) = ("", "");
+                let mut label = Reader::new(field.bytes()?);
+                while let Some((number, field)) = label.next()? {
+                    match number {
+                        1 => name = field.text()?,
+                        2 => value = field.text()?,
+                        _ => {}
+                    }
+                }
+                pairs.push((name, value));
+            }
+            2 => chunks.push(chunk_of(field.bytes()?)?),
+            _ => {}
+        }
+    }
+    Ok(ChunkedSeries { labels: Labels::from_pairs(pairs), chunks })
+}
+
+fn chunk_of(bytes: &[u8]) -> Result<EncodedChunk> {
+    let mut chunk = EncodedChunk { min_ms: 0, max_ms: 0, encoding: ChunkEncoding::Xor, data: Vec::new() };
+    let mut reader = Reader::new(bytes);
+    while let Some((number, field)) = reader.next()? {
+        match number {
+            1 => chunk.min_ms = field.i64()?,
+            2 => chunk.max_ms = field.i64()?,
+            3 => {
+                chunk.encoding = match field.u64()? {
+                    1 => ChunkEncoding::Xor,
+                    2 => ChunkEncoding::Histogram,
+                    3 => ChunkEncoding::FloatHistogram,
+                    other => return Err(WireError::Unsupported(format!("a chunk of type {other}"))),
+                }
+            }
+            4 => chunk.data = field.bytes()?.to_vec(),
+            _ => {}
+        }
+    }
+    Ok(chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_comes_apart_wherever_it_is_cut() {
+        let labels = Labels::from_pairs([("__name__", "up"), ("é", "1")]);
+        let chunk = |at: i64| EncodedChunk {
+            min_ms: at,
+            max_ms: at + 1,
+            encoding: ChunkEncoding::FloatHistogram,
+            data: vec![7; 600_000],
+        };
+        let chunks = vec![chunk(-5), chunk(10), chunk(20)];
+        let mut stream = Vec::new();
+        put_chunked_series(&mut stream, &labels, &chunks, 0);
+        for step in [1_000_003, 77_777, stream.len()] {
+            let (mut frames, mut found) = (Frames::default(), Vec::new());
+            for part in stream.chunks(step) {
+                frames.push(part);
+                while let Some(series) = frames.next_series().expect("sound") {
+                    assert_eq!(series.labels, labels);
+                    found.extend(series.chunks);
+                }
+            }
+            assert!(frames.is_at_end());
+            assert_eq!(found, chunks);
+        }
+        stream[50] ^= 1;
+        let mut frames = Frames::default();
+        frames.push(&stream);
+        assert!(frames.next_series().is_err());
+    }
+
+    #[test]
+    fn requests_come_back() {
+        let matcher = LabelMatcher { op: MatchType::NotRegex, name: "a".into(), value: "b|c".into() };
+        let queries = vec![Query { start_ms: -7, end_ms: 9, matchers: vec![matcher] }, Query::default()];
+        let request = decode(&encode_request(&queries).expect("small"), &Limits::default()).expect("just written");
+        assert_eq!(request, Request { queries, response: ResponseType::StreamedChunks });
+    }
 }

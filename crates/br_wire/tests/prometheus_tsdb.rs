@@ -1,4 +1,5 @@
 //! Prometheus' files: what is packed comes back, damage is found, and files of the real programs are read.
+#![allow(clippy::disallowed_methods, clippy::print_stderr, reason = "the data set lies outside, and a test without it says so")]
 
 use br_model::metrics::{is_stale, stale_nan};
 use br_model::{BucketSpan, CounterResetHint, FloatHistogram, Value};

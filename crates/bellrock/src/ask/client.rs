@@ -91,6 +91,12 @@ impl Client {
         self.answer(self.upstream.request(reqwest::Method::POST, path).body(body)).await
     }
 
+    /// The answer as it comes, whatever its status.
+    pub(crate) async fn send_bytes(&self, path: &str, body: bytes::Bytes) -> Result<reqwest::Response> {
+        let sent = self.upstream.request(reqwest::Method::POST, path).body(body).timeout(TIMEOUT).send().await;
+        Ok(sent.map_err(|error| NoAnswer(format!("no answer from {}: {}", self.upstream.url, innermost(&error))))?)
+    }
+
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Value> {
         let sent = request.timeout(TIMEOUT).send().await;
         let answer = sent.map_err(|error| NoAnswer(format!("no answer from {}: {}", self.upstream.url, innermost(&error))))?;

@@ -16,6 +16,10 @@ use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
 
+pub(super) fn now_ms() -> i64 {
+    SystemClock::new().now().as_millis()
+}
+
 pub(super) enum Destination {
     Server(Client),
     Directory(Box<Directory>),
@@ -51,10 +55,6 @@ impl Destination {
             retention,
             _lock: data_lock,
         })))
-    }
-
-    pub(super) fn now_ms(&self) -> i64 {
-        SystemClock::new().now().as_millis()
     }
 
     /// Whose files these are while they are made; a server says for itself whose they are in the end.

@@ -37,7 +37,7 @@ const META_BYTES_MAX: u64 = 64 << 20;
 pub(super) fn find(directory: &Path) -> Result<Found> {
     let mut found = Found::default();
     if is_block(directory) {
-        found.add(directory)?;
+        found.add(directory);
         return Ok(found);
     }
     found.search(directory, 0)?;
@@ -67,7 +67,7 @@ impl Found {
         for path in entries.iter().filter(|path| path.is_dir()) {
             let name = name(path);
             if is_block(path) {
-                self.add(path)?;
+                self.add(path);
             } else if depth == 0 && name == "wal" {
                 self.log = Some(folder.to_owned());
             } else if name == "wbl" || name == "chunks_head" || name.starts_with("chunk_snapshot.") {
@@ -83,10 +83,10 @@ impl Found {
         Ok(())
     }
 
-    fn add(&mut self, folder: &Path) -> Result<()> {
+    fn add(&mut self, folder: &Path) {
         if name(folder).contains(".tmp") {
             self.notes.push(format!("{} is not read: it was being made or removed", folder.display()));
-            return Ok(());
+            return;
         }
         let file = folder.join("meta.json");
         let read =
@@ -99,6 +99,5 @@ impl Found {
             }
             Err(error) => self.broken.push(Broken { name: name(folder), reason: format!("{error:#}") }),
         }
-        Ok(())
     }
 }

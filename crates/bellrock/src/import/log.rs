@@ -193,10 +193,14 @@ impl Held {
     fn take(&mut self, record: Record) {
         match record {
             Record::Floats(found) => {
-                found.into_iter().for_each(|(series, time, value)| self.push(series, time, Value::Float(value)))
+                for (series, time, value) in found {
+                    self.push(series, time, Value::Float(value));
+                }
             }
             Record::Histograms(found) => {
-                found.into_iter().for_each(|(series, time, value)| self.push(series, time, Value::Histogram(value)));
+                for (series, time, value) in found {
+                    self.push(series, time, Value::Histogram(value));
+                }
             }
             Record::Exemplars(found) => {
                 for (reference, exemplar) in found {

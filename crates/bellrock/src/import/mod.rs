@@ -14,6 +14,8 @@ use br_wire::prometheus_tsdb::aggregate::Aggregate;
 use destination::Destination;
 use find::Found;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 use windows::Counts;
@@ -113,7 +115,7 @@ enum Outcome {
 impl Import<'_> {
     fn run(&self, found: &Found) -> Result<()> {
         let retention = self.runtime.block_on(self.destination.retention())?;
-        let now_ms = self.destination.now_ms();
+        let now_ms = destination::now_ms();
         let cutoff_ms = now_ms.saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
         self.check_age(found, cutoff_ms, retention)?;
         let mut rows = Rows::new(&["source", "from", "to", "series", "samples", "outcome"]);
@@ -173,7 +175,7 @@ impl Import<'_> {
             source += "+labels";
         }
         if block.meta.min_time < cutoff_ms {
-            source += &format!("@{}", br_tsdb::import_window_ms(cutoff_ms, br_tsdb::WINDOW_SECS));
+            let _ = write!(source, "@{}", br_tsdb::import_window_ms(cutoff_ms, br_tsdb::WINDOW_SECS));
         }
         self.once(&source, || {
             let options = BlockOptions { aggregates: &self.aggregates, external_labels: self.arguments.external_labels };
@@ -182,7 +184,7 @@ impl Import<'_> {
             for window in windows::of_range(block.meta.min_time, block.meta.max_time - 1, cutoff_ms) {
                 sink.begin(window)?;
                 reader.series_of(window, &mut |labels, parts| sink.push(labels, parts, &[]))?;
-                sink.end(&Default::default())?;
+                sink.end(&BTreeMap::new())?;
             }
             Ok(sink.finish())
         })
@@ -204,7 +206,7 @@ impl Import<'_> {
     fn once(&self, source: &str, read: impl FnOnce() -> Result<(Vec<String>, Counts)>) -> Result<Outcome> {
         let mut source = source.to_owned();
         if self.arguments.again {
-            source += &format!("!{}", self.destination.now_ms());
+            let _ = write!(source, "!{}", destination::now_ms());
         } else if self.runtime.block_on(self.destination.is_known(&source))? {
             return Ok(Outcome::Repeated);
         }

@@ -102,19 +102,18 @@ impl<'a> Sink<'a> {
     }
 
     fn writer(&mut self, window: Window) -> Result<&mut ImportWriter> {
-        let (writer, store) = match self.open.take() {
-            Some(open) => open,
-            None => {
-                let store = Arc::new(InMemory::new());
-                self.next_file += 1;
-                let spec = ImportSpec {
-                    tenant: self.destination.tenant(),
-                    window_ms: window.start_ms,
-                    window_secs: window.secs,
-                    nonce: self.next_file,
-                };
-                (ImportWriter::new(store.clone(), spec)?, store)
-            }
+        let (writer, store) = if let Some(open) = self.open.take() {
+            open
+        } else {
+            let store = Arc::new(InMemory::new());
+            self.next_file += 1;
+            let spec = ImportSpec {
+                tenant: self.destination.tenant(),
+                window_ms: window.start_ms,
+                window_secs: window.secs,
+                nonce: self.next_file,
+            };
+            (ImportWriter::new(store.clone(), spec)?, store)
         };
         Ok(&mut self.open.insert((writer, store)).0)
     }

@@ -193,9 +193,15 @@ mod tests {
         let signed = [0, 1, -1, -3, 4, 5, -4, 32, -31, 256, 257, 2048, -2047, 131_072, 16_777_216, -1 << 55, 1 << 55, i64::MIN];
         let unsigned = [0, 1, 7, 8, 63, 64, 511, 4095, 4096, 1 << 25, (1 << 56) - 1, 1 << 56, u64::MAX];
         let mut writer = BitWriter::default();
-        signed.iter().for_each(|value| writer.varbit_int(*value));
-        unsigned.iter().for_each(|value| writer.varbit_uint(*value));
-        signed.iter().for_each(|value| writer.varint(*value));
+        for value in signed {
+            writer.varbit_int(value);
+        }
+        for value in unsigned {
+            writer.varbit_uint(value);
+        }
+        for value in signed {
+            writer.varint(value);
+        }
         writer.f64(-0.5);
         let bytes = writer.into_bytes();
         let mut reader = BitReader::new(&bytes);
