@@ -6,6 +6,8 @@ mod ask;
 mod config;
 mod demo;
 mod evaluator;
+mod export;
+mod import;
 mod lock;
 mod rules;
 mod run;
@@ -51,6 +53,10 @@ enum Command {
     Issues(ask::IssuesArguments),
     /// Check rule files and run their unit tests; no server is needed.
     Rules(rules::RulesArguments),
+    /// Move in what another store has kept.
+    Import(import::ImportArguments),
+    /// Write what is kept into open files.
+    Export(export::ExportArguments),
 }
 
 fn main() -> ExitCode {
@@ -98,5 +104,7 @@ async fn dispatch(command: Command) -> anyhow::Result<i32> {
         Command::Traces(arguments) => ask::traces(arguments).await.map(|()| 0),
         Command::Issues(arguments) => ask::issues(arguments).await.map(|()| 0),
         Command::Rules(arguments) => rules::rules(arguments),
+        Command::Import(arguments) => import::import(arguments).await.map(|()| 0),
+        Command::Export(arguments) => export::export(arguments).await.map(|()| 0),
     }
 }

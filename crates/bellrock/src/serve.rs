@@ -18,6 +18,7 @@ use br_ingest::scrape::{Job, ScrapeManager};
 use br_ingest::tail::Tail;
 use br_ingest::times::TimeBounds;
 use br_jobs::flush::{Flusher, FlusherParts};
+use br_jobs::push::PushGroups;
 use br_jobs::upkeep::{Retention, Upkeep};
 use br_model::TenantId;
 use br_query::door::{Door, Limits};
@@ -144,6 +145,8 @@ impl Server {
         let around = surroundings(&config, address, &stores, &sources, &intake);
         let (alerts, mut tasks) = alerting::start(&config, around, &stopped).await?;
         let scrape = Arc::new(ScrapeManager::start(jobs, sink, clock.clone()).await?);
+        let pushes = Arc::new(PushGroups::new(stores.catalog.clone(), intake.clone(), clock.clone()));
+        tasks.push(supervised("pushes", pushes.clone().run(config.global.scrape_interval.0, stopped.clone())));
         let sql_workers = SqlWorkers::start()?;
         let app = Arc::new(App {
             auth,
@@ -163,6 +166,7 @@ impl Server {
             alerts,
             alerts_tenant: FIRST_TENANT,
             flusher: flusher.clone(),
+            pushes,
             tail,
             stats: Arc::new(StoreStats::new(&stores.metrics, &stores.events, &flusher)),
             errors: sources,
@@ -421,6 +425,7 @@ fn upkeep(config: &Config, stores: &Stores, flusher: &Arc<Flusher>) -> Upkeep {
         flusher: flusher.clone(),
         retention: retention(config),
         flush_interval: config.bellrock.flush_interval.0,
+        started: stores.env.clock.now(),
         is_catalog_whole: stores.catalog_state.is_whole,
     }
 }

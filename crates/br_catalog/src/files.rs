@@ -1,7 +1,7 @@
 //! The manifest: which files the stores consist of, and up to which position of the journal.
 
 use crate::catalog::Write;
-use crate::{Catalog, Lease, leases};
+use crate::{Catalog, Lease, leases, state};
 use br_model::TenantId;
 use br_std::{Error, Nanos, Result};
 use br_storage::{FileEntry, JournalPosition, Table};
@@ -119,6 +119,30 @@ impl Catalog {
             set_progress(&mut write, store.as_str(), progress).await.map_err(|error| self.error(error))?;
         }
         self.commit(write).await
+    }
+
+    /// Lists files that were made elsewhere, and notes under `key` where they came from, in one.
+    ///
+    /// `None`, and nothing is listed, when that was noted before. Refuses with `Unauthorized` when the lease has passed to someone
+    /// else.
+    pub async fn commit_import(
+        &self,
+        lease: &Lease,
+        key: &str,
+        note: &[u8],
+        files: &[FileEntry],
+    ) -> Result<Option<Vec<FileEntry>>> {
+        let mut write = self.write().await?;
+        leases::check(self, &mut write, lease).await?;
+        let known =
+            sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM kv WHERE name = $1").bind(key).fetch_one(&mut *write).await;
+        if known.map_err(|error| self.error(error))? > 0 {
+            return Ok(None);
+        }
+        let added = self.insert_files(&mut write, files).await?;
+        state::put(self, &mut write, key, note).await?;
+        self.commit(write).await?;
+        Ok(Some(added))
     }
 
     /// Replaces files by the ones that were made of them, in one.

@@ -30,6 +30,13 @@ impl Catalog {
         found.map_err(|error| self.error(error))
     }
 
+    /// How many keys begin with `prefix`.
+    pub async fn count_states(&self, prefix: &str) -> Result<u64> {
+        let sql = "SELECT COUNT(*) FROM kv WHERE name >= $1 AND substr(name, 1, length($1)) = $1";
+        let count = sqlx::query_scalar::<_, i64>(sql).bind(prefix).fetch_one(self.reader()).await;
+        count.map(|count| count as u64).map_err(|error| self.error(error))
+    }
+
     /// Replaces a value. To change it together with the ledger, use [`Catalog::commit_change`].
     pub async fn put_state(&self, key: &str, value: &[u8]) -> Result<()> {
         let mut write = self.write().await?;

@@ -10,6 +10,7 @@ use br_ingest::scrape::{Job, ScrapeManager};
 use br_ingest::tail::Tail;
 use br_jobs::alerts::AlertEngine;
 use br_jobs::flush::Flusher;
+use br_jobs::push::PushGroups;
 use br_model::{Labels, LogRecord, TenantId};
 use br_query::door::{Door, Language, Sources};
 use br_query::sql::SqlEngine;
@@ -40,6 +41,8 @@ pub struct App {
     pub alerts: Arc<AlertEngine>,
     pub alerts_tenant: TenantId,
     pub flusher: Arc<Flusher>,
+    /// What short jobs have pushed.
+    pub pushes: Arc<PushGroups>,
     pub tail: Tail,
     /// What a store says of itself, for `/metrics` and `/api/v1/status/tsdb`.
     pub stats: Arc<dyn Stats>,

@@ -16,6 +16,7 @@ mod native;
 mod pages;
 mod params;
 mod prometheus;
+mod push;
 mod routes;
 mod tempo;
 mod time;
@@ -39,6 +40,7 @@ pub fn router(app: Arc<App>) -> Router {
     let routes = Routes::new(app.clone());
     let routes = ingest::routes(routes);
     let routes = prometheus::routes(routes);
+    let routes = push::routes(routes);
     let routes = loki::routes(routes);
     let routes = tempo::routes(routes);
     let routes = native::routes(routes);

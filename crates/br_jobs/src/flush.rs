@@ -302,6 +302,11 @@ async fn acquire(parts: &FlusherParts) -> Result<Option<Lease>> {
     parts.catalog.acquire_lease(LEASE, HOLDER, parts.clock.now(), LEASE_DURATION).await
 }
 
+/// The right to change the manifest, for who works on a data directory that no server has open.
+pub(crate) async fn acquire_lease(catalog: &Catalog, clock: &dyn Clock) -> Result<Lease> {
+    catalog.acquire_lease(LEASE, HOLDER, clock.now(), LEASE_DURATION).await?.ok_or_else(taken)
+}
+
 fn taken() -> Error {
     Error::new(Kind::Unauthorized, "another server writes to this catalog")
 }

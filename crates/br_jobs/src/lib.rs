@@ -3,6 +3,8 @@
 pub mod alerts;
 pub mod files;
 pub mod flush;
+pub mod imports;
+pub mod push;
 pub mod rescue;
 pub mod tombstones;
 pub mod upkeep;

@@ -96,10 +96,13 @@ fn without_twins(mut found: Vec<FoundFile>) -> Vec<FoundFile> {
 ///
 /// The journal is cut only behind what is in files that were published. A file that begins before its start was therefore published,
 /// with all its siblings; one that begins later holds nothing that the replay will not bring again, and may lack siblings.
+/// What was imported stands before the first record. A merge of that with newer files is kept, but does not say how far the journal
+/// was taken in: the siblings of those newer files may be missing, and the replay brings the same samples again.
 fn needed(found: Vec<FoundFile>, journal_start: JournalPosition) -> (Vec<FileEntry>, JournalPosition) {
     let is_needed = |file: &FoundFile| file.positions.is_none_or(|(first, _)| first < journal_start);
     let kept: Vec<FoundFile> = found.into_iter().filter(is_needed).collect();
-    let last = kept.iter().filter_map(|file| Some(file.positions?.1)).max().unwrap_or_default();
+    let is_of_journal = |(first, _): &(JournalPosition, JournalPosition)| *first > JournalPosition::default();
+    let last = kept.iter().filter_map(|file| Some(file.positions.filter(is_of_journal)?.1)).max().unwrap_or_default();
     let progress = last.max(JournalPosition(journal_start.0.saturating_sub(1)));
     (kept.into_iter().map(|file| file.entry).collect(), progress)
 }
@@ -152,6 +155,14 @@ mod tests {
         check(vec![file("a", (1, 9), &[]), file("b", (10, 19), &[])], 15, &["a", "b"], 19);
         check(vec![file("a", (1, 9), &[]), file("b", (10, 19), &[])], 10, &["a"], 9);
         check(vec![file("old", (0, 0), &[]), file("b", (10, 19), &[])], 5, &["old"], 4);
+    }
+
+    #[test]
+    fn imported_files_are_taken_in_and_say_nothing_of_the_journal() {
+        let imported =
+            |path, last| FoundFile { positions: Some((JournalPosition(0), JournalPosition(last))), ..file(path, (0, 0), &[]) };
+        check(vec![imported("i", 0), file("b", (10, 19), &[])], 15, &["i", "b"], 19);
+        check(vec![imported("merged", 19), file("b", (10, 19), &[])], 10, &["merged"], 9);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Upkeep {
     pub flusher: Arc<Flusher>,
     pub retention: Retention,
     pub flush_interval: Duration,
+    /// When the server started: what was written since then is no leftover.
+    pub started: Nanos,
     /// The catalog is the one that the files were written with: of what was written since it was made, it knows all that counts.
     pub is_catalog_whole: bool,
 }
@@ -98,7 +100,7 @@ impl Upkeep {
         for (path, _) in unlisted(&parts.catalog, &parts.files).await? {
             let found = parts.files.head(&object_store::path::Path::from(path.as_str())).await;
             let modified = found.ok().and_then(|found| found.last_modified.timestamp_nanos_opt());
-            if modified.is_some_and(|modified| Nanos(modified) > since) {
+            if modified.is_some_and(|modified| Nanos(modified) > since && Nanos(modified) < self.started) {
                 orphans.push(path);
             }
         }

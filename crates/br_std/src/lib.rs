@@ -2,6 +2,7 @@
 //!
 //! Everything here is pure and knows nothing of telemetry.
 
+pub mod crc32c;
 pub mod duration;
 pub mod error;
 pub mod hash;

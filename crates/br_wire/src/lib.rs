@@ -9,6 +9,8 @@ pub mod exposition;
 pub mod json_line;
 pub mod loki;
 pub mod otlp;
+pub mod prometheus_tsdb;
+pub mod remote_read;
 pub mod remote_write;
 pub mod sentry;
 pub mod traceback;

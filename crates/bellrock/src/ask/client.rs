@@ -60,19 +60,19 @@ impl std::fmt::Display for NoAnswer {
 
 impl std::error::Error for NoAnswer {}
 
-pub(super) struct Client {
+pub(crate) struct Client {
     upstream: Upstream,
 }
 
 const TIMEOUT: Duration = Duration::from_mins(2);
 
 impl Client {
-    pub(super) fn new(arguments: &ServerArguments) -> Result<Self> {
+    pub(crate) fn new(arguments: &ServerArguments) -> Result<Self> {
         let url = server_url(&arguments.server)?;
         Ok(Self { upstream: Upstream { client: reqwest::Client::new(), url, token: arguments.token.clone() } })
     }
 
-    pub(super) async fn get(&self, path: &str, parameters: &[(&str, String)]) -> Result<Value> {
+    pub(crate) async fn get(&self, path: &str, parameters: &[(&str, String)]) -> Result<Value> {
         let request = self.upstream.request(reqwest::Method::GET, path);
         let query: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
         let request = if query.is_empty() {
@@ -83,8 +83,18 @@ impl Client {
         self.answer(request).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.answer(self.upstream.request(reqwest::Method::POST, path).json(body)).await
+    }
+
+    pub(crate) async fn post_bytes(&self, path: &str, body: bytes::Bytes) -> Result<Value> {
+        self.answer(self.upstream.request(reqwest::Method::POST, path).body(body)).await
+    }
+
+    /// The answer as it comes, whatever its status.
+    pub(crate) async fn send_bytes(&self, path: &str, body: bytes::Bytes) -> Result<reqwest::Response> {
+        let sent = self.upstream.request(reqwest::Method::POST, path).body(body).timeout(TIMEOUT).send().await;
+        Ok(sent.map_err(|error| NoAnswer(format!("no answer from {}: {}", self.upstream.url, innermost(&error))))?)
     }
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Value> {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod alerts;
+mod imports;
 mod issues;
 pub(crate) mod openapi;
 mod services;
@@ -49,6 +50,9 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         })
         .post("/bellrock/v1/sql", Right::Read, sql::sql)
         .post("/bellrock/v1/admin/flush", Right::Administer, admin::flush)
+        .get("/bellrock/v1/admin/imports", Right::Administer, imports::look)
+        .post("/bellrock/v1/admin/imports", Right::Administer, imports::commit)
+        .post("/bellrock/v1/admin/imports/files", Right::Administer, imports::put_file)
         .get("/bellrock/v1/openapi.json", Right::Read, openapi::openapi)
 }
 

@@ -5,6 +5,7 @@ mod encode;
 mod federate;
 mod labels;
 mod query;
+mod read;
 mod rules;
 mod selector;
 mod status;
@@ -42,6 +43,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/status/flags", Right::Read, status::flags)
         .get_or_form("/api/v1/parse_query", Right::Read, query::parse_query)
         .get("/api/v1/targets/metadata", Right::Read, targets::target_metadata)
+        .post("/api/v1/read", Right::Read, read::read)
         .get("/federate", Right::Read, federate::federate)
         .post_or_put("/api/v1/admin/tsdb/delete_series", Right::Administer, admin::delete_series)
         .post_or_put("/api/v1/admin/tsdb/clean_tombstones", Right::Administer, admin::clean_tombstones)

@@ -45,7 +45,7 @@ pub(crate) struct BlockSpec {
 }
 
 impl BlockSpec {
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         let Self { tenant, window_ms, window_secs, level, nonce, .. } = self;
         let window_start_secs = window_ms.div_euclid(1000);
         format!("metrics/{}/{window_secs}/{window_start_secs}/{level}-{nonce:032x}.parquet", tenant.0)

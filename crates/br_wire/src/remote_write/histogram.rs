@@ -139,7 +139,7 @@ fn hint(field: Field<'_>) -> Result<CounterResetHint> {
 }
 
 /// Writes a histogram with float counts, which every count of the model is. `start_ms` is not written when 0.
-pub(super) fn encode(out: &mut Vec<u8>, histogram: &FloatHistogram, timestamp_ms: i64, start_ms: i64) {
+pub(crate) fn encode(out: &mut Vec<u8>, histogram: &FloatHistogram, timestamp_ms: i64, start_ms: i64) {
     put_f64_always(out, 2, histogram.count);
     put_f64(out, 3, histogram.sum);
     put_zigzag(out, 4, i64::from(histogram.schema));

@@ -3,7 +3,7 @@
 //! Decoding keeps every good series and reports each bad one with its index. Sources: the Prometheus specifications
 //! "Remote-Write 1.0" and "Remote-Write 2.0", `prometheus/prompb/types.proto`, `io/prometheus/write/v2/types.proto`.
 
-mod histogram;
+pub(crate) mod histogram;
 mod series;
 pub mod v1;
 pub mod v2;
