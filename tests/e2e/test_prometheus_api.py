@@ -127,3 +127,15 @@ def test_rules_are_read_again(make_server, tmp_path):
     assert answer.status_code == 400 and "rules.yml" in answer.text
     assert names() == ["Second"] and server.get("/api/v1/status/runtimeinfo")["data"]["reloadConfigSuccess"] is False
     assert requests.get(f"{server.url}/-/reload", timeout=10).status_code == 405
+
+
+def test_what_is_switched_off_is_refused_and_not_among_the_features(make_server):
+    server = make_server(arguments=["--enable-feature=promql-binop-fill-modifiers"])
+    server.start()
+    assert ask(server.url, "query", {"query": "mad_over_time(up[5m])"}) == (400, "bad_data")
+    assert ask(server.url, "format_query", {"query": "rate(up[5m] anchored)"}) == (400, "bad_data")
+    assert ask(server.url, "query", {"query": "up + fill (0) up"}) == (200, None)
+    features = server.get("/api/v1/features")["data"]
+    assert (features["promql"]["fill"], features["promql"]["anchored"]) == (True, False)
+    assert (features["promql_functions"]["mad_over_time"], features["promql_functions"]["rate"]) == (False, True)
+    assert (features["promql_operators"]["limitk"], features["promql_operators"]["sum"]) == (False, True)

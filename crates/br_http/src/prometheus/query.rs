@@ -24,14 +24,26 @@ fn invalid_query(what: &impl std::fmt::Display) -> Error {
     Error::fix_request(format!("invalid parameter \"query\": {what}"))
 }
 
-/// Reads a query that will run, and refuses what no data could make right: the rest is a failure of its execution.
-fn parse_to_run(app: &App, text: &str, is_range: bool) -> Result<Expr> {
+/// Reads a query with the parts of the language that are switched on.
+fn parse_enabled(app: &App, text: &str) -> Result<Expr> {
     let expr = parse(text)?;
     app.promql.check(&expr).map_err(|error| invalid_query(&error))?;
+    Ok(expr)
+}
+
+/// Reads a query that will run, and refuses what no data could make right: the rest is a failure of its execution.
+fn parse_to_run(app: &App, text: &str, is_range: bool) -> Result<Expr> {
+    let expr = parse_enabled(app, text)?;
     if is_range {
         br_promql::Engine::check_type_for_range(&expr).map_err(|error| invalid_query(&error))?;
     }
     Ok(expr)
+}
+
+/// The engine, with another lookback where the request names one.
+fn engine(app: &App, params: &Params) -> Result<br_promql::Engine> {
+    let Some(lookback) = params.duration("lookback_delta")? else { return Ok(app.promql.clone()) };
+    Ok(app.promql.with_lookback(lookback.as_millis() as i64))
 }
 
 /// An answer written out already, next to the query that found it: a long one would hold up whoever else waits for this thread.
@@ -48,7 +60,7 @@ pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): E
     let text = params.required("query")?.to_owned();
     let expr = parse_to_run(&app, &text, false)?;
     let at_ms = params.time("time")?.unwrap_or_else(|| app.clock.now()).as_millis();
-    let (engine, timeout, partial) = (app.promql.clone(), params.duration("timeout")?, app.partial_answers());
+    let (engine, timeout, partial) = (engine(&app, &params)?, params.duration("timeout")?, app.partial_answers());
     let text = app
         .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
             engine.instant(&*sources.metrics(principal.tenant), &expr, at_ms, budget).map(|output| answer(output, partial))
@@ -82,7 +94,7 @@ pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Ext
         )
         .into());
     }
-    let (engine, timeout, partial) = (app.promql.clone(), params.duration("timeout")?, app.partial_answers());
+    let (engine, timeout, partial) = (engine(&app, &params)?, params.duration("timeout")?, app.partial_answers());
     let text = app
         .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
             let source = sources.metrics(principal.tenant);
@@ -94,12 +106,12 @@ pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Ext
 }
 
 /// The tree of a query, as Prometheus' own pages show it.
-pub(super) async fn parse_query(params: Params) -> Answer {
-    success(super::tree::tree(&parse(params.required("query")?)?))
+pub(super) async fn parse_query(State(app): State<Arc<App>>, params: Params) -> Answer {
+    success(super::tree::tree(&parse_enabled(&app, params.required("query")?)?))
 }
 
-pub(super) async fn format(params: Params) -> Answer {
-    success(Value::String(br_promql::pretty(&parse(params.required("query")?)?)))
+pub(super) async fn format(State(app): State<Arc<App>>, params: Params) -> Answer {
+    success(Value::String(br_promql::pretty(&parse_enabled(&app, params.required("query")?)?)))
 }
 
 /// The selectors inside an expression.
