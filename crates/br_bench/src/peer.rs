@@ -24,10 +24,8 @@ impl Kind {
 
     fn program(self) -> PathBuf {
         match self {
-            Self::Bellrock => {
-                let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-                target.join("release/bellrock")
-            }
+            // Beside this program, so that both come from one build.
+            Self::Bellrock => std::env::current_exe().unwrap_or_default().with_file_name("bellrock"),
             other => PathBuf::from(other.name()),
         }
     }
@@ -52,19 +50,27 @@ fn free_port() -> Result<u16> {
 
 impl Server {
     pub(crate) async fn start(kind: Kind) -> Result<Self> {
+        Self::start_with(kind, "global: {}\n", &[]).await
+    }
+
+    /// With a configuration, where it reads one, and more arguments.
+    pub(crate) async fn start_with(kind: Kind, config: &str, arguments: &[&str]) -> Result<Self> {
         let folder = TempDir::new()?;
         let (port, data) = (free_port()?, folder.path().join("data"));
+        let config_file = folder.path().join("config.yml");
+        std::fs::write(&config_file, config)?;
         let mut command = Command::new(kind.program());
         match kind {
             Kind::Bellrock => {
                 command.arg("serve").arg("--data-dir").arg(&data).args(["--listen", &format!("127.0.0.1:{port}")]);
+                command.arg("--config").arg(&config_file);
                 command.args(["--otlp-grpc-listen", &format!("127.0.0.1:{}", free_port()?)]);
                 command.args(["--otlp-http-listen", &format!("127.0.0.1:{}", free_port()?)]);
             }
             Kind::Prometheus => {
-                let config = folder.path().join("prometheus.yml");
-                std::fs::write(&config, "global: {}\n")?;
-                command.arg(format!("--config.file={}", config.display())).arg(format!("--storage.tsdb.path={}", data.display()));
+                command
+                    .arg(format!("--config.file={}", config_file.display()))
+                    .arg(format!("--storage.tsdb.path={}", data.display()));
                 command.arg("--web.enable-remote-write-receiver").arg(format!("--web.listen-address=127.0.0.1:{port}"));
             }
             Kind::VictoriaMetrics => {
@@ -74,6 +80,7 @@ impl Server {
             }
         }
         let child = command
+            .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -124,6 +131,13 @@ impl Server {
             bail!("{} answered {status} on {path_and_query}: {text}", self.kind.name());
         }
         Ok(text)
+    }
+
+    /// The answer to a form, whatever its status says.
+    pub(crate) async fn ask(&self, path: &str, form: &str) -> Result<String> {
+        let request = self.client.post(format!("{}{path}", self.url)).body(form.to_owned());
+        let answer = request.header("content-type", "application/x-www-form-urlencoded").send().await?;
+        Ok(answer.text().await?)
     }
 
     /// User and system time of the process, in seconds.
