@@ -21,6 +21,7 @@ use br_jobs::flush::{Flusher, FlusherParts};
 use br_jobs::upkeep::{Retention, Upkeep};
 use br_model::TenantId;
 use br_query::door::{Door, Limits};
+use br_query::range_cache::RangeCache;
 use br_query::sql::{STACK_BYTES, SqlEngine, SqlLimits};
 use br_storage::Budget;
 use futures::FutureExt;
@@ -61,6 +62,8 @@ pub(crate) struct ServeArguments {
 
 /// The tenant of what the configuration file sets up: scraping and rules.
 const FIRST_TENANT: TenantId = TenantId(1);
+/// Answers of range queries that are kept, of all tenants.
+const RANGE_CACHE_BYTES: u64 = 64 << 20;
 /// How long requests under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long the last flush may take: together with the above well within the ten seconds that a supervisor waits at the least.
@@ -152,6 +155,7 @@ impl Server {
             door: door.clone(),
             sources: sources.clone(),
             promql,
+            range_cache: Arc::new(RangeCache::new(RANGE_CACHE_BYTES)),
             sql: Arc::new(sql_engine(&stores)),
             sql_workers: sql_workers.handle(),
             catalog: stores.catalog.clone(),

@@ -135,6 +135,14 @@ impl TenantSource {
 }
 
 impl MetricSource for TenantSource {
+    fn version(&self) -> Option<u64> {
+        Some(self.shared.version(self.tenant))
+    }
+
+    fn changed_since(&self, version: u64) -> Option<i64> {
+        Some(self.shared.changed_since(self.tenant, version))
+    }
+
     fn select<'a>(&'a self, query: &SeriesQuery, budget: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
         let HeadSelection { series, parts, held } = self.select_head(query);
         let files = self.selected_files(query, &held, budget)?;

@@ -11,6 +11,7 @@ use axum::response::IntoResponse;
 use br_model::Principal;
 use br_promql::{Expr, ExprKind, QueryOutput};
 use br_query::door::Language;
+use br_query::range_cache::Steps;
 use br_std::{Error, Nanos, Result};
 use br_storage::{Matcher, SeriesQuery};
 use serde_json::{Value, json};
@@ -95,10 +96,17 @@ pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Ext
         .into());
     }
     let (engine, timeout, partial) = (engine(&app, &params)?, params.duration("timeout")?, app.partial_answers());
+    let (cache, steps) = (app.range_cache.clone(), Steps { start_ms, end_ms, step_ms });
+    let is_cached = !matches!(params.get("nocache"), Some("1" | "true"));
     let text = app
         .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
-            let source = sources.metrics(principal.tenant);
-            engine.range(&*source, &expr, start_ms, end_ms, step_ms, budget).map(|output| answer(output, partial))
+            let (tenant, source) = (principal.tenant, sources.metrics(principal.tenant));
+            let output = if is_cached {
+                cache.range(&engine, tenant, &*source, &expr, steps, budget)
+            } else {
+                cache.bypass(&engine, &*source, &expr, steps, budget)
+            };
+            output.map(|output| answer(output, partial))
         })
         .await
         .map_err(PrometheusError::of_execution)?;
