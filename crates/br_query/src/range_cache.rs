@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A range query: every step from `start_ms` to `end_ms`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_field_names, reason = "units end names")]
 pub struct Steps {
     pub start_ms: i64,
     pub end_ms: i64,

@@ -142,7 +142,9 @@ proptest! {
     #[test]
     fn a_kept_answer_is_the_fresh_one(steps in proptest::collection::vec(step(), 1..120), small in any::<bool>()) {
         let mut world = World::new(if small { 64 << 10 } else { 64 << 20 });
-        steps.iter().for_each(|step| world.take(step));
+        for step in &steps {
+            world.take(step);
+        }
     }
 }
 
@@ -156,7 +158,9 @@ fn a_dashboard_asks_for_its_new_end() {
     let mut before = 121;
     let mut refresh = |world: &mut World, late: Option<i64>| {
         (0..2).for_each(|_| world.take(&Step::Scrape));
-        late.into_iter().for_each(|secs| world.take(&Step::Late(secs, 1)));
+        if let Some(secs) = late {
+            world.take(&Step::Late(secs, 1));
+        }
         world.ask(QUERIES[1], 120, 0);
         let now = world.cache.counters.steps_evaluated.load(Ordering::Relaxed);
         now - std::mem::replace(&mut before, now)
