@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import threading
 import time
 
 import pytest
@@ -127,3 +128,60 @@ def test_rules_are_read_again(make_server, tmp_path):
     assert answer.status_code == 400 and "rules.yml" in answer.text
     assert names() == ["Second"] and server.get("/api/v1/status/runtimeinfo")["data"]["reloadConfigSuccess"] is False
     assert requests.get(f"{server.url}/-/reload", timeout=10).status_code == 405
+
+
+def test_what_is_switched_off_is_refused_and_not_among_the_features(make_server):
+    server = make_server(arguments=["--enable-feature=promql-binop-fill-modifiers"])
+    server.start()
+    assert ask(server.url, "query", {"query": "mad_over_time(up[5m])"}) == (400, "bad_data")
+    assert ask(server.url, "format_query", {"query": "rate(up[5m] anchored)"}) == (400, "bad_data")
+    assert ask(server.url, "query", {"query": "up + fill (0) up"}) == (200, None)
+    features = server.get("/api/v1/features")["data"]
+    assert (features["promql"]["fill"], features["promql"]["anchored"]) == (True, False)
+    assert (features["promql_functions"]["mad_over_time"], features["promql_functions"]["rate"]) == (False, True)
+    assert (features["promql_operators"]["limitk"], features["promql_operators"]["sum"]) == (False, True)
+
+
+# Billions of values: a minute of work at the least.
+ENDLESS = {"query": "sum_over_time(sum_over_time(vector(time())[1d:1s])[1d:1s])"}
+
+
+def running(server):
+    return [query for query in server.get("/bellrock/v1/queries")["queries"] if query["query"] == ENDLESS["query"]]
+
+
+def test_a_query_ends_when_its_caller_goes_away(make_server):
+    server = make_server().start()
+    with pytest.raises(requests.exceptions.Timeout):
+        requests.get(f"{server.url}/api/v1/query", params=ENDLESS, timeout=0.5)
+    eventually(lambda: not running(server), timeout=5)
+
+
+def test_a_running_query_is_listed_and_can_be_cancelled(make_server):
+    server = make_server().start()
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(requests.get(f"{server.url}/api/v1/query", params=ENDLESS, timeout=20)))
+    asking.start()
+    query = eventually(lambda: running(server))[0]
+    assert query["language"] == "promql" and query["elapsed_ms"] >= 0
+    assert requests.delete(f"{server.url}/bellrock/v1/queries/{query['id']}", timeout=5).status_code == 200
+    asking.join(timeout=10)
+    assert "cancelled" in answers[0].json()["error"]
+    assert requests.delete(f"{server.url}/bellrock/v1/queries/{query['id']}", timeout=5).status_code == 404
+
+
+def test_a_dashboard_that_is_refreshed_uses_what_is_known(scraping):
+    def step_counts():
+        lines = requests.get(f"{scraping.url}/metrics", timeout=5).text.splitlines()
+        counts = dict(line.rsplit(" ", 1) for line in lines if line.startswith("bellrock_range_cache_steps"))
+        return [int(counts[f"bellrock_range_cache_steps_{what}_total"]) for what in ("evaluated", "reused")]
+
+    end = int(time.time()) // 15 * 15
+    question = {"query": "sum by (job) (up)", "start": end - 3600, "end": end, "step": 15}
+    ask(scraping.url, "query_range", question)
+    before = step_counts()
+    ask(scraping.url, "query_range", {**question, "start": end - 3585, "end": end + 15})
+    evaluated, reused = (after - known for after, known in zip(step_counts(), before, strict=True))
+    assert evaluated <= 5 and reused >= 236
+    ask(scraping.url, "query_range", {**question, "nocache": 1})
+    assert step_counts() == [before[0] + evaluated, before[1] + reused]

@@ -7,10 +7,15 @@ use std::path::{Path, PathBuf};
 /// The areas that have a runner.
 const AREAS: [&str; 6] = ["promql", "exposition", "promtool", "logql", "traceql", "grouping"];
 
+/// The area that compares answers with those of the real Prometheus.
+pub const DIFFERENTIAL: &str = "promql-differential";
+/// Queries of [`DIFFERENTIAL`] among all tests; by itself it asks ten times as many.
+const QUERIES_IN_TEST: u64 = 1000;
+
 /// Runs the files of one area, by default those of the shared data folder.
 pub fn run(area: &str, files: &[PathBuf]) -> Result<()> {
     if !AREAS.contains(&area) {
-        bail!("no runner for {area:?}; there are {}", AREAS.join(", "));
+        bail!("no runner for {area:?}; there are {}, {DIFFERENTIAL}", AREAS.join(", "));
     }
     let mut arguments = vec!["run", "--quiet", "--package", "br_script", "--bin", "conform", "--", area];
     let shared = shell::shared_data();
@@ -26,6 +31,20 @@ pub fn run(area: &str, files: &[PathBuf]) -> Result<()> {
     shell::cargo(&arguments)
 }
 
+/// Asks random queries of Debian's `prometheus` and of the binary; says so when there is none.
+pub fn differential(count: u64, seed: u64, case: Option<u64>) -> Result<()> {
+    if !shell::has("prometheus") {
+        println!("{DIFFERENTIAL}: skipped, prometheus is not installed");
+        return Ok(());
+    }
+    // As `cargo test --workspace` builds it, so that nothing is built twice.
+    shell::cargo(&["build", "--quiet", "--workspace", "--all-targets"])?;
+    let (count, seed, case) = (count.to_string(), seed.to_string(), case.map(|case| case.to_string()));
+    let mut arguments = vec![DIFFERENTIAL, "--count", &count, "--seed", &seed];
+    arguments.extend(case.iter().flat_map(|case| ["--case", case]));
+    shell::run(shell::target().join("debug/br_bench"), &arguments)
+}
+
 fn absolute(path: &Path) -> PathBuf {
     std::env::current_dir().unwrap_or_default().join(path)
 }
@@ -35,7 +54,8 @@ pub fn all() -> Result<()> {
         shell::heading(&format!("conform {area}"));
         run(area, &[])?;
     }
-    Ok(())
+    shell::heading(&format!("conform {DIFFERENTIAL}"));
+    differential(QUERIES_IN_TEST, 1, None)
 }
 
 /// Measures one area; the bench program builds in release.

@@ -46,7 +46,18 @@ enum Verb {
         only: Vec<test::Step>,
     },
     /// Conformance files of an area, by default those of the shared data folder.
-    Conform { area: String, files: Vec<PathBuf> },
+    Conform {
+        area: String,
+        files: Vec<PathBuf>,
+        /// Of promql-differential: how many queries to compare with Prometheus'.
+        #[arg(long, default_value_t = 10_000)]
+        count: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Only this one of the seed's queries.
+        #[arg(long)]
+        case: Option<u64>,
+    },
     /// Measure against real peers.
     Bench {
         area: String,
@@ -74,7 +85,10 @@ fn run() -> Result<()> {
         Verb::Tidy { ratchet } => tidy::run(ratchet),
         Verb::Deny => licences::run(),
         Verb::Test { only } => test::run(&only),
-        Verb::Conform { area, files } => conform::run(&area, &files),
+        Verb::Conform { area, count, seed, case, .. } if area == conform::DIFFERENTIAL => {
+            conform::differential(count, seed, case)
+        }
+        Verb::Conform { area, files, .. } => conform::run(&area, &files),
         Verb::Bench { area, json } => conform::bench(&area, json.as_deref()),
         Verb::Ui => ui::build(),
     }

@@ -112,6 +112,7 @@ pub(crate) async fn demo(arguments: DemoArguments) -> Result<()> {
 
     say("starting the server");
     let server = Server::start(ServeArguments {
+        enable_feature: vec!["all".to_owned()],
         data_dir: folder.join("data"),
         listen: arguments.listen.clone(),
         otlp_grpc_listen: arguments.otlp_grpc_listen.clone(),

@@ -17,7 +17,8 @@ pub(crate) struct PromqlEvaluator {
 
 impl Evaluator for PromqlEvaluator {
     fn check(&self, expression: &str) -> Result<(), String> {
-        br_promrules::check(expression)
+        let expr = br_promql::parse(expression).map_err(|errors| errors.to_string())?;
+        self.engine.check(&expr).map_err(|error| error.to_string())
     }
 
     fn instant(&self, tenant: TenantId, expression: &str, at: Nanos, budget: &Budget) -> Result<Vec<ResultSample>> {

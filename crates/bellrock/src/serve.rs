@@ -22,6 +22,7 @@ use br_jobs::push::PushGroups;
 use br_jobs::upkeep::{Retention, Upkeep};
 use br_model::TenantId;
 use br_query::door::{Door, Limits};
+use br_query::range_cache::RangeCache;
 use br_query::sql::{STACK_BYTES, SqlEngine, SqlLimits};
 use br_storage::Budget;
 use futures::FutureExt;
@@ -53,6 +54,9 @@ pub(crate) struct ServeArguments {
     /// A Prometheus configuration file, with our own keys under `bellrock:`.
     #[arg(long, env = "BELLROCK_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Experimental parts of PromQL, as Prometheus names them, separated by commas; `all` or `none`.
+    #[arg(long, env = "BELLROCK_ENABLE_FEATURE", value_name = "NAMES", default_value = "all", value_delimiter = ',')]
+    pub(crate) enable_feature: Vec<String>,
     /// Log to a file in the data directory instead of stderr.
     #[arg(long)]
     pub(crate) log_file: bool,
@@ -60,6 +64,8 @@ pub(crate) struct ServeArguments {
 
 /// The tenant of what the configuration file sets up: scraping and rules.
 const FIRST_TENANT: TenantId = TenantId(1);
+/// Answers of range queries that are kept, of all tenants.
+const RANGE_CACHE_BYTES: u64 = 64 << 20;
 /// How long requests under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long the last flush may take: together with the above well within the ten seconds that a supervisor waits at the least.
@@ -125,6 +131,7 @@ impl Drop for SqlWorkers {
 impl Server {
     pub(crate) async fn start(arguments: ServeArguments) -> Result<Self> {
         let config = arguments.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
+        let promql = br_promql::Engine::new(promql_options(&arguments.enable_feature)?);
         let auth = Auth::new(config.tokens()?);
         let listeners = bind(&arguments, &auth).await?;
         let address = listeners[0].local_addr()?;
@@ -140,9 +147,8 @@ impl Server {
         let sources = Arc::new(StoreSources { metrics: stores.metrics.clone(), events: stores.events.clone() });
         let sink = Arc::new(TenantSink { intake: intake.clone(), tenant: FIRST_TENANT });
         let flusher = Arc::new(flusher(&stores, &intake).await?);
-        let promql = br_promql::Engine::new(br_promql::Options::default());
         let (stop, stopped) = watch::channel(false);
-        let around = surroundings(&config, address, &stores, &sources, &intake);
+        let around = surroundings(&config, address, &stores, &sources, &intake, promql.clone());
         let (alerts, mut tasks) = alerting::start(&config, around, &stopped).await?;
         let scrape = Arc::new(ScrapeManager::start(jobs, sink, clock.clone()).await?);
         let pushes = Arc::new(PushGroups::new(stores.catalog.clone(), intake.clone(), clock.clone()));
@@ -158,6 +164,7 @@ impl Server {
             door: door.clone(),
             sources: sources.clone(),
             promql,
+            range_cache: Arc::new(RangeCache::new(RANGE_CACHE_BYTES)),
             sql: Arc::new(sql_engine(&stores)),
             sql_workers: sql_workers.handle(),
             catalog: stores.catalog.clone(),
@@ -234,10 +241,24 @@ impl Server {
     }
 }
 
+/// The language with the experimental parts that were asked for.
+fn promql_options(features: &[String]) -> Result<br_promql::Options> {
+    let mut options = br_promql::Options::stable();
+    for feature in features.iter().map(|feature| feature.trim()).filter(|feature| !feature.is_empty()) {
+        match feature {
+            "all" => br_promql::FEATURES.iter().try_for_each(|feature| options.enable(feature))?,
+            "none" => {}
+            _ => options.enable(feature).map_err(|error| anyhow::anyhow!("--enable-feature: {error}"))?,
+        }
+    }
+    Ok(options)
+}
+
 /// Under the names that Prometheus has for them, where it has one.
 fn flags(arguments: &ServeArguments, config: &Config) -> Vec<(&'static str, String)> {
     let mut flags = vec![
         ("storage.tsdb.path", arguments.data_dir.display().to_string()),
+        ("enable-feature", arguments.enable_feature.join(",")),
         ("web.listen-address", arguments.listen.clone()),
         ("otlp-grpc-listen", arguments.otlp_grpc_listen.clone()),
         ("otlp-http-listen", arguments.otlp_http_listen.clone()),
@@ -321,6 +342,7 @@ fn surroundings(
     stores: &Stores,
     sources: &Arc<StoreSources>,
     intake: &Arc<Intake>,
+    engine: br_promql::Engine,
 ) -> Surroundings {
     Surroundings {
         tenant: FIRST_TENANT,
@@ -328,7 +350,7 @@ fn surroundings(
         catalog: stores.catalog.clone(),
         sources: sources.clone(),
         intake: intake.clone(),
-        engine: br_promql::Engine::new(br_promql::Options::default()),
+        engine,
         env: stores.env.clone(),
     }
 }

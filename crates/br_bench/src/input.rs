@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub(crate) struct Seeded(pub(crate) u64);
 
 impl Seeded {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,6 +21,21 @@ impl Seeded {
 
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
+    }
+
+    /// One of `choices`.
+    pub(crate) fn pick<'c, T>(&mut self, choices: &'c [T]) -> &'c T {
+        &choices[self.below(choices.len() as u64) as usize]
+    }
+
+    /// True in so many of a hundred cases.
+    pub(crate) fn percent(&mut self, share: u64) -> bool {
+        self.below(100) < share
+    }
+
+    /// From 0 up to, not including, 1.
+    pub(crate) fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     fn bytes<const N: usize>(&mut self) -> [u8; N] {
@@ -81,25 +96,31 @@ pub(crate) fn compress(message: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(message).unwrap_or_default()
 }
 
-/// `prometheus.WriteRequest`: field 1 is a series, with labels in field 1 and samples in field 2.
 fn write_request(series: &[(&Vec<(String, String)>, &f64)], at_ms: i64) -> Vec<u8> {
     let mut message = Vec::new();
     for (labels, value) in series {
-        let mut one = Vec::new();
-        for (name, label_value) in *labels {
-            let mut label = Vec::new();
-            field(&mut label, 1, name.as_bytes());
-            field(&mut label, 2, label_value.as_bytes());
-            field(&mut one, 1, &label);
-        }
+        put_series(&mut message, labels, &[(at_ms, **value)]);
+    }
+    message
+}
+
+/// Adds a series to a `prometheus.WriteRequest`: field 1 is a series, with labels in field 1 and samples in field 2.
+pub(crate) fn put_series(message: &mut Vec<u8>, labels: &[(String, String)], samples: &[(i64, f64)]) {
+    let mut one = Vec::new();
+    for (name, label_value) in labels {
+        let mut label = Vec::new();
+        field(&mut label, 1, name.as_bytes());
+        field(&mut label, 2, label_value.as_bytes());
+        field(&mut one, 1, &label);
+    }
+    for (at_ms, value) in samples {
         let mut sample = vec![1 << 3 | 1];
         sample.extend_from_slice(&value.to_le_bytes());
         sample.push(2 << 3);
-        varint::put_u64(&mut sample, at_ms as u64);
+        varint::put_u64(&mut sample, *at_ms as u64);
         field(&mut one, 2, &sample);
-        field(&mut message, 1, &one);
     }
-    message
+    field(message, 1, &one);
 }
 
 pub(crate) fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {

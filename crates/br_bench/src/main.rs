@@ -1,6 +1,7 @@
 //! Measures the binary against real peers: the same input, in one run, interleaved, medians of several rounds.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints, and works on the real clock and disk")]
 
+mod differential;
 mod fleet;
 mod hold;
 mod input;
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 
 #[derive(Parser)]
 struct Arguments {
-    /// What to measure: smoke, metrics, hold or micro.
+    /// What to measure: smoke, metrics, hold or micro; or what to compare: promql-differential.
     area: String,
     /// Write the rows to this file as well.
     #[arg(long)]
@@ -36,6 +37,8 @@ struct Arguments {
     /// The folder of shared data, for inputs that are not ours.
     #[arg(long)]
     shared: Option<PathBuf>,
+    #[command(flatten)]
+    differential: differential::Comparison,
 }
 
 /// The read load with which VictoriaMetrics measures itself.
@@ -45,6 +48,9 @@ const RULES: &str = "metrics/prometheus-benchmark/chart/files/alerts.yaml";
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let _ = rustls::crypto::ring::default_provider().install_default();
+    if arguments.area == "promql-differential" {
+        return differential::run(&arguments.differential).await;
+    }
     let mut rows = match arguments.area.as_str() {
         "smoke" => smoke::run(arguments.rounds).await?,
         "metrics" => {
@@ -54,7 +60,7 @@ async fn main() -> Result<()> {
         }
         "micro" => micro::run(arguments.series, arguments.rounds)?,
         "hold" => hold::run(arguments.series, arguments.minutes).await?,
-        other => bail!("no benchmark for {other:?}; there are smoke, metrics, hold and micro"),
+        other => bail!("no benchmark for {other:?}; there are smoke, metrics, hold, micro and promql-differential"),
     };
     for row in &mut rows {
         row.area.clone_from(&arguments.area);

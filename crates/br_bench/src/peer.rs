@@ -24,10 +24,8 @@ impl Kind {
 
     fn program(self) -> PathBuf {
         match self {
-            Self::Bellrock => {
-                let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-                target.join("release/bellrock")
-            }
+            // Beside this program, so that both come from one build.
+            Self::Bellrock => std::env::current_exe().unwrap_or_default().with_file_name("bellrock"),
             other => PathBuf::from(other.name()),
         }
     }
@@ -45,7 +43,7 @@ impl Kind {
         kinds
     }
 
-    fn is_installed(self) -> bool {
+    pub(crate) fn is_installed(self) -> bool {
         Command::new(self.program()).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
     }
 }
@@ -65,17 +63,17 @@ fn free_port() -> Result<u16> {
 
 impl Server {
     pub(crate) async fn start(kind: Kind) -> Result<Self> {
-        Self::start_with(kind, "global: {}\n").await
+        Self::start_with(kind, "global: {}\n", &[]).await
     }
 
-    /// With a configuration in the format of Prometheus, which all of them read.
-    pub(crate) async fn start_with(kind: Kind, config: &str) -> Result<Self> {
+    /// With a configuration in the format of Prometheus, which all of them read, and more arguments.
+    pub(crate) async fn start_with(kind: Kind, config: &str, more: &[&str]) -> Result<Self> {
         let folder = TempDir::new()?;
         let file = folder.path().join("prometheus.yml");
         std::fs::write(&file, config)?;
         let (port, data, file) = (free_port()?, folder.path().join("data"), file.display().to_string());
         let data = data.display();
-        let arguments = match kind {
+        let mut arguments = match kind {
             Kind::Bellrock => vec![
                 "serve".to_owned(),
                 format!("--data-dir={data}"),
@@ -100,6 +98,7 @@ impl Server {
                 "-search.latencyOffset=0s".to_owned(),
             ],
         };
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
         let child = spawn(kind, &arguments)?;
         let url = format!("http://127.0.0.1:{port}");
         let server = Self { kind, url, client: reqwest::Client::new(), arguments, child, folder };
@@ -157,6 +156,13 @@ impl Server {
             bail!("{} answered {status} on {path_and_query}: {text}", self.kind.name());
         }
         Ok(text)
+    }
+
+    /// The answer to a form, whatever its status says.
+    pub(crate) async fn ask(&self, path: &str, form: &str) -> Result<String> {
+        let request = self.client.post(format!("{}{path}", self.url)).body(form.to_owned());
+        let answer = request.header("content-type", "application/x-www-form-urlencoded").send().await?;
+        Ok(answer.text().await?)
     }
 
     /// User and system time of the process, in seconds.

@@ -13,6 +13,7 @@ use br_jobs::flush::Flusher;
 use br_jobs::push::PushGroups;
 use br_model::{Labels, LogRecord, TenantId};
 use br_query::door::{Door, Language, Sources};
+use br_query::range_cache::RangeCache;
 use br_query::sql::SqlEngine;
 use br_std::{Error, Nanos, Result};
 use br_storage::{Budget, TimeRange};
@@ -31,6 +32,7 @@ pub struct App {
     pub door: Arc<Door>,
     pub sources: Arc<dyn Sources>,
     pub promql: br_promql::Engine,
+    pub range_cache: Arc<RangeCache>,
     pub sql: Arc<SqlEngine>,
     /// Where SQL computes; see [`Door::run_async`].
     pub sql_workers: tokio::runtime::Handle,

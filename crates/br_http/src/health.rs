@@ -93,6 +93,15 @@ async fn metrics(State(app): State<Arc<App>>, Extension(principal): Extension<Pr
     out.counter("bellrock_queries_over_limit_total", "Queries that reached a limit.", &door.over_limit);
     out.counter("bellrock_queries_refused_total", "Queries that found no place to wait.", &door.refused);
     discoveries(&mut out, &app.scrape.discoveries());
+    let cache = &app.range_cache.counters;
+    let help = "Steps of range queries that were answered from what was known.";
+    out.counter("bellrock_range_cache_steps_reused_total", help, &cache.steps_reused);
+    let help = "Steps of range queries that could have been known and had to be evaluated.";
+    out.counter("bellrock_range_cache_steps_evaluated_total", help, &cache.steps_evaluated);
+    let help = "Range queries whose answers are not kept.";
+    out.counter("bellrock_range_cache_bypassed_total", help, &cache.bypassed);
+    let bytes = cache.bytes.load(Ordering::Relaxed);
+    out.gauge("bellrock_range_cache_bytes", "What the kept answers of range queries hold.", bytes);
     out.0.push_str(&app.stats.exposition());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], out.0).into_response()
 }

@@ -3,3 +3,5 @@
 pub mod sql;
 
 pub mod door;
+
+pub mod range_cache;

@@ -47,6 +47,18 @@ pub trait MetricSource: Send + Sync {
 
     /// Exemplars of the series that match, in time order.
     fn exemplars(&self, query: &SeriesQuery, budget: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>>;
+
+    /// A number that grows with each change of what [`Self::select`] gives; `None` where the source does not count.
+    fn version(&self) -> Option<u64> {
+        None
+    }
+
+    /// The earliest time (milliseconds) of a sample that may have come, changed or gone since a version; `i64::MAX` when there is
+    /// none, `None` when the source does not know.
+    fn changed_since(&self, version: u64) -> Option<i64> {
+        let _ = version;
+        None
+    }
 }
 
 /// Hands out series in batches, so that a query need not hold them all.

@@ -7,6 +7,7 @@ use crate::compact::tidy_exemplars;
 use crate::found;
 use crate::options::{DAY_SECS, WINDOW_SECS};
 use crate::points;
+use crate::rollup::RollupOf;
 use br_model::{Exemplar, Labels, Metadata, TenantId};
 use br_std::{Error, Result};
 use br_storage::{FileEntry, JournalPosition, Points};
@@ -38,10 +39,7 @@ pub struct ImportWriter {
 
 impl ImportWriter {
     pub fn new(store: Arc<dyn ObjectStore>, spec: ImportSpec) -> Result<Self> {
-        let ImportSpec { tenant, window_ms, window_secs, nonce } = spec;
-        let none = (JournalPosition(0), JournalPosition(0));
-        let block = BlockSpec { tenant, window_ms, window_secs, level: 0, positions: none, made_of: Vec::new(), nonce };
-        Ok(Self { spec, writer: BlockWriter::new(store, block)?, last: None })
+        Ok(Self { spec, writer: BlockWriter::new(store, block_spec(spec))?, last: None })
     }
 
     /// The order in which series have to come: by metric, then by labels.
@@ -129,9 +127,24 @@ pub fn inspect_import(store: &Arc<dyn ObjectStore>, path: &str, size_bytes: u64)
 
 /// Where a file of an import goes, as [`ImportWriter`] names it.
 pub fn import_path(spec: &ImportSpec) -> String {
-    let ImportSpec { tenant, window_ms, window_secs, nonce } = *spec;
-    let none = (JournalPosition(0), JournalPosition(0));
-    BlockSpec { tenant, window_ms, window_secs, level: 0, positions: none, made_of: Vec::new(), nonce }.path()
+    block_spec(*spec).path()
+}
+
+/// The samples never were in the journal: deletions that are not carried out yet are for them too.
+fn block_spec(spec: ImportSpec) -> BlockSpec {
+    let ImportSpec { tenant, window_ms, window_secs, nonce } = spec;
+    let none = JournalPosition(0);
+    BlockSpec {
+        tenant,
+        window_ms,
+        window_secs,
+        level: 0,
+        positions: (none, none),
+        deleted_to: none,
+        rollup: RollupOf::default(),
+        made_of: Vec::new(),
+        nonce,
+    }
 }
 
 /// Start of the window that a time falls into, in milliseconds.

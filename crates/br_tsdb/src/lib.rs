@@ -7,6 +7,7 @@
 //! Calls that touch files block on the object store and belong on a pool for blocking work.
 
 mod block;
+mod changes;
 mod codec;
 mod compact;
 mod deletion;

@@ -53,6 +53,7 @@ impl Tsdb {
     /// Takes back what a former life of the store had deleted and not carried out.
     pub fn restore_tombstone(&self, tombstone: Tombstone) {
         let key = (tombstone.tenant, tombstone.position);
+        let _changing = self.shared.changing(tombstone.tenant, Some(tombstone.deletion.from_ms));
         self.shared.in_force.tombstones.write().insert(key, Arc::new(tombstone));
     }
 

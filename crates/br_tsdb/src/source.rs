@@ -172,6 +172,14 @@ impl TenantSource {
 }
 
 impl MetricSource for TenantSource {
+    fn version(&self) -> Option<u64> {
+        Some(self.shared.version(self.tenant))
+    }
+
+    fn changed_since(&self, version: u64) -> Option<i64> {
+        Some(self.shared.changed_since(self.tenant, version))
+    }
+
     fn select<'a>(&'a self, query: &SeriesQuery, budget: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
         self.select_with(query, RollupUse::WhenRawIsGone, budget)
     }

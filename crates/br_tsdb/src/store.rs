@@ -1,6 +1,7 @@
 //! The store as a whole: a head for each tenant, and the files of all.
 
 use crate::block::file::FileSet;
+use crate::changes::ChangeLog;
 use crate::compact::{self, CompactionJob};
 use crate::flush::{SealedHead, window_ms};
 use crate::head::registry::KnownCursor;
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     /// What is deleted, and what is past its time.
     pub(crate) in_force: InForce,
     pub(crate) rollup_levels: RwLock<Vec<RollupLevel>>,
+    changes: Mutex<BTreeMap<TenantId, ChangeLog>>,
     /// Held while a batch is taken in and while a seal is made, so that a seal holds whole batches.
     applied: Mutex<Applied>,
 }
@@ -56,7 +58,8 @@ impl Tsdb {
         let position = set.position();
         let applied = Mutex::new(Applied { position, sealed: position, now: Nanos::default() });
         let (heads, in_force, rollup_levels) = (RwLock::default(), InForce::default(), RwLock::default());
-        let shared = Shared { options, files: set, heads, rng, in_force, rollup_levels, applied };
+        let changes = Mutex::default();
+        let shared = Shared { options, files: set, heads, rng, in_force, rollup_levels, changes, applied };
         Self { shared: Arc::new(shared) }
     }
 
@@ -90,6 +93,8 @@ impl Tsdb {
         applied.position = applied.position.max(position);
         applied.now = now;
         let head = self.shared.head_or_new(tenant);
+        let samples = batch.series.iter().flat_map(|series| &series.samples);
+        let _changing = self.shared.changing(tenant, samples.map(|sample| sample.timestamp_ms).min());
         let mut outcome = AppendOutcome::default();
         let mut cursor = append::AppendCursor::default();
         let times = append::AcceptedTimes::new(now, options);
@@ -130,6 +135,7 @@ impl Tsdb {
         }
         applied.position = applied.position.max(position);
         applied.now = now;
+        let _changing = self.shared.changing(tenant, samples.iter().map(|sample| sample.timestamp_ms).min());
         let mut outcome = AppendOutcome::default();
         locked.append_known(samples, append::AcceptedTimes::new(now, options), options, &mut outcome)?;
         locked.counters.accepted += outcome.accepted;
@@ -193,7 +199,11 @@ impl Tsdb {
     /// Takes files off the list and puts others on it in one step: after a compaction, and with no new ones after retention.
     /// Queries that run keep reading the old ones: remove these from the object store some minutes later.
     pub fn replace(&self, removed: &[FileEntry], added: &[FileEntry]) {
+        // A merge may leave out what was deleted or has been rolled up.
+        let files = removed.iter().chain(added);
+        let changing: Vec<_> = files.map(|file| self.shared.changing(file.tenant, Some(file.min_time.as_millis()))).collect();
         self.shared.files.replace(removed, added);
+        drop(changing);
     }
 
     /// Files that hold nothing at or after `cutoff`.
@@ -219,7 +229,51 @@ impl Tsdb {
     }
 }
 
+/// A change under way: it counts when it begins and, with all of it to be seen, when it has ended.
+pub(crate) struct Changing<'s> {
+    shared: &'s Shared,
+    tenant: TenantId,
+    from_ms: Option<i64>,
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.shared.record_change(self.tenant, self.from_ms);
+    }
+}
+
 impl Shared {
+    /// To be held while a tenant's samples at this time and later change; `None` changes nothing.
+    pub(crate) fn changing(&self, tenant: TenantId, from_ms: Option<i64>) -> Changing<'_> {
+        self.record_change(tenant, from_ms);
+        Changing { shared: self, tenant, from_ms }
+    }
+
+    fn record_change(&self, tenant: TenantId, from_ms: Option<i64>) {
+        if let Some(from_ms) = from_ms {
+            self.changes.lock().entry(tenant).or_default().record(from_ms);
+        }
+    }
+
+    /// The version of a tenant's samples. Damage that was found counts in the upper half: it is rare and changes anything.
+    pub(crate) fn version(&self, tenant: TenantId) -> u64 {
+        let version = self.changes.lock().get(&tenant).map_or(0, ChangeLog::version);
+        self.damage_count() << 40 | version
+    }
+
+    pub(crate) fn changed_since(&self, tenant: TenantId, version: u64) -> i64 {
+        if version >> 40 != self.damage_count() {
+            return i64::MIN;
+        }
+        let version = version & ((1 << 40) - 1);
+        self.changes.lock().get(&tenant).map_or(i64::MAX, |changes| changes.since(version))
+    }
+
+    fn damage_count(&self) -> u64 {
+        let (files, chunks) = self.files.damage_counts();
+        (files + chunks) & ((1 << 24) - 1)
+    }
+
     pub(crate) fn head(&self, tenant: TenantId) -> Option<Arc<RwLock<TenantHead>>> {
         self.heads.read().get(&tenant).cloned()
     }

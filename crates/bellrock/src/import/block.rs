@@ -193,5 +193,5 @@ pub(super) fn points_of(samples: ChunkSamples, is_wanted: impl Fn(i64) -> bool) 
         ChunkValues::Floats(values) => Values::Floats(kept(values, &wanted)),
         ChunkValues::Histograms(values) => Values::Histograms(kept(values, &wanted)),
     };
-    Some(Points { timestamps_ms, values, starts_ms: None })
+    Some(Points { timestamps_ms, values, starts_ms: None, weights: None })
 }

@@ -29,7 +29,7 @@ pub(super) async fn run(kinds: &[Kind], series: usize) -> Result<Vec<Row>> {
     let serving = tokio::spawn(async move { axum::serve(listener, router).await });
     let mut figures = Vec::new();
     for kind in kinds {
-        let server = Server::start_with(*kind, &config).await?;
+        let server = Server::start_with(*kind, &config, &[]).await?;
         tokio::time::sleep(Duration::from_secs(INTERVAL_SECS * WARM_UP)).await;
         let (served, cpu) = (targets.served.load(Ordering::Relaxed), server.cpu_seconds());
         tokio::time::sleep(Duration::from_secs(INTERVAL_SECS * MEASURED)).await;

@@ -29,6 +29,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/bellrock/v1/status", Right::Read, status::status)
         .get("/bellrock/v1/queries", Right::Read, status::queries)
         .post("/bellrock/v1/queries/{id}/cancel", Right::Read, status::cancel)
+        .add(&axum::http::Method::DELETE, "/bellrock/v1/queries/{id}", Right::Read, status::cancel)
         .get("/bellrock/v1/services", Right::Read, services::services)
         .get("/bellrock/v1/traces", Right::Read, traces::search)
         .get("/bellrock/v1/traces/{id}", Right::Read, traces::trace)

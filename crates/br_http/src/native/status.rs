@@ -58,6 +58,7 @@ pub(super) async fn queries(State(app): State<Arc<App>>, Extension(principal): E
                 "language": query.language.as_str(),
                 "query": query.text,
                 "started_at": rfc3339(query.started),
+                "elapsed_ms": (app.clock.now().0 - query.started.0) / 1_000_000,
                 "rows_scanned": query.rows_scanned,
                 "memory_bytes": query.bytes_used,
             })

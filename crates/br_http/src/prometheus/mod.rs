@@ -2,6 +2,7 @@
 
 mod admin;
 mod encode;
+mod features;
 mod federate;
 mod labels;
 mod query;
@@ -41,6 +42,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/status/runtimeinfo", Right::Read, status::runtime)
         .get("/api/v1/status/tsdb", Right::Read, status::tsdb)
         .get("/api/v1/status/flags", Right::Read, status::flags)
+        .get("/api/v1/features", Right::Read, features::features)
         .get_or_form("/api/v1/parse_query", Right::Read, query::parse_query)
         .get("/api/v1/targets/metadata", Right::Read, targets::target_metadata)
         .post("/api/v1/read", Right::Read, read::read)

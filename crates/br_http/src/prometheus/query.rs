@@ -11,6 +11,7 @@ use axum::response::IntoResponse;
 use br_model::Principal;
 use br_promql::{Engine, Expr, ExprKind, QueryOutput, SourceResolution};
 use br_query::door::Language;
+use br_query::range_cache::Steps;
 use br_std::{Error, Nanos, Result};
 use br_storage::{Matcher, SeriesQuery};
 use serde_json::{Value, json};
@@ -24,29 +25,40 @@ fn invalid_query(what: &impl std::fmt::Display) -> Error {
     Error::fix_request(format!("invalid parameter \"query\": {what}"))
 }
 
-/// Reads a query that will run, and refuses what no data could make right: the rest is a failure of its execution.
-fn parse_to_run(app: &App, text: &str, is_range: bool) -> Result<Expr> {
+/// Reads a query with the parts of the language that are switched on.
+fn parse_enabled(app: &App, text: &str) -> Result<Expr> {
     let expr = parse(text)?;
     app.promql.check(&expr).map_err(|error| invalid_query(&error))?;
+    Ok(expr)
+}
+
+/// Reads a query that will run, and refuses what no data could make right: the rest is a failure of its execution.
+fn parse_to_run(app: &App, text: &str, is_range: bool) -> Result<Expr> {
+    let expr = parse_enabled(app, text)?;
     if is_range {
         Engine::check_type_for_range(&expr).map_err(|error| invalid_query(&error))?;
     }
     Ok(expr)
 }
 
-/// `max_source_resolution` says how coarse rollups may be, as in Thanos: `auto`, or a duration, of which 0 means raw samples only.
+/// The engine as the request wants it: `lookback_delta`, and `max_source_resolution`, which says how coarse rollups may be, as in
+/// Thanos: `auto`, or a duration, of which 0 means raw samples only.
 fn engine(app: &App, params: &Params) -> Result<Engine> {
     const NAME: &str = "max_source_resolution";
-    let resolution = match (params.get(NAME), params.get(NAME) != Some("auto")) {
-        (Some(_), true) => match params.duration(NAME)? {
+    let mut engine = app.promql.clone();
+    if let Some(lookback) = params.duration("lookback_delta")? {
+        engine = engine.with_lookback(lookback.as_millis() as i64);
+    }
+    if params.get(NAME).is_some_and(|text| text != "auto") {
+        let resolution = match params.duration(NAME)? {
             Some(longest) if !longest.is_zero() => {
                 SourceResolution::UpTo { interval_ms: i64::try_from(longest.as_millis()).unwrap_or(i64::MAX) }
             }
             _ => SourceResolution::Raw,
-        },
-        _ => return Ok(app.promql.clone()),
-    };
-    Ok(app.promql.with_source_resolution(resolution))
+        };
+        engine = engine.with_source_resolution(resolution);
+    }
+    Ok(engine)
 }
 
 /// An answer written out already, next to the query that found it: a long one would hold up whoever else waits for this thread.
@@ -98,10 +110,17 @@ pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Ext
         .into());
     }
     let (engine, timeout, partial) = (engine(&app, &params)?, params.duration("timeout")?, app.partial_answers());
+    let (cache, steps) = (app.range_cache.clone(), Steps { start_ms, end_ms, step_ms });
+    let is_cached = !matches!(params.get("nocache"), Some("1" | "true"));
     let text = app
         .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
-            let source = sources.metrics(principal.tenant);
-            engine.range(&*source, &expr, start_ms, end_ms, step_ms, budget).map(|output| answer(output, partial))
+            let (tenant, source) = (principal.tenant, sources.metrics(principal.tenant));
+            let output = if is_cached {
+                cache.range(&engine, tenant, &*source, &expr, steps, budget)
+            } else {
+                cache.bypass(&engine, &*source, &expr, steps, budget)
+            };
+            output.map(|output| answer(output, partial))
         })
         .await
         .map_err(PrometheusError::of_execution)?;
@@ -109,12 +128,12 @@ pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Ext
 }
 
 /// The tree of a query, as Prometheus' own pages show it.
-pub(super) async fn parse_query(params: Params) -> Answer {
-    success(super::tree::tree(&parse(params.required("query")?)?))
+pub(super) async fn parse_query(State(app): State<Arc<App>>, params: Params) -> Answer {
+    success(super::tree::tree(&parse_enabled(&app, params.required("query")?)?))
 }
 
-pub(super) async fn format(params: Params) -> Answer {
-    success(Value::String(br_promql::pretty(&parse(params.required("query")?)?)))
+pub(super) async fn format(State(app): State<Arc<App>>, params: Params) -> Answer {
+    success(Value::String(br_promql::pretty(&parse_enabled(&app, params.required("query")?)?)))
 }
 
 /// The selectors inside an expression.

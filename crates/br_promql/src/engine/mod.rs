@@ -28,7 +28,7 @@ pub(crate) use series::{Column, Sample, StepSeries, labels_bytes};
 
 use crate::annotations::Annotations;
 use crate::output::QueryOutput;
-use crate::syntax::ast::{AggregateOp, Expr, ExprKind, Extension, Type};
+use crate::syntax::ast::{Expr, ExprKind, Extension, Fill, Type};
 use br_std::{Error, Result};
 use br_storage::{Budget, MetricSource};
 use context::{QueryRange, Timeline};
@@ -43,7 +43,10 @@ pub struct Options {
     /// Steps of one query or subquery.
     pub steps_max: usize,
     pub experimental_functions: bool,
+    /// `anchored` and `smoothed`.
     pub extended_selectors: bool,
+    /// `fill`, `fill_left` and `fill_right`.
+    pub fill_modifiers: bool,
     /// Names are removed at the end of the query, so that `label_replace` and `by (__name__)` still see them.
     pub delayed_name_removal: bool,
     /// How far rollups may stand in for raw samples.
@@ -60,10 +63,50 @@ impl Default for Options {
             steps_max: 1_000_000,
             experimental_functions: true,
             extended_selectors: true,
+            fill_modifiers: true,
             delayed_name_removal: true,
             source_resolution: SourceResolution::Auto,
             start_timestamps: true,
         }
+    }
+}
+
+/// What can be switched on one by one, by the names of Prometheus' `--enable-feature`.
+pub const FEATURES: [&str; 6] = [
+    "promql-experimental-functions",
+    "promql-extended-range-selectors",
+    "promql-binop-fill-modifiers",
+    "promql-delayed-name-removal",
+    "promql-duration-expr",
+    "st-storage",
+];
+
+impl Options {
+    /// What is on in Prometheus without further words.
+    pub fn stable() -> Self {
+        Self {
+            experimental_functions: false,
+            extended_selectors: false,
+            fill_modifiers: false,
+            delayed_name_removal: false,
+            start_timestamps: false,
+            ..Self::default()
+        }
+    }
+
+    /// Switches one of [`FEATURES`] on.
+    pub fn enable(&mut self, feature: &str) -> Result<()> {
+        match feature {
+            "promql-experimental-functions" => self.experimental_functions = true,
+            "promql-extended-range-selectors" => self.extended_selectors = true,
+            "promql-binop-fill-modifiers" => self.fill_modifiers = true,
+            "promql-delayed-name-removal" => self.delayed_name_removal = true,
+            "st-storage" => self.start_timestamps = true,
+            // Always on since Prometheus 3.14, whose word it stays.
+            "promql-duration-expr" => {}
+            _ => return Err(Error::fix_request(format!("unknown feature {feature:?}; there are {}", FEATURES.join(", ")))),
+        }
+        Ok(())
     }
 }
 
@@ -80,6 +123,11 @@ impl Engine {
 
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// The same language with another lookback.
+    pub fn with_lookback(&self, lookback_ms: i64) -> Self {
+        Self { options: Options { lookback_ms, ..self.options.clone() } }
     }
 
     /// The value at one time.
@@ -149,18 +197,24 @@ impl Engine {
 
     /// An error where the query uses what the options switch off; evaluating it gives the same.
     pub fn check(&self, expr: &Expr) -> Result<()> {
+        let options = &self.options;
         let refuse = |what: &str| Err(Error::fix_request(format!("{}: parse error: {what}", expr.span)));
         match &expr.kind {
-            ExprKind::Call { function, .. } if function.is_experimental && !self.options.experimental_functions => {
+            ExprKind::Call { function, .. } if function.is_experimental && !options.experimental_functions => {
                 return refuse(&format!("function {:?} is not enabled", function.name));
             }
-            ExprKind::Aggregate { op: op @ (AggregateOp::Limitk | AggregateOp::LimitRatio), .. }
-                if !self.options.experimental_functions =>
-            {
-                return refuse(&format!("{}() is experimental and must be enabled", op.as_str()));
+            ExprKind::Aggregate { op, .. } if op.is_experimental() && !options.experimental_functions => {
+                let switch = "--enable-feature=promql-experimental-functions";
+                return refuse(&format!("{}() is experimental and must be enabled with {switch}", op.as_str()));
             }
-            ExprKind::Vector(selector) if selector.extension != Extension::None && !self.options.extended_selectors => {
-                return refuse("anchored and smoothed modifiers are not enabled");
+            ExprKind::Vector(selector) if selector.extension == Extension::Anchored && !options.extended_selectors => {
+                return refuse("anchored modifier is experimental and not enabled");
+            }
+            ExprKind::Vector(selector) if selector.extension == Extension::Smoothed && !options.extended_selectors => {
+                return refuse("smoothed modifier is experimental and not enabled");
+            }
+            ExprKind::Binary { matching, .. } if matching.fill != Fill::default() && !options.fill_modifiers => {
+                return refuse("binop fill modifiers are experimental and not enabled");
             }
             _ => {}
         }

@@ -81,6 +81,27 @@ fn round(context: &Context, arguments: &[Expr], sink: &mut Sink) -> Result<()> {
     each(context, "round", arguments, &mut change, sink)
 }
 
+/// As Go has it: minus infinity is less than anything, NaN included.
+fn lesser(left: f64, right: f64) -> f64 {
+    match (left, right) {
+        _ if left == f64::NEG_INFINITY || right == f64::NEG_INFINITY => f64::NEG_INFINITY,
+        _ if left.is_nan() || right.is_nan() => f64::NAN,
+        _ if left == right => {
+            if left.is_sign_negative() {
+                left
+            } else {
+                right
+            }
+        }
+        _ => left.min(right),
+    }
+}
+
+/// The same in the other direction.
+fn greater(left: f64, right: f64) -> f64 {
+    -lesser(-left, -right)
+}
+
 fn clamp(context: &Context, name: &str, arguments: &[Expr], sink: &mut Sink) -> Result<()> {
     let steps = context.steps();
     let first = scalar(context, argument(arguments, 1, name)?)?;
@@ -103,10 +124,7 @@ fn clamp(context: &Context, name: &str, arguments: &[Expr], sink: &mut Sink) -> 
         }
         series.points.map_floats(|step, value| {
             let (least, greatest) = (least[step], greatest[step]);
-            if value.is_nan() || least.is_nan() || greatest.is_nan() {
-                return f64::NAN;
-            }
-            value.min(greatest).max(least)
+            greater(least, lesser(greatest, value))
         });
         series.mark_name_dropped(delayed);
         sink(series)

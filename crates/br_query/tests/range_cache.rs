@@ -1,0 +1,173 @@
+//! Answers that are kept are those that would be found anew, whatever is stored in between.
+
+use br_env::sim::Sim;
+use br_model::{Labels, MetricBatch, Sample, SeriesSamples, TenantId};
+use br_promql::{Engine, Point, QueryOutput, Value, parse};
+use br_query::range_cache::{RangeCache, Steps};
+use br_std::Nanos;
+use br_storage::{Budget, FileEntry, JournalPosition};
+use br_tsdb::{Tsdb, TsdbOptions};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use proptest::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+const TENANT: TenantId = TenantId(1);
+const T0: i64 = 1_700_006_400_000;
+const QUERIES: [&str; 9] = [
+    "m_total",
+    "sum by (i) (rate(m_total[2m]))",
+    "max_over_time(sum(m_total)[3m:30s])",
+    "m_total offset 1m > 3",
+    "absent(m_total{i=\"2\"})",
+    // Not kept, and answered all the same.
+    "m_total offset -1m",
+    "sum(m_total @ end())",
+    "m_total + time() - end()",
+    "rate(m_total[1m] smoothed)",
+];
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// The time goes on, and all series get a sample.
+    Scrape,
+    /// A sample of one series that comes so many seconds late.
+    Late(i64, i64),
+    Flush,
+    /// Files are merged, as often as is worth it.
+    Compact,
+    /// The oldest file goes, as by retention.
+    Forget,
+    /// A query by number, over so many steps up to now, and so many back.
+    Ask(usize, i64, i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => Just(Step::Scrape),
+        2 => (1i64..900, 0i64..3).prop_map(|(secs, series)| Step::Late(secs, series)),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Compact),
+        1 => Just(Step::Forget),
+        8 => (0..QUERIES.len(), 1i64..4, 0i64..3).prop_map(|(query, tens, back)| Step::Ask(query, tens * 10, back)),
+    ]
+}
+
+struct World {
+    tsdb: Tsdb,
+    objects: Arc<dyn ObjectStore>,
+    files: Vec<FileEntry>,
+    position: u64,
+    now_ms: i64,
+    cache: RangeCache,
+    engine: Engine,
+}
+
+impl World {
+    fn new(cache_bytes: u64) -> Self {
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let tsdb = Tsdb::open(Vec::new(), objects.clone(), Sim::new(1).rng.clone(), TsdbOptions::default());
+        let (cache, engine) = (RangeCache::new(cache_bytes), Engine::default());
+        Self { tsdb, objects, files: Vec::new(), position: 0, now_ms: T0, cache, engine }
+    }
+
+    fn append(&mut self, series: impl Iterator<Item = i64>, at_ms: i64) {
+        let series = series.map(|number| {
+            let labels = Labels::from_pairs([("__name__", "m_total".to_owned()), ("i", number.to_string())]);
+            let value = ((at_ms - T0) / 15_000 * (number + 1) % 97) as f64;
+            SeriesSamples { labels, samples: vec![Sample::float(at_ms, value)], exemplars: Vec::new() }
+        });
+        let batch = MetricBatch { series: series.collect(), metadata: Vec::new() };
+        self.position += 1;
+        let position = JournalPosition(self.position);
+        self.tsdb.append(TENANT, position, &batch, Nanos::from_millis(self.now_ms)).expect("sound store");
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Scrape => {
+                self.now_ms += 15_000;
+                self.append(0..3, self.now_ms);
+            }
+            Step::Late(secs, series) => self.append(std::iter::once(*series), self.now_ms - secs * 1000),
+            Step::Flush => {
+                if let Some(sealed) = self.tsdb.seal(JournalPosition(self.position)) {
+                    let files = sealed.write(&self.objects).expect("written");
+                    self.files.extend(files.iter().cloned());
+                    self.tsdb.publish(sealed, &files);
+                }
+            }
+            Step::Compact => {
+                while let Some(job) = self.tsdb.plan_compaction() {
+                    let outputs = self.tsdb.compact(&job).expect("compacted");
+                    self.tsdb.replace(&job.inputs, &outputs);
+                    self.files.retain(|file| !job.inputs.contains(file));
+                    self.files.extend(outputs);
+                }
+            }
+            Step::Forget if self.files.len() > 2 => self.tsdb.replace(&[self.files.remove(0)], &[]),
+            Step::Forget => {}
+            Step::Ask(query, steps, back) => self.ask(QUERIES[*query], *steps, *back),
+        }
+    }
+
+    fn ask(&self, query: &str, steps: i64, back: i64) {
+        let expr = parse(query).expect("valid");
+        let end_ms = self.now_ms / 30_000 * 30_000 - back * 30_000;
+        let steps = Steps { start_ms: end_ms - steps * 30_000, end_ms, step_ms: 30_000 };
+        let source = self.tsdb.source(TENANT);
+        let kept = self.cache.range(&self.engine, TENANT, &*source, &expr, steps, &Budget::unlimited()).expect("answered");
+        let fresh = self.engine.range(&*source, &expr, steps.start_ms, steps.end_ms, 30_000, &Budget::unlimited());
+        assert_same(query, &kept, &fresh.expect("answered"));
+    }
+}
+
+/// Up to the rounding of sums that begin elsewhere.
+fn assert_same(query: &str, kept: &QueryOutput, fresh: &QueryOutput) {
+    let (Value::Matrix(kept), Value::Matrix(fresh)) = (&kept.value, &fresh.value) else { panic!("matrices expected") };
+    let labels = |all: &[br_promql::Series]| all.iter().map(|series| series.labels.to_string()).collect::<Vec<_>>();
+    assert_eq!(labels(kept), labels(fresh), "{query}");
+    for (kept, fresh) in kept.iter().zip(fresh) {
+        assert_eq!(kept.points.len(), fresh.points.len(), "{query} {}", kept.labels);
+        for ((at, kept), (fresh_at, fresh)) in kept.points.iter().zip(&fresh.points) {
+            let (Point::Float(kept), Point::Float(fresh)) = (kept, fresh) else { panic!("floats expected") };
+            assert!(at == fresh_at && (kept - fresh).abs() <= 1e-9 * fresh.abs(), "{query} at {at}: {kept} and {fresh}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #[test]
+    fn a_kept_answer_is_the_fresh_one(steps in proptest::collection::vec(step(), 1..120), small in any::<bool>()) {
+        let mut world = World::new(if small { 64 << 10 } else { 64 << 20 });
+        for step in &steps {
+            world.take(step);
+        }
+    }
+}
+
+/// A dashboard of an hour that is refreshed with every second scrape asks for its new step only; a late sample costs what it touches.
+#[test]
+fn a_dashboard_asks_for_its_new_end() {
+    let mut world = World::new(64 << 20);
+    (0..240).for_each(|_| world.take(&Step::Scrape));
+    world.ask(QUERIES[1], 120, 0);
+    assert_eq!(world.cache.counters.steps_evaluated.load(Ordering::Relaxed), 121);
+    let mut before = 121;
+    let mut refresh = |world: &mut World, late: Option<i64>| {
+        (0..2).for_each(|_| world.take(&Step::Scrape));
+        if let Some(secs) = late {
+            world.take(&Step::Late(secs, 1));
+        }
+        world.ask(QUERIES[1], 120, 0);
+        let now = world.cache.counters.steps_evaluated.load(Ordering::Relaxed);
+        now - std::mem::replace(&mut before, now)
+    };
+    // The step at the last scrape is as new as the next: another sample might have come with its time.
+    assert!((0..20).all(|_| refresh(&mut world, None) <= 2));
+    let touched = refresh(&mut world, Some(307));
+    assert!((11..=13).contains(&touched), "{touched}");
+    assert!(world.cache.counters.bytes.load(Ordering::Relaxed) < 64 << 10);
+}
