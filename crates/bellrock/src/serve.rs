@@ -151,8 +151,7 @@ impl Server {
         let around = surroundings(&config, address, &stores, &sources, &intake, promql.clone());
         let (alerts, mut tasks) = alerting::start(&config, around, &stopped).await?;
         let scrape = Arc::new(ScrapeManager::start(jobs, sink, clock.clone()).await?);
-        let pushes = Arc::new(PushGroups::new(stores.catalog.clone(), intake.clone(), clock.clone()));
-        tasks.push(supervised("pushes", pushes.clone().run(config.global.scrape_interval.0, stopped.clone())));
+        let pushes = start_pushes(&config, &stores, &intake, &stopped, &mut tasks);
         let sql_workers = SqlWorkers::start()?;
         let app = Arc::new(App {
             auth,
@@ -334,6 +333,19 @@ async fn start_intake(stores: &Stores, tail: Tail, limits: DecodeLimits) -> Resu
     };
     let clock = stores.env.clock.clone();
     Ok(Arc::new(Intake::start(stores.journal.clone(), clock, limits, stores.metrics.clone(), [metrics, events, issues])?))
+}
+
+/// What was pushed is written again at the beat at which a gateway would be scraped.
+fn start_pushes(
+    config: &Config,
+    stores: &Stores,
+    intake: &Arc<Intake>,
+    stopped: &watch::Receiver<bool>,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> Arc<PushGroups> {
+    let pushes = Arc::new(PushGroups::new(stores.catalog.clone(), intake.clone(), stores.env.clock.clone()));
+    tasks.push(supervised("pushes", pushes.clone().run(config.global.scrape_interval.0, stopped.clone())));
+    pushes
 }
 
 fn surroundings(
