@@ -11,7 +11,7 @@ pub(super) async fn features(State(app): State<Arc<App>>) -> Answer {
     let options = app.promql.options();
     success(json!({
         "api": {
-            "admin": false,
+            "admin": true,
             "exclude_alerts": false,
             "label_values_match": true,
             "lifecycle": true,
