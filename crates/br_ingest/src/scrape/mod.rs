@@ -6,6 +6,7 @@ mod discovery;
 mod histograms;
 mod http_config;
 mod job;
+mod known;
 mod manager;
 mod relabel;
 mod scraper;

@@ -3,14 +3,14 @@
 use super::client::{HttpClient, body, reason};
 use super::histograms;
 use super::job::Job;
+use super::known::KnownSeries;
 use super::relabel::relabel;
 use super::targets::Target;
 use br_model::labels::{METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
 use br_model::{Labels, MetricBatch, Sample, SeriesSamples, Value, stale_nan};
 use br_std::error::Kind;
 use br_std::{Error, Nanos, Result};
-use br_wire::exposition::{self, Format, HistogramForms};
-use std::collections::BTreeMap;
+use br_wire::exposition::{self, Exposed, Format, HistogramForms, TextKey};
 use std::time::Duration;
 
 /// What a person sees of a target on the targets page.
@@ -27,8 +27,7 @@ pub struct TargetHealth {
 /// A target with what it brought last time.
 pub(super) struct Scraper {
     target: Target,
-    /// The series of the last good scrape, by hash, so that those that go can be marked stale.
-    known: BTreeMap<u128, Labels>,
+    known: KnownSeries,
 }
 
 /// What a target answered.
@@ -67,12 +66,12 @@ pub(super) async fn fetch(client: &HttpClient, job: &Job, target: &Target) -> Re
 
 impl Scraper {
     pub(super) fn new(target: Target) -> Self {
-        Self { target, known: BTreeMap::new() }
+        Self { target, known: KnownSeries::default() }
     }
 
-    /// The same series, scraped otherwise.
+    /// The same series, scraped otherwise: their lines may have other labels now.
     pub(super) fn moved_to(self, target: Target) -> Self {
-        Self { target, known: self.known }
+        Self { target, known: self.known.named_anew() }
     }
 
     pub(super) fn target(&self) -> &Target {
@@ -100,12 +99,12 @@ impl Scraper {
         let added;
         if let Some(error) = read.failed {
             // All or nothing: what was read up to the fault is counted, not kept.
-            added = self.count_new(&read.batch);
-            self.mark_gone(job, &MetricBatch::default(), at_ms, &mut batch);
+            added = read.keys.iter().filter(|key| !key.is_known).count();
+            self.mark_all_gone(at_ms, &mut batch);
             health.is_up = Some(false);
             health.last_error = error.to_string();
         } else {
-            added = self.mark_gone(job, &read.batch, at_ms, &mut batch);
+            added = self.take_note(job, &read, at_ms, &mut batch);
             batch.metadata = read.batch.metadata;
             batch.series.extend(read.batch.series);
             health.is_up = Some(true);
@@ -124,7 +123,7 @@ impl Scraper {
     /// The markers for a target that is no longer scraped.
     pub(super) fn end(&mut self, job: &Job, at: Nanos) -> MetricBatch {
         let mut batch = MetricBatch::default();
-        self.mark_gone(job, &MetricBatch::default(), at.as_millis(), &mut batch);
+        self.mark_all_gone(at.as_millis(), &mut batch);
         let extra: &[&str] = if job.settings.extra_metrics { &EXTRA_REPORT } else { &[] };
         for name in REPORT.iter().chain(extra) {
             batch.series.push(marker(self.report_labels(name), at.as_millis()));
@@ -135,29 +134,37 @@ impl Scraper {
     /// Reads and labels up to the first fault.
     fn read(&self, job: &Job, fetched: &Fetched, at_ms: i64) -> Read {
         let mut read = Read::default();
-        let parsed = match parse(job, fetched) {
+        let parsed = match parse(job, fetched, &self.known) {
             Ok(parsed) => parsed,
             Err(error) => return Read { failed: Some(error), ..read },
         };
         let limit = job.settings.sample_limit;
-        read.batch = MetricBatch { series: Vec::with_capacity(parsed.series.len()), metadata: parsed.metadata };
-        for mut series in parsed.series {
+        let mut keys = parsed.keys.into_iter();
+        read.batch = MetricBatch { series: Vec::with_capacity(parsed.batch.series.len()), metadata: parsed.batch.metadata };
+        for mut series in parsed.batch.series {
             read.scraped += series.samples.len();
-            let labels = with_target_labels(&series.labels, &self.target.labels, job.config.honor_labels);
-            let Some(labels) = relabel(&job.metric_relabel, labels) else { continue };
-            if labels.is_empty() {
+            let named = keys.next();
+            if !named.is_some_and(|key| key.is_known) {
+                let labels = with_target_labels(&series.labels, &self.target.labels, job.config.honor_labels);
+                series.labels = relabel(&job.metric_relabel, labels).unwrap_or_default();
+            }
+            // A format without lines names a series by its labels.
+            let key = named.unwrap_or_else(|| self.known.key(&series.labels));
+            if series.labels.is_empty() {
+                read.dropped.push(key);
                 continue;
             }
-            if let Err(error) = check_labels(job, &labels).and_then(|()| histograms::limit(&job.settings, &mut series.samples)) {
+            let checked = if key.is_known { Ok(()) } else { check_labels(job, &series.labels) };
+            if let Err(error) = checked.and_then(|()| histograms::limit(&job.settings, &mut series.samples)) {
                 read.failed = Some(error);
                 break;
             }
-            series.labels = labels;
             stamp(job, &mut series, at_ms);
             read.kept += series.samples.len();
             // Over the limit it goes on counting: a person wants to know by how much.
             if limit == 0 || read.kept as u64 <= limit {
                 read.batch.series.push(series);
+                read.keys.push(key);
             }
         }
         if read.failed.is_none() && limit > 0 && read.kept as u64 > limit {
@@ -167,26 +174,30 @@ impl Scraper {
         read
     }
 
-    fn count_new(&self, batch: &MetricBatch) -> usize {
-        batch.series.iter().filter(|series| !self.known.contains_key(&series.labels.hash128())).count()
-    }
-
-    /// Adds a staleness marker for each series that was there last time and is not now. Returns how many are new.
-    fn mark_gone(&mut self, job: &Job, now: &MetricBatch, at_ms: i64, out: &mut MetricBatch) -> usize {
+    /// Remembers the series of a good scrape, and adds a staleness marker for each that was there last time and is not now.
+    /// Returns how many are new.
+    fn take_note(&mut self, job: &Job, read: &Read, at_ms: i64, out: &mut MetricBatch) -> usize {
         // A series that carries its own timestamps says itself when it ends, unless the configuration says otherwise.
         let tracks_all = job.config.track_timestamps_staleness;
         let own_time = |series: &SeriesSamples| !tracks_all && series.samples.iter().any(|sample| sample.timestamp_ms != at_ms);
-        let current: BTreeMap<u128, Labels> = now
-            .series
-            .iter()
-            .filter(|series| !own_time(series))
-            .map(|series| (series.labels.hash128(), series.labels.clone()))
-            .collect();
-        let added = current.keys().filter(|hash| !self.known.contains_key(hash)).count();
-        let gone = self.known.iter().filter(|(hash, _)| !current.contains_key(hash));
-        out.series.extend(gone.map(|(_, labels)| marker(labels.clone(), at_ms)));
-        self.known = current;
+        let mut added = 0;
+        self.known.begin();
+        for (series, key) in read.batch.series.iter().zip(&read.keys) {
+            let is_tracked = !own_time(series);
+            let is_new = self.known.see(key.hash, &series.labels, is_tracked);
+            added += usize::from(is_new && is_tracked);
+        }
+        for key in &read.dropped {
+            self.known.see(key.hash, &Labels::empty(), false);
+        }
+        out.series.extend(self.known.take_gone().into_iter().map(|labels| marker(labels, at_ms)));
         added
+    }
+
+    /// After a scrape that failed, and at the end: nothing is there any more.
+    fn mark_all_gone(&mut self, at_ms: i64, out: &mut MetricBatch) {
+        self.known.begin();
+        out.series.extend(self.known.take_gone().into_iter().map(|labels| marker(labels, at_ms)));
     }
 
     fn report(&self, batch: &mut MetricBatch, at_ms: i64, names: &[&str], values: &[f64]) {
@@ -217,10 +228,13 @@ struct Read {
     /// Samples after it.
     kept: usize,
     batch: MetricBatch,
+    /// Of the series that are kept, in their order; and of those that relabelling left out.
+    keys: Vec<TextKey>,
+    dropped: Vec<TextKey>,
     failed: Option<Error>,
 }
 
-fn parse(job: &Job, fetched: &Fetched) -> Result<MetricBatch> {
+fn parse(job: &Job, fetched: &Fetched, known: &KnownSeries) -> Result<Exposed> {
     let settings = &job.settings;
     let format = match (Format::from_content_type(&fetched.content_type, false), settings.fallback) {
         (Ok(format), _) | (Err(_), Some(format)) => format,
@@ -231,11 +245,13 @@ fn parse(job: &Job, fetched: &Fetched) -> Result<MetricBatch> {
         // They are wanted for the conversion; what has a native form already keeps that.
         classic_too: settings.classic_histograms_too,
     };
-    let mut batch = exposition::parse_choosing(&fetched.body, format, forms)?;
     if settings.convert_classic_histograms {
+        // Series are put together from several lines.
+        let mut batch = exposition::parse_choosing(&fetched.body, format, forms, &())?.batch;
         histograms::convert_classic(&mut batch, settings.classic_histograms_too);
+        return Ok(Exposed { batch, keys: Vec::new() });
     }
-    Ok(batch)
+    Ok(exposition::parse_choosing(&fetched.body, format, forms, known)?)
 }
 
 fn marker(labels: Labels, at_ms: i64) -> SeriesSamples {
@@ -427,6 +443,25 @@ mod tests {
         assert_eq!(show(&first)[0], r#"x{instance="h:1", job="a"} Float(1.0) @500"#);
         assert!(first.series.iter().any(|series| series.labels.metric_name() == "scrape_body_size_bytes"));
         assert_eq!(show(&one("# EOF\n", 2000))[0], r#"x{instance="h:1", job="a"} stale @2000"#);
+    }
+
+    #[test]
+    fn a_line_that_was_read_before_means_the_same_and_only_that() {
+        let relabel = "metric_relabel_configs: [{source_labels: [__name__], regex: noise, action: drop}]";
+        let (mut scraper, job) = (scraper(), job(&format!("{{job_name: a, {relabel}}}")));
+        let body = "x{a=\"}\"} 1\nnoise 5\n{\"w\", b=\"c d\"} 2\n";
+        let first = scrape(&mut scraper, &job, body, 1000);
+        let again = scrape(&mut scraper, &job, body, 2000);
+        assert_eq!(again, first.iter().map(|line| line.replace("@1000", "@2000")).collect::<Vec<_>>());
+        assert_eq!(first.len(), 3);
+        // Known names before what is unusual or wrong: blanks, times, a broken value.
+        let third = scrape(&mut scraper, &job, "x{a=\"}\"}   3  7\nnoise NaN\n{\"w\", b=\"c d\"}\t4\n", 3000);
+        assert_eq!(
+            third[..2],
+            [r#"x{a="}", instance="h:1", job="a"} Float(3.0) @7"#, r#"w{b="c d", instance="h:1", job="a"} Float(4.0) @3000"#]
+        );
+        let broken = scrape(&mut scraper, &job, "x{a=\"}\"} 1x\n", 4000);
+        assert!(broken.contains(&r#"up{instance="h:1", job="a"} Float(0.0) @4000"#.to_owned()), "{broken:?}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! One line with a sample, taken apart.
 
+use super::NO_TIMESTAMP;
+use br_model::Sample;
 use std::borrow::Cow;
 
 /// What is wrong with a line, and at which byte of it.
@@ -62,6 +64,26 @@ pub(super) fn parse(line: &str, rules: Rules) -> Result<SampleLine<'_>, Fault> {
     let mut sample = SampleLine { series_text, name, labels, value, timestamp: None, start: None, exemplar: None };
     cursor.tail(&mut sample)?;
     Ok(sample)
+}
+
+/// Name and labels of a line as they are written, and its sample, where the line is as most are. What is unusual about it, or
+/// wrong, makes it `None`: then it is for [`parse`].
+pub(super) fn plain(line: &str, openmetrics: bool) -> Option<(&str, Sample)> {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let bytes = line.as_bytes();
+    let end = match bytes.iter().position(|byte| *byte == b'{' || blank(byte))? {
+        // No value and no time has a brace, but an exemplar has.
+        at if bytes[at] == b'{' => memchr::memrchr(b'}', bytes)? + 1,
+        at => at,
+    };
+    let (series_text, rest) = line.split_at_checked(end)?;
+    let rest = rest.strip_prefix(' ')?;
+    let (value, time) = rest.split_once(' ').map_or((rest, None), |(value, time)| (value, Some(time)));
+    if openmetrics && time.is_some() || series_text.is_empty() {
+        return None;
+    }
+    let timestamp_ms = time.map_or(Some(NO_TIMESTAMP), |time| time.parse().ok())?;
+    Some((series_text, Sample::float(timestamp_ms, parse_number(value)?)))
 }
 
 /// A number as Prometheus reads it: no hexadecimal, no underscores, no signed NaN; `Inf` and `NaN` in any case.

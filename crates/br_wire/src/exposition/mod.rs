@@ -15,7 +15,7 @@ pub use protocol::Protocol;
 pub use write::write_text;
 
 use crate::{Result, WireError};
-use br_model::MetricBatch;
+use br_model::{Labels, MetricBatch};
 
 /// The timestamp of a sample or exemplar that carries none: the caller puts the time of the scrape there.
 pub const NO_TIMESTAMP: i64 = i64::MIN;
@@ -61,7 +61,7 @@ pub fn parse(body: &[u8], content_type: &str, has_fallback: bool) -> Result<Metr
 
 /// Reads a body of a known format, native and classic histograms alike.
 pub fn parse_format(body: &[u8], format: Format) -> Result<MetricBatch> {
-    parse_choosing(body, format, HistogramForms { native: true, classic_too: true })
+    parse_choosing(body, format, HistogramForms { native: true, classic_too: true }, &()).map(|exposed| exposed.batch)
 }
 
 /// Which forms of a histogram are read where a target offers both, as only the protobuf format can.
@@ -72,19 +72,48 @@ pub struct HistogramForms {
     pub classic_too: bool,
 }
 
+/// What a scraper remembers of series by the way in which their lines name them.
+pub trait KnownTexts {
+    /// The labels that it has given to the series whose name and labels have this hash as they are written.
+    fn find(&self, text_hash: u128) -> Option<Labels>;
+}
+
+/// Nothing is known: every line is read in full.
+impl KnownTexts for () {
+    fn find(&self, _text_hash: u128) -> Option<Labels> {
+        None
+    }
+}
+
+/// How a series of a text format was named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextKey {
+    pub hash: u128,
+    /// Its labels are those that the scraper remembered.
+    pub is_known: bool,
+}
+
+/// What a scrape brought.
+#[derive(Debug, Default)]
+pub struct Exposed {
+    pub batch: MetricBatch,
+    /// One for each series of a text format; none for the protobuf format.
+    pub keys: Vec<TextKey>,
+}
+
 /// Reads a body of a known format.
-pub fn parse_choosing(body: &[u8], format: Format, forms: HistogramForms) -> Result<MetricBatch> {
+pub fn parse_choosing(body: &[u8], format: Format, forms: HistogramForms, known: &dyn KnownTexts) -> Result<Exposed> {
     match format {
-        Format::Text => text::parse(as_text(body)?, text::Dialect::Prometheus),
-        Format::OpenMetrics => text::parse(as_text(body)?, text::Dialect::OpenMetrics),
-        Format::Protobuf => protobuf::parse(body, forms),
+        Format::Text => text::parse(as_text(body)?, text::Dialect::Prometheus, known),
+        Format::OpenMetrics => text::parse(as_text(body)?, text::Dialect::OpenMetrics, known),
+        Format::Protobuf => protobuf::parse(body, forms).map(|batch| Exposed { batch, keys: Vec::new() }),
     }
 }
 
 /// Reads OpenMetrics 1.0 and holds it to every MUST of the specification: order, grouping, types, values.
 /// Scrapes are read more kindly, by [`parse`]; this is for those who write an exposition.
 pub fn parse_openmetrics_strict(body: &[u8]) -> Result<MetricBatch> {
-    text::parse(as_text(body)?, text::Dialect::StrictOpenMetrics)
+    text::parse(as_text(body)?, text::Dialect::StrictOpenMetrics, &()).map(|exposed| exposed.batch)
 }
 
 fn as_text(body: &[u8]) -> Result<&str> {

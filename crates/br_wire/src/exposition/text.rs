@@ -1,10 +1,11 @@
 //! Both text formats, line by line.
 
 use super::line::{self, Fault, LabelPairs, Rules, SampleLine, quoted, unescape};
-use super::{NO_TIMESTAMP, created, strict};
+use super::{Exposed, KnownTexts, NO_TIMESTAMP, TextKey, created, strict};
 use crate::{Result, WireError};
 use br_model::labels::METRIC_NAME;
 use br_model::{Exemplar, Labels, Metadata, MetricBatch, MetricType, Sample, SeriesSamples, Value};
+use br_std::hash::hash128;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -23,8 +24,8 @@ pub(super) enum Descriptor<'a> {
     Unit(&'a str),
 }
 
-pub(super) fn parse(body: &str, dialect: Dialect) -> Result<MetricBatch> {
-    let mut reader = Reader::new(dialect);
+pub(super) fn parse(body: &str, dialect: Dialect, known: &dyn KnownTexts) -> Result<Exposed> {
+    let mut reader = Reader::new(dialect, known);
     for (index, line) in body.split_terminator('\n').enumerate() {
         let line = if dialect == Dialect::Prometheus { line.strip_suffix('\r').unwrap_or(line) } else { line };
         reader.line(line).map_err(|fault| {
@@ -37,7 +38,10 @@ pub(super) fn parse(body: &str, dialect: Dialect) -> Result<MetricBatch> {
 
 struct Reader<'a> {
     dialect: Dialect,
+    known: &'a dyn KnownTexts,
     batch: MetricBatch,
+    /// Of the series of the batch.
+    keys: Vec<TextKey>,
     /// Where a family's metadata stands in the batch.
     families: HashMap<Cow<'a, str>, usize>,
     /// Name and labels of the last line, as written.
@@ -47,10 +51,12 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(dialect: Dialect) -> Self {
+    fn new(dialect: Dialect, known: &'a dyn KnownTexts) -> Self {
         Self {
             dialect,
+            known,
             batch: MetricBatch::default(),
+            keys: Vec::new(),
             families: HashMap::new(),
             last_series: "",
             rules: strict::Families::default(),
@@ -146,6 +152,9 @@ impl<'a> Reader<'a> {
     }
 
     fn sample(&mut self, text: &'a str) -> Result<(), Fault> {
+        if self.known_sample(text) {
+            return Ok(());
+        }
         let rules =
             Rules { openmetrics: self.dialect != Dialect::Prometheus, strict: self.dialect == Dialect::StrictOpenMetrics };
         let sample = line::parse(text, rules)?;
@@ -155,7 +164,10 @@ impl<'a> Reader<'a> {
         let is_same_series = sample.series_text == self.last_series && !self.batch.series.is_empty();
         self.last_series = sample.series_text;
         if !is_same_series {
-            let labels = labels_of(&sample);
+            let hash = hash128(sample.series_text.as_bytes());
+            let known = self.known.find(hash);
+            self.keys.push(TextKey { hash, is_known: known.is_some() });
+            let labels = known.unwrap_or_else(|| labels_of(&sample));
             self.batch.series.push(SeriesSamples { labels, ..SeriesSamples::default() });
         }
         if let Some(series) = self.batch.series.last_mut() {
@@ -164,7 +176,28 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<MetricBatch, String> {
+    /// Takes a line that names a known series and has nothing but a value, and a time where that is a whole number.
+    /// The same name was read in full before: only what stands behind it has to be.
+    fn known_sample(&mut self, text: &'a str) -> bool {
+        if self.dialect == Dialect::StrictOpenMetrics {
+            return false;
+        }
+        let Some((series_text, sample)) = line::plain(text, self.dialect == Dialect::OpenMetrics) else { return false };
+        let hash = hash128(series_text.as_bytes());
+        let Some(labels) = self.known.find(hash) else { return false };
+        if series_text == self.last_series
+            && let Some(series) = self.batch.series.last_mut()
+        {
+            series.samples.push(sample);
+            return true;
+        }
+        self.last_series = series_text;
+        self.keys.push(TextKey { hash, is_known: true });
+        self.batch.series.push(SeriesSamples { labels, samples: vec![sample], exemplars: Vec::new() });
+        true
+    }
+
+    fn finish(mut self) -> Result<Exposed, String> {
         if self.dialect != Dialect::Prometheus && !self.has_ended {
             return Err("the body does not end with # EOF".into());
         }
@@ -172,7 +205,7 @@ impl<'a> Reader<'a> {
             self.rules.finish()?;
         }
         created::attach_starts(&mut self.batch);
-        Ok(self.batch)
+        Ok(Exposed { batch: self.batch, keys: self.keys })
     }
 }
 
