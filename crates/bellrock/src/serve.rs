@@ -7,6 +7,7 @@ use crate::sources::{StoreSources, StoreStats};
 use crate::stores::{self, Stores};
 use anyhow::{Context, Result, bail};
 use br_catalog::Catalog;
+use br_env::Clock;
 use br_http::app::{App, Configuration, Loaded};
 use br_http::auth::Auth;
 use br_ingest::Intake;
@@ -140,17 +141,15 @@ impl Server {
         let jobs = scrape_jobs(&config)?;
         let stores = stores::open(&arguments.data_dir, &config).await?;
         let tail = Tail::default();
-        let limits = wire_limits(&config);
-        let intake = start_intake(&stores, tail.clone(), DecodeLimits { wire: limits, times: time_bounds(&config) }).await?;
+        let intake = start_intake(&stores, tail.clone(), &config).await?;
         let clock = stores.env.clock.clone();
         let door = Door::new(door_limits(&config), clock.clone());
         let sources = Arc::new(StoreSources { metrics: stores.metrics.clone(), events: stores.events.clone() });
-        let sink = Arc::new(TenantSink { intake: intake.clone(), tenant: FIRST_TENANT });
         let flusher = Arc::new(flusher(&stores, &intake).await?);
         let (stop, stopped) = watch::channel(false);
         let around = surroundings(&config, address, &stores, &sources, &intake, promql.clone());
         let (alerts, mut tasks) = alerting::start(&config, around, &stopped).await?;
-        let scrape = Arc::new(ScrapeManager::start(jobs, sink, clock.clone()).await?);
+        let scrape = start_scraping(jobs, &intake, &clock).await?;
         let pushes = start_pushes(&config, &stores, &intake, &stopped, &mut tasks);
         let sql_workers = SqlWorkers::start()?;
         let app = Arc::new(App {
@@ -158,7 +157,7 @@ impl Server {
             clock: clock.clone(),
             started: clock.now(),
             intake: intake.clone(),
-            limits,
+            limits: wire_limits(&config),
             bodies: br_http::bodies::Bodies::default(),
             door: door.clone(),
             sources: sources.clone(),
@@ -317,7 +316,8 @@ fn start_log(arguments: &ServeArguments) -> Result<()> {
     Ok(())
 }
 
-async fn start_intake(stores: &Stores, tail: Tail, limits: DecodeLimits) -> Result<Arc<Intake>> {
+async fn start_intake(stores: &Stores, tail: Tail, config: &Config) -> Result<Arc<Intake>> {
+    let limits = DecodeLimits { wire: wire_limits(config), times: time_bounds(config) };
     let catalog = &stores.catalog;
     let metrics = LaneStart {
         applier: Box::new(MetricsApplier::new(stores.metrics.clone(), stores.sealed.clone(), limits)),
@@ -333,6 +333,11 @@ async fn start_intake(stores: &Stores, tail: Tail, limits: DecodeLimits) -> Resu
     };
     let clock = stores.env.clock.clone();
     Ok(Arc::new(Intake::start(stores.journal.clone(), clock, limits, stores.metrics.clone(), [metrics, events, issues])?))
+}
+
+async fn start_scraping(jobs: Vec<Job>, intake: &Arc<Intake>, clock: &Arc<dyn Clock>) -> Result<Arc<ScrapeManager>> {
+    let sink = Arc::new(TenantSink { intake: intake.clone(), tenant: FIRST_TENANT });
+    Ok(Arc::new(ScrapeManager::start(jobs, sink, clock.clone()).await?))
 }
 
 /// What was pushed is written again at the beat at which a gateway would be scraped.
