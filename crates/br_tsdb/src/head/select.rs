@@ -42,7 +42,11 @@ pub(crate) struct HeadSeries {
 /// A copy of samples that are not sealed yet.
 enum Open {
     /// `at` in [`HeadSamples::strips`].
-    Strip { at: Range<usize>, count: u32, length_ms: i64 },
+    Strip {
+        at: Range<usize>,
+        count: u32,
+        length_ms: i64,
+    },
     Whole(Box<OpenSamples>),
 }
 
@@ -55,7 +59,10 @@ pub(crate) struct FloatBuffer {
 
 impl HeadSamples {
     /// What sealed parts have of a series, first stored first.
-    pub(super) fn sealed<'a>(&'a self, series: &HeadSeries) -> impl Iterator<Item = (&'a SealedTenant, SeriesView<'a>)> + use<'a> {
+    pub(super) fn sealed<'a>(
+        &'a self,
+        series: &HeadSeries,
+    ) -> impl Iterator<Item = (&'a SealedTenant, SeriesView<'a>)> + use<'a> {
         let places = self.places.get(series.sealed.start as usize..series.sealed.end as usize).unwrap_or_default();
         places.iter().filter_map(|(part, place)| {
             let part = self.parts.get(*part as usize)?;
@@ -78,11 +85,7 @@ impl HeadSamples {
         {
             let from = self.strips.len();
             self.strips.extend_from_slice(strip.bytes());
-            return Open::Strip {
-                at: from..self.strips.len(),
-                count: strip.count() as u32,
-                length_ms: last.wrapping_sub(first),
-            };
+            return Open::Strip { at: from..self.strips.len(), count: strip.count() as u32, length_ms: last.wrapping_sub(first) };
         }
         Open::Whole(Box::new(samples.clone()))
     }
