@@ -7,6 +7,9 @@ use std::sync::Arc;
 /// The label that holds a metric's name.
 pub const METRIC_NAME: &str = "__name__";
 
+/// Up to so many labels it is faster to look at each than to halve.
+const LINEAR_MAX: usize = 16;
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Label {
     pub name: Arc<str>,
@@ -42,7 +45,17 @@ impl Labels {
         Self::from_pairs(labels.iter().map(|label| (&label.name, &label.value)))
     }
 
+    /// Takes all labels out of `labels`, which were read from a set that was one already: sorted, no name twice, no value empty.
+    pub fn from_set(labels: &mut Vec<Label>) -> Self {
+        debug_assert!(labels.windows(2).all(|pair| pair[0].name < pair[1].name));
+        Self(labels.drain(..).collect())
+    }
+
     pub fn get(&self, name: &str) -> Option<&str> {
+        // Most names differ in length already: that is seen without looking at any text.
+        if self.0.len() <= LINEAR_MAX {
+            return self.0.iter().find(|label| *label.name == *name).map(|label| &*label.value);
+        }
         let at = self.0.binary_search_by(|label| label.name.as_ref().cmp(name)).ok()?;
         Some(&self.0[at].value)
     }

@@ -127,6 +127,8 @@ pub struct Annotations {
 
 #[derive(Debug, Default)]
 struct Kept {
+    /// Each series of a metric tends to say the same.
+    last: Option<(Annotation, Span)>,
     warnings: BTreeSet<String>,
     infos: BTreeSet<String>,
 }
@@ -134,6 +136,10 @@ struct Kept {
 impl Annotations {
     pub(crate) fn add(&self, annotation: &Annotation, span: Span) {
         let mut kept = self.kept.borrow_mut();
+        if kept.last.as_ref().is_some_and(|(last, at)| *at == span && last == annotation) {
+            return;
+        }
+        kept.last = Some((annotation.clone(), span));
         let (kind, texts) = if annotation.is_warning() { ("warning", &mut kept.warnings) } else { ("info", &mut kept.infos) };
         if texts.len() < KEPT_MAX {
             texts.insert(format!("PromQL {kind}: {} ({span})", annotation.text()));

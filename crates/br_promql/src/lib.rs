@@ -16,7 +16,7 @@ mod syntax;
 pub use annotations::{Annotation, Annotations};
 pub use engine::{Engine, FEATURES, Options, SourceResolution};
 pub use functions::signature::{Signature, signatures};
-pub use number::format_float;
+pub use number::{format_float, write_float};
 pub use output::{Point, QueryOutput, RangeOutput, Series, Value, VectorSample};
 pub use syntax::ast::{
     AggregateOp, At, BinaryOp, Cardinality, DurationExpr, DurationOp, Expr, ExprKind, Extension, Fill, Matching, Type,

@@ -7,6 +7,7 @@ use br_storage::{MatchOp, Matcher};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
+use std::borrow::Cow;
 
 /// Number of a series within one index.
 pub(crate) type SeriesId = u32;
@@ -103,40 +104,49 @@ impl LabelIndex {
     }
 
     pub(crate) fn labels(&self, at: PairsAt) -> Labels {
+        self.labels_with(at, &mut Vec::new())
+    }
+
+    /// The same, with a buffer that the caller keeps for the next series.
+    pub(crate) fn labels_with(&self, at: PairsAt, buffer: &mut Vec<Label>) -> Labels {
         let label = |(name, value): (Symbol, Symbol)| Label {
             name: self.symbols.text(name).clone(),
             value: self.symbols.text(value).clone(),
         };
-        Labels::from_sorted(self.pairs(at).map(label).collect())
+        buffer.clear();
+        buffer.extend(self.pairs(at).map(label));
+        Labels::from_set(buffer)
     }
 
     /// The series that satisfy all matchers.
     pub(crate) fn resolve(&self, matchers: &[Matcher]) -> RoaringBitmap {
         let (excluding, including): (Vec<_>, Vec<_>) = matchers.iter().partition(|matcher| matcher.matches_empty());
-        let mut found: Option<RoaringBitmap> = None;
+        let mut sets = Vec::with_capacity(including.len());
         for matcher in including {
-            let matched = self.having(matcher);
-            let narrowed = match found {
-                Some(found) => found & matched,
-                None => matched,
-            };
-            if narrowed.is_empty() {
-                return narrowed;
+            let set = self.having(matcher);
+            if set.is_empty() {
+                return RoaringBitmap::new();
             }
-            found = Some(narrowed);
+            sets.push(set);
         }
-        let mut found = found.unwrap_or_else(|| self.all.clone());
+        // The smallest first: what is copied is then small, and so is each further intersection.
+        sets.sort_by_cached_key(|set| set.len());
+        let mut sets = sets.into_iter();
+        let mut found = sets.next().map_or_else(|| self.all.clone(), Cow::into_owned);
+        for set in sets {
+            found &= &*set;
+        }
         let is_always_true = |matcher: &&&Matcher| matcher.op == MatchOp::Regex && matcher.value == ".*";
         for matcher in excluding.iter().filter(|matcher| !is_always_true(matcher)) {
-            found -= self.failing(matcher);
+            found -= &*self.failing(matcher);
         }
         found
     }
 
     /// Series that have the label with a value that satisfies the matcher.
-    fn having(&self, matcher: &Matcher) -> RoaringBitmap {
+    fn having(&self, matcher: &Matcher) -> Cow<'_, RoaringBitmap> {
         let Some(entry) = self.symbols.find(&matcher.name).and_then(|name| self.by_name.get(&name)) else {
-            return RoaringBitmap::new();
+            return Cow::default();
         };
         if let Some(values) = matcher.literal_alternatives() {
             let known = values.into_iter().filter_map(|value| self.symbols.find(value));
@@ -145,16 +155,16 @@ impl LabelIndex {
         let is_any_value =
             matcher.op == MatchOp::NotEqual && matcher.value.is_empty() || matcher.op == MatchOp::Regex && matcher.value == ".+";
         if is_any_value {
-            return entry.series.clone();
+            return Cow::Borrowed(&entry.series);
         }
         let satisfying = entry.by_value.iter().filter(|(value, _)| matcher.matches(self.symbols.text(**value)));
         union(satisfying.map(|(_, postings)| postings))
     }
 
     /// Series whose value fails a matcher that a missing label satisfies.
-    fn failing(&self, matcher: &Matcher) -> RoaringBitmap {
+    fn failing(&self, matcher: &Matcher) -> Cow<'_, RoaringBitmap> {
         let Some(entry) = self.symbols.find(&matcher.name).and_then(|name| self.by_name.get(&name)) else {
-            return RoaringBitmap::new();
+            return Cow::default();
         };
         if matcher.op == MatchOp::NotEqual {
             let postings = self.symbols.find(&matcher.value).and_then(|value| entry.by_value.get(&value));
@@ -238,15 +248,19 @@ impl Postings {
     }
 }
 
-fn union<'a>(postings: impl Iterator<Item = &'a Postings>) -> RoaringBitmap {
-    let mut found = RoaringBitmap::new();
+/// Borrowed where one of them is all of it.
+fn union<'a>(postings: impl Iterator<Item = &'a Postings>) -> Cow<'a, RoaringBitmap> {
+    let mut found: Cow<'a, RoaringBitmap> = Cow::default();
     let mut single = Vec::new();
     for postings in postings {
         match postings {
             Postings::One(one) => single.push(*one),
-            Postings::Many(many) => found |= &**many,
+            Postings::Many(many) if found.is_empty() => found = Cow::Borrowed(many),
+            Postings::Many(many) => *found.to_mut() |= &**many,
         }
     }
-    found.extend(single);
+    if !single.is_empty() {
+        found.to_mut().extend(single);
+    }
     found
 }

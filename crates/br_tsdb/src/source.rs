@@ -5,7 +5,7 @@ use crate::block::footer::OpenFile;
 use crate::block::row::{ChunkKind, RowHead};
 use crate::block::section::SectionIndex;
 use crate::compact::tidy_exemplars;
-use crate::head::{HeadSelection, HeadSeries, SealNumber, SealedTenant};
+use crate::head::{FloatBuffer, HeadSamples, HeadSelection, HeadSeries, SealNumber};
 use crate::index::LabelLookup;
 use crate::mask::{Hidden, Mask, covers, drop_hidden_exemplars, visible};
 use crate::points;
@@ -191,7 +191,7 @@ impl MetricSource for TenantSource {
         budget: &'a Budget,
     ) -> Result<Box<dyn SeriesCursor + 'a>> {
         let mask = self.mask(query);
-        let HeadSelection { series, parts, held } = self.select_head(query);
+        let HeadSelection { series, samples, held } = self.select_head(query);
         let mut files = self.selected_files(query, &mask, &held, rollups, budget)?;
         if matches!(rollups, RollupUse::AlignedFloats { .. }) && files.iter().any(SelectedFile::lacks_sums) {
             files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, budget)?;
@@ -207,9 +207,10 @@ impl MetricSource for TenantSource {
             to_ms: query.to_ms,
             mask,
             files,
-            parts,
+            samples,
             candidates: candidates.into_iter(),
             timestamps: SharedTimestamps::default(),
+            buffer: FloatBuffer::default(),
             budget,
             held_bytes,
             batch_bytes: 0,
@@ -257,9 +258,9 @@ impl MetricSource for TenantSource {
     fn exemplars(&self, query: &SeriesQuery, budget: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
         let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
         let mask = self.mask(query);
-        let HeadSelection { series, parts, held } = self.select_head(query);
+        let HeadSelection { series, samples, held } = self.select_head(query);
         for series in series {
-            let exemplars = series.visible_exemplars(&parts, &mask);
+            let exemplars = series.visible_exemplars(&samples, &mask);
             if !exemplars.is_empty() {
                 found.entry(series.labels).or_default().extend(exemplars);
             }
@@ -363,10 +364,11 @@ struct TenantCursor<'a> {
     to_ms: i64,
     mask: Mask,
     files: Vec<SelectedFile>,
-    /// Sealed parts in memory.
-    parts: Arc<[Arc<SealedTenant>]>,
+    /// What is in memory.
+    samples: HeadSamples,
     candidates: std::vec::IntoIter<Candidate>,
     timestamps: SharedTimestamps,
+    buffer: FloatBuffer,
     budget: &'a Budget,
     /// What the candidates were charged for.
     held_bytes: u64,
@@ -393,7 +395,7 @@ impl SeriesCursor for TenantCursor<'_> {
             if batch.is_empty() {
                 return Ok(None);
             }
-            let series = self.read(&batch)?;
+            let series = self.read(batch)?;
             if !series.is_empty() {
                 return Ok(Some(series));
             }
@@ -402,31 +404,46 @@ impl SeriesCursor for TenantCursor<'_> {
 }
 
 impl TenantCursor<'_> {
-    fn read(&mut self, batch: &[Candidate]) -> Result<Vec<SeriesData>> {
+    fn read(&mut self, batch: Vec<Candidate>) -> Result<Vec<SeriesData>> {
         let mut parts: Vec<Vec<Points>> = batch.iter().map(|_| Vec::new()).collect();
-        let mut rows = self.rows(batch);
+        let mut rows = self.rows(&batch);
         rows.sort_unstable_by_key(|wanted| (wanted.file, wanted.row));
         for rows in rows.chunk_by(|one, other| one.file == other.file) {
-            self.read_file(rows, batch, &mut parts)?;
+            self.read_file(rows, &batch, &mut parts)?;
         }
         let mut series = Vec::with_capacity(batch.len());
-        for (candidate, mut parts) in batch.iter().zip(parts) {
-            if let Some(head) = &candidate.head {
-                parts.extend(head.visible_points(&self.parts, &self.mask)?);
-            }
-            let Some(points) = points::merge(parts) else { continue };
-            let mut points = points::cut(points, self.from_ms, self.to_ms);
-            if points.is_empty() {
-                continue;
-            }
+        let mut scanned = 0;
+        for (candidate, parts) in batch.into_iter().zip(parts) {
+            let Some(points) = self.points(&candidate, parts)?.filter(|points| !points.is_empty()) else { continue };
             let bytes = points::heap_bytes(&points);
             self.batch_bytes += bytes;
             self.budget.charge(bytes)?;
-            self.budget.scanned(points.len() as u64);
-            self.timestamps.share(&mut points);
-            series.push(SeriesData { labels: self.labels(candidate), points });
+            scanned += points.len() as u64;
+            let labels = if candidate.head.is_none() { self.labels(&candidate) } else { Labels::empty() };
+            series.push(SeriesData { labels: candidate.head.map_or(labels, |head| head.labels), points });
         }
+        self.budget.scanned(scanned);
         Ok(series)
+    }
+
+    /// The samples of a series in the range of the query: `parts` is what files have of it.
+    fn points(&mut self, candidate: &Candidate, mut parts: Vec<Points>) -> Result<Option<Points>> {
+        let (from_ms, to_ms) = (self.from_ms, self.to_ms);
+        if let Some(head) = &candidate.head {
+            let is_alone = parts.is_empty() && self.mask.is_empty();
+            if is_alone && head.floats(&self.samples, from_ms, to_ms, &mut self.buffer)? {
+                let FloatBuffer { timestamps_ms, values } = &self.buffer;
+                let start = timestamps_ms.partition_point(|timestamp| *timestamp < from_ms);
+                let end = timestamps_ms.partition_point(|timestamp| *timestamp <= to_ms).max(start);
+                let timestamps_ms = self.timestamps.shared(&timestamps_ms[start..end]);
+                return Ok(Some(points::floats(timestamps_ms, values[start..end].to_vec(), None)));
+            }
+            parts.extend(head.visible_points(&self.samples, &self.mask)?);
+        }
+        let Some(points) = points::merge(parts) else { return Ok(None) };
+        let mut points = points::cut(points, from_ms, to_ms);
+        points.timestamps_ms = self.timestamps.shared(&points.timestamps_ms);
+        Ok(Some(points))
     }
 
     /// The rows that a batch needs.
@@ -491,18 +508,20 @@ struct SharedTimestamps {
 const RECENT_MAX: usize = 16;
 
 impl SharedTimestamps {
-    fn share(&mut self, points: &mut Points) {
-        let times = &points.timestamps_ms;
-        let is_same = |other: &&Arc<[i64]>| other.first() == times.first() && other.last() == times.last() && *other == times;
+    fn shared(&mut self, times: &[i64]) -> Arc<[i64]> {
+        let is_same = |other: &&Arc<[i64]>| {
+            other.len() == times.len() && other.first() == times.first() && other.last() == times.last() && ***other == *times
+        };
         if let Some(known) = self.recent.iter().find(is_same) {
-            points.timestamps_ms = known.clone();
-            return;
+            return known.clone();
         }
+        let times: Arc<[i64]> = times.into();
         if self.recent.len() < RECENT_MAX {
             self.recent.push(times.clone());
         } else {
             self.recent[self.next] = times.clone();
             self.next = (self.next + 1) % RECENT_MAX;
         }
+        times
     }
 }

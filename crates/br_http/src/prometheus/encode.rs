@@ -1,7 +1,7 @@
 //! Query results as JSON, written straight into text: a range query has millions of points.
 
 use br_model::{FloatHistogram, Labels};
-use br_promql::{Point, QueryOutput, Value, format_float};
+use br_promql::{Point, QueryOutput, Value, format_float, write_float};
 use std::fmt::Write as _;
 
 /// The whole answer of a query.
@@ -11,7 +11,7 @@ pub(super) fn answer(output: &QueryOutput) -> String {
     match &output.value {
         Value::Scalar { timestamp_ms, value } => {
             out.push_str(r#"scalar","result":"#);
-            pair(&mut out, *timestamp_ms, &format_float(*value));
+            pair(&mut out, *timestamp_ms, *value);
         }
         Value::String { timestamp_ms, value } => {
             out.push_str(r#"string","result":["#);
@@ -28,7 +28,7 @@ pub(super) fn answer(output: &QueryOutput) -> String {
                 match &sample.point {
                     Point::Float(value) => {
                         out.push_str(r#","value":"#);
-                        pair(out, sample.timestamp_ms, &format_float(*value));
+                        pair(out, sample.timestamp_ms, *value);
                     }
                     Point::Histogram(value) => {
                         out.push_str(r#","histogram":"#);
@@ -62,7 +62,7 @@ fn matrix_series(out: &mut String, series: &br_promql::Series) {
     let histograms: Vec<_> = series.points.iter().filter(|(_, point)| matches!(point, Point::Histogram(_))).collect();
     if histograms.len() < series.points.len() {
         out.push_str(r#","values":["#);
-        separated(out, floats, |out, (at, value)| pair(out, at, &format_float(value)));
+        separated(out, floats, |out, (at, value)| pair(out, at, value));
         out.push(']');
     }
     if !histograms.is_empty() {
@@ -105,10 +105,12 @@ fn notes(out: &mut String, name: &str, notes: &[String]) {
     out.push(']');
 }
 
-fn pair(out: &mut String, timestamp_ms: i64, value: &str) {
+fn pair(out: &mut String, timestamp_ms: i64, value: f64) {
     out.push('[');
     time(out, timestamp_ms);
-    let _ = write!(out, r#","{value}"]"#);
+    out.push_str(",\"");
+    write_float(out, value);
+    out.push_str("\"]");
 }
 
 /// Seconds with up to three fractional digits.
@@ -149,6 +151,13 @@ fn histogram_pair(out: &mut String, timestamp_ms: i64, histogram: &FloatHistogra
 }
 
 pub(super) fn string(out: &mut String, text: &str) {
+    // What JSON escapes: hardly any label has it.
+    if !text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     match serde_json::to_string(text) {
         Ok(quoted) => out.push_str(&quoted),
         Err(_) => out.push_str("\"\""),

@@ -12,6 +12,7 @@ use crate::syntax::span::Span;
 use br_model::Labels;
 use br_model::labels::METRIC_NAME;
 use br_std::{Error, Result};
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
 /// Which group a series belongs to. The key is made once per series, without building labels.
@@ -19,7 +20,7 @@ pub(super) struct Groups {
     /// Sorted.
     names: Vec<String>,
     without: bool,
-    by_key: HashMap<Vec<u8>, usize>,
+    by_key: HashMap<Vec<u8>, usize, RandomState>,
     key: Vec<u8>,
     pub(super) labels: Vec<Labels>,
     /// A member's name is to be dropped: so is the group's.
@@ -30,7 +31,7 @@ impl Groups {
     pub(super) fn new(names: &[String], without: bool) -> Self {
         let mut names = names.to_vec();
         names.sort();
-        Self { names, without, by_key: HashMap::new(), key: Vec::new(), labels: Vec::new(), drop_name: Vec::new() }
+        Self { names, without, by_key: HashMap::default(), key: Vec::new(), labels: Vec::new(), drop_name: Vec::new() }
     }
 
     fn keeps(&self, name: &str) -> bool {
@@ -173,12 +174,10 @@ impl Cells {
 
     #[inline]
     fn each_float(&mut self, points: &Column, change: impl Fn(&mut Self, usize, f64)) {
-        for step in 0..points.len() {
-            if let Some(value) = points.float(step) {
-                change(self, step, value);
-                self.seen[step] = true;
-            }
-        }
+        points.each_float(|step, value| {
+            change(self, step, value);
+            self.seen[step] = true;
+        });
     }
 
     fn add_histograms(&mut self, context: &Context, series: &StepSeries, span: Span) -> Result<()> {

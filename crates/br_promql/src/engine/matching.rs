@@ -4,23 +4,48 @@ use super::binary::Operation;
 use super::context::Context;
 use super::eval::{Sink, vector};
 use super::series::{Column, Sample, StepSeries, is_metadata_label, labels_bytes, without_metadata};
+use super::signature::{Signatures, signature};
 use crate::syntax::ast::{Cardinality, Expr, Matching};
 use br_model::Labels;
-use br_model::labels::METRIC_NAME;
 use br_std::{Error, Result};
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
-/// The labels by which series match.
-pub(super) fn signature(labels: &Labels, matching: &Matching) -> Labels {
-    let listed = |name: &str| matching.labels.iter().any(|known| known == name);
-    if matching.on { labels.only(listed) } else { labels.without(|name| name == METRIC_NAME || listed(name)) }
+/// The series of one side, by the number of their signature.
+struct Members {
+    /// Of each signature where its members begin, with the end as the last.
+    starts: Vec<usize>,
+    /// Positions of series.
+    all: Vec<usize>,
+}
+
+impl Members {
+    fn new(numbers: &[usize], signature_count: usize) -> Self {
+        let mut starts = vec![0; signature_count + 1];
+        for number in numbers {
+            starts[number + 1] += 1;
+        }
+        for number in 0..signature_count {
+            starts[number + 1] += starts[number];
+        }
+        let (mut next, mut all) = (starts.clone(), vec![0; numbers.len()]);
+        for (at, number) in numbers.iter().enumerate() {
+            all[next[*number]] = at;
+            next[*number] += 1;
+        }
+        Self { starts, all }
+    }
+
+    fn of(&self, number: usize) -> &[usize] {
+        &self.all[self.starts[number]..self.starts[number + 1]]
+    }
 }
 
 /// The series of both sides that share a signature, by position.
-#[derive(Default)]
-struct Partners {
-    many: Vec<usize>,
-    one: Vec<usize>,
+#[derive(Clone, Copy)]
+struct Partners<'p> {
+    many: &'p [usize],
+    one: &'p [usize],
 }
 
 pub(super) fn evaluate(
@@ -34,35 +59,45 @@ pub(super) fn evaluate(
     let (left, right) = (vector(context, lhs)?, vector(context, rhs)?);
     let one_is_left = matching.cardinality == Cardinality::OneToMany;
     let (many, one) = if one_is_left { (&right, &left) } else { (&left, &right) };
-    let mut order: Vec<Labels> = Vec::new();
-    let mut partners: HashMap<Labels, Partners> = HashMap::new();
-    for (side, is_many) in [(many, true), (one, false)] {
-        for (at, series) in side.iter().enumerate() {
-            let key = signature(&series.labels, matching);
-            if !partners.contains_key(&key) {
-                context.budget.charge(labels_bytes(&key))?;
-                order.push(key.clone());
-            }
-            let entry = partners.entry(key).or_default();
-            if is_many { entry.many.push(at) } else { entry.one.push(at) }
+    let mut signatures = Signatures::new(matching);
+    let mut numbers_of = |side: &[StepSeries]| -> Result<Vec<usize>> {
+        let mut numbers = Vec::with_capacity(side.len());
+        for series in side {
+            let (number, new_bytes) = signatures.number(&series.labels);
+            context.budget.charge(new_bytes.unwrap_or(0))?;
+            numbers.push(number);
         }
+        Ok(numbers)
+    };
+    let (many_numbers, one_numbers) = (numbers_of(many)?, numbers_of(one)?);
+    let of_many = Members::new(&many_numbers, signatures.len());
+    let of_one = Members::new(&one_numbers, signatures.len());
+    let results = Results::default();
+    let mut joined = Joined { context, operation, matching, one_is_left, many, one, results, places: Vec::new() };
+    for number in 0..signatures.len() {
+        joined.group(Partners { many: of_many.of(number), one: of_one.of(number) })?;
     }
-    let mut joined = Joined { context, operation, matching, one_is_left, many, one, results: HashMap::new(), order: Vec::new() };
-    for key in &order {
-        if let Some(partners) = partners.get(key) {
-            joined.group(key, partners)?;
+    joined.results.all.into_iter().filter(|series| !series.points.is_all_absent()).try_for_each(sink)
+}
+
+/// Results in the order in which they came, each label set once.
+#[derive(Default)]
+struct Results {
+    all: Vec<StepSeries>,
+    by_labels: HashMap<(Labels, bool), usize, RandomState>,
+}
+
+impl Results {
+    fn place(&mut self, context: &Context, key: (Labels, bool)) -> Result<usize> {
+        if let Some(place) = self.by_labels.get(&key) {
+            return Ok(*place);
         }
+        context.budget.charge(Column::absent_bytes(context.steps()) + labels_bytes(&key.0))?;
+        let (labels, drop_name) = key.clone();
+        self.all.push(StepSeries { labels, drop_name, points: Column::absent(context.steps()) });
+        self.by_labels.insert(key, self.all.len() - 1);
+        Ok(self.all.len() - 1)
     }
-    let Joined { mut results, order, .. } = joined;
-    for key in order {
-        if let Some(points) = results.remove(&key)
-            && !points.is_all_absent()
-        {
-            let (labels, drop_name) = key;
-            sink(StepSeries { labels, drop_name, points })?;
-        }
-    }
-    Ok(())
 }
 
 struct Joined<'j> {
@@ -72,60 +107,72 @@ struct Joined<'j> {
     one_is_left: bool,
     many: &'j [StepSeries],
     one: &'j [StepSeries],
-    results: HashMap<(Labels, bool), Column>,
-    order: Vec<(Labels, bool)>,
+    results: Results,
+    /// Of each series of the group on the side of many: with which other it was joined last, and the place of that result.
+    places: Vec<Option<(Option<usize>, usize)>>,
 }
 
 impl<'j> Joined<'j> {
-    fn group(&mut self, signature: &Labels, partners: &Partners) -> Result<()> {
+    fn group(&mut self, partners: Partners) -> Result<()> {
         let fill_many = if self.one_is_left { self.matching.fill.right } else { self.matching.fill.left };
         let fill_one = if self.one_is_left { self.matching.fill.left } else { self.matching.fill.right };
         if (partners.many.is_empty() && fill_many.is_none()) || (partners.one.is_empty() && fill_one.is_none()) {
-            return self.check_one_side(signature, partners);
+            return self.check_one_side(partners);
         }
-        let side: &'j [StepSeries] = self.many;
-        let many_series: Vec<&'j StepSeries> = partners.many.iter().map(|at| &side[*at]).collect();
+        let (many_side, one_side): (&'j [StepSeries], &'j [StepSeries]) = (self.many, self.one);
+        self.places.clear();
+        self.places.resize(partners.many.len(), None);
         for step in 0..self.context.steps() {
             self.context.budget.check()?;
-            let one = self.one_at(signature, partners, step)?;
+            let one_at = self.one_at(partners, step)?;
+            let one = one_at.map(|at| &one_side[at]);
             let one_sample = one.and_then(|series| series.points.get(step)).or(fill_one.map(Sample::Float));
             let mut matched_once = false;
             let mut any_many = false;
-            for series in &many_series {
+            for (position, at) in partners.many.iter().enumerate() {
+                let series = &many_side[*at];
                 let Some(sample) = series.points.get(step) else { continue };
                 any_many = true;
                 let Some(one_sample) = &one_sample else { continue };
-                let labels = self.result_labels(Some(series), one, signature);
-                self.put(step, labels, &sample, one_sample, &mut matched_once)?;
+                let Some(result) = self.joined(&sample, one_sample, &mut matched_once)? else { continue };
+                let place = match self.places[position] {
+                    Some((known, place)) if known == one_at => place,
+                    _ => self.results.place(self.context, self.result_labels(Some(series), one))?,
+                };
+                self.places[position] = Some((one_at, place));
+                self.put(step, place, result)?;
             }
             if let (false, Some(fill), Some(one)) = (any_many, fill_many, one)
                 && let Some(one_sample) = one.points.get(step)
+                && let Some(result) = self.joined(&Sample::Float(fill), &one_sample, &mut matched_once)?
             {
-                let labels = self.result_labels(None, Some(one), signature);
-                self.put(step, labels, &Sample::Float(fill), &one_sample, &mut matched_once)?;
+                let place = self.results.place(self.context, self.result_labels(None, Some(one)))?;
+                self.put(step, place, result)?;
             }
         }
         Ok(())
     }
 
     /// Duplicates on the one side are an error even where nothing matches them, as long as the other side has anything at all.
-    fn check_one_side(&self, signature: &Labels, partners: &Partners) -> Result<()> {
+    fn check_one_side(&self, partners: Partners) -> Result<()> {
         if partners.one.len() < 2 || self.many.is_empty() {
             return Ok(());
         }
         for step in 0..self.context.steps() {
             if self.many.iter().any(|series| series.points.is_present(step)) {
-                self.one_at(signature, partners, step)?;
+                self.one_at(partners, step)?;
             }
         }
         Ok(())
     }
 
-    fn one_at(&self, signature: &Labels, partners: &Partners, step: usize) -> Result<Option<&'j StepSeries>> {
-        let side: &'j [StepSeries] = self.one;
-        let mut present = partners.one.iter().map(|at| &side[*at]).filter(|series| series.points.is_present(step));
+    /// The position of the only series on the side of one that has a value.
+    fn one_at(&self, partners: Partners, step: usize) -> Result<Option<usize>> {
+        let mut present = partners.one.iter().copied().filter(|at| self.one[*at].points.is_present(step));
         let first = present.next();
         if let (Some(first), Some(second)) = (first, present.next()) {
+            let (first, second) = (&self.one[first], &self.one[second]);
+            let signature = signature(&first.labels, self.matching);
             let side = if self.one_is_left { "left" } else { "right" };
             return Err(Error::fix_request(format!(
                 "found duplicate series for the match group {signature} on the {side} hand-side of the operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
@@ -135,20 +182,20 @@ impl<'j> Joined<'j> {
         Ok(first)
     }
 
-    fn put(&mut self, step: usize, key: (Labels, bool), many: &Sample, one: &Sample, matched_once: &mut bool) -> Result<()> {
+    /// The result of two values, if there is one.
+    fn joined(&self, many: &Sample, one: &Sample, matched_once: &mut bool) -> Result<Option<Sample>> {
         let (left, right) = if self.one_is_left { (one, many) } else { (many, one) };
-        let Some(sample) = self.operation.apply(self.context, left, right) else { return Ok(()) };
+        let Some(sample) = self.operation.apply(self.context, left, right) else { return Ok(None) };
         if self.matching.cardinality == Cardinality::OneToOne && std::mem::replace(matched_once, true) {
             return Err(Error::fix_request(
                 "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
             ));
         }
-        let steps = self.context.steps();
-        if !self.results.contains_key(&key) {
-            self.context.budget.charge(Column::absent_bytes(steps) + labels_bytes(&key.0))?;
-            self.order.push(key.clone());
-        }
-        let column = self.results.entry(key).or_insert_with(|| Column::absent(steps));
+        Ok(Some(sample))
+    }
+
+    fn put(&mut self, step: usize, place: usize, sample: Sample) -> Result<()> {
+        let column = &mut self.results.all[place].points;
         if column.is_present(step) {
             return Err(Error::fix_request("multiple matches for labels: grouping labels must ensure unique matches"));
         }
@@ -157,10 +204,11 @@ impl<'j> Joined<'j> {
     }
 
     /// The labels of a result, and whether its name is to go at the end.
-    fn result_labels(&self, many: Option<&StepSeries>, one: Option<&StepSeries>, signature: &Labels) -> (Labels, bool) {
+    fn result_labels(&self, many: Option<&StepSeries>, one: Option<&StepSeries>) -> (Labels, bool) {
         let is_one_to_one = self.matching.cardinality == Cardinality::OneToOne;
         let Some(many) = many else {
-            let mut builder = signature.to_builder();
+            let shared = one.map_or_else(Labels::empty, |one| signature(&one.labels, self.matching));
+            let mut builder = shared.to_builder();
             if let (false, Some(one)) = (is_one_to_one, one) {
                 self.include(&mut builder, Some(one));
             }

@@ -16,6 +16,7 @@ mod rollups;
 mod select;
 mod series;
 mod set;
+mod signature;
 
 pub(crate) use aggregate_histogram::HistogramFold;
 pub(crate) use context::{Context, Reference};

@@ -10,7 +10,8 @@ use crate::syntax::ast::{Expr, ExprKind, Type};
 use br_model::Labels;
 use br_std::{Error, Result};
 use br_storage::Points;
-use std::collections::BTreeMap;
+use foldhash::fast::RandomState;
+use std::collections::{BTreeMap, HashSet};
 
 pub(super) const DUPLICATE: &str = "vector cannot contain metrics with the same labelset";
 
@@ -44,7 +45,7 @@ fn text(expr: &Expr) -> Result<String> {
 }
 
 fn instant(timestamp_ms: i64, all: Vec<StepSeries>) -> Result<Value> {
-    let mut seen = std::collections::HashSet::with_capacity(all.len());
+    let mut seen = HashSet::with_capacity_and_hasher(all.len(), RandomState::default());
     let mut samples = Vec::with_capacity(all.len());
     for series in all {
         let Some(sample) = series.points.get(0) else { continue };

@@ -211,10 +211,10 @@ fn without_stale(points: Points) -> Points {
         Values::Histograms(values) => br_model::is_stale(values[at].sum),
         Values::Mixed(values) => values[at].is_stale(),
     };
-    let kept: Vec<usize> = (0..points.len()).filter(|at| !is_stale(*at)).collect();
-    if kept.len() == points.len() {
+    if !(0..points.len()).any(is_stale) {
         return points;
     }
+    let kept: Vec<usize> = (0..points.len()).filter(|at| !is_stale(*at)).collect();
     let values = match &points.values {
         Values::Floats(values) => Values::Floats(kept.iter().map(|at| values[*at]).collect()),
         Values::Histograms(values) => Values::Histograms(kept.iter().map(|at| values[*at].clone()).collect()),

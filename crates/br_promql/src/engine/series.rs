@@ -13,7 +13,7 @@ pub(crate) fn is_metadata_label(name: &str) -> bool {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Absent,
+    Absent = 0,
     Float,
     Histogram,
 }
@@ -49,6 +49,13 @@ pub(crate) struct Column {
     histograms: Vec<Option<Arc<FloatHistogram>>>,
 }
 
+/// Steps that are looked at together: a query often goes back farther than its series do.
+const STRIDE: usize = 32;
+
+fn has_any(kinds: &[Kind]) -> bool {
+    kinds.iter().fold(0, |any, kind| any | *kind as u8) != Kind::Absent as u8
+}
+
 impl Column {
     pub(crate) fn absent(steps: usize) -> Self {
         Self { kinds: vec![Kind::Absent; steps], floats: vec![0.0; steps], histograms: Vec::new() }
@@ -67,7 +74,7 @@ impl Column {
     }
 
     pub(crate) fn is_all_absent(&self) -> bool {
-        self.kinds.iter().all(|kind| *kind == Kind::Absent)
+        !self.kinds.chunks(STRIDE).any(has_any)
     }
 
     pub(crate) fn has_histograms(&self) -> bool {
@@ -77,6 +84,22 @@ impl Column {
     #[inline]
     pub(crate) fn float(&self, step: usize) -> Option<f64> {
         (self.kinds[step] == Kind::Float).then(|| self.floats[step])
+    }
+
+    /// Each float with its step.
+    #[inline]
+    pub(crate) fn each_float(&self, mut each: impl FnMut(usize, f64)) {
+        for (stride, kinds) in self.kinds.chunks(STRIDE).enumerate() {
+            if !has_any(kinds) {
+                continue;
+            }
+            let first = stride * STRIDE;
+            for (step, (kind, value)) in (first..).zip(kinds.iter().zip(&self.floats[first..])) {
+                if *kind == Kind::Float {
+                    each(step, *value);
+                }
+            }
+        }
     }
 
     pub(crate) fn histogram(&self, step: usize) -> Option<&Arc<FloatHistogram>> {

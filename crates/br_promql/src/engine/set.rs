@@ -2,13 +2,10 @@
 
 use super::context::Context;
 use super::eval::{Sink, vector};
-use super::matching::signature;
-use super::series::{StepSeries, labels_bytes};
+use super::series::StepSeries;
+use super::signature::Signatures;
 use crate::syntax::ast::{BinaryOp, Expr, Matching};
-use br_model::Labels;
 use br_std::Result;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 pub(super) fn evaluate(
     context: &Context,
@@ -20,50 +17,52 @@ pub(super) fn evaluate(
 ) -> Result<()> {
     let (left, right) = (vector(context, lhs)?, vector(context, rhs)?);
     if op == BinaryOp::Or {
-        let present = presence(context, &left, matching)?;
+        let mut present = Presence::new(context, &left, matching)?;
         left.into_iter().try_for_each(&mut *sink)?;
-        return filter(right, &present, false, matching, sink);
+        return present.filter(right, false, sink);
     }
-    let present = presence(context, &right, matching)?;
-    filter(left, &present, op == BinaryOp::And, matching, sink)
+    Presence::new(context, &right, matching)?.filter(left, op == BinaryOp::And, sink)
 }
 
 /// For each signature, the steps at which any of the series has a value.
-fn presence(context: &Context, side: &[StepSeries], matching: &Matching) -> Result<HashMap<Labels, Vec<bool>>> {
-    let mut present: HashMap<Labels, Vec<bool>> = HashMap::new();
-    for series in side {
-        let steps = match present.entry(signature(&series.labels, matching)) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                context.budget.charge(context.steps() as u64 + labels_bytes(new.key()))?;
-                new.insert(vec![false; context.steps()])
-            }
-        };
-        for (step, is_present) in steps.iter_mut().enumerate() {
-            *is_present |= series.points.is_present(step);
-        }
-    }
-    Ok(present)
+struct Presence<'m> {
+    signatures: Signatures<'m>,
+    /// Of one signature after the other.
+    present: Vec<bool>,
+    steps: usize,
 }
 
-/// Keeps values at those steps where the signature's presence is `wanted`.
-fn filter(
-    side: Vec<StepSeries>,
-    present: &HashMap<Labels, Vec<bool>>,
-    wanted: bool,
-    matching: &Matching,
-    sink: &mut Sink,
-) -> Result<()> {
-    for mut series in side {
-        let steps = present.get(&signature(&series.labels, matching));
-        for step in 0..series.points.len() {
-            if steps.is_some_and(|steps| steps[step]) != wanted {
-                series.points.set(step, None);
+impl<'m> Presence<'m> {
+    fn new(context: &Context, side: &[StepSeries], matching: &'m Matching) -> Result<Self> {
+        let steps = context.steps();
+        let (mut signatures, mut present) = (Signatures::new(matching), Vec::new());
+        for series in side {
+            let (number, new_bytes) = signatures.number(&series.labels);
+            if let Some(bytes) = new_bytes {
+                context.budget.charge(steps as u64 + bytes)?;
+                present.resize(signatures.len() * steps, false);
+            }
+            for (step, is_present) in present[number * steps..][..steps].iter_mut().enumerate() {
+                *is_present |= series.points.is_present(step);
             }
         }
-        if !series.points.is_all_absent() {
-            sink(series)?;
-        }
+        Ok(Self { signatures, present, steps })
     }
-    Ok(())
+
+    /// Keeps values at those steps where the signature's presence is `wanted`.
+    fn filter(&mut self, side: Vec<StepSeries>, wanted: bool, sink: &mut Sink) -> Result<()> {
+        for mut series in side {
+            let number = self.signatures.find(&series.labels);
+            let present = number.map(|number| &self.present[number * self.steps..][..self.steps]);
+            for step in 0..series.points.len() {
+                if present.is_some_and(|present| present[step]) != wanted {
+                    series.points.set(step, None);
+                }
+            }
+            if !series.points.is_all_absent() {
+                sink(series)?;
+            }
+        }
+        Ok(())
+    }
 }

@@ -132,8 +132,9 @@ fn over_range(context: &Context, name: &'static str, arguments: &[Expr], body: R
     over_time::check_scalars(&call)?;
     let keeps_name = matches!(name, "last_over_time" | "first_over_time");
     let delayed = context.options.delayed_name_removal;
+    let mut shapes = rate::Shapes::default();
     ranges_each(context, range, Fit::of_function(name), &mut |series| {
-        let points = match rate::columns(&call, &series) {
+        let points = match rate::columns(&call, &series, &mut shapes) {
             Some(points) => points,
             None => by_step(&call, &series, body)?,
         };

@@ -25,7 +25,7 @@ pub(super) fn is_counter(name: &str) -> bool {
 
 /// All steps of a series of plain floats at once: where the counter was reset is found once, not once per window.
 /// `None` where the general way is needed.
-pub(super) fn columns(call: &RangeCall, series: &RangeSeries) -> Option<Column> {
+pub(super) fn columns(call: &RangeCall, series: &RangeSeries, shapes: &mut Shapes) -> Option<Column> {
     if !matches!(call.name, "rate" | "increase" | "delta") || series.extension != Extension::None {
         return None;
     }
@@ -34,35 +34,89 @@ pub(super) fn columns(call: &RangeCall, series: &RangeSeries) -> Option<Column> 
     if series.points.weights.is_some() || (series.points.starts_ms.is_some() && call.context.options.start_timestamps) {
         return None;
     }
-    let resets: Vec<usize> =
-        if is_counter(call.name) { (1..values.len()).filter(|at| values[*at] < values[at - 1]).collect() } else { Vec::new() };
-    let times = &series.points.timestamps_ms;
+    let counter = is_counter(call.name);
+    let is_reset = |at: &usize| values[*at] < values[at - 1];
+    let resets: Vec<usize> = if counter { (1..values.len()).filter(is_reset).collect() } else { Vec::new() };
     let mut column = Column::absent(series.windows.len());
     let mut next_reset = 0;
-    for (step, (from, to)) in series.windows.iter().enumerate() {
-        let (from, to) = (*from as usize, *to as usize);
-        if to < from + 2 {
-            continue;
+    let per = per(call, series);
+    for StepShape { step, from, to, shape, factor } in shapes.of(series, per) {
+        let first = values[*from];
+        let mut result = values[to - 1] - first;
+        if !resets.is_empty() {
+            while resets.get(next_reset).is_some_and(|at| at <= from) {
+                next_reset += 1;
+            }
+            for at in resets[next_reset..].iter().take_while(|at| *at < to) {
+                result += values[at - 1];
+            }
         }
-        while resets.get(next_reset).is_some_and(|at| *at <= from) {
-            next_reset += 1;
-        }
-        let mut result = values[to - 1] - values[from];
-        for at in resets[next_reset..].iter().take_while(|at| **at < to) {
-            result += values[at - 1];
-        }
-        let window = Window {
-            first_ms: times[from],
-            last_ms: times[to - 1],
-            intervals: (to - from - 1) as f64,
-            end_ms: series.ends_ms[step],
-            range_ms: series.range_ms,
-            begins_ms: None,
-        };
-        let to_zero = (is_counter(call.name) && result > 0.0 && values[from] >= 0.0).then(|| values[from] / result);
-        column.set_float(step, result * window.factor(to_zero, call.name == "rate"));
+        let goes_up = counter && result > 0.0 && first >= 0.0;
+        // Most counters are so far from zero that it does not matter where they were there: seen without dividing.
+        let is_far = result > FAR_RESULT_MIN && first * shape.sampled > shape.to_start * result * FAR_MARGIN;
+        let factor = if goes_up && !is_far { shape.factor(Some(first / result), per) } else { *factor };
+        column.set_float(*step, result * factor);
     }
     Some(column)
+}
+
+/// Keeps rounding away from the question whether a counter is far from zero.
+const FAR_MARGIN: f64 = 1.000_001;
+const FAR_RESULT_MIN: f64 = 1e-200;
+
+/// The windows of all steps, worked out once for series that share their timestamps.
+#[derive(Default)]
+pub(super) struct Shapes {
+    timestamps_ms: Option<Arc<[i64]>>,
+    /// Of the steps that see two samples or more.
+    steps: Vec<StepShape>,
+}
+
+struct StepShape {
+    step: usize,
+    /// Positions of the window's samples; the last one is not included.
+    from: usize,
+    to: usize,
+    shape: Shape,
+    /// The shape's factor for a counter that is far from zero.
+    factor: f64,
+}
+
+impl Shapes {
+    /// Of one call: its range and its steps stay the same.
+    fn of(&mut self, series: &RangeSeries, per: Option<f64>) -> &[StepShape] {
+        let times = &series.points.timestamps_ms;
+        if !self.timestamps_ms.as_ref().is_some_and(|known| Arc::ptr_eq(known, times)) {
+            self.timestamps_ms = Some(times.clone());
+            self.steps.clear();
+            for (step, (from, to)) in series.windows.iter().enumerate() {
+                let (from, to) = (*from as usize, *to as usize);
+                if to < from + 2 {
+                    continue;
+                }
+                let window = Window {
+                    first_ms: times[from],
+                    last_ms: times[to - 1],
+                    intervals: (to - from - 1) as f64,
+                    end_ms: series.ends_ms[step],
+                    range_ms: series.range_ms,
+                    begins_ms: None,
+                };
+                let shape = window.shape();
+                self.steps.push(StepShape { step, from, to, factor: shape.factor(None, per), shape });
+            }
+        }
+        &self.steps
+    }
+}
+
+/// What the result is divided by: the seconds of the range for `rate`.
+fn per(call: &RangeCall, series: &RangeSeries) -> Option<f64> {
+    (call.name == "rate").then(|| secs(series.range_ms))
+}
+
+fn secs(millis: i64) -> f64 {
+    millis as f64 / 1000.0
 }
 
 /// Where the samples of a window lie.
@@ -77,24 +131,24 @@ struct Window {
     begins_ms: Option<i64>,
 }
 
+/// The same in seconds: what the samples cover, and by how much that is stretched at both ends.
+struct Shape {
+    sampled: f64,
+    to_start: f64,
+    to_end: f64,
+}
+
 /// Samples this much farther from the window's end than from each other mean that the series begins or ends there.
 const GAP_FACTOR: f64 = 1.1;
 
 impl Window {
-    /// By how much the difference between the first and the last sample is stretched to cover the window.
-    /// `to_zero` is the first value as a share of the increase: a counter is not taken below zero.
-    fn factor(&self, to_zero: Option<f64>, per_second: bool) -> f64 {
-        let secs = |millis: i64| millis as f64 / 1000.0;
+    fn shape(&self) -> Shape {
         let sampled_from_ms = self.begins_ms.unwrap_or(self.first_ms);
-        let sampled = secs(self.last_ms - sampled_from_ms);
         let between = if self.intervals > 0.0 { secs(self.last_ms - self.first_ms) / self.intervals } else { 0.0 };
         let threshold = between * GAP_FACTOR;
         let mut to_start = secs(sampled_from_ms - self.end_ms.saturating_sub(self.range_ms));
         if to_start >= threshold {
             to_start = between / 2.0;
-        }
-        if let Some(share) = to_zero {
-            to_start = to_start.min(sampled * share);
         }
         if self.begins_ms.is_some() {
             to_start = 0.0;
@@ -103,8 +157,17 @@ impl Window {
         if to_end >= threshold {
             to_end = between / 2.0;
         }
-        let factor = (sampled + to_start + to_end) / sampled;
-        if per_second { factor / secs(self.range_ms) } else { factor }
+        Shape { sampled: secs(self.last_ms - sampled_from_ms), to_start, to_end }
+    }
+}
+
+impl Shape {
+    /// By how much the difference between the first and the last sample is stretched to cover the window.
+    /// `to_zero` is the first value as a share of the increase: a counter is not taken below zero.
+    fn factor(&self, to_zero: Option<f64>, per: Option<f64>) -> f64 {
+        let to_start = to_zero.map_or(self.to_start, |share| self.to_start.min(self.sampled * share));
+        let factor = (self.sampled + to_start + self.to_end) / self.sampled;
+        per.map_or(factor, |per| factor / per)
     }
 }
 
@@ -138,7 +201,7 @@ fn extrapolated(call: &RangeCall, series: &RangeSeries, step: usize) -> Option<S
         range_ms: series.range_ms,
         begins_ms,
     };
-    let per_second = call.name == "rate";
+    let (shape, per) = (window.shape(), per(call, series));
     let reset_by_start = |at: usize| uses_starts && starts::is_reset(&series.points, at);
     let samples: Vec<Value> = (from..to).map(|at| series.points.value(at)).collect();
     if samples.iter().all(|sample| matches!(sample, Value::Float(_))) {
@@ -155,7 +218,7 @@ fn extrapolated(call: &RangeCall, series: &RangeSeries, step: usize) -> Option<S
             }
         }
         let to_zero = (counter && result > 0.0 && values[0] >= 0.0).then(|| values[0] / result);
-        return Some(Sample::Float(result * window.factor(to_zero, per_second)));
+        return Some(Sample::Float(result * shape.factor(to_zero, per)));
     }
     let histograms: Option<Vec<Arc<FloatHistogram>>> = samples.into_iter().map(as_histogram).collect();
     let Some(histograms) = histograms else {
@@ -165,7 +228,7 @@ fn extrapolated(call: &RangeCall, series: &RangeSeries, step: usize) -> Option<S
     let result = histogram_difference(call, series, &histograms, begins_ms.is_some(), &|at| reset_by_start(from + at))?;
     let first_count = histograms[0].count;
     let to_zero = (counter && result.count > 0.0 && first_count >= 0.0).then(|| first_count / result.count);
-    let mut result = histogram::scale(&result, window.factor(to_zero, per_second));
+    let mut result = histogram::scale(&result, shape.factor(to_zero, per));
     result.counter_reset_hint = CounterResetHint::Gauge;
     Some(histogram::compact(&result).into())
 }
@@ -303,23 +366,22 @@ fn instant_histogram(
 
 /// A remark where `rate` or `increase` meets floats whose name or type says that they are no counter.
 pub(super) fn note_non_counter(call: &RangeCall, series: &RangeSeries, points: &Column) {
-    if !matches!(call.name, "rate" | "increase") || !(0..points.len()).any(|step| points.float(step).is_some()) {
+    if !matches!(call.name, "rate" | "increase") {
         return;
     }
     let metric = series.labels.metric_name();
     if metric.is_empty() || series.drop_name {
         return;
     }
-    match series.labels.get("__type__") {
-        Some("counter" | "histogram") => {}
+    let annotation = match series.labels.get("__type__") {
+        Some("counter" | "histogram") => return,
         Some(metric_type) => {
-            let (metric, metric_type) = (metric.to_owned(), metric_type.to_owned());
-            call.context.note(&Annotation::PossibleNonCounterType { metric, metric_type }, call.span);
+            Annotation::PossibleNonCounterType { metric: metric.to_owned(), metric_type: metric_type.to_owned() }
         }
-        None => {
-            if !["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| metric.ends_with(suffix)) {
-                call.context.note(&Annotation::PossibleNonCounter { metric: metric.to_owned() }, call.span);
-            }
-        }
+        None if ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| metric.ends_with(suffix)) => return,
+        None => Annotation::PossibleNonCounter { metric: metric.to_owned() },
+    };
+    if (0..points.len()).any(|step| points.float(step).is_some()) {
+        call.context.note(&annotation, call.span);
     }
 }

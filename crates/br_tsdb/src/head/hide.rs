@@ -1,7 +1,7 @@
 //! The head and what is hidden: deletions, and what it still holds of before them.
 
 use super::sealed::SeriesView;
-use super::{HeadSeries, SealedTenant, TenantHead};
+use super::{HeadSamples, HeadSeries, SealedTenant, TenantHead};
 use crate::deletion::Deletion;
 use crate::mask::{Hidden, Mask, Reach, covers, drop_hidden_exemplars, visible};
 use crate::points;
@@ -9,7 +9,6 @@ use br_model::Exemplar;
 use br_std::Result;
 use br_storage::{JournalPosition, Points, SeriesQuery};
 use roaring::RoaringBitmap;
-use std::sync::Arc;
 
 impl SealedTenant {
     pub(crate) fn reach(&self) -> Reach {
@@ -62,33 +61,29 @@ impl TenantHead {
 
 impl HeadSeries {
     /// Each part with what is hidden of the series in it.
-    fn masked<'a>(&'a self, parts: &'a [Arc<SealedTenant>], mask: &'a Mask) -> impl Iterator<Item = (SeriesView<'a>, Hidden)> {
-        let sealed = self.sealed.iter().filter_map(|(part, place)| {
-            let part = parts.get(*part as usize)?;
-            Some((part.samples.view(*place)?, mask.hidden(&self.labels, part.reach())))
-        });
-        let open = self.open.iter().map(|open| (SeriesView::Whole(open), mask.hidden(&self.labels, Reach::OPEN)));
-        sealed.chain(open)
+    fn masked<'a>(&'a self, samples: &'a HeadSamples, mask: &'a Mask) -> impl Iterator<Item = (SeriesView<'a>, Hidden)> {
+        let sealed = samples.sealed(self).map(|(part, view)| (view, mask.hidden(&self.labels, part.reach())));
+        sealed.chain(samples.open(self).map(|view| (view, mask.hidden(&self.labels, Reach::OPEN))))
     }
 
     /// As [`HeadSeries::points`], without what is hidden.
-    pub(crate) fn visible_points(&self, parts: &[Arc<SealedTenant>], mask: &Mask) -> Result<Vec<Points>> {
+    pub(crate) fn visible_points(&self, samples: &HeadSamples, mask: &Mask) -> Result<Vec<Points>> {
         if mask.is_empty() {
-            return self.points(parts);
+            return self.points(samples);
         }
         let mut found = Vec::new();
-        for (view, hidden) in self.masked(parts, mask) {
+        for (view, hidden) in self.masked(samples, mask) {
             found.extend(view.points()?.and_then(|points| visible(points, &hidden)));
         }
         Ok(points::merge(found).into_iter().collect())
     }
 
-    pub(crate) fn visible_exemplars(&self, parts: &[Arc<SealedTenant>], mask: &Mask) -> Vec<Exemplar> {
+    pub(crate) fn visible_exemplars(&self, samples: &HeadSamples, mask: &Mask) -> Vec<Exemplar> {
         if mask.is_empty() {
-            return self.exemplars(parts);
+            return self.exemplars(samples);
         }
         let mut found = Vec::new();
-        for (view, hidden) in self.masked(parts, mask) {
+        for (view, hidden) in self.masked(samples, mask) {
             let mut exemplars = view.exemplars().to_vec();
             drop_hidden_exemplars(&mut exemplars, &hidden);
             found.append(&mut exemplars);

@@ -15,7 +15,7 @@ mod select;
 mod series;
 
 pub(crate) use seal::{SealNumber, SealedTenant};
-pub(crate) use select::{HeadSelection, HeadSeries};
+pub(crate) use select::{FloatBuffer, HeadSamples, HeadSelection, HeadSeries};
 pub(crate) use series::OpenSamples;
 
 use crate::index::{LabelIndex, PairsAt, SeriesId};

@@ -113,6 +113,23 @@ impl SealedSamples {
         self.whole.binary_search_by_key(&id, |(id, _)| *id).ok().map(|at| SealedPlace::Whole(at as u32))
     }
 
+    /// As [`Self::find`], for series asked for in ascending order: `near` starts at zero and is kept between the calls.
+    pub(crate) fn find_next(&self, id: SeriesId, near: &mut usize) -> Option<SealedPlace> {
+        // What stands before `low` has smaller numbers; mostly the series is the very next one, or a few farther.
+        let (mut low, mut step) = (*near, 1);
+        while self.packed.get(low + step).is_some_and(|(other, _)| *other < id) {
+            low += step;
+            step *= 2;
+        }
+        let end = self.packed.len().min(low + step + 1);
+        let at = low + self.packed[low.min(end)..end].partition_point(|(other, _)| *other < id);
+        *near = at;
+        if self.packed.get(at).is_some_and(|(other, _)| *other == id) {
+            return Some(SealedPlace::Packed(at as u32));
+        }
+        self.whole.binary_search_by_key(&id, |(id, _)| *id).ok().map(|at| SealedPlace::Whole(at as u32))
+    }
+
     /// `None` for a place that is not of these samples.
     pub(crate) fn view(&self, place: SealedPlace) -> Option<SeriesView<'_>> {
         match place {
@@ -147,6 +164,19 @@ impl SealedSamples {
 }
 
 impl<'a> SeriesView<'a> {
+    /// Of a copy of a strip's bytes.
+    pub(super) fn of_strip(bytes: &'a [u8], count: usize, length_ms: i64) -> Self {
+        Self::Packed(PackedStrip { count, length_ms, bytes })
+    }
+
+    /// Bytes and number of samples, when there is nothing but a strip.
+    pub(super) fn only_strip(self) -> Option<(&'a [u8], usize)> {
+        match self {
+            Self::Packed(strip) => Some((strip.bytes, strip.count)),
+            Self::Whole(samples) => samples.only_strip().map(|strip| (strip.bytes(), strip.count())),
+        }
+    }
+
     pub(crate) fn sample_count(self) -> usize {
         match self {
             Self::Packed(strip) => strip.count,

@@ -2,48 +2,131 @@
 
 use super::sealed::{PointColumns, SealedPlace, SeriesView};
 use super::{OpenSamples, SealNumber, SealedTenant, Series, TenantHead};
+use crate::codec::strip;
 use crate::index::SeriesId;
 use br_model::{Exemplar, Labels};
 use br_std::Result;
 use br_storage::{Points, SeriesQuery};
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 #[derive(Default)]
 pub(crate) struct HeadSelection {
     pub(crate) series: Vec<HeadSeries>,
-    /// Sealed parts that touch the range, first stored first.
-    pub(crate) parts: Arc<[Arc<SealedTenant>]>,
+    pub(crate) samples: HeadSamples,
     /// The seals whose samples are in memory, whether they touch the range or not: files of these need not be read.
     pub(crate) held: BTreeSet<SealNumber>,
+}
+
+/// The samples of all series of a selection, in a few long vectors: a selection may have a million series.
+#[derive(Default)]
+pub(crate) struct HeadSamples {
+    /// Sealed parts that touch the range, first stored first.
+    parts: Vec<Arc<SealedTenant>>,
+    /// Positions in the list of parts, of each series ascending, with the place in each.
+    places: Vec<(u32, SealedPlace)>,
+    /// Copies of open strips.
+    strips: Vec<u8>,
 }
 
 /// One series, and where its samples are.
 pub(crate) struct HeadSeries {
     pub(crate) labels: Labels,
-    /// Positions in the list of parts, ascending, with the place in each.
-    pub(super) sealed: Vec<(u32, SealedPlace)>,
-    pub(super) open: Option<OpenSamples>,
+    /// In [`HeadSamples::places`].
+    sealed: Range<u32>,
+    open: Option<Open>,
+}
+
+/// A copy of samples that are not sealed yet.
+enum Open {
+    /// `at` in [`HeadSamples::strips`].
+    Strip {
+        at: Range<usize>,
+        count: u32,
+        length_ms: i64,
+    },
+    Whole(Box<OpenSamples>),
+}
+
+/// Columns that are filled for one series after the other.
+#[derive(Default)]
+pub(crate) struct FloatBuffer {
+    pub(crate) timestamps_ms: Vec<i64>,
+    pub(crate) values: Vec<f64>,
+}
+
+impl HeadSamples {
+    /// What sealed parts have of a series, first stored first.
+    pub(super) fn sealed<'a>(
+        &'a self,
+        series: &HeadSeries,
+    ) -> impl Iterator<Item = (&'a SealedTenant, SeriesView<'a>)> + use<'a> {
+        let places = self.places.get(series.sealed.start as usize..series.sealed.end as usize).unwrap_or_default();
+        places.iter().filter_map(|(part, place)| {
+            let part = self.parts.get(*part as usize)?;
+            Some((&**part, part.samples.view(*place)?))
+        })
+    }
+
+    pub(super) fn open<'a>(&'a self, series: &'a HeadSeries) -> Option<SeriesView<'a>> {
+        match series.open.as_ref()? {
+            Open::Strip { at, count, length_ms } => {
+                Some(SeriesView::of_strip(self.strips.get(at.clone())?, *count as usize, *length_ms))
+            }
+            Open::Whole(samples) => Some(SeriesView::Whole(samples)),
+        }
+    }
+
+    fn copy_open(&mut self, samples: &OpenSamples) -> Open {
+        if let Some(strip) = samples.only_strip()
+            && let Some((first, last)) = strip.time_range()
+        {
+            let from = self.strips.len();
+            self.strips.extend_from_slice(strip.bytes());
+            return Open::Strip { at: from..self.strips.len(), count: strip.count() as u32, length_ms: last.wrapping_sub(first) };
+        }
+        Open::Whole(Box::new(samples.clone()))
+    }
 }
 
 impl HeadSeries {
-    fn views<'a>(&'a self, parts: &'a [Arc<SealedTenant>]) -> impl Iterator<Item = SeriesView<'a>> {
-        let view = |(part, place): &(u32, SealedPlace)| parts.get(*part as usize)?.samples.view(*place);
-        self.sealed.iter().filter_map(view).chain(self.open.as_ref().map(SeriesView::Whole))
+    fn views<'a>(&'a self, samples: &'a HeadSamples) -> impl Iterator<Item = SeriesView<'a>> {
+        samples.sealed(self).map(|(_, view)| view).chain(samples.open(self))
     }
 
     /// Samples as columns, first stored first; samples outside of the range of the query may be among them.
-    pub(crate) fn points(&self, parts: &[Arc<SealedTenant>]) -> Result<Vec<Points>> {
+    pub(crate) fn points(&self, samples: &HeadSamples) -> Result<Vec<Points>> {
         let mut columns = PointColumns::default();
-        for view in self.views(parts) {
+        for view in self.views(samples) {
             columns.push(view)?;
         }
         Ok(columns.finish())
     }
 
-    pub(crate) fn exemplars(&self, parts: &[Arc<SealedTenant>]) -> Vec<Exemplar> {
-        self.views(parts).flat_map(SeriesView::exemplars).cloned().collect()
+    /// Fills the buffer with the samples between two times, both included, perhaps with some around them.
+    /// False where these are more than plain floats in order: [`Self::points`] then has them.
+    pub(crate) fn floats(&self, samples: &HeadSamples, from_ms: i64, to_ms: i64, buffer: &mut FloatBuffer) -> Result<bool> {
+        let FloatBuffer { timestamps_ms, values } = buffer;
+        timestamps_ms.clear();
+        values.clear();
+        for view in self.views(samples) {
+            let Some((bytes, count)) = view.only_strip() else { return Ok(false) };
+            let Some((first_ms, last_ms)) = view.time_range() else { continue };
+            if first_ms > to_ms || last_ms < from_ms {
+                continue;
+            }
+            if timestamps_ms.last().is_some_and(|last| *last >= first_ms) {
+                return Ok(false);
+            }
+            strip::decode_into(bytes, count, timestamps_ms, values)?;
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn exemplars(&self, samples: &HeadSamples) -> Vec<Exemplar> {
+        self.views(samples).flat_map(SeriesView::exemplars).cloned().collect()
     }
 }
 
@@ -78,22 +161,31 @@ impl TenantHead {
     /// What the head holds of the series that match; samples outside of the range may be among them.
     pub(crate) fn select(&self, query: &SeriesQuery) -> HeadSelection {
         let overlapping = self.sealed.iter().map(|held| &held.part).filter(|part| part.overlaps(query.from_ms, query.to_ms));
-        let parts: Arc<[Arc<SealedTenant>]> = overlapping.cloned().collect();
-        let mut selection = HeadSelection { series: Vec::new(), parts, held: self.held() };
+        let mut samples = HeadSamples { parts: overlapping.cloned().collect(), ..HeadSamples::default() };
+        let mut selection = HeadSelection { held: self.held(), ..HeadSelection::default() };
         let open_overlaps = self.open_overlaps(query);
-        if selection.parts.is_empty() && !open_overlaps {
+        if samples.parts.is_empty() && !open_overlaps {
             return selection;
         }
-        for id in self.index.resolve(&query.matchers) {
+        let found = self.index.resolve(&query.matchers);
+        selection.series.reserve(usize::try_from(found.len()).unwrap_or(0));
+        let mut near = vec![0; samples.parts.len()];
+        let mut buffer = Vec::new();
+        for id in found {
             let Some(series) = self.series.get(id as usize).and_then(Option::as_ref) else { continue };
-            let places = selection.parts.iter().enumerate().filter_map(|(at, part)| Some((at as u32, part.samples.find(id)?)));
-            let sealed: Vec<_> = places.collect();
-            let open = (open_overlaps && !series.open.is_empty()).then(|| series.open.clone());
+            let first_place = samples.places.len() as u32;
+            for (at, (part, near)) in samples.parts.iter().zip(&mut near).enumerate() {
+                samples.places.extend(part.samples.find_next(id, near).map(|place| (at as u32, place)));
+            }
+            let sealed = first_place..samples.places.len() as u32;
+            let open = (open_overlaps && !series.open.is_empty()).then(|| samples.copy_open(&series.open));
             if sealed.is_empty() && open.is_none() {
                 continue;
             }
-            selection.series.push(HeadSeries { labels: self.index.labels(series.labels), sealed, open });
+            let labels = self.index.labels_with(series.labels, &mut buffer);
+            selection.series.push(HeadSeries { labels, sealed, open });
         }
+        selection.samples = samples;
         selection
     }
 }

@@ -1,0 +1,60 @@
+//! Which series of two vectors belong together: those with the same signature, the labels that a matching looks at.
+
+use crate::syntax::ast::Matching;
+use br_model::Labels;
+use br_model::labels::METRIC_NAME;
+use foldhash::fast::RandomState;
+use std::collections::HashMap;
+
+/// The labels by which series match.
+pub(super) fn signature(labels: &Labels, matching: &Matching) -> Labels {
+    labels.only(|name| is_looked_at(name, matching))
+}
+
+fn is_looked_at(name: &str, matching: &Matching) -> bool {
+    let is_listed = matching.labels.iter().any(|known| known == name);
+    if matching.on { is_listed } else { !is_listed && name != METRIC_NAME }
+}
+
+/// Signatures by number, in the order in which they came. No labels are built for them.
+pub(super) struct Signatures<'m> {
+    matching: &'m Matching,
+    /// Names and values, each ended by a byte that no text has.
+    by_key: HashMap<Box<[u8]>, usize, RandomState>,
+    key: Vec<u8>,
+}
+
+impl<'m> Signatures<'m> {
+    pub(super) fn new(matching: &'m Matching) -> Self {
+        Self { matching, by_key: HashMap::default(), key: Vec::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// The number of a signature that came before.
+    pub(super) fn find(&mut self, labels: &Labels) -> Option<usize> {
+        self.key.clear();
+        for (name, value) in labels.iter().filter(|(name, _)| is_looked_at(name, self.matching)) {
+            for text in [name, value] {
+                self.key.extend_from_slice(text.as_bytes());
+                self.key.push(0xff);
+            }
+        }
+        self.by_key.get(&*self.key).copied()
+    }
+
+    /// The number of a signature, and what it takes in memory when it is new.
+    pub(super) fn number(&mut self, labels: &Labels) -> (usize, Option<u64>) {
+        if let Some(known) = self.find(labels) {
+            return (known, None);
+        }
+        let number = self.by_key.len();
+        self.by_key.insert(self.key.as_slice().into(), number);
+        (number, Some(self.key.len() as u64 + KEY_BYTES))
+    }
+}
+
+/// What a signature takes beside its texts: its slot in the table, about twice for the free ones, and its lists of members.
+const KEY_BYTES: u64 = 96;
