@@ -127,6 +127,9 @@ impl SealedSamples {
         if self.packed.get(at).is_some_and(|(other, _)| *other == id) {
             return Some(SealedPlace::Packed(at as u32));
         }
+        if let Some(place) = self.dense.find(id) {
+            return Some(SealedPlace::Dense(place));
+        }
         self.whole.binary_search_by_key(&id, |(id, _)| *id).ok().map(|at| SealedPlace::Whole(at as u32))
     }
 
@@ -169,11 +172,26 @@ impl<'a> SeriesView<'a> {
         Self::Packed(PackedStrip { count, length_ms, bytes })
     }
 
-    /// Bytes and number of samples, when there is nothing but a strip.
-    pub(super) fn only_strip(self) -> Option<(&'a [u8], usize)> {
+    /// Whether there is nothing but floats in order.
+    pub(super) fn is_plain(self) -> bool {
         match self {
-            Self::Packed(strip) => Some((strip.bytes, strip.count)),
-            Self::Whole(samples) => samples.only_strip().map(|strip| (strip.bytes(), strip.count())),
+            Self::Packed(_) | Self::Dense(_) => true,
+            Self::Whole(samples) => samples.only_strip().is_some(),
+        }
+    }
+
+    /// Appends the floats of a plain view to the columns.
+    pub(super) fn plain_into(self, timestamps_ms: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<()> {
+        match self {
+            Self::Packed(strip) => strip::decode_into(strip.bytes, strip.count, timestamps_ms, values),
+            Self::Dense(strip) => {
+                timestamps_ms.extend_from_slice(strip.times);
+                strip::take_values(strip.values, strip.times.len(), values)
+            }
+            Self::Whole(samples) => match samples.only_strip() {
+                Some(strip) => strip::decode_into(strip.bytes(), strip.count(), timestamps_ms, values),
+                None => Ok(()),
+            },
         }
     }
 

@@ -2,7 +2,6 @@
 
 use super::sealed::{PointColumns, SealedPlace, SeriesView};
 use super::{OpenSamples, SealNumber, SealedTenant, Series, TenantHead};
-use crate::codec::strip;
 use crate::index::SeriesId;
 use br_model::{Exemplar, Labels};
 use br_std::Result;
@@ -112,7 +111,9 @@ impl HeadSeries {
         timestamps_ms.clear();
         values.clear();
         for view in self.views(samples) {
-            let Some((bytes, count)) = view.only_strip() else { return Ok(false) };
+            if !view.is_plain() {
+                return Ok(false);
+            }
             let Some((first_ms, last_ms)) = view.time_range() else { continue };
             if first_ms > to_ms || last_ms < from_ms {
                 continue;
@@ -120,7 +121,7 @@ impl HeadSeries {
             if timestamps_ms.last().is_some_and(|last| *last >= first_ms) {
                 return Ok(false);
             }
-            strip::decode_into(bytes, count, timestamps_ms, values)?;
+            view.plain_into(timestamps_ms, values)?;
         }
         Ok(true)
     }
