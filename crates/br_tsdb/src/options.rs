@@ -59,7 +59,7 @@ impl Default for TsdbOptions {
             series_max: 2_000_000,
             series_per_target_max: 250_000,
             series_per_job_max: 1_500_000,
-            series_per_metric_max: 200_000,
+            series_per_metric_max: 500_000,
             labels_max: 128,
             label_bytes_max: 64 << 10,
             histogram_buckets_max: 4096,
