@@ -26,7 +26,7 @@ impl MetricSource for Tiny {
             let kept = (0..40).map(|sample| (sample as i64 * 15_000, values[(sample * (at + 1)) % values.len()]));
             let kept: Vec<_> = kept.filter(|(at_ms, _)| (query.from_ms..=query.to_ms).contains(at_ms)).collect();
             let (times, values): (Vec<i64>, Vec<f64>) = kept.into_iter().unzip();
-            let points = Points { timestamps_ms: times.into(), values: Values::Floats(values), starts_ms: None };
+            let points = Points { timestamps_ms: times.into(), values: Values::Floats(values), starts_ms: None, weights: None };
             (!points.is_empty()).then_some(SeriesData { labels, points })
         });
         Ok(Box::new(Once(series.collect())))
