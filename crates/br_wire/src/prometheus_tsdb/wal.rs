@@ -4,9 +4,10 @@
 
 use super::input::{Cursor, wrong};
 use crate::decompress::{Encoding, decompress};
+use crate::remote_write::v1::metric_type;
 use crate::{Limits, Result, WireError};
 use br_model::histogram::CUSTOM_BUCKETS_SCHEMA;
-use br_model::{BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Labels, Metadata, MetricType};
+use br_model::{BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Labels, Metadata};
 use br_std::crc32c::crc32c;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -171,16 +172,7 @@ fn labels(cursor: &mut Cursor<'_>) -> Result<Labels> {
 
 fn metadata(cursor: &mut Cursor<'_>) -> Result<(u64, Metadata)> {
     let series = cursor.uvarint()?;
-    let metric_type = match cursor.byte()? {
-        1 => MetricType::Counter,
-        2 => MetricType::Gauge,
-        3 => MetricType::Histogram,
-        4 => MetricType::GaugeHistogram,
-        5 => MetricType::Summary,
-        6 => MetricType::Info,
-        7 => MetricType::StateSet,
-        _ => MetricType::Unknown,
-    };
+    let metric_type = metric_type(u64::from(cursor.byte()?));
     let mut found = Metadata { metric_type, ..Metadata::default() };
     for _ in 0..cursor.count(2)? {
         let (name, value) = (cursor.text()?, cursor.text()?);

@@ -264,8 +264,8 @@ fn metadata(bytes: &[u8]) -> Result<(String, Metadata)> {
     Ok((name, family))
 }
 
-/// Numbered alike in both versions.
-pub(super) fn metric_type(number: u64) -> MetricType {
+/// Numbered alike in both versions, and in Prometheus' write-ahead log.
+pub(crate) fn metric_type(number: u64) -> MetricType {
     match number {
         1 => MetricType::Counter,
         2 => MetricType::Gauge,
