@@ -107,10 +107,7 @@ impl SealedSamples {
         if let Ok(at) = self.packed.binary_search_by_key(&id, |(id, _)| *id) {
             return Some(SealedPlace::Packed(at as u32));
         }
-        if let Some(place) = self.dense.find(id) {
-            return Some(SealedPlace::Dense(place));
-        }
-        self.whole.binary_search_by_key(&id, |(id, _)| *id).ok().map(|at| SealedPlace::Whole(at as u32))
+        self.find_not_packed(id)
     }
 
     /// As [`Self::find`], for series asked for in ascending order: `near` starts at zero and is kept between the calls.
@@ -127,6 +124,10 @@ impl SealedSamples {
         if self.packed.get(at).is_some_and(|(other, _)| *other == id) {
             return Some(SealedPlace::Packed(at as u32));
         }
+        self.find_not_packed(id)
+    }
+
+    fn find_not_packed(&self, id: SeriesId) -> Option<SealedPlace> {
         if let Some(place) = self.dense.find(id) {
             return Some(SealedPlace::Dense(place));
         }
