@@ -21,14 +21,16 @@ impl SeriesCursor for Once {
 impl MetricSource for Tiny {
     fn select<'a>(&'a self, query: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
         let values = [1.0, 5.0, f64::NAN, 2.0, f64::INFINITY, f64::from_bits(0x7ff0_0000_0000_0002), -3.0, 0.0, 7.5, 7.5];
-        let series = [("a", "1"), ("a", "+Inf"), ("b", "0.5"), ("", "x")].into_iter().enumerate().filter_map(|(at, (job, le))| {
-            let labels = Labels::from_pairs([("__name__", "m"), ("job", job), ("le", le)]);
-            let kept = (0..40).map(|sample| (sample as i64 * 15_000, values[(sample * (at + 1)) % values.len()]));
-            let kept: Vec<_> = kept.filter(|(at_ms, _)| (query.from_ms..=query.to_ms).contains(at_ms)).collect();
-            let (times, values): (Vec<i64>, Vec<f64>) = kept.into_iter().unzip();
-            let points = Points { timestamps_ms: times.into(), values: Values::Floats(values), starts_ms: None, weights: None };
-            (!points.is_empty()).then_some(SeriesData { labels, points })
-        });
+        let series =
+            [("a", "1"), ("a", "+Inf"), ("b", "0.5"), ("", "x")].into_iter().enumerate().filter_map(|(at, (job, le))| {
+                let labels = Labels::from_pairs([("__name__", "m"), ("job", job), ("le", le)]);
+                let kept = (0..40).map(|sample| (sample as i64 * 15_000, values[(sample * (at + 1)) % values.len()]));
+                let kept: Vec<_> = kept.filter(|(at_ms, _)| (query.from_ms..=query.to_ms).contains(at_ms)).collect();
+                let (times, values): (Vec<i64>, Vec<f64>) = kept.into_iter().unzip();
+                let points =
+                    Points { timestamps_ms: times.into(), values: Values::Floats(values), starts_ms: None, weights: None };
+                (!points.is_empty()).then_some(SeriesData { labels, points })
+            });
         Ok(Box::new(Once(series.collect())))
     }
 

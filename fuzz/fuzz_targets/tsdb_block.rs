@@ -42,7 +42,8 @@ static SOUND: LazyLock<Sound> = LazyLock::new(|| {
     tsdb.append(TENANT, JournalPosition(1), &batch, Nanos::from_millis(T0)).expect("taken in");
     let sealed = tsdb.seal(JournalPosition(1)).expect("something");
     let entry = sealed.write(&objects).expect("written").swap_remove(0);
-    let bytes = block_on(async { objects.get(&Path::from(entry.path.as_str())).await.expect("there").bytes().await.expect("read") });
+    let bytes =
+        block_on(async { objects.get(&Path::from(entry.path.as_str())).await.expect("there").bytes().await.expect("read") });
     let bytes = bytes.to_vec();
     let answer = dump(entry.clone(), bytes.clone());
     assert_eq!(answer.len(), 40);

@@ -6,6 +6,7 @@
 mod check;
 mod conform;
 mod e2e;
+mod fuzz;
 mod layers;
 mod licences;
 mod shell;
@@ -64,6 +65,14 @@ enum Verb {
         #[arg(long)]
         json: Option<PathBuf>,
     },
+    /// Random bytes against decoders, parsers and file formats, under a sanitizer; needs nightly and cargo-fuzz.
+    Fuzz {
+        /// Only these targets.
+        targets: Vec<String>,
+        /// How much of a core each may use.
+        #[arg(long, default_value_t = 20.0)]
+        cpu_minutes: f64,
+    },
     /// Build the pages into ui/dist.
     Ui,
 }
@@ -90,6 +99,7 @@ fn run() -> Result<()> {
         }
         Verb::Conform { area, files, .. } => conform::run(&area, &files),
         Verb::Bench { area, json } => conform::bench(&area, json.as_deref()),
+        Verb::Fuzz { targets, cpu_minutes } => fuzz::run(&targets, cpu_minutes),
         Verb::Ui => ui::build(),
     }
 }

@@ -1,6 +1,6 @@
 //! All tests, step by step.
 
-use crate::{check, conform, e2e, shell, ui};
+use crate::{check, conform, e2e, fuzz, shell, ui};
 use anyhow::Result;
 use clap::ValueEnum;
 use std::time::Instant;
@@ -13,6 +13,8 @@ pub enum Step {
     Rust,
     /// The conformance files of the shared data folder.
     Conform,
+    /// The inputs that fuzzing found worth keeping.
+    Fuzz,
     /// Types, unit tests and the committed build of the pages.
     Ui,
     /// Stock Python clients against the real binary, kill -9 under load, the pages in a real browser.
@@ -31,6 +33,7 @@ pub fn run(only: &[Step]) -> Result<()> {
             Step::Check => check::run()?,
             Step::Rust => shell::cargo(&["test", "--workspace", "--quiet"])?,
             Step::Conform => conform::all()?,
+            Step::Fuzz => fuzz::replay()?,
             Step::Ui => ui::check()?,
             Step::E2e => e2e::run()?,
         }
