@@ -31,6 +31,9 @@ struct Arguments {
     /// Of `metrics`: how often all of them are sent; 240 are an hour.
     #[arg(long, default_value_t = 240)]
     scrapes: usize,
+    /// Of `metrics`: without the peers, for a profile.
+    #[arg(long)]
+    alone: bool,
     /// Of `hold`: how long.
     #[arg(long, default_value_t = 10)]
     minutes: u32,
@@ -54,9 +57,10 @@ async fn main() -> Result<()> {
     let mut rows = match arguments.area.as_str() {
         "smoke" => smoke::run(arguments.rounds).await?,
         "metrics" => {
-            let Arguments { series, scrapes, rounds, .. } = arguments;
+            let Arguments { series, scrapes, rounds, alone, .. } = arguments;
             let rules = arguments.shared.as_ref().map(|folder| folder.join(RULES)).filter(|path| path.exists());
-            metrics::run(metrics::Size { series, scrapes, rounds }, rules.as_deref()).await?
+            let kinds = if alone { vec![peer::Kind::Bellrock] } else { peer::Kind::all_installed() };
+            metrics::run(&kinds, metrics::Size { series, scrapes, rounds }, rules.as_deref()).await?
         }
         "micro" => micro::run(arguments.series, arguments.rounds)?,
         "hold" => hold::run(arguments.series, arguments.minutes).await?,

@@ -31,10 +31,9 @@ struct Sent {
 }
 
 /// `rules` is the file whose expressions are the read load; without it there are only the queries of our own.
-pub(crate) async fn run(size: Size, rules: Option<&Path>) -> Result<Vec<Row>> {
-    let kinds = Kind::all_installed();
+pub(crate) async fn run(kinds: &[Kind], size: Size, rules: Option<&Path>) -> Result<Vec<Row>> {
     let mut servers = Vec::new();
-    for kind in &kinds {
+    for kind in kinds {
         servers.push(Server::start(*kind).await?);
     }
     let mut fleet = Fleet::new(size.series);
@@ -52,7 +51,7 @@ pub(crate) async fn run(size: Size, rules: Option<&Path>) -> Result<Vec<Row>> {
     rows.extend(ingest::disk(&servers, &sent).await?);
     rows.extend(restart::run(&mut servers, &sent).await?);
     drop(servers);
-    rows.extend(scraping::run(&kinds, size.series).await?);
+    rows.extend(scraping::run(kinds, size.series).await?);
     Ok(rows)
 }
 
