@@ -48,6 +48,7 @@ impl LogSource for TenantLogs {
                 continue;
             }
             let key = cursor.key(file.entry.min_time.0, file.entry.max_time.0);
+            budget.expect_parts(1);
             let at = cursor.add(Source::File { file, tail: None });
             cursor.heap.push((key, Node { at, step: Step::OpenFile }));
         }
@@ -217,6 +218,7 @@ impl Cursor<'_> {
     fn open_file(&mut self, at: usize) -> Result<()> {
         let Source::File { file, tail: slot } = &mut self.pages[at].source else { return Ok(()) };
         let file = file.clone();
+        self.budget.parts_done(1);
         let outcome = file.tail().and_then(|tail| Ok((file.pages(&tail, &self.conditions)?, tail)));
         let (pages, tail) = match outcome {
             Ok(found) => found,
@@ -224,6 +226,7 @@ impl Cursor<'_> {
             Err(error) => return Err(error),
         };
         *slot = Some((tail.clone(), pages.streams));
+        self.budget.expect_parts(pages.pages.len() as u64);
         for page in pages.pages {
             let summary = &tail.summary.pages[page];
             let key = self.key(summary.min_ts, summary.max_ts);
@@ -237,6 +240,7 @@ impl Cursor<'_> {
         let Source::Page { of, page } = self.pages[at].source else { return Ok(()) };
         let Source::File { file, tail: Some((tail, streams)) } = &self.pages[of].source else { return Ok(()) };
         let (file, tail) = (file.clone(), tail.clone());
+        self.budget.parts_done(1);
         let matching = file.matching_rows(&tail, page, &self.conditions, streams.as_ref());
         match matching {
             Ok((narrow, rows)) => {

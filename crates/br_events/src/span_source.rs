@@ -154,6 +154,7 @@ impl Cursor<'_> {
                 let tail = file.tail()?;
                 let mut found = file.pages(&tail, &self.conditions)?;
                 found.pages.sort_by_key(|page| tail.summary.pages[*page].max_ts);
+                self.budget.expect_parts(found.pages.len() as u64);
                 self.parts.push(Part::Pages { file, tail, pages: found.pages, streams: found.streams.map(Arc::new) });
                 return Ok(None);
             }
@@ -163,6 +164,7 @@ impl Cursor<'_> {
         // Before reading: a damaged page does not hide the others.
         self.parts.push(Part::Pages { file: file.clone(), tail: tail.clone(), pages, streams: streams.clone() });
         let page_rows = tail.page_rows(page);
+        self.budget.parts_done(1);
         self.budget.scanned(page_rows.len() as u64);
         let ranges = if self.conditions.holds_for_all(&tail.summary.pages[page]) {
             vec![page_rows]

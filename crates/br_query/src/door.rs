@@ -79,6 +79,8 @@ pub struct ActiveQuery {
     pub text: String,
     pub started: Nanos,
     pub rows_scanned: u64,
+    /// From 0 to 1, of what is known to be read.
+    pub progress: Option<f64>,
     pub bytes_used: u64,
 }
 
@@ -229,6 +231,7 @@ impl Door {
             text: query.text.clone(),
             started: query.started,
             rows_scanned: query.budget.rows_scanned(),
+            progress: query.budget.progress(),
             bytes_used: query.budget.bytes_used(),
         })
         .collect()

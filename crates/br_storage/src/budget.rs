@@ -47,6 +47,8 @@ pub struct Budget {
     bytes_max: u64,
     bytes_used: AtomicU64,
     rows_scanned: AtomicU64,
+    parts_known: AtomicU64,
+    parts_done: AtomicU64,
     rollup_ms: AtomicI64,
     cancelled: AtomicU8,
 }
@@ -54,8 +56,15 @@ pub struct Budget {
 impl Budget {
     /// `bytes_max` bounds the memory that the query may hold at any moment, as charged by its parts.
     pub fn new(bytes_max: u64) -> Self {
-        let (bytes_used, rows_scanned) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { bytes_max, bytes_used, rows_scanned, rollup_ms: AtomicI64::new(0), cancelled: AtomicU8::new(0) }
+        Self {
+            bytes_max,
+            bytes_used: AtomicU64::new(0),
+            rows_scanned: AtomicU64::new(0),
+            parts_known: AtomicU64::new(0),
+            parts_done: AtomicU64::new(0),
+            rollup_ms: AtomicI64::new(0),
+            cancelled: AtomicU8::new(0),
+        }
     }
 
     /// For tests and for work that is bounded by other means.
@@ -100,6 +109,22 @@ impl Budget {
         self.rows_scanned.fetch_add(rows, Ordering::Relaxed);
     }
 
+    /// So many parts more will be read: series, files or pages, whatever the store goes through one by one.
+    pub fn expect_parts(&self, parts: u64) {
+        self.parts_known.fetch_add(parts, Ordering::Relaxed);
+    }
+
+    pub fn parts_done(&self, parts: u64) {
+        self.parts_done.fetch_add(parts, Ordering::Relaxed);
+    }
+
+    /// How much has been read of what is known to be read, from 0 to 1; none before anything is known. A query that finds out
+    /// later that it reads more, such as the other side of an operator, falls back.
+    pub fn progress(&self) -> Option<f64> {
+        let (known, done) = (self.parts_known.load(Ordering::Relaxed), self.parts_done.load(Ordering::Relaxed));
+        (known > 0).then(|| (done as f64 / known as f64).min(1.0))
+    }
+
     /// Takes note that samples of a rollup with this interval were read.
     pub fn used_rollup(&self, interval_ms: i64) {
         self.rollup_ms.fetch_max(interval_ms, Ordering::Relaxed);
@@ -122,6 +147,17 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn progress_is_of_what_is_known() {
+        let budget = Budget::unlimited();
+        assert_eq!(budget.progress(), None);
+        budget.expect_parts(4);
+        budget.parts_done(2);
+        assert_eq!(budget.progress(), Some(0.5));
+        budget.expect_parts(4);
+        assert_eq!(budget.progress(), Some(0.25));
+    }
 
     #[test]
     fn says_which_limit() {

@@ -201,6 +201,7 @@ impl MetricSource for TenantSource {
         let candidates = candidates(series, &files);
         let held_bytes = candidates.len() as u64 * CANDIDATE_BYTES;
         budget.charge(held_bytes)?;
+        budget.expect_parts(candidates.len() as u64);
         Ok(Box::new(TenantCursor {
             shared: &self.shared,
             from_ms: query.from_ms,
@@ -395,7 +396,9 @@ impl SeriesCursor for TenantCursor<'_> {
             if batch.is_empty() {
                 return Ok(None);
             }
+            let count = batch.len() as u64;
             let series = self.read(batch)?;
+            self.budget.parts_done(count);
             if !series.is_empty() {
                 return Ok(Some(series));
             }

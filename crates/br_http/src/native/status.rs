@@ -60,6 +60,7 @@ pub(super) async fn queries(State(app): State<Arc<App>>, Extension(principal): E
                 "started_at": rfc3339(query.started),
                 "elapsed_ms": (app.clock.now().0 - query.started.0) / 1_000_000,
                 "rows_scanned": query.rows_scanned,
+                "progress": query.progress,
                 "memory_bytes": query.bytes_used,
             })
         })
