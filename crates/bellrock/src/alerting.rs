@@ -46,6 +46,7 @@ pub(crate) async fn start(
     let options = EngineOptions {
         tenant: around.tenant,
         evaluation_interval: config.global.evaluation_interval.0,
+        query_offset: config.global.rule_query_offset.0,
         external_labels: Labels::from_pairs(&config.global.external_labels),
         external_url: around.external_url,
         channels: channels.clone(),

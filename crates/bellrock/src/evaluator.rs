@@ -1,13 +1,14 @@
 //! Conditions of rules in PromQL, over this server's metrics.
 
 use crate::sources::StoreSources;
-use br_jobs::alerts::{Curve, CurveQuery, Evaluator};
+use br_jobs::alerts::{Curve, CurveQuery, Evaluator, GroupEvaluator};
 use br_model::{Labels, TenantId};
-use br_promql::{BinaryOp, Engine, Expr, ExprKind, Point, Series, Value};
+use br_promql::{BinaryOp, CommonParts, Engine, Expr, ExprKind, Point, Series, SharedValues, Value};
 use br_query::door::Sources;
-use br_rules::ResultSample;
+use br_rules::{ResultSample, Rule, RuleKind};
 use br_std::{Error, Nanos, Result};
 use br_storage::Budget;
+use parking_lot::RwLock;
 use std::sync::Arc;
 
 pub(crate) struct PromqlEvaluator {
@@ -27,6 +28,14 @@ impl Evaluator for PromqlEvaluator {
         br_promrules::results(output)
     }
 
+    fn group(self: Arc<Self>, tenant: TenantId, rules: &[&Rule]) -> Arc<dyn GroupEvaluator> {
+        let expressions: Vec<Result<Expr>> = rules.iter().map(|rule| parse(&rule.expression)).collect();
+        let written: Vec<&str> = rules.iter().flat_map(|rule| written(rule)).collect();
+        let common = CommonParts::of(expressions.iter().flatten(), &written);
+        let (engine, sources) = (self.engine.clone(), self.sources.clone());
+        Arc::new(PromqlGroup { engine, sources, tenant, expressions, common, values: RwLock::default() })
+    }
+
     fn curve(&self, wanted: &CurveQuery<'_>, budget: &Budget) -> Result<Curve> {
         let expr = parse(wanted.expression)?;
         let (compared, threshold) = compared(&expr);
@@ -39,6 +48,41 @@ impl Evaluator for PromqlEvaluator {
         };
         let points = series_of(series, wanted.labels).map_or_else(Vec::new, floats);
         Ok(Curve { query, threshold, points })
+    }
+}
+
+/// The expressions of one group's rules.
+struct PromqlGroup {
+    engine: Engine,
+    sources: Arc<StoreSources>,
+    tenant: TenantId,
+    expressions: Vec<Result<Expr>>,
+    common: CommonParts,
+    values: RwLock<Arc<SharedValues>>,
+}
+
+impl GroupEvaluator for PromqlGroup {
+    fn begin(&self) {
+        *self.values.write() = Arc::default();
+    }
+
+    fn instant(&self, rule: usize, at: Nanos, budget: &Budget) -> Result<Vec<ResultSample>> {
+        let expr = match self.expressions.get(rule) {
+            Some(Ok(expr)) => expr,
+            Some(Err(error)) => return Err(Error::new(error.kind(), error.message())),
+            None => return Err(Error::not_found(format!("the group has no rule {rule}"))),
+        };
+        let (source, values) = (self.sources.metrics(self.tenant), self.values.read().clone());
+        let output = self.engine.instant_of_many(&*source, expr, at.as_millis(), budget, &self.common, &values)?;
+        br_promrules::results(output)
+    }
+}
+
+/// The metrics that a rule writes, in its own group and between its neighbours.
+fn written(rule: &Rule) -> Vec<&str> {
+    match &rule.kind {
+        RuleKind::Recording { record } => vec![record],
+        RuleKind::Alerting { .. } => vec!["ALERTS", "ALERTS_FOR_STATE"],
     }
 }
 

@@ -4,11 +4,12 @@ use br_catalog::{Catalog, OutboxState};
 use br_env::{Clock, sim::SimClock};
 use br_incident::IncidentState;
 use br_jobs::alerts::{
-    AlertEngine, Curve, CurveQuery, DeliveryWorker, EngineOptions, Evaluator, RuleHealth, SampleWriter, deliver_due,
+    AlertEngine, Curve, CurveQuery, DeliveryWorker, EngineOptions, Evaluator, GroupEvaluator, RuleHealth, SampleWriter,
+    deliver_due,
 };
 use br_model::{Labels, MetricBatch, TenantId};
 use br_route::{Channel, GroupTimes, RetryPolicy};
-use br_rules::{AlertState, ResultSample};
+use br_rules::{AlertState, ResultSample, Rule};
 use br_std::{Error, Nanos, Result};
 use br_storage::Budget;
 use parking_lot::Mutex;
@@ -32,9 +33,29 @@ impl Evaluator for Down {
         Ok(down.iter().map(|instance| ResultSample::float(labels(instance), 0.0)).collect())
     }
 
+    fn group(self: Arc<Self>, tenant: TenantId, rules: &[&Rule]) -> Arc<dyn GroupEvaluator> {
+        let expressions = rules.iter().map(|rule| rule.expression.clone()).collect();
+        Arc::new(OneByOne { evaluator: self, tenant, expressions })
+    }
+
     fn curve(&self, wanted: &CurveQuery<'_>, _budget: &Budget) -> Result<Curve> {
         assert!(wanted.labels.get("instance").is_some());
         Ok(Curve { query: "up".to_owned(), threshold: Some(0.0), points: vec![(wanted.from, 1.0), (wanted.to, 0.0)] })
+    }
+}
+
+/// Rules that have nothing in common.
+struct OneByOne<E> {
+    evaluator: Arc<E>,
+    tenant: TenantId,
+    expressions: Vec<String>,
+}
+
+impl<E: Evaluator> GroupEvaluator for OneByOne<E> {
+    fn begin(&self) {}
+
+    fn instant(&self, rule: usize, at: Nanos, budget: &Budget) -> Result<Vec<ResultSample>> {
+        self.evaluator.instant(self.tenant, &self.expressions[rule], at, budget)
     }
 }
 
@@ -65,6 +86,7 @@ impl World {
         let options = EngineOptions {
             tenant: TenantId(1),
             evaluation_interval: Duration::from_secs(30),
+            query_offset: Duration::ZERO,
             external_labels: Labels::empty(),
             external_url: "http://b:1811".to_owned(),
             channels: vec![self.channel.clone()],
@@ -216,6 +238,11 @@ impl Evaluator for Moody {
         Ok(vec![ResultSample::float(Labels::empty(), 1.0)])
     }
 
+    fn group(self: Arc<Self>, tenant: TenantId, rules: &[&Rule]) -> Arc<dyn GroupEvaluator> {
+        let expressions = rules.iter().map(|rule| rule.expression.clone()).collect();
+        Arc::new(OneByOne { evaluator: self, tenant, expressions })
+    }
+
     fn curve(&self, _wanted: &CurveQuery<'_>, _budget: &Budget) -> Result<Curve> {
         Ok(Curve::default())
     }
@@ -229,6 +256,7 @@ async fn a_slow_group_and_a_broken_rule_hold_up_no_other() {
     let options = EngineOptions {
         tenant: TenantId(1),
         evaluation_interval: Duration::from_secs(30),
+        query_offset: Duration::ZERO,
         external_labels: Labels::empty(),
         external_url: String::new(),
         channels: Vec::new(),

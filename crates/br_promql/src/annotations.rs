@@ -129,6 +129,8 @@ pub struct Annotations {
 struct Kept {
     /// Each series of a metric tends to say the same.
     last: Option<(Annotation, Span)>,
+    /// How often something was said, the same again included.
+    count: u64,
     warnings: BTreeSet<String>,
     infos: BTreeSet<String>,
 }
@@ -136,6 +138,7 @@ struct Kept {
 impl Annotations {
     pub(crate) fn add(&self, annotation: &Annotation, span: Span) {
         let mut kept = self.kept.borrow_mut();
+        kept.count += 1;
         if kept.last.as_ref().is_some_and(|(last, at)| *at == span && last == annotation) {
             return;
         }
@@ -144,6 +147,10 @@ impl Annotations {
         if texts.len() < KEPT_MAX {
             texts.insert(format!("PromQL {kind}: {} ({span})", annotation.text()));
         }
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.kept.borrow().count
     }
 
     /// Warnings and remarks, sorted.

@@ -1,10 +1,11 @@
 //! Aggregations of rates over many series: right on few, and timed on many when `BELLROCK_BENCH_SERIES` says how many.
 
 use br_model::{Exemplar, Labels, Metadata};
-use br_promql::{Engine, Options, Point, Value, parse};
+use br_promql::{CommonParts, Engine, Options, Point, SharedValues, Value, parse};
 use br_std::Result;
 use br_storage::{Budget, MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const STEP_MS: i64 = 15_000;
 const SAMPLES: usize = 260;
@@ -13,6 +14,7 @@ const SAMPLES: usize = 260;
 struct Counters {
     labels: Vec<Labels>,
     timestamps_ms: Arc<[i64]>,
+    selects: AtomicUsize,
 }
 
 impl Counters {
@@ -22,7 +24,7 @@ impl Counters {
             Labels::from_pairs([("__name__", "requests_total"), ("pod", &pod), ("job", &job)])
         };
         let timestamps_ms = (0..SAMPLES as i64).map(|at| at * STEP_MS).collect();
-        Self { labels: (0..count).map(label).collect(), timestamps_ms }
+        Self { labels: (0..count).map(label).collect(), timestamps_ms, selects: AtomicUsize::new(0) }
     }
 }
 
@@ -51,6 +53,7 @@ impl SeriesCursor for Batches<'_> {
 
 impl MetricSource for Counters {
     fn select<'a>(&'a self, _query: &SeriesQuery, _budget: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
+        self.selects.fetch_add(1, Ordering::Relaxed);
         Ok(Box::new(Batches { source: self, next: 0 }))
     }
 
@@ -127,6 +130,56 @@ fn timed() {
         let found = total(&source, query, &Budget::unlimited()).expect("evaluates");
         println!("{query}: {:?} ({found})", start.elapsed());
     }
+}
+
+#[test]
+fn what_an_expression_says_twice_is_read_once() {
+    let check = |query: &str, selects: usize| {
+        let source = Counters::new(70);
+        total(&source, query, &Budget::unlimited()).expect("evaluates");
+        assert_eq!(source.selects.load(Ordering::Relaxed), selects, "{query}");
+    };
+    let rate = "sum by (job) (rate(requests_total[5m]))";
+    check(&format!("{rate} / ({rate} + {rate} * 2)"), 1);
+    check("requests_total - requests_total offset 5m", 2);
+    check("requests_total + (requests_total)", 1);
+    check("rate(requests_total[5m]) > requests_total", 2);
+    // What is remarked is remarked of its place in the text.
+    check("quantile(2, requests_total) + quantile(2, requests_total)", 2);
+    check("last_over_time(requests_total[1m:15s]) + requests_total", 2);
+}
+
+#[test]
+fn remarks_are_made_for_each_place() {
+    let source = Counters::new(2);
+    let expr = parse("quantile(2, requests_total) + quantile(2, requests_total)").expect("valid");
+    let output = Engine::default().instant(&source, &expr, 3_000_000, &Budget::unlimited()).expect("evaluates");
+    assert_eq!(output.warnings.len(), 2, "{:?}", output.warnings);
+}
+
+#[test]
+fn rules_share_what_none_of_them_writes() {
+    let texts = [
+        "sum(rate(requests_total[5m]))",
+        "sum(rate(requests_total[5m])) > 1e9",
+        "job:written + count(requests_total)",
+        "count(requests_total) - job:written",
+        r#"count({job="a"})"#,
+        r#"count({job="a"})"#,
+    ];
+    let rules: Vec<_> = texts.iter().map(|text| parse(text).expect("valid")).collect();
+    let common = CommonParts::of(&rules, &["job:written"]);
+    assert_eq!(common.texts(), ["count(requests_total)", "sum(rate(requests_total[5m]))"]);
+    let (source, values, engine) = (Counters::new(10), SharedValues::default(), Engine::default());
+    let ask = |rule: usize, values: &SharedValues| {
+        let budget = Budget::unlimited();
+        engine.instant_of_many(&source, &rules[rule], 3_000_000, &budget, &common, values).expect("evaluates").value
+    };
+    let first = ask(0, &values);
+    ask(1, &values);
+    assert_eq!(source.selects.load(Ordering::Relaxed), 1);
+    assert_eq!(ask(0, &SharedValues::default()), first);
+    assert_eq!(source.selects.load(Ordering::Relaxed), 2, "another moment has its own values");
 }
 
 /// The highest trees that the parser lets through must fit the stack of a thread, evaluated in a debug build.

@@ -28,6 +28,8 @@ pub struct EngineOptions {
     pub tenant: TenantId,
     /// For groups that name none.
     pub evaluation_interval: Duration,
+    /// How far in the past expressions are evaluated in groups that do not say.
+    pub query_offset: Duration,
     pub external_labels: Labels,
     pub external_url: String,
     pub channels: Vec<Channel>,
@@ -93,9 +95,10 @@ impl AlertEngine {
             has_errors |= parsed.errors().next().is_some();
             complaints.extend(parsed.complaints.into_iter().map(|complaint| (name.clone(), complaint)));
             let groups = parsed.file.groups.into_iter();
-            fresh.extend(
-                groups.map(|group| GroupRuntime::new(self.options.tenant.0, name, group, self.options.evaluation_interval)),
-            );
+            fresh.extend(groups.map(|group| {
+                let EngineOptions { tenant, evaluation_interval, .. } = self.options;
+                GroupRuntime::new(tenant, name, group, evaluation_interval, self.evaluator.clone())
+            }));
         }
         if has_errors {
             return Err(complaints);

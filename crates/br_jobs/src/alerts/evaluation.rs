@@ -1,5 +1,6 @@
 //! Groups of rules on time. Each group keeps its own beat: one that is slow misses beats of its own and delays no other.
 
+use super::GroupEvaluator;
 use super::engine::AlertEngine;
 use super::evidence::Evidence;
 use super::gather::LOOKBACK;
@@ -120,11 +121,13 @@ impl AlertEngine {
 
     async fn evaluate(&self, group: &mut GroupRuntime, at: Nanos) {
         let started = self.clock.monotonic();
-        let query_at = at - group.group.query_offset.unwrap_or_default();
-        let GroupRuntime { file, group: rule_group, rules, .. } = group;
-        for rule in rules {
+        let query_at = at - group.group.query_offset.unwrap_or(self.options.query_offset);
+        let GroupRuntime { file, group: rule_group, rules, evaluator, .. } = group;
+        evaluator.begin();
+        for (place, rule) in rules.iter_mut().enumerate() {
             let key = rule.key_in(file, &rule_group.name);
-            let Some(outcome) = self.evaluate_rule(rule, at, query_at).await else { continue };
+            let asked = self.ask(evaluator.clone(), place, query_at);
+            let Some(outcome) = self.evaluate_rule(rule, at, asked).await else { continue };
             self.follow(&key, rule, outcome, query_at).await;
         }
         group.last_evaluation = Some(at);
@@ -132,9 +135,14 @@ impl AlertEngine {
     }
 
     /// Asks for the rule's samples and takes the step; none when the samples could not be had.
-    async fn evaluate_rule(&self, rule: &mut RuleRuntime, at: Nanos, query_at: Nanos) -> Option<Outcome> {
+    async fn evaluate_rule(
+        &self,
+        rule: &mut RuleRuntime,
+        at: Nanos,
+        asked: impl Future<Output = Result<Vec<ResultSample>>>,
+    ) -> Option<Outcome> {
         let started = self.clock.monotonic();
-        let asked = self.ask(rule.rule.expression.clone(), query_at).await;
+        let asked = asked.await;
         // Templates may ask again, which blocks: rare, and as quick as the rule itself. A rule that breaks inside stops no other.
         let stepped = asked.and_then(|samples| {
             let step = || tokio::task::block_in_place(|| self.step(rule, at, &samples));
@@ -152,14 +160,14 @@ impl AlertEngine {
         outcome
     }
 
-    /// The samples of an expression, asked for where blocking is allowed. A query that breaks inside fails its rule and nothing else.
-    async fn ask(&self, expression: String, at: Nanos) -> Result<Vec<ResultSample>> {
+    /// The samples of a rule's expression, asked for where blocking is allowed. A query that breaks inside fails its rule and nothing
+    /// else.
+    async fn ask(&self, evaluator: Arc<dyn GroupEvaluator>, place: usize, at: Nanos) -> Result<Vec<ResultSample>> {
         let _turn = self.turns.acquire().await.map_err(|_| Error::closed("the alert engine has stopped"))?;
-        let (evaluator, tenant) = (self.evaluator.clone(), self.options.tenant);
         let budget = Arc::new(Budget::new(EXPRESSION_BYTES_MAX));
         let work_budget = budget.clone();
         let mut work = tokio::task::spawn_blocking(move || {
-            catch_unwind(AssertUnwindSafe(|| evaluator.instant(tenant, &expression, at, &work_budget)))
+            catch_unwind(AssertUnwindSafe(|| evaluator.instant(place, at, &work_budget)))
                 .unwrap_or_else(|_| Err(Error::corrupt("the query failed inside")))
         });
         let in_time = tokio::time::timeout(EXPRESSION_TIME_MAX, &mut work).await;

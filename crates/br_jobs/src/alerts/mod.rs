@@ -19,9 +19,10 @@ pub use evidence::{Evidence, EvidenceSources};
 pub use views::{AlertView, GroupView, RuleHealth, RuleView};
 
 use br_model::{Labels, MetricBatch, TenantId};
-use br_rules::ResultSample;
+use br_rules::{ResultSample, Rule};
 use br_std::{Nanos, Result};
 use br_storage::Budget;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Evaluates expressions. Calls may read from disk: the engine makes them on the pool for blocking work.
@@ -32,8 +33,20 @@ pub trait Evaluator: Send + Sync {
     /// The instant vector at `at`; a scalar is one sample without labels.
     fn instant(&self, tenant: TenantId, expression: &str, at: Nanos, budget: &Budget) -> Result<Vec<ResultSample>>;
 
+    /// The expressions of a group's rules, read together.
+    fn group(self: Arc<Self>, tenant: TenantId, rules: &[&Rule]) -> Arc<dyn GroupEvaluator>;
+
     /// The values around the time when an alert fired, also those that the rule's comparison leaves out.
     fn curve(&self, wanted: &CurveQuery<'_>, budget: &Budget) -> Result<Curve>;
+}
+
+/// Evaluates the rules of one group, which may have parts in common.
+pub trait GroupEvaluator: Send + Sync {
+    /// Evaluates all rules anew from now on.
+    fn begin(&self);
+
+    /// What [`Evaluator::instant`] gives for the rule at this place.
+    fn instant(&self, rule: usize, at: Nanos, budget: &Budget) -> Result<Vec<ResultSample>>;
 }
 
 /// The curve of one alert: `from` and `to` are included.

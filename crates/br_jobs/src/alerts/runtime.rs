@@ -1,6 +1,8 @@
 //! One group of rules as it runs: its schedule and the states of its rules.
 
 use super::views::{GroupView, RuleHealth, RuleView};
+use super::{Evaluator, GroupEvaluator};
+use br_model::TenantId;
 use br_route::GroupKey;
 use br_rules::{Alert, AlertSnapshot, Group, Outcome, Rule, RuleSample, RuleState, Schedule};
 use br_std::Nanos;
@@ -54,15 +56,26 @@ pub(super) struct GroupRuntime {
     pub(super) group: Group,
     pub(super) interval: Duration,
     pub(super) rules: Vec<RuleRuntime>,
+    pub(super) evaluator: Arc<dyn GroupEvaluator>,
     pub(super) last_evaluation: Option<Nanos>,
     pub(super) evaluation_time: Duration,
 }
 
 impl GroupRuntime {
-    pub(super) fn new(tenant: u32, file: &str, group: Group, default_interval: Duration) -> Self {
+    pub(super) fn new(
+        tenant: TenantId,
+        file: &str,
+        group: Group,
+        default_interval: Duration,
+        evaluator: Arc<dyn Evaluator>,
+    ) -> Self {
         let interval = group.interval.unwrap_or(default_interval);
-        let rules = group.rules.iter().filter_map(|rule| RuleRuntime::new(tenant, file, &group, rule)).collect();
-        Self { file: file.to_owned(), group, interval, rules, last_evaluation: None, evaluation_time: Duration::ZERO }
+        let rules: Vec<RuleRuntime> =
+            group.rules.iter().filter_map(|rule| RuleRuntime::new(tenant.0, file, &group, rule)).collect();
+        let running: Vec<&Rule> = rules.iter().map(|running| &running.rule).collect();
+        let evaluator = evaluator.group(tenant, &running);
+        let (file, evaluation_time) = (file.to_owned(), Duration::ZERO);
+        Self { file, group, interval, rules, evaluator, last_evaluation: None, evaluation_time }
     }
 
     pub(super) fn view(&self) -> GroupView {

@@ -1,6 +1,7 @@
 //! What evaluation carries along: where it reads, for which times, and what it may use.
 
 use super::Options;
+use super::shared::Sharing;
 use crate::annotations::{Annotation, Annotations};
 use crate::syntax::ast::{At, DurationExpr};
 use crate::syntax::duration::QuerySpan;
@@ -9,7 +10,7 @@ use br_std::{Error, Result};
 use br_storage::{Budget, MetricSource};
 
 /// The times for which an expression is evaluated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Timeline {
     pub(crate) start_ms: i64,
     pub(crate) step_ms: i64,
@@ -35,7 +36,7 @@ impl Timeline {
 }
 
 /// The query's own range; `step_ms` is 0 for an instant query.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::struct_field_names, reason = "units end names")]
 pub(crate) struct QueryRange {
     pub(crate) start_ms: i64,
@@ -56,6 +57,7 @@ pub(crate) struct Context<'a> {
     pub(crate) source: &'a dyn MetricSource,
     pub(crate) budget: &'a Budget,
     pub(crate) notes: &'a Annotations,
+    pub(super) sharing: Option<&'a Sharing<'a>>,
     pub(crate) timeline: Timeline,
     pub(crate) query: QueryRange,
     /// Only counts and sums of histograms are wanted: counter resets between samples are then found on reading.

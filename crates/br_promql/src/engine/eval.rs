@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::series::{Column, StepSeries};
-use super::{aggregate, binary, select};
+use super::{aggregate, binary, select, shared};
 use crate::functions::call;
 use crate::syntax::ast::{Expr, ExprKind, Type};
 use br_std::{Error, Result};
@@ -60,6 +60,10 @@ pub(crate) fn vector_each(context: &Context, expr: &Expr, sink: &mut Sink) -> Re
             sink(StepSeries { points: series.points.repeat(steps), ..series })
         });
     }
+    shared::each(context, expr, sink, |context, sink| evaluate_each(context, expr, sink))
+}
+
+fn evaluate_each(context: &Context, expr: &Expr, sink: &mut Sink) -> Result<()> {
     match &expr.kind {
         ExprKind::Vector(selector) => select::instants_each(context, expr.span, selector, select::Wanted::Value, sink),
         ExprKind::Paren(inner) => vector_each(context, inner, sink),

@@ -16,6 +16,7 @@ mod rollups;
 mod select;
 mod series;
 mod set;
+mod shared;
 mod signature;
 
 pub(crate) use aggregate_histogram::HistogramFold;
@@ -26,6 +27,7 @@ pub use rollups::SourceResolution;
 pub(crate) use rollups::{Fit, gain};
 pub(crate) use select::{Wanted, instants_each, known_start, mixed_note};
 pub(crate) use series::{Column, Sample, StepSeries, labels_bytes};
+pub use shared::{CommonParts, SharedValues};
 
 use crate::annotations::Annotations;
 use crate::output::QueryOutput;
@@ -33,6 +35,7 @@ use crate::syntax::ast::{Expr, ExprKind, Extension, Fill, Type};
 use br_std::{Error, Result};
 use br_storage::{Budget, MetricSource};
 use context::{QueryRange, Timeline};
+use shared::Sharing;
 
 /// What the language may do, and what a query may cost.
 #[derive(Clone, Debug)]
@@ -133,9 +136,23 @@ impl Engine {
 
     /// The value at one time.
     pub fn instant(&self, source: &dyn MetricSource, expr: &Expr, time_ms: i64, budget: &Budget) -> Result<QueryOutput> {
+        self.instant_of_many(source, expr, time_ms, budget, &CommonParts::of([expr], &[]), &SharedValues::default())
+    }
+
+    /// The value at one time of one of several expressions. What they have in common is evaluated once for all that are given the
+    /// same `values`, which must be new when the data or what is written has changed.
+    pub fn instant_of_many(
+        &self,
+        source: &dyn MetricSource,
+        expr: &Expr,
+        time_ms: i64,
+        budget: &Budget,
+        common: &CommonParts,
+        values: &SharedValues,
+    ) -> Result<QueryOutput> {
         let timeline = Timeline { start_ms: time_ms, step_ms: 0, steps: 1 };
         let query = QueryRange { start_ms: time_ms, end_ms: time_ms, step_ms: 0 };
-        self.run(source, expr, timeline, query, budget)
+        self.run(source, expr, timeline, query, budget, &Sharing::new(expr, common, values))
     }
 
     /// The values at `start_ms`, `start_ms + step_ms` and so on up to `end_ms`, included: always a matrix.
@@ -157,7 +174,8 @@ impl Engine {
         Self::check_type_for_range(expr)?;
         let timeline = Timeline::between(start_ms, end_ms, step_ms, self.options.steps_max)?;
         let query = QueryRange { start_ms, end_ms, step_ms };
-        self.run(source, expr, timeline, query, budget)
+        let (common, values) = (CommonParts::of([expr], &[]), SharedValues::default());
+        self.run(source, expr, timeline, query, budget, &Sharing::new(expr, &common, &values))
     }
 
     fn run(
@@ -167,10 +185,20 @@ impl Engine {
         timeline: Timeline,
         query: QueryRange,
         budget: &Budget,
+        sharing: &Sharing,
     ) -> Result<QueryOutput> {
         self.check(expr)?;
         let notes = Annotations::default();
-        let context = Context { options: &self.options, source, budget, notes: &notes, timeline, query, histogram_stats: false };
+        let context = Context {
+            options: &self.options,
+            source,
+            budget,
+            notes: &notes,
+            sharing: Some(sharing),
+            timeline,
+            query,
+            histogram_stats: false,
+        };
         let is_range = query.step_ms > 0;
         let value = output::value(&context, expr, is_range)?;
         let (warnings, mut infos) = notes.into_texts();
