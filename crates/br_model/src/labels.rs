@@ -1,7 +1,10 @@
 //! Label sets: what names a series or a log stream.
 
+use crate::Texts;
 use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The label that holds a metric's name.
@@ -18,8 +21,100 @@ pub struct Label {
 
 /// A set of labels: sorted by name, no name twice, no empty value (an empty value is the same as no label).
 /// Cheap to clone. Ordered as Prometheus orders series: label by label, name before value.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(Arc<[Label]>);
+#[derive(Clone)]
+pub struct Labels(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Own(Arc<[Label]>),
+    Numbered(Numbered),
+}
+
+/// Labels whose texts are in a table, as a store hands out many at once: to make such a set or to drop it touches no text.
+#[derive(Clone)]
+struct Numbered {
+    texts: Arc<Texts>,
+    /// Those of this set, perhaps among those of others.
+    pairs: Arc<[(u32, u32)]>,
+    from: u32,
+    to: u32,
+}
+
+impl Numbered {
+    fn pairs(&self) -> &[(u32, u32)] {
+        &self.pairs[self.from as usize..self.to as usize]
+    }
+
+    /// The pairs that a table for itself would hold.
+    fn with(&self, pairs: Arc<[(u32, u32)]>) -> Self {
+        Self { texts: self.texts.clone(), from: 0, to: pairs.len() as u32, pairs }
+    }
+}
+
+/// The labels of a set, in order.
+#[derive(Clone)]
+enum Iter<'a> {
+    Own(std::slice::Iter<'a, Label>),
+    Numbered(&'a Texts, std::slice::Iter<'a, (u32, u32)>),
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a str, &'a str);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Own(labels) => labels.next().map(|label| (&*label.name, &*label.value)),
+            Self::Numbered(texts, pairs) => pairs.next().map(|(name, value)| (texts.get(*name), texts.get(*value))),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Self::Own(labels) => labels.size_hint(),
+            Self::Numbered(_, pairs) => pairs.size_hint(),
+        }
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self(Repr::Own(Arc::default()))
+    }
+}
+
+impl PartialEq for Labels {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            // A table holds no text twice.
+            (Repr::Numbered(one), Repr::Numbered(two)) if Arc::ptr_eq(&one.texts, &two.texts) => one.pairs() == two.pairs(),
+            _ => self.iter().eq(other.iter()),
+        }
+    }
+}
+
+impl Eq for Labels {}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl Hash for Labels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_usize(self.len());
+        self.iter().for_each(|label| label.hash(state));
+    }
+}
 
 impl Labels {
     pub fn empty() -> Self {
@@ -40,24 +135,43 @@ impl Labels {
     pub fn from_sorted(labels: Vec<Label>) -> Self {
         let is_in_order = labels.windows(2).all(|pair| pair[0].name < pair[1].name);
         if is_in_order && labels.iter().all(|label| !label.value.is_empty()) {
-            return Self(labels.into());
+            return Self(Repr::Own(labels.into()));
         }
         Self::from_pairs(labels.iter().map(|label| (&label.name, &label.value)))
     }
 
-    /// Takes all labels out of `labels`, which were read from a set that was one already: sorted, no name twice, no value empty.
-    pub fn from_set(labels: &mut Vec<Label>) -> Self {
-        debug_assert!(labels.windows(2).all(|pair| pair[0].name < pair[1].name));
-        Self(labels.drain(..).collect())
+    /// The labels behind the numbers `pairs[from..to]`, which were read from a set that was one already: sorted by name, no name
+    /// twice, no value empty.
+    pub fn numbered(texts: Arc<Texts>, pairs: Arc<[(u32, u32)]>, range: Range<u32>) -> Self {
+        debug_assert!(range.start <= range.end && range.end as usize <= pairs.len());
+        Self(Repr::Numbered(Numbered { texts, pairs, from: range.start, to: range.end }))
+    }
+
+    /// The same labels, holding no more than their own numbers: for what is kept long.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        match &self.0 {
+            Repr::Numbered(numbered) if numbered.pairs.len() != numbered.pairs().len() => {
+                Self(Repr::Numbered(numbered.with(numbered.pairs().into())))
+            }
+            _ => self,
+        }
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
-        // Most names differ in length already: that is seen without looking at any text.
-        if self.0.len() <= LINEAR_MAX {
-            return self.0.iter().find(|label| *label.name == *name).map(|label| &*label.value);
-        }
-        let at = self.0.binary_search_by(|label| label.name.as_ref().cmp(name)).ok()?;
-        Some(&self.0[at].value)
+        let labels = match &self.0 {
+            // Most names differ in length already: that is seen without looking at any text.
+            Repr::Own(labels) if labels.len() <= LINEAR_MAX => labels,
+            Repr::Own(labels) => {
+                let at = labels.binary_search_by(|label| label.name.as_ref().cmp(name)).ok()?;
+                return Some(&labels[at].value);
+            }
+            Repr::Numbered(numbered) => {
+                let found = numbered.pairs().iter().find(|(other, _)| numbered.texts.get(*other) == name);
+                return found.map(|(_, value)| numbered.texts.get(*value));
+            }
+        };
+        labels.iter().find(|label| *label.name == *name).map(|label| &*label.value)
     }
 
     /// The metric's name; empty when there is none.
@@ -66,32 +180,44 @@ impl Labels {
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
-        self.0.iter().map(|label| (label.name.as_ref(), label.value.as_ref()))
-    }
-
-    pub fn as_slice(&self) -> &[Label] {
-        &self.0
+        match &self.0 {
+            Repr::Own(labels) => Iter::Own(labels.iter()),
+            Repr::Numbered(numbered) => Iter::Numbered(&numbered.texts, numbered.pairs().iter()),
+        }
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        match &self.0 {
+            Repr::Own(labels) => labels.len(),
+            Repr::Numbered(numbered) => numbered.pairs().len(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 
     /// A builder that starts from these labels.
     pub fn to_builder(&self) -> LabelsBuilder {
-        LabelsBuilder { labels: self.0.to_vec() }
+        let labels = match &self.0 {
+            Repr::Own(labels) => labels.to_vec(),
+            Repr::Numbered(_) => self.iter().map(|(name, value)| Label { name: name.into(), value: value.into() }).collect(),
+        };
+        LabelsBuilder { labels }
     }
 
     /// The same labels without those that `drop` names.
     pub fn without(&self, drop: impl Fn(&str) -> bool) -> Self {
-        if !self.0.iter().any(|label| drop(&label.name)) {
+        if !self.iter().any(|(name, _)| drop(name)) {
             return self.clone();
         }
-        Self(self.0.iter().filter(|label| !drop(&label.name)).cloned().collect())
+        Self(match &self.0 {
+            Repr::Own(labels) => Repr::Own(labels.iter().filter(|label| !drop(&label.name)).cloned().collect()),
+            Repr::Numbered(numbered) => {
+                let left = numbered.pairs().iter().filter(|(name, _)| !drop(numbered.texts.get(*name)));
+                Repr::Numbered(numbered.with(left.copied().collect()))
+            }
+        })
     }
 
     /// Only the labels that `keep` names.
@@ -113,11 +239,11 @@ impl Labels {
     /// fields 1 and 2, sorted by name as here. Senders do so, and what they send can be looked up unread.
     pub fn wire_hash_with(&self, bytes: &mut Vec<u8>) -> u128 {
         bytes.clear();
-        for label in self.0.iter() {
-            let sizes = [label.name.len(), label.value.len()].map(|length| length as u64);
+        for (name, value) in self.iter() {
+            let sizes = [name.len(), value.len()].map(|length| length as u64);
             bytes.push(1 << 3 | 2);
             br_std::varint::put_u64(bytes, sizes.iter().map(|size| 1 + br_std::varint::size_u64(*size) + size).sum());
-            for (field, text) in [(1, &label.name), (2, &label.value)] {
+            for (field, text) in [(1, name), (2, value)] {
                 bytes.push(field << 3 | 2);
                 br_std::varint::put_u64(bytes, text.len() as u64);
                 bytes.extend_from_slice(text.as_bytes());
@@ -129,11 +255,11 @@ impl Labels {
     /// As [`Labels::hash128`], with a buffer that the caller keeps for the next label set.
     pub fn hash128_with(&self, bytes: &mut Vec<u8>) -> u128 {
         bytes.clear();
-        bytes.reserve(self.0.iter().map(|label| label.name.len() + label.value.len() + 2).sum());
-        for label in self.0.iter() {
-            bytes.extend_from_slice(label.name.as_bytes());
+        bytes.reserve(self.iter().map(|(name, value)| name.len() + value.len() + 2).sum());
+        for (name, value) in self.iter() {
+            bytes.extend_from_slice(name.as_bytes());
             bytes.push(0xff);
-            bytes.extend_from_slice(label.value.as_bytes());
+            bytes.extend_from_slice(value.as_bytes());
             bytes.push(0xff);
         }
         br_std::hash::hash128(bytes)
@@ -148,19 +274,19 @@ impl fmt::Display for Labels {
         if bare_name {
             f.write_str(name)?;
         }
-        let shown = |label: &&Label| !(bare_name && label.name.as_ref() == METRIC_NAME);
-        if bare_name && self.0.len() == 1 {
+        if bare_name && self.len() == 1 {
             return Ok(());
         }
         f.write_str("{")?;
-        for (at, label) in self.0.iter().filter(shown).enumerate() {
+        let shown = self.iter().filter(|(name, _)| !(bare_name && *name == METRIC_NAME));
+        for (at, (name, value)) in shown.enumerate() {
             if at > 0 {
                 f.write_str(", ")?;
             }
-            if is_legacy_label_name(&label.name) {
-                write!(f, "{}={:?}", label.name, label.value)?;
+            if is_legacy_label_name(name) {
+                write!(f, "{name}={value:?}")?;
             } else {
-                write!(f, "{:?}={:?}", label.name, label.value)?;
+                write!(f, "{name:?}={value:?}")?;
             }
         }
         f.write_str("}")
@@ -217,7 +343,7 @@ impl LabelsBuilder {
     }
 
     pub fn build(self) -> Labels {
-        Labels(self.labels.into())
+        Labels(Repr::Own(self.labels.into()))
     }
 
     fn find(&self, name: &str) -> Result<usize, usize> {
@@ -237,5 +363,31 @@ mod tests {
         assert_eq!(labels.hash128(), Labels::from_pairs([("a", "3"), ("b", "2"), ("__name__", "up")]).hash128());
         assert_eq!(labels.without_metric_name().to_string(), r#"{a="3", b="2"}"#);
         assert_eq!(Labels::from_pairs([("__name__", "http.ok")]).to_string(), r#"{__name__="http.ok"}"#);
+    }
+
+    #[test]
+    fn numbered_labels_are_the_same_labels() {
+        let texts = Arc::new(Texts::default());
+        for text in ["__name__", "up", "a", "1", "b", "2"] {
+            texts.push(text);
+        }
+        let pairs: Arc<[(u32, u32)]> = [(0, 1), (2, 3), (4, 5), (0, 1), (2, 5)].into();
+        let numbered = |range| Labels::numbered(texts.clone(), pairs.clone(), range);
+        let own = Labels::from_pairs([("__name__", "up"), ("a", "1"), ("b", "2")]);
+        let hash = |labels: &Labels| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            labels.hash(&mut hasher);
+            hasher.finish()
+        };
+        for labels in [numbered(0..3), numbered(0..3).alone()] {
+            assert_eq!((&labels, labels.len(), labels.to_string()), (&own, 3, own.to_string()));
+            assert_eq!((hash(&labels), labels.hash128(), labels.cmp(&own)), (hash(&own), own.hash128(), std::cmp::Ordering::Equal));
+            assert_eq!((labels.get("b"), labels.get("c"), labels.metric_name()), (Some("2"), None, "up"));
+            assert_eq!(labels.without_metric_name(), own.without_metric_name());
+            assert_eq!(labels.to_builder().build(), own);
+            assert_eq!(labels, numbered(0..3));
+            assert_ne!(labels, numbered(3..5));
+            assert!(labels < numbered(3..5));
+        }
     }
 }

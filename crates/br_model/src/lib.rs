@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod names;
 pub mod span;
 pub mod tenant;
+pub mod texts;
 
 pub use attributes::{AttributeValue, Attributes, Resource, Scope};
 pub use error_event::{ErrorEvent, Exception, Frame};
@@ -27,3 +28,4 @@ pub use metrics::{
 };
 pub use span::{ResourceSpans, Span, SpanBatch, SpanEvent, SpanKind, SpanLink, SpanStatus};
 pub use tenant::{Principal, Right, Role, TenantId};
+pub use texts::Texts;

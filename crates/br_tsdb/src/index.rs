@@ -1,13 +1,14 @@
 //! Which series have which labels: an inverted index over the numbered series of the head.
 
 use crate::symbols::{Symbol, Symbols};
-use br_model::{Label, Labels};
+use br_model::{Labels, Texts};
 use br_std::varint;
 use br_storage::{MatchOp, Matcher};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Number of a series within one index.
 pub(crate) type SeriesId = u32;
@@ -104,18 +105,14 @@ impl LabelIndex {
     }
 
     pub(crate) fn labels(&self, at: PairsAt) -> Labels {
-        self.labels_with(at, &mut Vec::new())
+        let pairs: Arc<[(Symbol, Symbol)]> = self.pairs(at).collect();
+        let all = 0..pairs.len() as u32;
+        Labels::numbered(self.symbols.texts().clone(), pairs, all)
     }
 
-    /// The same, with a buffer that the caller keeps for the next series.
-    pub(crate) fn labels_with(&self, at: PairsAt, buffer: &mut Vec<Label>) -> Labels {
-        let label = |(name, value): (Symbol, Symbol)| Label {
-            name: self.symbols.text(name).clone(),
-            value: self.symbols.text(value).clone(),
-        };
-        buffer.clear();
-        buffer.extend(self.pairs(at).map(label));
-        Labels::from_set(buffer)
+    /// Texts by symbol, to be read without this index.
+    pub(crate) fn texts(&self) -> &Arc<Texts> {
+        self.symbols.texts()
     }
 
     /// The series that satisfy all matchers.

@@ -198,7 +198,7 @@ impl MetricSource for TenantSource {
         }
         let coarsest_ms = files.iter().map(|selected| selected.file.rollup.interval_ms).max();
         budget.used_rollup(coarsest_ms.unwrap_or(0));
-        let candidates = candidates(series, &files);
+        let candidates = candidates(series, &samples, &files);
         let held_bytes = candidates.len() as u64 * CANDIDATE_BYTES;
         budget.charge(held_bytes)?;
         budget.expect_parts(candidates.len() as u64);
@@ -263,7 +263,7 @@ impl MetricSource for TenantSource {
         for series in series {
             let exemplars = series.visible_exemplars(&samples, &mask);
             if !exemplars.is_empty() {
-                found.entry(series.labels).or_default().extend(exemplars);
+                found.entry(samples.labels(&series).alone()).or_default().extend(exemplars);
             }
         }
         let files = self.shared.files.overlapping_windows(self.tenant, query.from_ms, query.to_ms, &held);
@@ -332,7 +332,7 @@ fn showing(found: RoaringBitmap, query: &SeriesQuery, mask: &Mask, file: &BlockF
 }
 
 /// Joins the series of head and files by the hash of their labels.
-fn candidates(head: Vec<HeadSeries>, files: &[SelectedFile]) -> Vec<Candidate> {
+fn candidates(head: Vec<HeadSeries>, samples: &HeadSamples, files: &[SelectedFile]) -> Vec<Candidate> {
     let mut positions: HashMap<u128, usize, FixedState> = HashMap::default();
     let mut candidates: Vec<Candidate> = Vec::new();
     for (file, selected) in files.iter().enumerate() {
@@ -350,7 +350,7 @@ fn candidates(head: Vec<HeadSeries>, files: &[SelectedFile]) -> Vec<Candidate> {
     let mut bytes = Vec::new();
     for series in head {
         // With no file to be joined with, nobody asks for the hash.
-        let hash = if positions.is_empty() { 0 } else { series.labels.hash128_with(&mut bytes) };
+        let hash = if positions.is_empty() { 0 } else { samples.labels(&series).hash128_with(&mut bytes) };
         match positions.get(&hash) {
             Some(position) => candidates[*position].head = Some(series),
             None => candidates.push(Candidate { hash, head: Some(series), places: Vec::new() }),
@@ -422,8 +422,7 @@ impl TenantCursor<'_> {
             self.batch_bytes += bytes;
             self.budget.charge(bytes)?;
             scanned += points.len() as u64;
-            let labels = if candidate.head.is_none() { self.labels(&candidate) } else { Labels::empty() };
-            series.push(SeriesData { labels: candidate.head.map_or(labels, |head| head.labels), points });
+            series.push(SeriesData { labels: self.labels(&candidate), points });
         }
         self.budget.scanned(scanned);
         Ok(series)
@@ -487,7 +486,7 @@ impl TenantCursor<'_> {
 
     fn labels(&self, candidate: &Candidate) -> Labels {
         if let Some(head) = &candidate.head {
-            return head.labels.clone();
+            return self.samples.labels(head);
         }
         let Some(Place { file, section, id }) = candidate.places.first() else { return Labels::empty() };
         self.files[*file as usize].sections[*section as usize].index.table.labels(*id)

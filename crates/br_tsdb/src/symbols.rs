@@ -1,5 +1,6 @@
 //! Each text of a label once, behind a number.
 
+use br_model::Texts;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
@@ -10,7 +11,7 @@ pub(crate) type Symbol = u32;
 
 #[derive(Default)]
 pub(crate) struct Symbols {
-    texts: Vec<Arc<str>>,
+    texts: Arc<Texts>,
     by_text: HashTable<Symbol>,
     text_bytes: usize,
 }
@@ -18,23 +19,27 @@ pub(crate) struct Symbols {
 impl Symbols {
     pub(crate) fn intern(&mut self, text: &str) -> Symbol {
         let hash = hash(text);
-        if let Some(symbol) = self.by_text.find(hash, |symbol| &*self.texts[*symbol as usize] == text) {
+        if let Some(symbol) = self.by_text.find(hash, |symbol| self.texts.get(*symbol) == text) {
             return *symbol;
         }
-        let symbol = self.texts.len() as Symbol;
-        self.texts.push(text.into());
+        let symbol = self.texts.push(text);
         self.text_bytes += text.len();
-        self.by_text.insert_unique(hash, symbol, |symbol| self::hash(&self.texts[*symbol as usize]));
+        self.by_text.insert_unique(hash, symbol, |symbol| self::hash(self.texts.get(*symbol)));
         symbol
     }
 
     pub(crate) fn find(&self, text: &str) -> Option<Symbol> {
-        self.by_text.find(hash(text), |symbol| &*self.texts[*symbol as usize] == text).copied()
+        self.by_text.find(hash(text), |symbol| self.texts.get(*symbol) == text).copied()
     }
 
     /// The text of a symbol that this table gave out.
-    pub(crate) fn text(&self, symbol: Symbol) -> &Arc<str> {
-        &self.texts[symbol as usize]
+    pub(crate) fn text(&self, symbol: Symbol) -> &str {
+        self.texts.get(symbol)
+    }
+
+    /// The table itself, which can be read without this one's lock.
+    pub(crate) fn texts(&self) -> &Arc<Texts> {
+        &self.texts
     }
 
     /// Symbols are numbered from zero up to this, without it.
@@ -43,8 +48,8 @@ impl Symbols {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        // Each text: its bytes, the two counts of the shared pointer, the pointer itself and the slot in the table.
-        self.text_bytes + self.texts.len() * (16 + 16 + 6)
+        // Each text: its bytes, the slot that points to them and the one in the table.
+        self.text_bytes + self.texts.len() * (24 + 6)
     }
 }
 

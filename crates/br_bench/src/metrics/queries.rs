@@ -27,6 +27,16 @@ const NARROW: [&str; 4] = [
     r#"sum by (mode) (rate(node_cpu_seconds_total{instance="10.1.0.6:9100"}[5m]))"#,
 ];
 
+/// Whether a server may use what it found for an earlier range; Prometheus keeps nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cache {
+    On,
+    Off,
+}
+
+/// Queries end at one of so many steps before the last sample.
+const ENDS: usize = 8;
+
 struct Query {
     group: &'static str,
     expression: String,
@@ -38,13 +48,7 @@ struct Query {
 pub(super) async fn run(servers: &[Server], sent: &Sent, rounds: usize, rules: Option<&Path>) -> Result<Vec<Row>> {
     let mut queries = queries(rules)?;
     for query in &mut queries {
-        let mut times: Vec<Vec<f64>> = servers.iter().map(|_| Vec::new()).collect();
-        for round in 0..rounds {
-            for (server, times) in servers.iter().zip(&mut times) {
-                times.push(ask(server, query, sent, round).await?);
-            }
-        }
-        query.medians = times.into_iter().map(median).collect();
+        query.medians = medians(servers, query, sent, rounds, Cache::Off).await?;
     }
     let mut rows = Vec::new();
     for (group, name) in [("rules", "rule expressions"), ("wide", "wide aggregations"), ("narrow", "one-series lookups")] {
@@ -62,7 +66,24 @@ pub(super) async fn run(servers: &[Server], sent: &Sent, rounds: usize, rules: O
         rows.extend(compared(&name, "ms", &figures, |row, _| row));
     }
     rows.extend(slowest(servers, &queries));
+    // What a dashboard does each time that it is drawn anew.
+    for query in queries.iter_mut().filter(|query| query.group == "wide") {
+        query.medians = medians(servers, query, sent, rounds, Cache::On).await?;
+        let figures: Vec<_> = servers.iter().zip(&query.medians).map(|(server, median)| (server.kind, *median)).collect();
+        rows.extend(compared(&format!("cached: {}", short(&query.expression)), "ms", &figures, |row, _| row));
+    }
     Ok(rows)
+}
+
+/// Milliseconds, of each server.
+async fn medians(servers: &[Server], query: &Query, sent: &Sent, rounds: usize, cache: Cache) -> Result<Vec<f64>> {
+    let mut times: Vec<Vec<f64>> = servers.iter().map(|_| Vec::new()).collect();
+    for round in 0..rounds {
+        for (server, times) in servers.iter().zip(&mut times) {
+            times.push(ask(server, query, sent, round, cache).await?);
+        }
+    }
+    Ok(times.into_iter().map(median).collect())
 }
 
 fn of_group(servers: &[Server], queries: &[Query], name: &str, part: f64, is_in: impl Fn(&Query) -> bool) -> Vec<Row> {
@@ -105,16 +126,19 @@ fn short(expression: &str) -> String {
     format!("{}…", expression.chars().take(60).collect::<String>())
 }
 
-/// Milliseconds. Each round asks for another end, so that no server has the very same answer at hand.
-async fn ask(server: &Server, query: &Query, sent: &Sent, round: usize) -> Result<f64> {
-    let end_ms = sent.end_ms - round as i64 * INTERVAL_MS;
+/// Milliseconds. Each round asks for another end, a step later than the one before.
+async fn ask(server: &Server, query: &Query, sent: &Sent, round: usize, cache: Cache) -> Result<f64> {
+    let end_ms = sent.end_ms - (ENDS - 1 - round % ENDS) as i64 * INTERVAL_MS;
     let (end, start) = (end_ms / 1000, (end_ms - STEPS * INTERVAL_MS) / 1000);
     let encoded = load::url_encoded(&query.expression);
-    let path = if query.is_range {
+    let mut path = if query.is_range {
         format!("/api/v1/query_range?query={encoded}&start={start}&end={end}&step={}", INTERVAL_MS / 1000)
     } else {
         format!("/api/v1/query?query={encoded}&time={end}")
     };
+    if cache == Cache::Off {
+        path.push_str("&nocache=1");
+    }
     let started = Instant::now();
     let answer = server.get(&path).await.with_context(|| query.expression.clone())?;
     let milliseconds = started.elapsed().as_secs_f64() * 1000.0;

@@ -129,19 +129,19 @@ impl Relabel {
     }
 
     fn map_names(&self, labels: &mut LabelsBuilder) {
-        for label in labels.clone().build().as_slice() {
-            if let Some(captures) = self.regex.captures(&label.name) {
+        for (name, value) in labels.clone().build().iter() {
+            if let Some(captures) = self.regex.captures(name) {
                 let mut target = String::new();
                 captures.expand(&self.replacement, &mut target);
-                labels.set(&target, &label.value);
+                labels.set(&target, value);
             }
         }
     }
 
     fn remove_names(&self, labels: &mut LabelsBuilder, matching: bool) {
-        for label in labels.clone().build().as_slice() {
-            if self.regex.is_match(&label.name) == matching {
-                labels.remove(&label.name);
+        for (name, _) in labels.clone().build().iter() {
+            if self.regex.is_match(name) == matching {
+                labels.remove(name);
             }
         }
     }

@@ -49,7 +49,7 @@ fn instant(timestamp_ms: i64, all: Vec<StepSeries>) -> Result<Value> {
     let mut samples = Vec::with_capacity(all.len());
     for series in all {
         let Some(sample) = series.points.get(0) else { continue };
-        let labels = series.final_labels();
+        let labels = series.final_labels().alone();
         if !seen.insert(labels.clone()) {
             return Err(Error::fix_request(DUPLICATE));
         }
@@ -71,7 +71,7 @@ fn merged(context: &Context, all: Vec<StepSeries>) -> Result<Value> {
         if points.is_empty() {
             continue;
         }
-        let merged = by_labels.entry(series.final_labels()).or_default();
+        let merged = by_labels.entry(series.final_labels().alone()).or_default();
         let is_first = merged.is_empty();
         merged.extend(points);
         if !is_first {

@@ -3,7 +3,7 @@
 use super::directory::identity_with;
 use crate::index::LabelLookup;
 use crate::symbols::{Symbol, Symbols};
-use br_model::{Label, Labels};
+use br_model::Labels;
 use br_storage::Matcher;
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
@@ -73,11 +73,8 @@ impl SeriesTable {
     }
 
     pub(crate) fn labels(&self, id: u32) -> Labels {
-        let label = |(name, value): &(Symbol, Symbol)| Label {
-            name: self.symbols.text(*name).clone(),
-            value: self.symbols.text(*value).clone(),
-        };
-        Labels::from_sorted(self.pairs(id).iter().map(label).collect())
+        let own = self.pairs(id).into();
+        Labels::numbered(self.symbols.texts().clone(), own, 0..self.pairs(id).len() as u32)
     }
 
     fn pairs(&self, id: u32) -> &[(Symbol, Symbol)] {
@@ -123,13 +120,13 @@ impl SeriesTable {
 impl LabelLookup for SeriesTable {
     fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str> {
         let names: BTreeSet<Symbol> = series.iter().flat_map(|id| self.pairs(id)).map(|(name, _)| *name).collect();
-        names.into_iter().map(|name| &**self.symbols.text(name)).collect()
+        names.into_iter().map(|name| self.symbols.text(name)).collect()
     }
 
     fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<&str> {
         let Some(name) = self.symbols.find(name) else { return Vec::new() };
         let values: BTreeSet<Symbol> = series.iter().filter_map(|id| self.value(id, name)).collect();
-        values.into_iter().map(|value| &**self.symbols.text(value)).collect()
+        values.into_iter().map(|value| self.symbols.text(value)).collect()
     }
 }
 

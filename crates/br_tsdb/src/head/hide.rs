@@ -62,8 +62,9 @@ impl TenantHead {
 impl HeadSeries {
     /// Each part with what is hidden of the series in it.
     fn masked<'a>(&'a self, samples: &'a HeadSamples, mask: &'a Mask) -> impl Iterator<Item = (SeriesView<'a>, Hidden)> {
-        let sealed = samples.sealed(self).map(|(part, view)| (view, mask.hidden(&self.labels, part.reach())));
-        sealed.chain(samples.open(self).map(|view| (view, mask.hidden(&self.labels, Reach::OPEN))))
+        let labels = samples.labels(self);
+        let open = samples.open(self).map(|view| (view, mask.hidden(&labels, Reach::OPEN)));
+        samples.sealed(self).map(move |(part, view)| (view, mask.hidden(&labels, part.reach()))).chain(open)
     }
 
     /// As [`HeadSeries::points`], without what is hidden.

@@ -3,7 +3,8 @@
 use super::sealed::{PointColumns, SealedPlace, SeriesView};
 use super::{OpenSamples, SealNumber, SealedTenant, Series, TenantHead};
 use crate::index::SeriesId;
-use br_model::{Exemplar, Labels};
+use crate::symbols::Symbol;
+use br_model::{Exemplar, Labels, Texts};
 use br_std::Result;
 use br_storage::{Points, SeriesQuery};
 use roaring::RoaringBitmap;
@@ -28,11 +29,49 @@ pub(crate) struct HeadSamples {
     places: Vec<(u32, SealedPlace)>,
     /// Copies of open strips.
     strips: Vec<u8>,
+    labels: LabelArena,
+}
+
+/// The labels of all series of a selection, by number.
+#[derive(Default)]
+struct LabelArena {
+    texts: Arc<Texts>,
+    full: Vec<Arc<[(Symbol, Symbol)]>>,
+    filling: Vec<(Symbol, Symbol)>,
+}
+
+/// Pairs in one page of a [`LabelArena`]: an answer keeps the pages that its labels lie in.
+const ARENA_PAGE: usize = 8192;
+
+/// Where the labels of one series are.
+#[derive(Clone, Copy)]
+struct LabelsAt {
+    page: u32,
+    from: u32,
+    to: u32,
+}
+
+impl LabelArena {
+    fn push(&mut self, pairs: impl Iterator<Item = (Symbol, Symbol)>) -> LabelsAt {
+        let from = self.filling.len() as u32;
+        self.filling.extend(pairs);
+        let at = LabelsAt { page: self.full.len() as u32, from, to: self.filling.len() as u32 };
+        if self.filling.len() >= ARENA_PAGE {
+            self.finish();
+        }
+        at
+    }
+
+    /// What was pushed can be asked for from now on.
+    fn finish(&mut self) {
+        self.full.push(self.filling.as_slice().into());
+        self.filling.clear();
+    }
 }
 
 /// One series, and where its samples are.
 pub(crate) struct HeadSeries {
-    pub(crate) labels: Labels,
+    labels: LabelsAt,
     /// In [`HeadSamples::places`].
     sealed: Range<u32>,
     open: Option<Open>,
@@ -57,6 +96,12 @@ pub(crate) struct FloatBuffer {
 }
 
 impl HeadSamples {
+    pub(crate) fn labels(&self, series: &HeadSeries) -> Labels {
+        let LabelsAt { page, from, to } = series.labels;
+        let Some(pairs) = self.labels.full.get(page as usize) else { return Labels::empty() };
+        Labels::numbered(self.labels.texts.clone(), pairs.clone(), from..to)
+    }
+
     /// What sealed parts have of a series, first stored first.
     pub(super) fn sealed<'a>(
         &'a self,
@@ -171,7 +216,7 @@ impl TenantHead {
         let found = self.index.resolve(&query.matchers);
         selection.series.reserve(usize::try_from(found.len()).unwrap_or(0));
         let mut near = vec![0; samples.parts.len()];
-        let mut buffer = Vec::new();
+        samples.labels.texts = self.index.texts().clone();
         for id in found {
             let Some(series) = self.series.get(id as usize).and_then(Option::as_ref) else { continue };
             let first_place = samples.places.len() as u32;
@@ -183,9 +228,10 @@ impl TenantHead {
             if sealed.is_empty() && open.is_none() {
                 continue;
             }
-            let labels = self.index.labels_with(series.labels, &mut buffer);
+            let labels = samples.labels.push(self.index.pairs(series.labels));
             selection.series.push(HeadSeries { labels, sealed, open });
         }
+        samples.labels.finish();
         selection.samples = samples;
         selection
     }
