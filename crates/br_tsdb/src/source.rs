@@ -377,6 +377,9 @@ struct TenantCursor<'a> {
     batch_bytes: u64,
 }
 
+/// The series of a batch are charged in portions of this size.
+const CHARGE_BYTES: u64 = 16 << 10;
+
 /// A chunk that a batch needs.
 struct WantedRow {
     /// Position in the list of selected files.
@@ -415,17 +418,24 @@ impl TenantCursor<'_> {
             self.read_file(rows, &batch, &mut parts)?;
         }
         let mut series = Vec::with_capacity(batch.len());
-        let mut scanned = 0;
+        let (mut scanned, mut owed) = (0, 0);
         for (candidate, parts) in batch.into_iter().zip(parts) {
             let Some(points) = self.points(&candidate, parts)?.filter(|points| !points.is_empty()) else { continue };
-            let bytes = points::heap_bytes(&points);
-            self.batch_bytes += bytes;
-            self.budget.charge(bytes)?;
+            owed += points::heap_bytes(&points);
+            if owed >= CHARGE_BYTES {
+                self.charge_batch(std::mem::take(&mut owed))?;
+            }
             scanned += points.len() as u64;
             series.push(SeriesData { labels: self.labels(&candidate), points });
         }
+        self.charge_batch(owed)?;
         self.budget.scanned(scanned);
         Ok(series)
+    }
+
+    fn charge_batch(&mut self, bytes: u64) -> Result<()> {
+        self.batch_bytes += bytes;
+        self.budget.charge(bytes)
     }
 
     /// The samples of a series in the range of the query: `parts` is what files have of it.

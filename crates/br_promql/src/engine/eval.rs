@@ -16,6 +16,9 @@ pub(crate) enum Evaluated {
 
 pub(crate) type Sink<'s> = dyn FnMut(StepSeries) -> Result<()> + 's;
 
+/// What is held is charged in portions of this size: single series of an instant query are too small to account for each.
+const CHARGE_BYTES: u64 = 16 << 10;
+
 /// A scalar at each step.
 pub(crate) fn scalar(context: &Context, expr: &Expr) -> Result<Vec<f64>> {
     context.budget.check()?;
@@ -42,12 +45,16 @@ pub(crate) fn scalar(context: &Context, expr: &Expr) -> Result<Vec<f64>> {
 
 /// An instant vector, all of it. What it holds stays charged until the query ends.
 pub(crate) fn vector(context: &Context, expr: &Expr) -> Result<Vec<StepSeries>> {
-    let mut all = Vec::new();
+    let (mut all, mut owed) = (Vec::new(), 0);
     vector_each(context, expr, &mut |series| {
-        context.budget.charge(series.points.bytes())?;
+        owed += series.points.bytes();
         all.push(series);
+        if owed >= CHARGE_BYTES {
+            context.budget.charge(std::mem::take(&mut owed))?;
+        }
         Ok(())
     })?;
+    context.budget.charge(owed)?;
     Ok(all)
 }
 

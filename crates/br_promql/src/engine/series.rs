@@ -2,6 +2,7 @@
 
 use br_model::labels::METRIC_NAME;
 use br_model::{FloatHistogram, Labels, Value};
+use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
 /// Labels that say what a series is, and that go when something else is made of it.
@@ -43,8 +44,9 @@ impl From<FloatHistogram> for Sample {
 /// Values by step.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
-    kinds: Vec<Kind>,
-    floats: Vec<f64>,
+    /// An instant query has one step: it is kept in place.
+    kinds: SmallVec<[Kind; 8]>,
+    floats: SmallVec<[f64; 1]>,
     /// Empty until there is one.
     histograms: Vec<Option<Arc<FloatHistogram>>>,
 }
@@ -58,11 +60,11 @@ fn has_any(kinds: &[Kind]) -> bool {
 
 impl Column {
     pub(crate) fn absent(steps: usize) -> Self {
-        Self { kinds: vec![Kind::Absent; steps], floats: vec![0.0; steps], histograms: Vec::new() }
+        Self { kinds: smallvec![Kind::Absent; steps], floats: smallvec![0.0; steps], histograms: Vec::new() }
     }
 
     pub(crate) fn floats(values: Vec<f64>) -> Self {
-        Self { kinds: vec![Kind::Float; values.len()], floats: values, histograms: Vec::new() }
+        Self { kinds: smallvec![Kind::Float; values.len()], floats: values.into(), histograms: Vec::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
