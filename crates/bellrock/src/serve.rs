@@ -451,10 +451,16 @@ fn time_bounds(config: &Config) -> TimeBounds {
 
 fn door_limits(config: &Config) -> Limits {
     let limits = &config.bellrock.limits;
+    let concurrent_max = limits.queries_at_once.max(1);
+    let is_shared = config.bellrock.auth.tokens.iter().any(|token| TenantId(token.tenant) != FIRST_TENANT);
+    // Of several tenants none has all places.
+    let kept_for_others = if is_shared { concurrent_max.div_ceil(4).min(concurrent_max - 1) } else { 0 };
     Limits {
         query_bytes_max: limits.query_memory.0,
+        queries_bytes_max: limits.queries_memory.0,
         timeout: limits.query_timeout.0,
-        concurrent_max: limits.queries_at_once.max(1),
+        concurrent_max,
+        tenant_concurrent_max: concurrent_max - kept_for_others,
         ..Limits::default()
     }
 }
