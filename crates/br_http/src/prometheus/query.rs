@@ -13,7 +13,7 @@ use br_promql::{Engine, Expr, ExprKind, QueryOutput, SourceResolution};
 use br_query::door::Language;
 use br_query::range_cache::Steps;
 use br_std::{Error, Nanos, Result};
-use br_storage::{Matcher, SeriesQuery};
+use br_storage::{Budget, Matcher, SeriesQuery};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -66,9 +66,9 @@ fn json_text(text: String) -> axum::response::Response {
     ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
-fn answer(mut output: QueryOutput, partial: Option<String>) -> String {
+fn answer(mut output: QueryOutput, partial: Option<String>, budget: &Budget) -> Result<String> {
     output.warnings.extend(partial);
-    encode::answer(&output)
+    encode::answer(output, budget)
 }
 
 pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
@@ -78,7 +78,7 @@ pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): E
     let (engine, timeout, partial) = (engine(&app, &params)?, params.duration("timeout")?, app.partial_answers());
     let text = app
         .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
-            engine.instant(&*sources.metrics(principal.tenant), &expr, at_ms, budget).map(|output| answer(output, partial))
+            answer(engine.instant(&*sources.metrics(principal.tenant), &expr, at_ms, budget)?, partial, budget)
         })
         .await
         .map_err(PrometheusError::of_execution)?;
@@ -120,7 +120,7 @@ pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Ext
             } else {
                 cache.bypass(&engine, &*source, &expr, steps, budget)
             };
-            output.map(|output| answer(output, partial))
+            answer(output?, partial, budget)
         })
         .await
         .map_err(PrometheusError::of_execution)?;
