@@ -159,6 +159,7 @@ impl Server {
             intake: intake.clone(),
             limits: wire_limits(&config),
             bodies: br_http::bodies::Bodies::default(),
+            answers: br_http::answers::Answers::new(config.bellrock.limits.queries_memory.0),
             door: door.clone(),
             sources: sources.clone(),
             promql,

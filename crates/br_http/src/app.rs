@@ -1,5 +1,6 @@
 //! What handlers work with.
 
+use crate::answers::Answers;
 use crate::auth::Auth;
 use crate::bodies::Bodies;
 use crate::routes::Route;
@@ -29,6 +30,7 @@ pub struct App {
     pub intake: Arc<Intake>,
     pub limits: br_wire::Limits,
     pub bodies: Bodies,
+    pub answers: Answers,
     pub door: Arc<Door>,
     pub sources: Arc<dyn Sources>,
     pub promql: br_promql::Engine,

@@ -95,6 +95,7 @@ async fn metrics(State(app): State<Arc<App>>, Extension(principal): Extension<Pr
     out.counter("bellrock_queries_timed_out_total", "Queries that ran into their time limit, waiting included.", &door.timed_out);
     out.gauge("bellrock_queries_overdue", "Queries that still compute after they were told to stop.", app.door.overdue());
     out.gauge("bellrock_queries_memory_bytes", "What queries hold of limits.queries_memory.", app.door.bytes_taken());
+    out.gauge("bellrock_answers_on_their_way_bytes", "What large answers hold until they are sent.", app.answers.bytes_taken());
     discoveries(&mut out, &app.scrape.discoveries());
     let cache = &app.range_cache.counters;
     let help = "Steps of range queries that were answered from what was known.";

@@ -2,6 +2,7 @@
 //!
 //! [`router`] makes the whole table of routes. Each route names the right it needs; what is not in the table is a page or a 404.
 
+pub mod answers;
 pub mod app;
 pub mod auth;
 pub mod bodies;
@@ -23,12 +24,14 @@ mod time;
 
 pub use routes::Route;
 
+use answers::Cut;
 use app::App;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use error::ApiError;
 use routes::Routes;
 use std::sync::Arc;
 
@@ -50,9 +53,17 @@ pub fn router(app: Arc<App>) -> Router {
         .into_router()
         .merge(health::open_routes(app.clone()))
         .fallback(pages::page)
-        .layer(axum::middleware::from_fn_with_state(app, tell_partial))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), tell_partial))
         .layer(DefaultBodyLimit::max(SMALL_BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), limit_answer))
         .layer(axum::middleware::map_response(harden))
+}
+
+/// A large answer takes its place among those on their way, or gives it up.
+async fn limit_answer(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let cut = request.extensions_mut().remove::<Cut>();
+    let answer = next.run(request).await;
+    app.answers.limit(answer, cut).unwrap_or_else(|error| ApiError(error).into_response())
 }
 
 /// An answer that was begun before the stores had read back the journal may lack something, and says so.
