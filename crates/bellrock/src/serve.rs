@@ -488,12 +488,16 @@ fn sql_engine(stores: &Stores) -> SqlEngine {
     SqlEngine::new(tables, series, br_events::sql_functions(), SqlLimits::default())
 }
 
-/// The same routes on every port: an exporter that speaks HTTP to the gRPC port, or the other way round, is served too.
+/// The first port has everything, the others what exporters of OpenTelemetry send: one that speaks HTTP to the gRPC port, or the
+/// other way round, is served too.
 fn serve_all(listeners: Vec<TcpListener>, app: &Arc<App>, stopped: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
-    let router = br_http::router(app.clone());
+    let (all, otlp) = (br_http::router(app.clone()), br_http::otlp_router(app.clone()));
     let connections_max = connections_max();
-    let serve = |listener| tokio::spawn(br_http::listen::serve(listener, router.clone(), connections_max, stopped.clone()));
-    listeners.into_iter().map(serve).collect()
+    let serve = |(at, listener)| {
+        let router = if at == 0 { all.clone() } else { otlp.clone() };
+        tokio::spawn(br_http::listen::serve(listener, router, connections_max, stopped.clone()))
+    };
+    listeners.into_iter().enumerate().map(serve).collect()
 }
 
 /// Descriptors that files, the catalog and outgoing connections may take.

@@ -49,13 +49,22 @@ pub fn router(app: Arc<App>) -> Router {
     let routes = native::routes(routes);
     let routes = health::routes(routes);
     let _ = app.table.set(routes.table().to_vec());
-    routes
-        .into_router()
-        .merge(health::open_routes(app.clone()))
-        .fallback(pages::page)
-        .layer(axum::middleware::from_fn_with_state(app.clone(), tell_partial))
+    let router = routes.into_router().merge(health::open_routes(app.clone())).fallback(pages::page);
+    let router = router.layer(axum::middleware::from_fn_with_state(app.clone(), tell_partial));
+    hardened(router, app)
+}
+
+/// What OpenTelemetry's exporters send, and whether the server is there: for the ports that are theirs. Nothing can be read or
+/// changed there.
+pub fn otlp_router(app: Arc<App>) -> Router {
+    let routes = ingest::otlp_routes(Routes::new(app.clone()));
+    hardened(routes.into_router().merge(health::open_routes(app.clone())), app)
+}
+
+fn hardened(router: Router, app: Arc<App>) -> Router {
+    router
         .layer(DefaultBodyLimit::max(SMALL_BODY_BYTES_MAX))
-        .layer(axum::middleware::from_fn_with_state(app.clone(), limit_answer))
+        .layer(axum::middleware::from_fn_with_state(app, limit_answer))
         .layer(axum::middleware::map_response(harden))
 }
 

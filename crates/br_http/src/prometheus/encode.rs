@@ -16,7 +16,8 @@ const HISTOGRAM_BYTES: usize = 160;
 const LOOK_POINTS: usize = 1024;
 
 /// The whole answer of a query. Its text counts against the budget as it grows, and what has been written out does no longer.
-pub(super) fn answer(output: QueryOutput, budget: &Budget) -> Result<String> {
+/// `stats` stand beside the result.
+pub(super) fn answer(output: QueryOutput, stats: Option<&serde_json::Value>, budget: &Budget) -> Result<String> {
     let mut writer = Writer { out: String::new(), budget, charged: 0 };
     writer.reserve(256)?;
     writer.out.push_str(r#"{"status":"success","data":{"resultType":""#);
@@ -47,6 +48,9 @@ pub(super) fn answer(output: QueryOutput, budget: &Budget) -> Result<String> {
             }
             writer.out.push(']');
         }
+    }
+    if let Some(stats) = stats {
+        let _ = write!(writer.out, r#","stats":{stats}"#);
     }
     writer.out.push('}');
     notes(&mut writer.out, "warnings", &output.warnings);
@@ -248,7 +252,7 @@ mod tests {
 
     fn check(value: Value, expect: &str) {
         let output = QueryOutput { value, warnings: Vec::new(), infos: Vec::new() };
-        let answer = answer(output, &Budget::unlimited()).expect("no limit");
+        let answer = answer(output, None, &Budget::unlimited()).expect("no limit");
         assert_eq!(answer, format!(r#"{{"status":"success","data":{expect}}}"#));
         serde_json::from_str::<serde_json::Value>(&answer).expect("valid JSON");
     }
@@ -281,9 +285,9 @@ mod tests {
         histogram.positive_spans = vec![br_model::BucketSpan { offset: -500, length: 1000 }];
         let point = Point::Histogram(Arc::new(histogram));
         let budget = Budget::new(1 << 20);
-        let error = answer(matrix(&point, 1, 11_000), &budget).expect_err("hundreds of megabytes");
+        let error = answer(matrix(&point, 1, 11_000), None, &budget).expect_err("hundreds of megabytes");
         assert!(error.kind() == Kind::OverLimit && error.message().contains("limits.query_memory"), "{error}");
-        let text = answer(matrix(&point, 1, 3), &budget).expect("three of them fit");
+        let text = answer(matrix(&point, 1, 3), None, &budget).expect("three of them fit");
         assert_eq!(text.matches(r#""count":"1000""#).count(), 3);
     }
 
@@ -292,10 +296,10 @@ mod tests {
         let (series, steps) = (100, 1000);
         let output = matrix(&Point::Float(0.123_456_789), series, steps);
         let held = series as u64 * steps as u64 * 24;
-        let text_bytes = answer(output.clone(), &Budget::unlimited()).expect("no limit").len() as u64;
+        let text_bytes = answer(output.clone(), None, &Budget::unlimited()).expect("no limit").len() as u64;
         let budget = Budget::new(held + text_bytes);
         budget.charge(held).expect("as the engine does");
-        answer(output, &budget).expect("the points go as the text comes");
+        answer(output, None, &budget).expect("the points go as the text comes");
         assert!(budget.bytes_used() < 2 * text_bytes, "{} of {text_bytes}", budget.bytes_used());
     }
 
@@ -303,6 +307,6 @@ mod tests {
     fn nobody_writes_for_who_has_gone_away() {
         let budget = Budget::unlimited();
         budget.cancel(br_storage::CancelReason::Caller);
-        assert!(answer(matrix(&Point::Float(1.0), 1, 1), &budget).is_err());
+        assert!(answer(matrix(&Point::Float(1.0), 1, 1), None, &budget).is_err());
     }
 }
