@@ -116,3 +116,30 @@ def test_pages_of_other_sites_are_refused(server):
     foreign = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}
     assert requests.post(f"{server.url}/bellrock/v1/sql", json=body, headers=foreign, timeout=10).status_code == 401
     assert requests.get(f"{server.url}/api/v1/query", params={"query": "1"}, headers={"Host": "evil.example"}, timeout=10).status_code == 401
+
+
+def test_what_is_the_operators_is_closed_to_other_tenants(make_server, tmp_path):
+    config = CONFIG + "      - { name: admin-two, tenant: 2, role: admin, token: admin-two-01234567890 }\n"
+    server = make_server(config=config).start()
+    one, two, viewer = bearer("admin-one-01234567890"), bearer("admin-two-01234567890"), bearer("viewer-one-0123456789")
+    for path in ("/-/reload", "/api/v1/admin/tsdb/clean_tombstones", "/api/v1/admin/tsdb/snapshot", "/bellrock/v1/admin/flush"):
+        refused = requests.post(server.url + path, headers=two, timeout=30)
+        assert refused.status_code == 404 and "own tenant" in refused.text, f"{path}: {refused.text}"
+        assert requests.post(server.url + path, headers=one, timeout=30).status_code in (200, 204), path
+    flags = [requests.get(f"{server.url}/api/v1/status/flags", headers=who, timeout=10).json()["data"] for who in (one, two, viewer)]
+    assert flags[0]["storage.tsdb.path"] == str(server.data) and "config.file" in flags[0]
+    assert all("storage.tsdb.path" not in seen and "config.file" not in seen and "query.timeout" in seen for seen in flags[1:])
+    mine, theirs = [requests.get(f"{server.url}/bellrock/v1/status", headers=who, timeout=10).json() for who in (one, two)]
+    assert {"journal", "storage", "catalog"} <= mine.keys() and "logs" in mine["ingest"]
+    assert not {"journal", "storage", "catalog"} & theirs.keys() and theirs["ingest"] == {"metrics": {"series": 0}}
+    missing = {"source": "x", "files": ["2/metrics/0000000000000000.parquet"]}
+    refused = requests.post(f"{server.url}/bellrock/v1/admin/imports", json=missing, headers=two, timeout=10)
+    assert refused.status_code >= 400 and str(server.data) not in refused.text, refused.text
+
+
+def test_the_ports_of_opentelemetry_have_nothing_else(server):
+    assert requests.post(f"{server.otlp_http}/v1/logs", json={"resourceLogs": []}, timeout=10).status_code == 200
+    for base in (server.otlp_http, f"http://{server.grpc}"):
+        assert requests.get(f"{base}/-/ready", timeout=10).status_code == 200
+        for method, path in [("GET", "/api/v1/query?query=1"), ("POST", "/api/v1/admin/tsdb/delete_series?match[]=up"), ("GET", "/metrics"), ("GET", "/"), ("POST", "/bellrock/v1/sql")]:
+            assert requests.request(method, base + path, timeout=10).status_code == 404, f"{base}{path}"

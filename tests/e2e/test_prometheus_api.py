@@ -106,7 +106,6 @@ def test_the_rest_of_the_api(scraping):
     assert scraping.get("/api/v1/status/runtimeinfo")["data"]["storageRetention"] == "15d"
     flags = scraping.get("/api/v1/status/flags")["data"]
     assert flags["query.timeout"] == "30s" and flags["config.file"] == str(scraping.config)
-    assert "chunkCount" not in scraping.get("/api/v1/status/tsdb")["data"]["headStats"], "there are no chunks to count"
 
 
 def test_rules_are_read_again(make_server, tmp_path):
@@ -185,3 +184,78 @@ def test_a_dashboard_that_is_refreshed_uses_what_is_known(scraping):
     assert evaluated <= 5 and reused >= 236
     ask(scraping.url, "query_range", {**question, "nocache": 1})
     assert step_counts() == [before[0] + evaluated, before[1] + reused]
+
+
+def test_a_limit_cuts_and_says_so(scraping):
+    warning = ["results truncated due to limit"]
+    now = time.time()
+    for path, more in [
+        ("query", {"query": "up"}),
+        ("query_range", {"query": "up", "start": now - 5, "end": now, "step": 1}),
+        ("series", {"match[]": "up"}),
+        ("labels", {}),
+        ("label/instance/values", {}),
+    ]:
+        whole = scraping.get(f"/api/v1/{path}", limit=0, **more)
+        data = whole["data"]["result"] if path.startswith("query") else whole["data"]
+        assert len(data) >= 2 and "warnings" not in whole, path
+        cut = scraping.get(f"/api/v1/{path}", limit=1, **more)
+        data = cut["data"]["result"] if path.startswith("query") else cut["data"]
+        assert len(data) == 1 and cut["warnings"] == warning, path
+    assert "warnings" not in scraping.get("/api/v1/query", query="1", limit=1)
+
+
+def test_a_query_tells_what_it_took_when_asked(scraping):
+    now = time.time()
+    for path, more in [("query", {}), ("query_range", {"start": now - 5, "end": now, "step": 1, "nocache": 1})]:
+        assert "stats" not in scraping.get(f"/api/v1/{path}", query="up", **more)["data"]
+        stats = scraping.get(f"/api/v1/{path}", query="up", stats="all", **more)["data"]["stats"]
+        assert stats["samples"]["totalQueryableSamples"] >= 2, stats
+        assert 0 < stats["timings"]["evalTotalTime"] <= stats["timings"]["execTotalTime"] < 10, stats
+
+
+def test_what_the_store_says_of_itself(scraping):
+    tsdb = scraping.get("/api/v1/status/tsdb", limit=2)["data"]
+    assert tsdb["headStats"]["numLabelPairs"] > 10 and tsdb["headStats"]["chunkCount"] > 10
+    for name in ("seriesCountByMetricName", "labelValueCountByLabelName", "memoryInBytesByLabelName", "seriesCountByLabelValuePair"):
+        assert len(tsdb[name]) == 2, name
+    assert "=" in tsdb["seriesCountByLabelValuePair"][0]["name"]
+    assert requests.get(f"{scraping.url}/api/v1/status/tsdb", params={"limit": 0}, timeout=10).status_code == 400
+    assert eventually(lambda: scraping.get("/api/v1/status/walreplay")["data"]["state"] == "done")
+    assert scraping.get("/api/v1/notifications")["data"] == []
+    assert scraping.get("/api/v1/status/tsdb/blocks")["data"]["blocks"] == []
+    scraping.post("/bellrock/v1/admin/flush", {})
+    block = scraping.get("/api/v1/status/tsdb/blocks")["data"]["blocks"][0]
+    assert block["stats"]["numSamples"] >= block["stats"]["numSeries"] > 10 and block["minTime"] <= block["maxTime"]
+    with requests.get(f"{scraping.url}/api/v1/notifications/live", stream=True, timeout=10) as live:
+        assert live.headers["content-type"] == "text/event-stream"
+        scraping.config.write_text("nonsense: {")
+        assert requests.post(f"{scraping.url}/-/reload", timeout=10).status_code == 400
+        line = next(line for line in live.iter_lines() if line.startswith(b"data:"))
+        assert b"reload has failed" in line
+    assert "reload has failed" in scraping.get("/api/v1/notifications")["data"][0]["text"]
+
+
+def test_a_snapshot_is_a_data_directory(scraping, make_server, tmp_path):
+    samples = scraping.promql("count_over_time(up[1h])")
+    answer = requests.put(f"{scraping.url}/api/v1/admin/tsdb/snapshot", timeout=30)
+    name = answer.json()["data"]["name"]
+    folder = scraping.data / "snapshots" / name
+    assert folder.is_dir() and not list(folder.parent.glob("*.part"))
+    requests.post(f"{scraping.url}/api/v1/admin/tsdb/delete_series", params={"match[]": "up"}, timeout=10)
+    requests.post(f"{scraping.url}/api/v1/admin/tsdb/clean_tombstones", timeout=30)
+    other = make_server(data=folder).start()
+    counts = {labels["instance"]: count for labels, count in other.promql("count_over_time(up[1h])")}
+    assert all(counts[labels["instance"]] >= count for labels, count in samples) and len(counts) == 2
+    assert requests.post(f"{scraping.url}/api/v1/admin/tsdb/snapshot", params={"skip_head": "maybe"}, timeout=10).status_code == 400
+
+
+def test_exemplars_are_found_however_old(server):
+    at = int(time.time() * 1000) - 3 * 3600 * 1000
+    span = {"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "timeUnixNano": str(at * 10**6), "asDouble": 0.5}
+    point = {"timeUnixNano": str(at * 10**6), "asDouble": 1.0, "exemplars": [span]}
+    metric = {"name": "old", "sum": {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": [point]}}
+    body = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}
+    assert requests.post(f"{server.url}/api/v1/otlp/v1/metrics", json=body, timeout=10).status_code == 200
+    found = eventually(lambda: server.get("/api/v1/query_exemplars", query='{__name__=~"old.*"}')["data"])
+    assert found[0]["exemplars"][0]["labels"]["trace_id"] == span["traceId"]

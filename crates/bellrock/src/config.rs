@@ -72,7 +72,7 @@ pub(crate) struct AuthConfig {
 pub(crate) struct TokenConfig {
     name: String,
     #[serde(default = "first_tenant")]
-    tenant: u32,
+    pub(crate) tenant: u32,
     /// `ingest`, `viewer`, `responder` or `admin`.
     role: String,
     token: Option<String>,
@@ -176,6 +176,8 @@ impl BellrockConfig {
 pub(crate) struct LimitsConfig {
     pub(crate) query_memory: ByteSize,
     pub(crate) query_timeout: PromDuration,
+    /// What all queries may hold together.
+    pub(crate) queries_memory: ByteSize,
     pub(crate) queries_at_once: usize,
     /// A request body as it comes, and after decompression.
     pub(crate) body: ByteSize,
@@ -192,10 +194,12 @@ pub(crate) struct LimitsConfig {
 impl Default for LimitsConfig {
     fn default() -> Self {
         let store = TsdbOptions::default();
+        let queries = br_query::door::Limits::default();
         Self {
-            query_memory: ByteSize(256 << 20),
-            query_timeout: PromDuration(Duration::from_secs(30)),
-            queries_at_once: 16,
+            query_memory: ByteSize(queries.query_bytes_max),
+            query_timeout: PromDuration(queries.timeout),
+            queries_memory: ByteSize(queries.queries_bytes_max),
+            queries_at_once: queries.concurrent_max,
             body: ByteSize(16 << 20),
             body_decompressed: ByteSize(64 << 20),
             disk_free: ByteSize(256 << 20),

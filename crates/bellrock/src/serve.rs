@@ -159,6 +159,7 @@ impl Server {
             intake: intake.clone(),
             limits: wire_limits(&config),
             bodies: br_http::bodies::Bodies::default(),
+            answers: br_http::answers::Answers::new(config.bellrock.limits.queries_memory.0),
             door: door.clone(),
             sources: sources.clone(),
             promql,
@@ -451,10 +452,16 @@ fn time_bounds(config: &Config) -> TimeBounds {
 
 fn door_limits(config: &Config) -> Limits {
     let limits = &config.bellrock.limits;
+    let concurrent_max = limits.queries_at_once.max(1);
+    let is_shared = config.bellrock.auth.tokens.iter().any(|token| TenantId(token.tenant) != FIRST_TENANT);
+    // Of several tenants none has all places.
+    let kept_for_others = if is_shared { concurrent_max.div_ceil(4).min(concurrent_max - 1) } else { 0 };
     Limits {
         query_bytes_max: limits.query_memory.0,
+        queries_bytes_max: limits.queries_memory.0,
         timeout: limits.query_timeout.0,
-        concurrent_max: limits.queries_at_once.max(1),
+        concurrent_max,
+        tenant_concurrent_max: concurrent_max - kept_for_others,
         ..Limits::default()
     }
 }
@@ -481,12 +488,16 @@ fn sql_engine(stores: &Stores) -> SqlEngine {
     SqlEngine::new(tables, series, br_events::sql_functions(), SqlLimits::default())
 }
 
-/// The same routes on every port: an exporter that speaks HTTP to the gRPC port, or the other way round, is served too.
+/// The first port has everything, the others what exporters of OpenTelemetry send: one that speaks HTTP to the gRPC port, or the
+/// other way round, is served too.
 fn serve_all(listeners: Vec<TcpListener>, app: &Arc<App>, stopped: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
-    let router = br_http::router(app.clone());
+    let (all, otlp) = (br_http::router(app.clone()), br_http::otlp_router(app.clone()));
     let connections_max = connections_max();
-    let serve = |listener| tokio::spawn(br_http::listen::serve(listener, router.clone(), connections_max, stopped.clone()));
-    listeners.into_iter().map(serve).collect()
+    let serve = |(at, listener)| {
+        let router = if at == 0 { all.clone() } else { otlp.clone() };
+        tokio::spawn(br_http::listen::serve(listener, router, connections_max, stopped.clone()))
+    };
+    listeners.into_iter().enumerate().map(serve).collect()
 }
 
 /// Descriptors that files, the catalog and outgoing connections may take.

@@ -1,13 +1,13 @@
 //! The stores as the HTTP face and the rules see them, and what they say of themselves.
 
 use br_events::EventStore;
-use br_http::app::{ErrorEvents, LimitHit, MetricStats, Stats};
+use br_http::app::{ErrorEvents, LimitHit, MetricFile, MetricStats, Stats};
 use br_jobs::flush::Flusher;
 use br_model::{LogKind, LogRecord, TenantId};
 use br_query::door::Sources;
 use br_std::{Nanos, Result};
-use br_storage::{Budget, Direction, LogHint, LogQuery, LogSource, MetricSource, SpanSource, TimeRange};
-use br_tsdb::{CapHit, Tsdb};
+use br_storage::{Budget, Direction, FileEntry, LogHint, LogQuery, LogSource, MetricSource, SpanSource, TimeRange};
+use br_tsdb::{BlockStats, CapHit, Tsdb};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -94,9 +94,6 @@ pub(crate) struct StoreStats {
     flusher: Arc<Flusher>,
 }
 
-/// Names shown in lists of the largest.
-const TOP: usize = 10;
-
 impl StoreStats {
     pub(crate) fn new(metrics: &Arc<Tsdb>, events: &Arc<EventStore>, flusher: &Arc<Flusher>) -> Self {
         Self { metrics: metrics.clone(), events: events.clone(), flusher: flusher.clone() }
@@ -108,19 +105,42 @@ fn limit_hit(hit: CapHit) -> LimitHit {
     LimitHit { limit: cap.as_str(), labels, series, series_max, refused_samples }
 }
 
+fn metric_file(file: FileEntry) -> MetricFile {
+    MetricFile {
+        min_time_ms: file.min_time.as_millis(),
+        max_time_ms: file.max_time.as_millis(),
+        series: BlockStats::of(&file).map_or(0, |stats| stats.series),
+        samples: file.rows,
+        level: file.level,
+        bytes: file.size_bytes,
+        name: file.path.rsplit('/').next().unwrap_or_default().trim_end_matches(".parquet").to_owned(),
+    }
+}
+
 impl Stats for StoreStats {
-    fn metrics(&self, tenant: TenantId) -> MetricStats {
-        let stats = self.metrics.tenant_stats(tenant, TOP);
+    fn metrics(&self, tenant: TenantId, top: usize) -> MetricStats {
+        let stats = self.metrics.tenant_stats(tenant, top);
         let pairs = |counts: Vec<br_tsdb::NameCount>| counts.into_iter().map(|one| (one.name, one.count)).collect();
         MetricStats {
             series: stats.series,
             samples: stats.unflushed_samples + stats.file_samples,
             min_time_ms: stats.min_time_ms,
             max_time_ms: stats.max_time_ms,
+            label_pairs: stats.label_pairs,
+            chunks: stats.series + stats.sealed_parts as u64,
             top_metrics: pairs(stats.series_by_metric),
             top_labels: pairs(stats.values_by_label),
+            top_label_bytes: pairs(stats.bytes_by_label),
+            top_pairs: pairs(stats.series_by_pair),
             limits_hit: stats.cap_hits.into_iter().map(limit_hit).collect(),
         }
+    }
+
+    fn metric_files(&self, tenant: TenantId) -> Vec<MetricFile> {
+        let mine = self.metrics.expired(Nanos::MAX).into_iter().filter(|file| file.tenant == tenant);
+        let mut files: Vec<MetricFile> = mine.map(metric_file).collect();
+        files.sort_by(|one, other| (one.min_time_ms, &one.name).cmp(&(other.min_time_ms, &other.name)));
+        files
     }
 
     fn exposition(&self) -> String {

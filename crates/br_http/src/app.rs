@@ -1,5 +1,6 @@
 //! What handlers work with.
 
+use crate::answers::Answers;
 use crate::auth::Auth;
 use crate::bodies::Bodies;
 use crate::routes::Route;
@@ -29,6 +30,7 @@ pub struct App {
     pub intake: Arc<Intake>,
     pub limits: br_wire::Limits,
     pub bodies: Bodies,
+    pub answers: Answers,
     pub door: Arc<Door>,
     pub sources: Arc<dyn Sources>,
     pub promql: br_promql::Engine,
@@ -89,6 +91,7 @@ pub struct Loaded {
 #[derive(Debug)]
 pub struct LastLoad {
     at: AtomicI64,
+    tried_at: AtomicI64,
     is_ok: AtomicBool,
     /// Held while a load is under way: the next waits for its end.
     loading: tokio::sync::Mutex<()>,
@@ -97,10 +100,16 @@ pub struct LastLoad {
 impl LastLoad {
     /// Of a server that has just started, which it does with a valid configuration only.
     pub fn new(at: Nanos) -> Self {
-        Self { at: AtomicI64::new(at.0), is_ok: AtomicBool::new(true), loading: tokio::sync::Mutex::default() }
+        Self {
+            at: AtomicI64::new(at.0),
+            tried_at: AtomicI64::new(at.0),
+            is_ok: AtomicBool::new(true),
+            loading: tokio::sync::Mutex::default(),
+        }
     }
 
     pub(crate) fn record(&self, at: Nanos, is_ok: bool) {
+        self.tried_at.store(at.0, Ordering::Relaxed);
         // As in Prometheus, the time is that of the last success.
         if is_ok {
             self.at.store(at.0, Ordering::Relaxed);
@@ -110,6 +119,10 @@ impl LastLoad {
 
     pub(crate) fn at(&self) -> Nanos {
         Nanos(self.at.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn tried_at(&self) -> Nanos {
+        Nanos(self.tried_at.load(Ordering::Relaxed))
     }
 
     pub(crate) fn is_ok(&self) -> bool {
@@ -136,7 +149,11 @@ pub trait ErrorEvents: Send + Sync {
 
 /// Figures of the stores.
 pub trait Stats: Send + Sync {
-    fn metrics(&self, tenant: TenantId) -> MetricStats;
+    /// With so many of each kind that is listed.
+    fn metrics(&self, tenant: TenantId, top: usize) -> MetricStats;
+
+    /// The files that a tenant's metrics are in.
+    fn metric_files(&self, tenant: TenantId) -> Vec<MetricFile>;
 
     /// In text exposition format, without those that the HTTP face knows itself.
     fn exposition(&self) -> String;
@@ -152,12 +169,32 @@ pub struct MetricStats {
     pub samples: u64,
     pub min_time_ms: Option<i64>,
     pub max_time_ms: Option<i64>,
+    /// Different names with their values.
+    pub label_pairs: u64,
+    /// Parts of the head that samples are in: one of each series that is written to, and those that wait for their files.
+    pub chunks: u64,
     /// Metric names with the most series.
     pub top_metrics: Vec<(String, u64)>,
     /// Label names with the most values.
     pub top_labels: Vec<(String, u64)>,
+    /// Label names whose values are longest, over all series.
+    pub top_label_bytes: Vec<(String, u64)>,
+    /// Labels (`name=value`) on the most series.
+    pub top_pairs: Vec<(String, u64)>,
     /// Limits on the number of series that refused new ones since the start; of each kind those that refused most.
     pub limits_hit: Vec<LimitHit>,
+}
+
+/// A file of metrics.
+#[derive(Clone, Debug)]
+pub struct MetricFile {
+    pub name: String,
+    pub min_time_ms: i64,
+    pub max_time_ms: i64,
+    pub series: u64,
+    pub samples: u64,
+    pub level: u16,
+    pub bytes: u64,
 }
 
 /// A target, job, metric or tenant that has as many series as it may have, or had.

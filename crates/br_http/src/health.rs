@@ -92,6 +92,10 @@ async fn metrics(State(app): State<Arc<App>>, Extension(principal): Extension<Pr
     out.counter("bellrock_queries_failed_total", "Queries that ended with an error.", &door.failed);
     out.counter("bellrock_queries_over_limit_total", "Queries that reached a limit.", &door.over_limit);
     out.counter("bellrock_queries_refused_total", "Queries that found no place to wait.", &door.refused);
+    out.counter("bellrock_queries_timed_out_total", "Queries that ran into their time limit, waiting included.", &door.timed_out);
+    out.gauge("bellrock_queries_overdue", "Queries that still compute after they were told to stop.", app.door.overdue());
+    out.gauge("bellrock_queries_memory_bytes", "What queries hold of limits.queries_memory.", app.door.bytes_taken());
+    out.gauge("bellrock_answers_on_their_way_bytes", "What large answers hold until they are sent.", app.answers.bytes_taken());
     discoveries(&mut out, &app.scrape.discoveries());
     let cache = &app.range_cache.counters;
     let help = "Steps of range queries that were answered from what was known.";

@@ -17,7 +17,16 @@ use br_wire::otlp;
 use bytes::Bytes;
 use std::sync::Arc;
 
-pub(crate) fn routes(mut routes: Routes) -> Routes {
+pub(crate) fn routes(routes: Routes) -> Routes {
+    otlp_routes(routes)
+        .post("/api/v1/write", Right::Send, remote_write)
+        .post("/loki/api/v1/push", Right::Send, loki_push)
+        .post("/api/{project}/envelope/", Right::Send, sentry_envelope)
+        .post("/api/{project}/store/", Right::Send, sentry_store)
+}
+
+/// OpenTelemetry's own, by gRPC and by HTTP.
+pub(crate) fn otlp_routes(mut routes: Routes) -> Routes {
     for (path, protocol) in grpc::SERVICES {
         let export = move |State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, request: Request| async move {
             let limit = app.limits.decoded_bytes_max;
@@ -39,10 +48,6 @@ pub(crate) fn routes(mut routes: Routes) -> Routes {
         routes = routes.post(path, Right::Send, receive);
     }
     routes
-        .post("/api/v1/write", Right::Send, remote_write)
-        .post("/loki/api/v1/push", Right::Send, loki_push)
-        .post("/api/{project}/envelope/", Right::Send, sentry_envelope)
-        .post("/api/{project}/store/", Right::Send, sentry_store)
 }
 
 /// Reads the body, within the limit, and takes it in.

@@ -2,6 +2,7 @@
 //!
 //! [`router`] makes the whole table of routes. Each route names the right it needs; what is not in the table is a page or a 404.
 
+pub mod answers;
 pub mod app;
 pub mod auth;
 pub mod bodies;
@@ -23,12 +24,14 @@ mod time;
 
 pub use routes::Route;
 
+use answers::Cut;
 use app::App;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use error::ApiError;
 use routes::Routes;
 use std::sync::Arc;
 
@@ -46,13 +49,30 @@ pub fn router(app: Arc<App>) -> Router {
     let routes = native::routes(routes);
     let routes = health::routes(routes);
     let _ = app.table.set(routes.table().to_vec());
-    routes
-        .into_router()
-        .merge(health::open_routes(app.clone()))
-        .fallback(pages::page)
-        .layer(axum::middleware::from_fn_with_state(app, tell_partial))
+    let router = routes.into_router().merge(health::open_routes(app.clone())).fallback(pages::page);
+    let router = router.layer(axum::middleware::from_fn_with_state(app.clone(), tell_partial));
+    hardened(router, app)
+}
+
+/// What OpenTelemetry's exporters send, and whether the server is there: for the ports that are theirs. Nothing can be read or
+/// changed there.
+pub fn otlp_router(app: Arc<App>) -> Router {
+    let routes = ingest::otlp_routes(Routes::new(app.clone()));
+    hardened(routes.into_router().merge(health::open_routes(app.clone())), app)
+}
+
+fn hardened(router: Router, app: Arc<App>) -> Router {
+    router
         .layer(DefaultBodyLimit::max(SMALL_BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn_with_state(app, limit_answer))
         .layer(axum::middleware::map_response(harden))
+}
+
+/// A large answer takes its place among those on their way, or gives it up.
+async fn limit_answer(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let cut = request.extensions_mut().remove::<Cut>();
+    let answer = next.run(request).await;
+    app.answers.limit(answer, cut).unwrap_or_else(|error| ApiError(error).into_response())
 }
 
 /// An answer that was begun before the stores had read back the journal may lack something, and says so.

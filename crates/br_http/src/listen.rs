@@ -2,7 +2,8 @@
 //!
 //! Without bounds a few thousand connections that say nothing take every file descriptor, and with them the files of the store.
 
-use axum::Router;
+use crate::answers::Cut;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tower::Layer;
 
 /// How long a connection may take for the headers of its next request; idle ones end after it too.
 const HEADERS_WITHIN: Duration = Duration::from_secs(75);
@@ -80,14 +82,20 @@ async fn connection(
     let mut http2 = builder.http2();
     http2.timer(TokioTimer::new()).keep_alive_interval(PING_INTERVAL).max_concurrent_streams(STREAMS_MAX);
     http2.enable_connect_protocol();
-    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
+    let cut = Cut::default();
+    let service = TowerToHyperService::new(Extension(cut.clone()).layer(router));
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(serving);
     // An error is the peer's: it went away, or spoke no HTTP, and has been answered as far as it can be.
     tokio::select! {
         _ = serving.as_mut() => return,
+        () = cut.wanted() => return,
         _ = stopped.wait_for(|stopped| *stopped) => serving.as_mut().graceful_shutdown(),
     }
-    let _ = serving.await;
+    tokio::select! {
+        _ = serving => {}
+        () = cut.wanted() => {}
+    }
 }
 
 /// Waits until the version is clear: the server behind waits for it without a limit.

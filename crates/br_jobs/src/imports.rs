@@ -108,7 +108,12 @@ impl Importer {
 
     async fn inspect(&self, path: &str, cutoff: Nanos) -> Result<FileEntry> {
         let found = self.files.head(&Path::from(path)).await;
-        let size_bytes = found.map_err(|error| Error::not_found(format!("{path} is not there: send it again ({error})")))?.size;
+        // What the store says names its own folder: that is for the log.
+        let size_bytes = found.map_err(|error| {
+            tracing::warn!(event = "ImportFileMissing", path, "{error}");
+            Error::not_found(format!("{path} is not there: send it again"))
+        })?;
+        let size_bytes = size_bytes.size;
         let (store, name) = (self.files.clone(), path.to_owned());
         let entry = blocking(move || inspect_import(&store, &name, size_bytes)).await??;
         if entry.max_time < cutoff {

@@ -6,5 +6,6 @@ pub mod flush;
 pub mod imports;
 pub mod push;
 pub mod rescue;
+mod snapshot;
 pub mod tombstones;
 pub mod upkeep;

@@ -14,7 +14,7 @@ mod output;
 mod syntax;
 
 pub use annotations::{Annotation, Annotations};
-pub use engine::{CommonParts, Engine, FEATURES, Options, SharedValues, SourceResolution};
+pub use engine::{CommonParts, Engine, FEATURES, Options, SharedValues, SourceResolution, points_bytes};
 pub use functions::signature::{Signature, signatures};
 pub use number::{format_float, write_float};
 pub use output::{Point, QueryOutput, RangeOutput, Series, Value, VectorSample};

@@ -2,28 +2,34 @@
 //!
 //! Whatever the language, a query runs here as a closure over its [`Budget`] on the pool for blocking work.
 
+use crate::places::{Place, PlaceLimits, Places};
 use br_env::Clock;
 use br_model::TenantId;
 use br_std::{Error, Kind, Nanos, Result};
-use br_storage::{Budget, CancelReason, LogSource, MetricSource, SpanSource};
+use br_storage::{Budget, CancelReason, LogSource, MetricSource, SharedMemory, SpanSource};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-/// What one query may use, and how many may run.
+/// What queries may use, and how many may run.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Memory that one query may hold.
     pub query_bytes_max: u64,
+    /// Memory that all queries may hold.
+    pub queries_bytes_max: u64,
+    /// From the moment that a query is asked, the time in which it waits for others included.
     pub timeout: Duration,
     /// Queries that run at once; more wait.
     pub concurrent_max: usize,
-    /// Queries that wait; more are refused.
+    /// Of these, queries of one tenant.
+    pub tenant_concurrent_max: usize,
+    /// Queries that wait; more are refused. Of one tenant, as large a part of them as of those that run.
     pub waiting_max: usize,
     /// Points on one series in a range query.
     pub points_max: u64,
@@ -31,14 +37,22 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        let concurrent_max = concurrent_for(std::thread::available_parallelism().map_or(1, usize::from));
         Self {
             query_bytes_max: 256 << 20,
+            queries_bytes_max: 1 << 30,
             timeout: Duration::from_secs(30),
-            concurrent_max: 16,
+            concurrent_max,
+            tenant_concurrent_max: concurrent_max,
             waiting_max: 256,
             points_max: 11_000,
         }
     }
+}
+
+/// How many queries may run at once on so many cores: of many more that compute, none would end in time.
+fn concurrent_for(cores: usize) -> usize {
+    (2 * cores).max(4)
 }
 
 /// The stores, by tenant.
@@ -99,13 +113,15 @@ pub struct DoorCounters {
     pub failed: AtomicU64,
     pub refused: AtomicU64,
     pub over_limit: AtomicU64,
+    /// Told to stop for want of time.
+    pub timed_out: AtomicU64,
 }
 
 pub struct Door {
     limits: Limits,
     clock: Arc<dyn Clock>,
-    places: Arc<Semaphore>,
-    waiting: AtomicU64,
+    places: Arc<Places>,
+    memory: Arc<SharedMemory>,
     next_id: AtomicU64,
     running: Mutex<BTreeMap<u64, Running>>,
     pub counters: DoorCounters,
@@ -116,11 +132,13 @@ const TEXT_BYTES_MAX: usize = 4 << 10;
 
 impl Door {
     pub fn new(limits: Limits, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let (places, places_per_tenant) = (limits.concurrent_max, limits.tenant_concurrent_max);
+        let waiting_per_tenant = limits.waiting_max * places_per_tenant / places.max(1);
         Arc::new(Self {
-            places: Arc::new(Semaphore::new(limits.concurrent_max)),
+            places: Places::new(PlaceLimits { places, places_per_tenant, waiting: limits.waiting_max, waiting_per_tenant }),
+            memory: SharedMemory::new(limits.queries_bytes_max),
             limits,
             clock,
-            waiting: AtomicU64::new(0),
             next_id: AtomicU64::new(1),
             running: Mutex::new(BTreeMap::new()),
             counters: DoorCounters::default(),
@@ -132,6 +150,9 @@ impl Door {
     }
 
     /// Runs blocking work for a query. When the returned future is dropped, because the caller went away, the work is told to stop.
+    ///
+    /// Work can only be stopped where it looks at its budget. Until then it may go on past its time limit: it stays in the list of
+    /// running queries, but its place is free, so that what others may ask does not depend on it.
     pub async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         tenant: TenantId,
@@ -140,27 +161,20 @@ impl Door {
         timeout: Option<Duration>,
         work: impl FnOnce(&Budget) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let admission = self.admit(tenant, language, text).await?;
-        let budget = admission.listing.budget.clone();
-        let mut task = tokio::task::spawn_blocking(move || work(&budget));
-        let timeout = timeout.map_or(self.limits.timeout, |timeout| timeout.min(self.limits.timeout));
-        let outcome = tokio::select! {
-            outcome = &mut task => outcome,
-            () = tokio::time::sleep(timeout) => {
-                admission.listing.budget.cancel(CancelReason::Deadline);
-                task.await
-            }
-        };
-        self.conclude(outcome.unwrap_or_else(|panic| Err(Error::corrupt(format!("the query failed inside: {panic}")))))
+        let deadline = self.deadline(timeout);
+        let Admission { listing, place: _place } = self.admit(tenant, language, text, deadline).await?;
+        let budget = listing.budget.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let outcome = work(&listing.budget);
+            drop(listing);
+            outcome
+        });
+        self.outcome(StopOnDrop { task, budget }, deadline).await
     }
 
     /// The same for work that is itself asynchronous, such as SQL. It runs on `workers`, a runtime of its own: an operator that
     /// computes long between two of its awaits then holds up other SQL at the most, never the server's sockets, and its time limit
-    /// is kept by somebody who is not stuck behind it.
-    ///
-    /// A task can only be stopped where it awaits or looks at its budget. Until then it may go on past its time limit, as many at
-    /// once as `workers` has threads; it stays in the list of running queries, but its place is free: what others may ask does not
-    /// depend on it.
+    /// is kept by somebody who is not stuck behind it. As many may go on past their time as `workers` has threads.
     pub async fn run_async<T, F>(
         self: &Arc<Self>,
         tenant: TenantId,
@@ -173,7 +187,8 @@ impl Door {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let Admission { listing, place: _place } = self.admit(tenant, language, text).await?;
+        let deadline = self.deadline(None);
+        let Admission { listing, place: _place } = self.admit(tenant, language, text, deadline).await?;
         let budget = listing.budget.clone();
         let work = work(budget.clone());
         let task = workers.spawn(async move {
@@ -181,11 +196,22 @@ impl Door {
             drop(listing);
             outcome
         });
-        let mut task = StopOnDrop { task, budget: budget.clone() };
+        self.outcome(StopOnDrop { task, budget }, deadline).await
+    }
+
+    /// The clock runs from the moment that a query is asked.
+    fn deadline(&self, timeout: Option<Duration>) -> Instant {
+        Instant::now() + timeout.map_or(self.limits.timeout, |timeout| timeout.min(self.limits.timeout))
+    }
+
+    /// What comes of a query by its deadline.
+    async fn outcome<T>(&self, mut running: StopOnDrop<Result<T>>, deadline: Instant) -> Result<T> {
         let outcome = tokio::select! {
-            outcome = &mut task.task => outcome.unwrap_or_else(|panic| Err(Error::corrupt(format!("the query failed inside: {panic}")))),
-            () = tokio::time::sleep(self.limits.timeout) => {
-                budget.cancel(CancelReason::Deadline);
+            outcome = &mut running.task => {
+                outcome.unwrap_or_else(|panic| Err(Error::corrupt(format!("the query failed inside: {panic}"))))
+            }
+            () = tokio::time::sleep_until(deadline) => {
+                running.budget.cancel(CancelReason::Deadline);
                 Err(CancelReason::Deadline.error())
             }
         };
@@ -198,22 +224,26 @@ impl Door {
             if error.kind() == Kind::OverLimit {
                 self.counters.over_limit.fetch_add(1, Ordering::Relaxed);
             }
+            if CancelReason::of(error) == Some(CancelReason::Deadline) {
+                self.counters.timed_out.fetch_add(1, Ordering::Relaxed);
+            }
         }
         outcome
     }
 
     /// Waits for a place. What is returned keeps the place and stops the query when it is dropped.
-    async fn admit(self: &Arc<Self>, tenant: TenantId, language: Language, text: &str) -> Result<Admission> {
-        let waiting = Waiting::new(&self.waiting);
-        if waiting.others >= self.limits.waiting_max as u64 {
-            self.counters.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(Error::retry(format!("{} queries are waiting already: try again in a moment", waiting.others)));
-        }
-        let place = self.places.clone().acquire_owned().await.map_err(|_| CancelReason::Shutdown.error())?;
-        drop(waiting);
+    async fn admit(self: &Arc<Self>, tenant: TenantId, language: Language, text: &str, deadline: Instant) -> Result<Admission> {
+        let place = match self.places.take(tenant, deadline).await {
+            Ok(place) => place,
+            Err(error) if error.kind() == Kind::Retry => {
+                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                return Err(error);
+            }
+            Err(error) => return self.conclude(Err(error)),
+        };
         self.counters.started.fetch_add(1, Ordering::Relaxed);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let budget = Arc::new(Budget::new(self.limits.query_bytes_max));
+        let budget = Arc::new(Budget::drawing_from(self.memory.clone(), self.limits.query_bytes_max));
         let text = text.chars().take(TEXT_BYTES_MAX / 4).collect();
         let running = Running { tenant, language, text, started: self.clock.now(), budget: budget.clone() };
         self.running.lock().insert(id, running);
@@ -237,6 +267,16 @@ impl Door {
         .collect()
     }
 
+    /// How many still compute although they were told to stop.
+    pub fn overdue(&self) -> usize {
+        self.running.lock().values().filter(|query| query.budget.check().is_err()).count()
+    }
+
+    /// What all queries hold of the memory that they share.
+    pub fn bytes_taken(&self) -> u64 {
+        self.memory.bytes_taken()
+    }
+
     /// Tells a tenant's running query to stop.
     pub fn cancel(&self, tenant: TenantId, id: u64) -> Result<()> {
         let running = self.running.lock();
@@ -251,25 +291,6 @@ impl Door {
         for query in self.running.lock().values() {
             query.budget.cancel(CancelReason::Shutdown);
         }
-    }
-}
-
-/// Counts one that waits for as long as it lives.
-struct Waiting<'a> {
-    count: &'a AtomicU64,
-    others: u64,
-}
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicU64) -> Self {
-        let others = count.fetch_add(1, Ordering::Relaxed);
-        Self { count, others }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -288,7 +309,7 @@ impl<T> Drop for StopOnDrop<T> {
 
 struct Admission {
     listing: Listing,
-    place: tokio::sync::OwnedSemaphorePermit,
+    place: Place,
 }
 
 /// A line in the list of running queries.
@@ -326,7 +347,64 @@ mod tests {
         let door = door(Limits { timeout: Duration::from_millis(20), ..Limits::default() });
         let error = door.run(TenantId(1), Language::PromQl, "up", None, spin).await.expect_err("deadline");
         assert!(error.message().contains("time limit"), "{error}");
-        assert!(door.active(TenantId(1)).is_empty());
+        while !door.active(TenantId(1)).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(door.counters.timed_out.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn the_time_in_the_queue_counts() {
+        let door = door(Limits { concurrent_max: 1, tenant_concurrent_max: 1, ..Limits::default() });
+        let busy = door.clone();
+        let busy = tokio::spawn(async move { busy.run(TenantId(1), Language::PromQl, "heavy", None, spin).await });
+        while door.active(TenantId(1)).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let timeout = Some(Duration::from_millis(20));
+        let error = door.run(TenantId(1), Language::PromQl, "light", timeout, |_| Ok(())).await.expect_err("no place in time");
+        assert_eq!(CancelReason::of(&error), Some(CancelReason::Deadline));
+        assert!(error.message().contains("busy with other queries"), "{error}");
+        busy.abort();
+    }
+
+    #[tokio::test]
+    async fn blocking_work_past_its_time_keeps_no_place_and_stays_listed() {
+        let timeout = Duration::from_millis(20);
+        let door = door(Limits { timeout, concurrent_max: 1, tenant_concurrent_max: 1, ..Limits::default() });
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let stuck = move |_: &Budget| released.recv().map_err(|_| Error::closed("gone"));
+        let error = door.run(TenantId(1), Language::PromQl, "stuck", None, stuck).await.expect_err("deadline");
+        assert!(error.message().contains("time limit"), "{error}");
+        assert_eq!((door.active(TenantId(1)).len(), door.overdue()), (1, 1), "it still computes");
+        let next = door.run(TenantId(1), Language::PromQl, "next", None, |_| Ok(2)).await;
+        assert_eq!(next.expect("the place is free"), 2);
+        release.send(()).expect("it listens");
+        while door.overdue() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn queries_together_hold_no_more_than_their_memory() {
+        let door = door(Limits { queries_bytes_max: 8 << 20, ..Limits::default() });
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let large = move |budget: &Budget| {
+            budget.charge(7 << 20)?;
+            let _ = released.recv();
+            Ok(())
+        };
+        let other = door.clone();
+        let holds = tokio::spawn(async move { other.run(TenantId(1), Language::PromQl, "large", None, large).await });
+        while door.bytes_taken() < 7 << 20 {
+            tokio::task::yield_now().await;
+        }
+        let charge = |budget: &Budget| budget.charge(2 << 20);
+        let error = door.run(TenantId(2), Language::PromQl, "more", None, charge).await.expect_err("no memory");
+        assert!(error.kind() == Kind::Retry && error.message().contains("limits.queries_memory"), "{error}");
+        release.send(()).expect("it listens");
+        holds.await.expect("joined").expect("it fits");
+        door.run(TenantId(2), Language::PromQl, "again", None, charge).await.expect("given back");
     }
 
     #[tokio::test]
@@ -345,7 +423,8 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn work_that_never_awaits_holds_up_nobody() {
         let workers = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
-        let door = door(Limits { timeout: Duration::from_millis(20), concurrent_max: 1, ..Limits::default() });
+        let door =
+            door(Limits { timeout: Duration::from_millis(20), concurrent_max: 1, tenant_concurrent_max: 1, ..Limits::default() });
         let (release, released) = std::sync::mpsc::channel::<()>();
         let stuck = async move |_: Arc<Budget>| {
             let _ = released.recv();

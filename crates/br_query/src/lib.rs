@@ -4,4 +4,6 @@ pub mod sql;
 
 pub mod door;
 
+mod places;
+
 pub mod range_cache;

@@ -2,6 +2,7 @@
 
 mod bounded;
 mod encode;
+mod memory;
 mod metrics_table;
 mod rows;
 mod shape;
@@ -21,7 +22,6 @@ use datafusion::common::config::Dialect;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::{SQLOptions, SessionContext};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::physical_plan::execute_stream;
@@ -30,6 +30,7 @@ use datafusion::sql::parser::Statement as ParsedStatement;
 use datafusion::sql::sqlparser::ast::Statement;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use memory::BudgetedPool;
 use metrics_table::MetricsTable;
 use std::sync::Arc;
 
@@ -45,7 +46,7 @@ pub const STACK_BYTES: usize = 64 << 20;
 /// What one SQL query may use.
 #[derive(Clone, Debug)]
 pub struct SqlLimits {
-    /// Memory of the operators (sorts, joins, aggregates). They do not spill.
+    /// Memory of the operators (sorts, joins, aggregates), which counts against the query's budget too. They do not spill.
     pub memory_bytes_max: usize,
     /// Bytes of the query's text. A literal is copied for each row of a batch: this bounds what it becomes.
     pub text_bytes_max: usize,
@@ -98,7 +99,7 @@ impl SqlEngine {
         options.execution.parquet.pushdown_filters = true;
         options.sql_parser.map_string_types_to_utf8view = false;
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(GreedyMemoryPool::new(self.limits.memory_bytes_max)))
+            .with_memory_pool(Arc::new(BudgetedPool::new(self.limits.memory_bytes_max, budget.clone())))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
             .build_arc()
             .map_err(|error| query_error(&error))?;

@@ -1,6 +1,7 @@
 //! What one query may use. A query that reaches a limit says which, and what to do.
 
 use br_std::{Error, Kind, Result};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 /// Why a running query must stop.
@@ -41,11 +42,51 @@ impl CancelReason {
     }
 }
 
+/// Memory that many share: all queries together, or all answers on their way.
+#[derive(Debug)]
+pub struct SharedMemory {
+    bytes_max: u64,
+    bytes_taken: AtomicU64,
+}
+
+impl SharedMemory {
+    pub fn new(bytes_max: u64) -> Arc<Self> {
+        Arc::new(Self { bytes_max, bytes_taken: AtomicU64::new(0) })
+    }
+
+    /// False when there is not as much left.
+    pub fn take(&self, bytes: u64) -> bool {
+        let fits = |taken: u64| taken.checked_add(bytes).filter(|taken| *taken <= self.bytes_max);
+        self.bytes_taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    /// Only what was taken.
+    pub fn give_back(&self, bytes: u64) {
+        self.bytes_taken.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    pub fn bytes_taken(&self) -> u64 {
+        self.bytes_taken.load(Ordering::Relaxed)
+    }
+}
+
+/// Budgets draw from the shared memory in steps of this size: charges are many and small, and all cores share one counter.
+const DRAW_BYTES: u64 = 1 << 20;
+/// What a budget keeps of what it has drawn when less is in use.
+const KEPT_BYTES: u64 = 4 * DRAW_BYTES;
+
 /// Shared by all parts of one query: they charge what they hold or read, and stop when told to.
 #[derive(Debug)]
 pub struct Budget {
     bytes_max: u64,
     bytes_used: AtomicU64,
+    /// Where all queries together have a limit.
+    shared: Option<Arc<SharedMemory>>,
+    bytes_drawn: AtomicU64,
     rows_scanned: AtomicU64,
     parts_known: AtomicU64,
     parts_done: AtomicU64,
@@ -59,12 +100,21 @@ impl Budget {
         Self {
             bytes_max,
             bytes_used: AtomicU64::new(0),
+            shared: None,
+            bytes_drawn: AtomicU64::new(0),
             rows_scanned: AtomicU64::new(0),
             parts_known: AtomicU64::new(0),
             parts_done: AtomicU64::new(0),
             rollup_ms: AtomicI64::new(0),
             cancelled: AtomicU8::new(0),
         }
+    }
+
+    /// The same, of a query that has to share with others.
+    pub fn drawing_from(shared: Arc<SharedMemory>, bytes_max: u64) -> Self {
+        let mut budget = Self::new(bytes_max);
+        budget.shared = Some(shared);
+        budget
     }
 
     /// For tests and for work that is bounded by other means.
@@ -81,12 +131,46 @@ impl Budget {
                 self.bytes_max >> 20
             )));
         }
+        if let Some(shared) = &self.shared
+            && used > self.bytes_drawn.load(Ordering::Relaxed)
+        {
+            self.draw(shared, used)?;
+        }
         self.check()
+    }
+
+    /// Takes from the shared memory until `used` is covered.
+    fn draw(&self, shared: &SharedMemory, used: u64) -> Result<()> {
+        loop {
+            let drawn = self.bytes_drawn.load(Ordering::Relaxed);
+            if used <= drawn {
+                return Ok(());
+            }
+            let more = (used - drawn).next_multiple_of(DRAW_BYTES);
+            if !shared.take(more) {
+                return Err(Error::retry(format!(
+                    "all queries together need more than their {} MiB of memory: try again in a moment, ask for less, or raise \
+                     limits.queries_memory",
+                    shared.bytes_max() >> 20
+                )));
+            }
+            if self.bytes_drawn.compare_exchange(drawn, drawn + more, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                return Ok(());
+            }
+            shared.give_back(more);
+        }
     }
 
     /// Gives back what was charged for something that is no longer held.
     pub fn release(&self, bytes: u64) {
-        self.bytes_used.fetch_sub(bytes, Ordering::Relaxed);
+        let used = self.bytes_used.fetch_sub(bytes, Ordering::Relaxed).saturating_sub(bytes);
+        let Some(shared) = &self.shared else { return };
+        let drawn = self.bytes_drawn.load(Ordering::Relaxed);
+        let kept = used.next_multiple_of(DRAW_BYTES) + KEPT_BYTES;
+        // A charge at the same moment may find less than it saw: the next one draws it again.
+        if drawn > 2 * kept && self.bytes_drawn.compare_exchange(drawn, kept, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            shared.give_back(drawn - kept);
+        }
     }
 
     /// An error once the query was cancelled. Cheap: call it in every loop that can run long.
@@ -144,6 +228,14 @@ impl Budget {
     }
 }
 
+impl Drop for Budget {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.give_back(self.bytes_drawn.load(Ordering::Relaxed));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +249,34 @@ mod tests {
         assert_eq!(budget.progress(), Some(0.5));
         budget.expect_parts(4);
         assert_eq!(budget.progress(), Some(0.25));
+    }
+
+    #[test]
+    fn queries_share_what_all_have_together() {
+        let shared = SharedMemory::new(10 << 20);
+        let (one, other) = (Budget::drawing_from(shared.clone(), 8 << 20), Budget::drawing_from(shared.clone(), 8 << 20));
+        one.charge(8 << 20).expect("within");
+        other.charge(2 << 20).expect("the rest");
+        let error = other.charge(1).expect_err("nothing is left");
+        assert_eq!(error.kind(), Kind::Retry);
+        assert!(error.message().contains("10 MiB") && error.message().contains("limits.queries_memory"), "{error}");
+        drop(one);
+        other.charge(5 << 20).expect("given back");
+        drop(other);
+        assert_eq!(shared.bytes_taken(), 0);
+    }
+
+    #[test]
+    fn what_a_query_releases_is_for_others() {
+        let shared = SharedMemory::new(100 << 20);
+        let budget = Budget::drawing_from(shared.clone(), 100 << 20);
+        for _ in 0..3 {
+            budget.charge(90 << 20).expect("within");
+            budget.release(90 << 20);
+            assert!(shared.bytes_taken() <= KEPT_BYTES, "{}", shared.bytes_taken());
+        }
+        budget.charge(1).expect("covered by what it kept");
+        assert!(shared.bytes_taken() > 0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub mod metrics;
 pub mod range;
 pub mod spans;
 
-pub use budget::{Budget, CancelReason};
+pub use budget::{Budget, CancelReason, SharedMemory};
 pub use logs::{LogCursor, LogHint, LogQuery, LogRow, LogSource};
 pub use manifest::{FileEntry, FoundFile, JournalPosition, Table};
 pub use matcher::{MatchOp, Matcher};

@@ -137,13 +137,28 @@ pub fn put_series(result: &mut Vec<u8>, labels: &Labels, samples: impl IntoItera
     });
 }
 
-/// The whole answer of samples, compressed with snappy: one result for each query, as [`put_series`] wrote them.
-pub fn response(results: &[Vec<u8>]) -> Result<Vec<u8>> {
-    let mut message = Vec::with_capacity(results.iter().map(|result| result.len() + 8).sum());
-    for result in results {
-        put_bytes(&mut message, 1, result);
+/// The whole answer of samples: for each query its series, as [`put_series`] wrote them. They go as it grows.
+pub fn response(results: Vec<Vec<Vec<u8>>>) -> Vec<u8> {
+    let length = |series: &[Vec<u8>]| series.iter().map(Vec::len).sum::<usize>();
+    let mut message = Vec::with_capacity(results.iter().map(|series| length(series) + 16).sum());
+    for series in results {
+        varint::put_u64(&mut message, 1 << 3 | 2);
+        varint::put_u64(&mut message, length(&series) as u64);
+        for bytes in series {
+            message.extend_from_slice(&bytes);
+        }
     }
-    snap::raw::Encoder::new().compress_vec(&message).map_err(WireError::malformed)
+    message
+}
+
+/// What [`compress`] takes at the most.
+pub fn compressed_bytes_max(message: &[u8]) -> usize {
+    snap::raw::max_compress_len(message.len())
+}
+
+/// As an answer of samples is sent.
+pub fn compress(message: &[u8]) -> Result<Vec<u8>> {
+    snap::raw::Encoder::new().compress_vec(message).map_err(WireError::malformed)
 }
 
 fn put_labels(out: &mut Vec<u8>, labels: &Labels) {

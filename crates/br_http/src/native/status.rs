@@ -13,38 +13,48 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) async fn status(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>) -> Answer {
+    let mut status = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "started_at": rfc3339(app.started),
+        "tenant": principal.tenant.0,
+        "principal": principal.name,
+        "role": format!("{:?}", principal.role).to_lowercase(),
+        "ready": app.intake.journal().status().state == br_journal::State::Accepting,
+        "replay": { "done": app.intake.is_caught_up() },
+        "ingest": { "metrics": { "series": app.stats.metrics(principal.tenant, 0).series } },
+    });
+    if app.check_operator(principal.tenant).is_ok() {
+        of_all_tenants(&app, &mut status);
+    }
+    Ok(Json(status))
+}
+
+/// What the server has, whoever sent it: for the tenant whose server it is.
+fn of_all_tenants(app: &App, status: &mut Value) {
     let journal = app.intake.journal().status();
     let lanes = &app.intake.lanes;
     let applied = [&lanes.metrics, &lanes.events, &lanes.issues].map(Lane::applied).into_iter().min().unwrap_or_default();
     let counters = &app.intake.counters;
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (files, bytes) = app.stats.storage();
-    Ok(Json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "started_at": rfc3339(app.started),
-        "tenant": principal.tenant.0,
-        "principal": principal.name,
-        "role": format!("{:?}", principal.role).to_lowercase(),
-        "ready": journal.state == br_journal::State::Accepting,
-        "replay": { "done": app.intake.is_caught_up(), "position": applied.0, "target": journal.last_position.0 },
-        "journal": {
-            "position": journal.last_position.0,
-            "bytes": journal.bytes,
-            "segments": journal.segments,
-            "state": format!("{:?}", journal.state),
-            "quarantined_ranges": journal.quarantined_ranges,
-        },
-        "ingest": {
-            "metrics": { "samples_total": count(&counters.samples), "series": app.stats.metrics(principal.tenant).series },
-            "logs": { "records_total": count(&counters.records) },
-            "spans": { "spans_total": count(&counters.spans) },
-            "errors": { "events_total": count(&counters.errors) },
-            "rejected_total": count(&counters.rejected),
-            "refused_overload_total": count(&counters.refused_overload),
-        },
-        "storage": { "files": files, "bytes": bytes },
-        "catalog": { "is_whole": app.catalog_state.is_whole, "rescued": app.catalog_state.story },
-    })))
+    status["replay"]["position"] = json!(applied.0);
+    status["replay"]["target"] = json!(journal.last_position.0);
+    status["journal"] = json!({
+        "position": journal.last_position.0,
+        "bytes": journal.bytes,
+        "segments": journal.segments,
+        "state": format!("{:?}", journal.state),
+        "quarantined_ranges": journal.quarantined_ranges,
+    });
+    let ingest = &mut status["ingest"];
+    ingest["metrics"]["samples_total"] = json!(count(&counters.samples));
+    ingest["logs"] = json!({ "records_total": count(&counters.records) });
+    ingest["spans"] = json!({ "spans_total": count(&counters.spans) });
+    ingest["errors"] = json!({ "events_total": count(&counters.errors) });
+    ingest["rejected_total"] = json!(count(&counters.rejected));
+    ingest["refused_overload_total"] = json!(count(&counters.refused_overload));
+    status["storage"] = json!({ "files": files, "bytes": bytes });
+    status["catalog"] = json!({ "is_whole": app.catalog_state.is_whole, "rescued": app.catalog_state.story });
 }
 
 pub(super) async fn queries(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>) -> Answer {

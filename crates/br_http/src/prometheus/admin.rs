@@ -1,14 +1,17 @@
-//! Deleting series.
+//! What an administrator may ask of the store.
 
-use super::{Answer, selector};
+use super::{Answer, selector, success};
 use crate::app::App;
 use crate::params::Params;
+use crate::time::rfc3339;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use br_ingest::Deletion;
 use br_model::Principal;
+use br_std::{Error, Nanos};
+use serde_json::json;
 use std::sync::Arc;
 
 /// What was accepted before goes: from queries when this answers, from the files when they are written anew.
@@ -26,7 +29,28 @@ pub(super) async fn delete_series(
 }
 
 /// Writes the files anew that hold what was deleted. The old ones leave the disk some minutes later, when no query reads them.
-pub(super) async fn clean_tombstones(State(app): State<Arc<App>>) -> Answer {
+pub(super) async fn clean_tombstones(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>) -> Answer {
+    app.check_operator(principal.tenant)?;
     app.flusher.clean_tombstones().await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// A copy of all that is in files, beside the data: see [`Flusher::snapshot`](br_jobs::flush::Flusher::snapshot).
+pub(super) async fn snapshot(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
+    app.check_operator(principal.tenant)?;
+    let skips_heads = match params.get("skip_head") {
+        None | Some("" | "false" | "0") => false,
+        Some("true" | "1") => true,
+        Some(other) => {
+            return Err(
+                Error::fix_request(format!("invalid parameter \"skip_head\": {other:?} is neither true nor false")).into()
+            );
+        }
+    };
+    let now = app.clock.now();
+    let seconds = rfc3339(Nanos::from_secs(now.as_secs())).replace(['-', ':'], "");
+    let name = format!("{seconds}-{:016x}", now.0);
+    app.flusher.snapshot(&name, skips_heads).await?;
+    tracing::info!(event = "SnapshotTaken", name, by = principal.name);
+    success(json!({ "name": name }))
 }

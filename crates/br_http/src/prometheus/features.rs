@@ -18,7 +18,7 @@ pub(super) async fn features(State(app): State<Arc<App>>) -> Answer {
             "openapi_3.1": false,
             "openapi_3.2": false,
             "otlp_write_receiver": true,
-            "query_stats": false,
+            "query_stats": true,
             "query_warnings": true,
             "remote_write_receiver": true,
             "search": false,

@@ -1,15 +1,16 @@
 //! Series, label names, label values.
 
-use super::{Answer, selector, success};
+use super::{Answer, limit, selector};
 use crate::app::App;
 use crate::params::Params;
-use axum::Extension;
 use axum::extract::{Path, State};
+use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use br_model::Principal;
 use br_query::door::Language;
 use br_std::Result;
 use br_storage::{Budget, MetricSource, SeriesQuery};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ pub(super) async fn series(State(app): State<Arc<App>>, Extension(principal): Ex
     let queries = selector::queries(&params, true)?;
     let limit = limit(&params)?;
     let found = lookup(&app, principal, "series", move |source, budget| source.series(&queries, budget)).await?;
-    success(found.iter().take(limit).map(crate::json::labels).collect())
+    listed(found.iter().map(crate::json::labels), limit)
 }
 
 pub(super) async fn names(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
@@ -25,7 +26,7 @@ pub(super) async fn names(State(app): State<Arc<App>>, Extension(principal): Ext
     let limit = limit(&params)?;
     let found =
         lookup(&app, principal, "labels", move |source, budget| union(&queries, |query| source.label_names(query, budget)));
-    success(found.await?.into_iter().take(limit).map(Value::String).collect())
+    listed(found.await?.into_iter().map(Value::String), limit)
 }
 
 pub(super) async fn values(
@@ -40,7 +41,7 @@ pub(super) async fn values(
     let found = lookup(&app, principal, "label values", move |source, budget| {
         union(&queries, |query| source.label_values(&name, query, budget))
     });
-    success(found.await?.into_iter().take(limit).map(Value::String).collect())
+    listed(found.await?.into_iter().map(Value::String), limit)
 }
 
 async fn lookup<T: Send + 'static>(
@@ -61,11 +62,14 @@ fn union(queries: &[SeriesQuery], mut find: impl FnMut(&SeriesQuery) -> Result<V
     Ok(all)
 }
 
-fn limit(params: &Params) -> Result<usize> {
-    Ok(match params.number("limit", 0)? {
-        0 => usize::MAX,
-        limit => limit,
-    })
+/// A list that says when it was cut.
+fn listed(mut all: impl Iterator<Item = Value>, limit: usize) -> Answer {
+    let data: Vec<Value> = all.by_ref().take(limit).collect();
+    let mut answer = json!({ "status": "success", "data": data });
+    if all.next().is_some() {
+        answer["warnings"] = json!([super::TRUNCATED]);
+    }
+    Ok(Json(answer).into_response())
 }
 
 /// Label names that are no identifiers come as `U__` with `_` doubled and other characters as `_HEX_`.

@@ -5,6 +5,7 @@ mod encode;
 mod features;
 mod federate;
 mod labels;
+mod notices;
 mod query;
 mod read;
 mod rules;
@@ -14,10 +15,12 @@ mod targets;
 mod tree;
 
 use crate::error::PrometheusError;
+use crate::params::Params;
 use crate::routes::Routes;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use br_model::Right;
+use br_std::Error;
 use serde_json::{Value, json};
 
 type Answer = Result<Response, PrometheusError>;
@@ -41,7 +44,11 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/status/buildinfo", Right::Read, status::build)
         .get("/api/v1/status/runtimeinfo", Right::Read, status::runtime)
         .get("/api/v1/status/tsdb", Right::Read, status::tsdb)
+        .get("/api/v1/status/tsdb/blocks", Right::Read, status::blocks)
         .get("/api/v1/status/flags", Right::Read, status::flags)
+        .get("/api/v1/status/walreplay", Right::Read, status::replay)
+        .get("/api/v1/notifications", Right::Read, notices::notifications)
+        .get("/api/v1/notifications/live", Right::Read, notices::live)
         .get("/api/v1/features", Right::Read, features::features)
         .get_or_form("/api/v1/parse_query", Right::Read, query::parse_query)
         .get("/api/v1/targets/metadata", Right::Read, targets::target_metadata)
@@ -49,8 +56,20 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/federate", Right::Read, federate::federate)
         .post_or_put("/api/v1/admin/tsdb/delete_series", Right::Administer, admin::delete_series)
         .post_or_put("/api/v1/admin/tsdb/clean_tombstones", Right::Administer, admin::clean_tombstones)
+        .post_or_put("/api/v1/admin/tsdb/snapshot", Right::Administer, admin::snapshot)
         .post("/-/reload", Right::Administer, rules::reload)
         .get("/api/v1/status/config", Right::Administer, status::config)
+}
+
+/// What Prometheus says where a `limit` of the request has cut an answer.
+const TRUNCATED: &str = "results truncated due to limit";
+
+/// The most that a request wants; without a `limit`, or with 0, all.
+fn limit(params: &Params) -> Result<usize, Error> {
+    Ok(match params.number("limit", 0)? {
+        0 => usize::MAX,
+        limit => limit,
+    })
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "handlers end with it")]

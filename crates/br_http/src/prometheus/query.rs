@@ -8,14 +8,16 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
+use br_env::Clock;
 use br_model::Principal;
-use br_promql::{Engine, Expr, ExprKind, QueryOutput, SourceResolution};
+use br_promql::{Engine, Expr, ExprKind, QueryOutput, SourceResolution, Value as OutputValue};
 use br_query::door::Language;
 use br_query::range_cache::Steps;
 use br_std::{Error, Nanos, Result};
-use br_storage::{Matcher, SeriesQuery};
+use br_storage::{Budget, Matcher, SeriesQuery};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 fn parse(text: &str) -> Result<Expr> {
     br_promql::parse(text).map_err(|errors| invalid_query(&errors))
@@ -66,19 +68,80 @@ fn json_text(text: String) -> axum::response::Response {
     ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
-fn answer(mut output: QueryOutput, partial: Option<String>) -> String {
-    output.warnings.extend(partial);
-    encode::answer(&output)
+/// What of an answer a request has a say in.
+struct Wishes {
+    /// Series at the most.
+    limit: usize,
+    /// When the request came, where it wants to know how long all took.
+    asked: Option<(Arc<dyn Clock>, Duration)>,
+    partial: Option<String>,
+}
+
+impl Wishes {
+    fn new(app: &App, params: &Params) -> Result<Self> {
+        let wants_stats = params.get("stats").is_some_and(|stats| !stats.is_empty());
+        let asked = wants_stats.then(|| (app.clock.clone(), app.clock.monotonic()));
+        Ok(Self { limit: super::limit(params)?, asked, partial: app.partial_answers() })
+    }
+
+    /// Evaluates a query and writes out what came of it.
+    fn answer(self, budget: &Budget, evaluate: impl FnOnce() -> Result<QueryOutput>) -> Result<String> {
+        let now = |asked: &(Arc<dyn Clock>, Duration)| asked.0.monotonic().saturating_sub(asked.1);
+        let queued = self.asked.as_ref().map(now);
+        let mut output = evaluate()?;
+        let stats = self.asked.as_ref().zip(queued).map(|(asked, queued)| stats(queued, now(asked), budget));
+        let count = match &mut output.value {
+            OutputValue::Vector(samples) => {
+                let count = samples.len();
+                samples.truncate(self.limit);
+                count
+            }
+            OutputValue::Matrix(series) => {
+                let count = series.len();
+                series.truncate(self.limit);
+                count
+            }
+            OutputValue::Scalar { .. } | OutputValue::String { .. } => 0,
+        };
+        if count > self.limit {
+            output.warnings.push(super::TRUNCATED.to_owned());
+        }
+        output.warnings.extend(self.partial);
+        encode::answer(output, stats.as_ref(), budget)
+    }
+}
+
+/// What a sample takes while a query runs, about.
+const SAMPLE_BYTES: u64 = 16;
+
+/// As Prometheus has it. The parts of an evaluation are not timed apart; the peak is what the query is charged for at its end.
+fn stats(queued: Duration, total: Duration, budget: &Budget) -> Value {
+    let evaluated = total.saturating_sub(queued).as_secs_f64();
+    json!({
+        "timings": {
+            "evalTotalTime": evaluated,
+            "resultSortTime": 0,
+            "queryPreparationTime": 0,
+            "innerEvalTime": evaluated,
+            "execQueueTime": queued.as_secs_f64(),
+            "execTotalTime": total.as_secs_f64(),
+        },
+        "samples": {
+            "totalQueryableSamples": budget.rows_scanned(),
+            "peakSamples": budget.bytes_used() / SAMPLE_BYTES,
+        },
+    })
 }
 
 pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     let text = params.required("query")?.to_owned();
     let expr = parse_to_run(&app, &text, false)?;
     let at_ms = params.time("time")?.unwrap_or_else(|| app.clock.now()).as_millis();
-    let (engine, timeout, partial) = (engine(&app, &params)?, params.duration("timeout")?, app.partial_answers());
+    let (engine, timeout, wishes) = (engine(&app, &params)?, params.duration("timeout")?, Wishes::new(&app, &params)?);
     let text = app
         .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
-            engine.instant(&*sources.metrics(principal.tenant), &expr, at_ms, budget).map(|output| answer(output, partial))
+            let source = sources.metrics(principal.tenant);
+            wishes.answer(budget, || engine.instant(&*source, &expr, at_ms, budget))
         })
         .await
         .map_err(PrometheusError::of_execution)?;
@@ -109,18 +172,19 @@ pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Ext
         )
         .into());
     }
-    let (engine, timeout, partial) = (engine(&app, &params)?, params.duration("timeout")?, app.partial_answers());
+    let (engine, timeout, wishes) = (engine(&app, &params)?, params.duration("timeout")?, Wishes::new(&app, &params)?);
     let (cache, steps) = (app.range_cache.clone(), Steps { start_ms, end_ms, step_ms });
     let is_cached = !matches!(params.get("nocache"), Some("1" | "true"));
     let text = app
         .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
             let (tenant, source) = (principal.tenant, sources.metrics(principal.tenant));
-            let output = if is_cached {
-                cache.range(&engine, tenant, &*source, &expr, steps, budget)
-            } else {
-                cache.bypass(&engine, &*source, &expr, steps, budget)
-            };
-            output.map(|output| answer(output, partial))
+            wishes.answer(budget, || {
+                if is_cached {
+                    cache.range(&engine, tenant, &*source, &expr, steps, budget)
+                } else {
+                    cache.bypass(&engine, &*source, &expr, steps, budget)
+                }
+            })
         })
         .await
         .map_err(PrometheusError::of_execution)?;
@@ -150,9 +214,11 @@ pub(super) async fn exemplars(State(app): State<Arc<App>>, Extension(principal):
     let text = params.required("query")?.to_owned();
     let mut found = Vec::new();
     selectors(&parse(&text)?, &mut found);
-    let now = app.clock.now();
-    let from_ms = params.time("start")?.unwrap_or(now - std::time::Duration::from_hours(1)).as_millis();
-    let to_ms = params.time("end")?.unwrap_or(now).as_millis();
+    let from_ms = params.time("start")?.map_or(i64::MIN, Nanos::as_millis);
+    let to_ms = params.time("end")?.map_or(i64::MAX, Nanos::as_millis);
+    if from_ms > to_ms {
+        return Err(Error::fix_request("invalid parameter \"end\": end timestamp must not be before start time").into());
+    }
     let exemplars = app
         .query(principal.tenant, Language::Lookup, &text, None, move |sources, budget| {
             let source = sources.metrics(principal.tenant);

@@ -1,5 +1,6 @@
 //! Remote read: another Prometheus fetches samples, all in one message or as chunks, series after series.
 
+use crate::answers::Answers;
 use crate::app::App;
 use crate::error::TextError;
 use axum::Extension;
@@ -46,7 +47,7 @@ pub(super) async fn read(
             let work = move |source: &dyn MetricSource, budget: &Budget| chunks(source, &queries, budget);
             let found =
                 app.query(tenant, Language::Lookup, &text, None, move |sources, budget| work(&*sources.metrics(tenant), budget));
-            ([(header::CONTENT_TYPE, remote_read::CONTENT_TYPE_CHUNKS)], stream(found.await?)).into_response()
+            ([(header::CONTENT_TYPE, remote_read::CONTENT_TYPE_CHUNKS)], stream(found.await?, &app.answers)?).into_response()
         }
     })
 }
@@ -72,49 +73,64 @@ fn shown(queries: &[SeriesQuery]) -> String {
     format!("remote read {}", queries.iter().map(query).collect::<Vec<_>>().join(" "))
 }
 
+/// What a query found, packed, and what it holds.
+struct Packed<T> {
+    series: Vec<(Labels, T)>,
+    bytes: u64,
+}
+
 /// All series of a query in the order of their labels, which readers count on: each is packed as it comes, and then held.
 fn packed<T>(
     source: &dyn MetricSource,
     query: &SeriesQuery,
     budget: &Budget,
     pack: impl Fn(&Labels, &Points) -> (T, usize),
-) -> Result<Vec<(Labels, T)>> {
-    let mut found = Vec::new();
+) -> Result<Packed<T>> {
+    let mut found = Packed { series: Vec::new(), bytes: 0 };
     let mut cursor = source.select(query, budget)?;
     while let Some(batch) = cursor.next_batch()? {
         for series in batch {
+            budget.check()?;
             let (pack, bytes) = pack(&series.labels, &series.points);
-            let what = |error: Error| error.context("remote read: ask for fewer series or a shorter time");
-            budget.charge((bytes + size_of::<(Labels, T)>()) as u64).map_err(what)?;
-            found.push((series.labels, pack));
+            let bytes = (bytes + size_of::<(Labels, T)>()) as u64;
+            charge(budget, bytes)?;
+            found.bytes += bytes;
+            found.series.push((series.labels, pack));
         }
     }
-    found.sort_by(|one, other| one.0.cmp(&other.0));
+    found.series.sort_by(|one, other| one.0.cmp(&other.0));
     Ok(found)
+}
+
+fn charge(budget: &Budget, bytes: u64) -> Result<()> {
+    budget.charge(bytes).map_err(|error| error.context("remote read: ask for fewer series or a shorter time"))
 }
 
 fn values(points: &Points) -> impl Iterator<Item = (i64, br_model::Value)> {
     points.timestamps_ms.iter().enumerate().map(|(at, time)| (*time, points.value(at)))
 }
 
-/// The whole body of an answer of samples.
+/// The whole body of an answer of samples. All that is held on the way counts: the series, the message, its compressed form.
 fn samples(source: &dyn MetricSource, queries: &[SeriesQuery], budget: &Budget) -> Result<Vec<u8>> {
-    let mut results = Vec::with_capacity(queries.len());
+    let (mut results, mut bytes) = (Vec::with_capacity(queries.len()), 0);
     for query in queries {
-        let series = packed(source, query, budget, |labels, points| {
+        let found = packed(source, query, budget, |labels, points| {
             let mut bytes = Vec::new();
             remote_read::put_series(&mut bytes, labels, values(points));
-            let length = bytes.len();
+            let length = bytes.capacity();
             (bytes, length)
         })?;
-        results.push(series.into_iter().flat_map(|(_, bytes)| bytes).collect());
+        bytes += found.bytes;
+        results.push(found.series.into_iter().map(|(_, bytes)| bytes).collect());
     }
-    let body = remote_read::response(&results);
-    budget.release(budget.bytes_used());
-    body.map_err(Error::from)
+    charge(budget, bytes)?;
+    let message = remote_read::response(results);
+    budget.release(bytes);
+    charge(budget, remote_read::compressed_bytes_max(&message) as u64)?;
+    remote_read::compress(&message).map_err(Error::from)
 }
 
-type Chunked = Vec<(Labels, Vec<EncodedChunk>)>;
+type Chunked = Packed<Vec<EncodedChunk>>;
 
 /// The series of each query.
 fn chunks(source: &dyn MetricSource, queries: &[SeriesQuery], budget: &Budget) -> Result<Vec<Chunked>> {
@@ -123,18 +139,97 @@ fn chunks(source: &dyn MetricSource, queries: &[SeriesQuery], budget: &Budget) -
         let bytes = chunks.iter().map(|chunk| chunk.data.len() + size_of::<EncodedChunk>()).sum();
         (chunks, bytes)
     };
-    let found = queries.iter().map(|query| packed(source, query, budget, pack)).collect();
-    budget.release(budget.bytes_used());
-    found
+    queries.iter().map(|query| packed(source, query, budget, pack)).collect()
 }
 
-/// Written out as it is sent.
-fn stream(found: Vec<Chunked>) -> Body {
-    let series = found.into_iter().enumerate().flat_map(|(query, series)| series.into_iter().map(move |series| (query, series)));
-    let frames = series.map(|(query, (labels, chunks))| {
+/// Written out as it is sent. What is left of it keeps its room among the answers on their way.
+fn stream(found: Vec<Chunked>, answers: &Answers) -> Result<Body> {
+    let room = answers.take(found.iter().map(|found| found.bytes).sum())?;
+    let all = found.into_iter().enumerate();
+    let series = all.flat_map(|(query, found)| found.series.into_iter().map(move |series| (query, series)));
+    let frames = series.map(move |(query, (labels, chunks))| {
+        let _until_the_end = &room;
         let mut out = Vec::new();
         remote_read::put_chunked_series(&mut out, &labels, &chunks, query);
         Ok::<_, Infallible>(Bytes::from(out))
     });
-    Body::from_stream(futures::stream::iter(frames))
+    Ok(Body::from_stream(futures::stream::iter(frames)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use br_model::{Exemplar, Metadata};
+    use br_std::Kind;
+    use br_storage::{SeriesCursor, SeriesData, Values};
+
+    /// So many series of a thousand samples, in one batch.
+    #[derive(Clone, Copy)]
+    struct Source(usize);
+
+    impl SeriesCursor for Source {
+        fn next_batch(&mut self) -> Result<Option<Vec<SeriesData>>> {
+            let times: Arc<[i64]> = (0..1000).collect();
+            let one = |number: usize| {
+                let values = Values::Floats((0..1000).map(|at| f64::from(at) * 1.1).collect());
+                let points = Points { timestamps_ms: times.clone(), values, starts_ms: None, weights: None };
+                SeriesData { labels: Labels::from_pairs([("n", number.to_string())]), points }
+            };
+            let batch: Vec<_> = (0..std::mem::take(&mut self.0)).map(one).collect();
+            Ok(Some(batch).filter(|batch| !batch.is_empty()))
+        }
+    }
+
+    impl MetricSource for Source {
+        fn select<'a>(&'a self, _: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
+            Ok(Box::new(*self))
+        }
+
+        fn series(&self, _: &[SeriesQuery], _: &Budget) -> Result<Vec<Labels>> {
+            Ok(Vec::new())
+        }
+
+        fn label_names(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
+            Ok(Vec::new())
+        }
+
+        fn label_values(&self, _: &str, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
+            Ok(Vec::new())
+        }
+
+        fn metadata(&self, _: Option<&str>) -> Result<Vec<(String, Metadata)>> {
+            Ok(Vec::new())
+        }
+
+        fn exemplars(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn all_that_is_held_on_the_way_to_an_answer_counts() {
+        let query = SeriesQuery { matchers: Vec::new(), from_ms: 0, to_ms: 1000 };
+        let parts = packed(&Source(50), &query, &Budget::unlimited(), |labels, points| {
+            let mut bytes = Vec::new();
+            remote_read::put_series(&mut bytes, labels, values(points));
+            let length = bytes.capacity();
+            (bytes, length)
+        });
+        let parts = parts.expect("no limit").bytes;
+        let queries = [query.clone(), query.clone()];
+        let error = samples(&Source(50), &queries, &Budget::new(2 * parts + parts / 2)).expect_err("the message is too much");
+        assert!(error.kind() == Kind::OverLimit && error.message().starts_with("remote read"), "{error}");
+        samples(&Source(50), &queries, &Budget::new(5 * parts)).expect("parts and message, message and compressed");
+
+        let budget = Budget::unlimited();
+        let found = chunks(&Source(50), &queries, &budget).expect("no limit");
+        let held: u64 = found.iter().map(|found| found.bytes).sum();
+        assert_eq!(budget.bytes_used(), held, "until they are sent");
+        let answers = Answers::new(held);
+        let body = stream(found, &answers).expect("room for one");
+        let found = chunks(&Source(50), &queries, &budget).expect("no limit");
+        assert!(stream(found, &answers).is_err(), "no room for another");
+        drop(body);
+        assert_eq!(answers.bytes_taken(), 0);
+    }
 }

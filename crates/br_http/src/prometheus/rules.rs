@@ -114,7 +114,11 @@ fn exponent(value: f64) -> String {
 }
 
 /// Reads the configuration again: rules and scraping. When anything is wrong all stays as it is, and the answer says what.
-pub(super) async fn reload(State(app): State<Arc<App>>) -> Result<&'static str, TextError> {
+pub(super) async fn reload(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+) -> Result<&'static str, TextError> {
+    app.check_operator(principal.tenant)?;
     app.reload().await.map_err(|error| error.context("nothing has changed"))?;
     Ok("The rules and the scrape configuration have been read again.\n")
 }

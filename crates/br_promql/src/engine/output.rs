@@ -4,14 +4,15 @@ use super::context::Context;
 use super::eval::{Evaluated, scalar, vector};
 use super::range_series::ranges_each;
 use super::rollups::Fit;
-use super::series::{Sample, StepSeries, without_metadata};
+use super::series::{Sample, StepSeries, histogram_bytes, without_metadata};
 use crate::output::{Point, Series, Value, VectorSample};
 use crate::syntax::ast::{Expr, ExprKind, Type};
-use br_model::Labels;
+use br_model::{FloatHistogram, Labels};
 use br_std::{Error, Result};
 use br_storage::Points;
 use foldhash::fast::RandomState;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 pub(super) const DUPLICATE: &str = "vector cannot contain metrics with the same labelset";
 
@@ -66,7 +67,8 @@ fn merged(context: &Context, all: Vec<StepSeries>) -> Result<Value> {
         let points: Vec<(i64, Point)> = (0..series.points.len())
             .filter_map(|step| series.points.get(step).map(|sample| (context.timeline.time_ms(step), sample.into())))
             .collect();
-        context.budget.charge((points.capacity() * size_of::<(i64, Point)>()) as u64)?;
+        let spare = (points.capacity() - points.len()) * size_of::<(i64, Point)>();
+        context.budget.charge(points_bytes(&points) + spare as u64)?;
         context.budget.release(column_bytes);
         if points.is_empty() {
             continue;
@@ -92,7 +94,7 @@ fn matrix(context: &Context, expr: &Expr) -> Result<Value> {
         let points = samples(&series.points, from as usize, to as usize);
         let labels = if series.drop_name { without_metadata(&series.labels) } else { series.labels.clone() };
         if !points.is_empty() {
-            context.budget.charge(points.len() as u64 * 24)?;
+            context.budget.charge(points_bytes(&points))?;
             all.push(Series { labels, points });
         }
         Ok(())
@@ -102,6 +104,20 @@ fn matrix(context: &Context, expr: &Expr) -> Result<Value> {
         return Err(Error::fix_request(DUPLICATE));
     }
     Ok(Value::Matrix(all))
+}
+
+/// What points of one series hold. Points in a row that share a histogram hold it once.
+pub fn points_bytes(points: &[(i64, Point)]) -> u64 {
+    let mut bytes = size_of_val(points) as u64;
+    let mut before: Option<&Arc<FloatHistogram>> = None;
+    for (_, point) in points {
+        let Point::Histogram(histogram) = point else { continue };
+        if !before.is_some_and(|before| Arc::ptr_eq(before, histogram)) {
+            bytes += histogram_bytes(histogram);
+        }
+        before = Some(histogram);
+    }
+    bytes
 }
 
 fn samples(points: &Points, from: usize, to: usize) -> Vec<(i64, Point)> {
