@@ -1,7 +1,7 @@
 //! The server's own state, and what runs.
 
 use super::Answer;
-use crate::app::App;
+use crate::app::{App, FoundDamage};
 use crate::time::rfc3339;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
@@ -19,6 +19,7 @@ pub(super) async fn status(State(app): State<Arc<App>>, Extension(principal): Ex
     let counters = &app.intake.counters;
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (files, bytes) = app.stats.storage();
+    let FoundDamage { metric_files, metric_chunks, event_files } = app.stats.damage();
     Ok(Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started_at": rfc3339(app.started),
@@ -42,7 +43,11 @@ pub(super) async fn status(State(app): State<Arc<App>>, Extension(principal): Ex
             "rejected_total": count(&counters.rejected),
             "refused_overload_total": count(&counters.refused_overload),
         },
-        "storage": { "files": files, "bytes": bytes },
+        "storage": {
+            "files": files,
+            "bytes": bytes,
+            "damage": { "metric_files": metric_files, "metric_chunks": metric_chunks, "event_files": event_files },
+        },
         "catalog": { "is_whole": app.catalog_state.is_whole, "rescued": app.catalog_state.story },
     })))
 }

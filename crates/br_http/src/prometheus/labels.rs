@@ -1,6 +1,6 @@
 //! Series, label names, label values.
 
-use super::{Answer, selector, success};
+use super::{Answer, selector, success_warning};
 use crate::app::App;
 use crate::params::Params;
 use axum::Extension;
@@ -16,8 +16,8 @@ use std::sync::Arc;
 pub(super) async fn series(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     let queries = selector::queries(&params, true)?;
     let limit = limit(&params)?;
-    let found = lookup(&app, principal, "series", move |source, budget| source.series(&queries, budget)).await?;
-    success(found.iter().take(limit).map(crate::json::labels).collect())
+    let (found, warnings) = lookup(&app, principal, "series", move |source, budget| source.series(&queries, budget)).await?;
+    success_warning(found.iter().take(limit).map(crate::json::labels).collect(), &warnings)
 }
 
 pub(super) async fn names(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
@@ -25,7 +25,8 @@ pub(super) async fn names(State(app): State<Arc<App>>, Extension(principal): Ext
     let limit = limit(&params)?;
     let found =
         lookup(&app, principal, "labels", move |source, budget| union(&queries, |query| source.label_names(query, budget)));
-    success(found.await?.into_iter().take(limit).map(Value::String).collect())
+    let (found, warnings) = found.await?;
+    success_warning(found.into_iter().take(limit).map(Value::String).collect(), &warnings)
 }
 
 pub(super) async fn values(
@@ -40,16 +41,19 @@ pub(super) async fn values(
     let found = lookup(&app, principal, "label values", move |source, budget| {
         union(&queries, |query| source.label_values(&name, query, budget))
     });
-    success(found.await?.into_iter().take(limit).map(Value::String).collect())
+    let (found, warnings) = found.await?;
+    success_warning(found.into_iter().take(limit).map(Value::String).collect(), &warnings)
 }
 
+/// What is found, and what could not be read.
 async fn lookup<T: Send + 'static>(
     app: &App,
     principal: Principal,
     what: &str,
     work: impl FnOnce(&dyn MetricSource, &Budget) -> Result<T> + Send + 'static,
-) -> Result<T> {
+) -> Result<(T, Vec<String>)> {
     let tenant = principal.tenant;
+    let work = move |source: &dyn MetricSource, budget: &Budget| Ok((work(source, budget)?, budget.damage().warnings()));
     app.query(tenant, Language::Lookup, what, None, move |sources, budget| work(&*sources.metrics(tenant), budget)).await
 }
 

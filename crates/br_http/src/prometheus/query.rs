@@ -1,6 +1,6 @@
 //! Queries: instant, range, exemplars.
 
-use super::{Answer, encode, success};
+use super::{Answer, encode, success, success_warning};
 use crate::app::App;
 use crate::error::PrometheusError;
 use crate::params::Params;
@@ -153,14 +153,14 @@ pub(super) async fn exemplars(State(app): State<Arc<App>>, Extension(principal):
     let now = app.clock.now();
     let from_ms = params.time("start")?.unwrap_or(now - std::time::Duration::from_hours(1)).as_millis();
     let to_ms = params.time("end")?.unwrap_or(now).as_millis();
-    let exemplars = app
+    let (exemplars, warnings) = app
         .query(principal.tenant, Language::Lookup, &text, None, move |sources, budget| {
             let source = sources.metrics(principal.tenant);
             let mut all = Vec::new();
             for matchers in found {
                 all.extend(source.exemplars(&SeriesQuery { matchers, from_ms, to_ms }, budget)?);
             }
-            Ok(all)
+            Ok((all, budget.damage().warnings()))
         })
         .await?;
     let shown = exemplars.into_iter().map(|(labels, exemplars)| {
@@ -173,5 +173,5 @@ pub(super) async fn exemplars(State(app): State<Arc<App>>, Extension(principal):
             .collect();
         json!({ "seriesLabels": crate::json::labels(&labels), "exemplars": exemplars })
     });
-    success(shown.collect())
+    success_warning(shown.collect(), &warnings)
 }
