@@ -294,3 +294,14 @@ def test_a_huge_answer_is_given_up_in_time_and_holds_up_nobody(make_server, web)
     began = time.monotonic()
     server.stop()
     assert time.monotonic() - began < 6
+
+
+def test_a_target_with_too_many_series_still_says_that_it_is_up(make_server, web):
+    page = web("".join(f'x{{a="{at}"}} 1\n' for at in range(30)))
+    server = make_server(config="bellrock: { limits: { series_per_target: 20 } }\n" + config(job("many", page))).start()
+    refused = eventually(lambda: targets(server)["many"]["lastError"])
+    assert "15 samples were refused" in refused and "limits.series_per_target" in refused
+    assert targets(server)["many"]["health"] == "up"
+    assert server.promql('up{job="many"}')[0][1] == 1
+    assert server.promql('scrape_samples_scraped{job="many"}')[0][1] == 30
+    assert server.promql('count(x{job="many"})')[0][1] == 15

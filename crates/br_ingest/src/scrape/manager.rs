@@ -331,9 +331,13 @@ async fn scrape_loop(
             Ok(read) => read,
             Err(how) => break how,
         };
-        if let Err(error) = shared.sink.write(batch).await {
-            health.last_error = format!("scraped, but not stored: {error}");
-            tracing::error!(event = "ScrapeStoreError", target = target.url, "{error}");
+        match shared.sink.write(batch).await {
+            Ok(None) => {}
+            Ok(Some(refused)) => health.note(&refused),
+            Err(error) => {
+                health.note(&format!("scraped, but not stored: {error}"));
+                tracing::error!(event = "ScrapeStoreError", target = target.url, "{error}");
+            }
         }
         shared.status.lock().insert(key.clone(), status(health));
     };

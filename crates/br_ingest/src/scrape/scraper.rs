@@ -27,6 +27,14 @@ pub struct TargetHealth {
     pub samples: usize,
 }
 
+impl TargetHealth {
+    /// Adds to what is shown as the error.
+    pub(super) fn note(&mut self, what: &str) {
+        let before = if self.last_error.is_empty() { String::new() } else { format!("{}; ", self.last_error) };
+        self.last_error = shown(&format!("{before}{what}"), ERROR_CHARACTERS_MAX);
+    }
+}
+
 /// A target with what it brought last time.
 pub(super) struct Scraper {
     target: Target,
@@ -159,7 +167,7 @@ impl Scraper {
     fn conclude(&mut self, job: &Job, read: Read, at: Nanos, took: Duration) -> (MetricBatch, TargetHealth) {
         let at_ms = at.as_millis();
         let mut health = TargetHealth { last_scrape: at, last_duration: took, ..TargetHealth::default() };
-        let mut batch = MetricBatch::default();
+        let (mut batch, mut report) = (MetricBatch::default(), MetricBatch::default());
         let (scraped, kept, bytes) = (read.scraped, read.kept, read.body_bytes);
         let added;
         if let Some(error) = read.failed {
@@ -177,12 +185,15 @@ impl Scraper {
         }
         let is_up = f64::from(u8::from(health.is_up == Some(true)));
         let values = [is_up, took.as_secs_f64(), scraped as f64, kept as f64, added as f64];
-        self.report(&mut batch, at_ms, &REPORT, &values);
+        self.report(&mut report, at_ms, &REPORT, &values);
         if job.settings.extra_metrics {
             let values = [self.target.timeout.as_secs_f64(), job.settings.sample_limit as f64, bytes];
-            self.report(&mut batch, at_ms, &EXTRA_REPORT, &values);
+            self.report(&mut report, at_ms, &EXTRA_REPORT, &values);
         }
-        (batch, health)
+        // In front: where there are too many series, those that tell of it are not the ones too many.
+        report.series.append(&mut batch.series);
+        report.metadata = batch.metadata;
+        (report, health)
     }
 
     /// The markers for a target that is no longer scraped.
@@ -464,8 +475,11 @@ mod tests {
         scraper.batch(job, fetched, &limits, &patience, at, || Duration::from_millis(1)).expect("wanted")
     }
 
+    /// What the target brought, and then what the scrape says of itself.
     fn show(batch: &MetricBatch) -> Vec<String> {
-        let shown = batch.series.iter().map(|series| {
+        let (report, brought): (Vec<_>, Vec<_>) =
+            batch.series.iter().partition(|series| REPORT.contains(&series.labels.metric_name()));
+        let shown = brought.into_iter().chain(report).map(|series| {
             let sample = &series.samples[0];
             let value = if sample.value.is_stale() { "stale".into() } else { format!("{:?}", sample.value) };
             format!("{} {value} @{}", series.labels, sample.timestamp_ms)
@@ -485,6 +499,9 @@ mod tests {
                 r#"up{instance="h:1", job="a"} Float(1.0) @1000"#,
             ]
         );
+        let fetched = Fetched { content_type: "text/plain".into(), body: b"z 1\n".to_vec(), ..Fetched::default() };
+        let (batch, _) = scrape_once(&mut self::scraper(), &job, Ok(fetched), 1000);
+        assert_eq!(batch.series[0].labels.metric_name(), "up", "a limit on series refuses what comes last");
         let second = scrape(&mut scraper, &job, "x 1\n", 2000);
         assert_eq!(second[0], r#"y{exported_job="z", instance="h:1", job="a"} stale @2000"#);
         assert_eq!(scrape(&mut scraper, &job, "x 1\n", 3000).len(), 2);
