@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import signal
+import time
 
 import pytest
 import requests
@@ -272,3 +273,35 @@ def test_jobs_are_read_again(make_server, web, tmp_path):
     server.process.send_signal(signal.SIGHUP)
     eventually(lambda: list(targets(server)) == ["new"])
     assert "new" in server.get("/api/v1/status/config")["data"]["yaml"]
+
+
+def test_a_huge_answer_is_given_up_in_time_and_holds_up_nobody(make_server, web):
+    series = "".join(f'x{{a="{at}"}} 1\n' for at in range(1_200_000))
+    packed = gzip.compress(series.encode(), 1)
+    bomb = gzip.compress(b"# nothing\n" * 10_000_000, 9)
+    huge = [web(lambda request: (200, {"content-encoding": "gzip"}, packed)) for _ in range(4)]
+    comments, small = web(lambda request: (200, {"content-encoding": "gzip"}, bomb)), web("y 1\n")
+    jobs = [job(f"huge-{at}", one) for at, one in enumerate(huge)] + [job("comments", comments), job("small", small)]
+    server = make_server(config=config(*jobs)).start()
+    in_error(server, {"comments": "body size limit exceeded"})
+
+    def given_up():
+        errors = [targets(server)[f"huge-{at}"]["lastError"] for at in range(4)]
+        return all("within the scrape timeout" in error or "more than 1000000 series" in error for error in errors)
+
+    eventually(given_up)
+    in_health(server, "up", ["small"])
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began < 6
+
+
+def test_a_target_with_too_many_series_still_says_that_it_is_up(make_server, web):
+    page = web("".join(f'x{{a="{at}"}} 1\n' for at in range(30)))
+    server = make_server(config="bellrock: { limits: { series_per_target: 20 } }\n" + config(job("many", page))).start()
+    refused = eventually(lambda: targets(server)["many"]["lastError"])
+    assert "15 samples were refused" in refused and "limits.series_per_target" in refused
+    assert targets(server)["many"]["health"] == "up"
+    assert server.promql('up{job="many"}')[0][1] == 1
+    assert server.promql('scrape_samples_scraped{job="many"}')[0][1] == 30
+    assert server.promql('count(x{job="many"})')[0][1] == 15

@@ -15,7 +15,7 @@ use br_ingest::appliers::{EventsApplier, IssuesApplier, MetricsApplier};
 use br_ingest::decode::DecodeLimits;
 use br_ingest::intake::TenantSink;
 use br_ingest::lane::LaneStart;
-use br_ingest::scrape::{Job, ScrapeManager};
+use br_ingest::scrape::{Job, ReadLimits, ScrapeManager};
 use br_ingest::tail::Tail;
 use br_ingest::times::TimeBounds;
 use br_jobs::flush::{Flusher, FlusherParts};
@@ -149,7 +149,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let around = surroundings(&config, address, &stores, &sources, &intake, promql.clone());
         let (alerts, mut tasks) = alerting::start(&config, around, &stopped).await?;
-        let scrape = start_scraping(jobs, &intake, &clock).await?;
+        let scrape = start_scraping(jobs, &config, &intake, &clock).await?;
         let pushes = start_pushes(&config, &stores, &intake, &stopped, &mut tasks);
         let sql_workers = SqlWorkers::start()?;
         let app = Arc::new(App {
@@ -336,9 +336,15 @@ async fn start_intake(stores: &Stores, tail: Tail, config: &Config) -> Result<Ar
     Ok(Arc::new(Intake::start(stores.journal.clone(), clock, limits, stores.metrics.clone(), [metrics, events, issues])?))
 }
 
-async fn start_scraping(jobs: Vec<Job>, intake: &Arc<Intake>, clock: &Arc<dyn Clock>) -> Result<Arc<ScrapeManager>> {
+async fn start_scraping(
+    jobs: Vec<Job>,
+    config: &Config,
+    intake: &Arc<Intake>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<ScrapeManager>> {
     let sink = Arc::new(TenantSink { intake: intake.clone(), tenant: FIRST_TENANT });
-    Ok(Arc::new(ScrapeManager::start(jobs, sink, clock.clone()).await?))
+    let limits = ReadLimits::new(wire_limits(config), config.bellrock.limits.series_per_target);
+    Ok(Arc::new(ScrapeManager::start(jobs, sink, clock.clone(), limits).await?))
 }
 
 /// What was pushed is written again at the beat at which a gateway would be scraped.

@@ -1,7 +1,7 @@
 //! The stores as the HTTP face and the rules see them, and what they say of themselves.
 
 use br_events::EventStore;
-use br_http::app::{ErrorEvents, LimitHit, MetricFile, MetricStats, Stats};
+use br_http::app::{ErrorEvents, FoundDamage, LimitHit, MetricFile, MetricStats, Stats};
 use br_jobs::flush::Flusher;
 use br_model::{LogKind, LogRecord, TenantId};
 use br_query::door::Sources;
@@ -185,6 +185,8 @@ impl Stats for StoreStats {
         let store = self.metrics.stats();
         let plain = |value: u64| vec![(String::new(), value)];
         family("bellrock_metric_files_damaged", "gauge", "Metric files that could not be read.", &plain(store.damaged_files));
+        let help = "Chunks of metric files that were found damaged and are left out of answers.";
+        family("bellrock_metric_chunks_damaged_total", "counter", help, &plain(store.damaged_chunks));
         let counters = self.events.counters();
         let logs = counters.logs_appended.load(Ordering::Relaxed);
         let spans = counters.spans_appended.load(Ordering::Relaxed);
@@ -202,5 +204,11 @@ impl Stats for StoreStats {
 
     fn storage(&self) -> (u64, u64) {
         self.flusher.storage()
+    }
+
+    fn damage(&self) -> FoundDamage {
+        let metrics = self.metrics.stats();
+        let event_files = self.events.counters().damages().len() as u64;
+        FoundDamage { metric_files: metrics.damaged_files, metric_chunks: metrics.damaged_chunks, event_files }
     }
 }

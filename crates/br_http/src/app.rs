@@ -160,6 +160,16 @@ pub trait Stats: Send + Sync {
 
     /// Files and bytes that the catalog lists.
     fn storage(&self) -> (u64, u64);
+
+    fn damage(&self) -> FoundDamage;
+}
+
+/// Damage that was found since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FoundDamage {
+    pub metric_files: u64,
+    pub metric_chunks: u64,
+    pub event_files: u64,
 }
 
 /// Figures of a tenant's metrics.

@@ -21,6 +21,7 @@ mod push;
 mod routes;
 mod tempo;
 mod time;
+mod warning;
 
 pub use routes::Route;
 

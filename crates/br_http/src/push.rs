@@ -56,7 +56,7 @@ fn parse(body: &[u8], headers: &HeaderMap, limits: &br_wire::Limits) -> Result<M
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
     let encoding = Encoding::from_header(text(header::CONTENT_ENCODING)).map_err(Error::from)?;
     let body = decompress(body, encoding, limits).map_err(Error::from)?;
-    exposition::parse(&body, text(header::CONTENT_TYPE), true).map_err(Error::from)
+    exposition::parse(&body, text(header::CONTENT_TYPE), true, limits).map_err(Error::from)
 }
 
 /// The labels that a path names.

@@ -355,7 +355,11 @@ pub struct TenantSink {
 }
 
 impl SampleSink for TenantSink {
-    fn write(&self, batch: MetricBatch) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
-        Box::pin(async move { self.intake.accept_samples(self.tenant, batch).await.map(drop) })
+    fn write(&self, batch: MetricBatch) -> Pin<Box<dyn Future<Output = Result<Option<String>>> + Send + '_>> {
+        Box::pin(async move {
+            let receipt = self.intake.accept_samples(self.tenant, batch).await?;
+            let count = receipt.rejected_count;
+            Ok((count > 0).then(|| format!("{count} samples were refused: {}", receipt.complaint())))
+        })
     }
 }

@@ -7,6 +7,6 @@ use std::pin::Pin;
 
 /// Takes the samples of a scrape, of a rule, of the process itself.
 pub trait SampleSink: Send + Sync {
-    /// Returns when the samples are safe.
-    fn write(&self, batch: MetricBatch) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>>;
+    /// Returns when the samples are safe, with what was refused of them, in words.
+    fn write(&self, batch: MetricBatch) -> Pin<Box<dyn Future<Output = Result<Option<String>>> + Send + '_>>;
 }

@@ -38,6 +38,9 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 /// Compactions between two flushes.
 const COMPACTIONS_AT_ONCE: usize = 8;
 
+/// Begins the note that a chunk was told of.
+const CHUNK_OF: &str = "chunk of ";
+
 #[derive(Clone, Copy)]
 enum Kept {
     Metrics,
@@ -82,10 +85,31 @@ impl Upkeep {
         let events = parts.events.counters().damages().into_iter().map(|damage| (damage.path, damage.message));
         let metrics = parts.metrics.damaged_files().into_iter().map(|damage| (damage.path, damage.reason));
         let damages: Vec<(String, String)> = events.chain(metrics).collect();
-        told.retain(|told| damages.iter().any(|(path, _)| path == told));
+        self.tell_damaged_chunks(told);
+        let is_chunk = |told: &String| told.starts_with(CHUNK_OF);
+        told.retain(|told| is_chunk(told) || damages.iter().any(|(path, _)| path == told));
         for (path, message) in damages {
             if told.insert(path.clone()) {
                 tracing::error!(event = "FileDamagedError", path, "{message}");
+            }
+        }
+    }
+
+    /// Each chunk once, of so many of a file; all are counted.
+    fn tell_damaged_chunks(&self, told: &mut BTreeSet<String>) {
+        const TOLD_MAX: usize = 20;
+        let damaged = self.flusher.parts.metrics.damaged_chunks();
+        told.retain(|told| {
+            let path = told.strip_prefix(CHUNK_OF).and_then(|rest| rest.rsplit_once(' ')).map(|(path, _)| path);
+            path.is_none_or(|path| damaged.iter().any(|file| file.path == path))
+        });
+        for file in damaged {
+            let (path, count) = (file.path.as_str(), file.rows.len());
+            for row in file.rows.iter().take(TOLD_MAX) {
+                if told.insert(format!("{CHUNK_OF}{path} {row}")) {
+                    let message = "a chunk is damaged: answers lack its samples";
+                    tracing::error!(event = "MetricChunkDamagedError", path, chunk = row, damaged_chunks = count, "{message}");
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What one query may use. A query that reaches a limit says which, and what to do.
 
+use crate::damage::DamageNotes;
 use br_std::{Error, Kind, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
@@ -92,6 +93,7 @@ pub struct Budget {
     parts_done: AtomicU64,
     rollup_ms: AtomicI64,
     cancelled: AtomicU8,
+    damage: DamageNotes,
 }
 
 impl Budget {
@@ -107,6 +109,7 @@ impl Budget {
             parts_done: AtomicU64::new(0),
             rollup_ms: AtomicI64::new(0),
             cancelled: AtomicU8::new(0),
+            damage: DamageNotes::default(),
         }
     }
 
@@ -217,6 +220,11 @@ impl Budget {
     /// The longest interval of the rollups that were read; 0 when none was.
     pub fn rollup_ms(&self) -> i64 {
         self.rollup_ms.load(Ordering::Relaxed)
+    }
+
+    /// What could not be read.
+    pub fn damage(&self) -> &DamageNotes {
+        &self.damage
     }
 
     pub fn rows_scanned(&self) -> u64 {

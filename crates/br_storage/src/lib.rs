@@ -4,6 +4,7 @@
 //! the shell runs them on its pool for blocking work. Every source is already scoped to one tenant.
 
 pub mod budget;
+pub mod damage;
 pub mod logs;
 pub mod manifest;
 pub mod matcher;
@@ -12,6 +13,7 @@ pub mod range;
 pub mod spans;
 
 pub use budget::{Budget, CancelReason, SharedMemory};
+pub use damage::{Damage, DamageNotes};
 pub use logs::{LogCursor, LogHint, LogQuery, LogRow, LogSource};
 pub use manifest::{FileEntry, FoundFile, JournalPosition, Table};
 pub use matcher::{MatchOp, Matcher};

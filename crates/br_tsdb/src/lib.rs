@@ -40,5 +40,5 @@ pub use options::{DAY_SECS, TsdbOptions, WINDOW_SECS};
 pub use outcome::{AppendOutcome, RejectReason, Rejection};
 pub use retention::{RetentionRule, RetentionRules};
 pub use rollup::{RollupLevel, RollupOf, check_levels};
-pub use stats::{DamagedFile, NameCount, TenantStats, TsdbStats};
+pub use stats::{DamagedChunks, DamagedFile, NameCount, TenantStats, TsdbStats};
 pub use store::Tsdb;

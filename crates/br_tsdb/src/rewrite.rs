@@ -86,7 +86,7 @@ impl Tsdb {
         let held = |head: &crate::head::TenantHead| head.holds_before(tombstone.position, from_ms, to_ms);
         let is_in_memory = self.shared.head(tombstone.tenant).is_some_and(|head| held(&head.read()));
         for file in self.shared.files.of_tenant(tombstone.tenant) {
-            if !file.reach.is_concerned(tombstone) || !file.may_hold(from_ms, to_ms) {
+            if !file.is_sound() || !file.reach.is_concerned(tombstone) || !file.may_hold(from_ms, to_ms) {
                 continue;
             }
             for matchers in &tombstone.deletion.selectors {
@@ -95,7 +95,7 @@ impl Tsdb {
                 }
             }
         }
-        let is_damaged = |file: &Arc<BlockFile>| file.damage().is_some() && file.reach.is_concerned(tombstone);
+        let is_damaged = |file: &Arc<BlockFile>| !file.is_sound() && file.reach.is_concerned(tombstone);
         let may_come_back = self.shared.files.of_tenant(tombstone.tenant).iter().any(is_damaged);
         if !is_in_memory && !may_come_back {
             self.shared.in_force.tombstones.write().remove(&(tombstone.tenant, tombstone.position));
@@ -111,7 +111,7 @@ impl Tsdb {
                 |at: usize, rule: &RetentionRule| max_ms < rule.cutoff_ms(now_ms) && (file.rollup.is_raw() || !rules.is_rest(at));
             rules.rules().filter(|(at, rule)| is_over(*at, rule)).map(|(at, _)| at).collect()
         };
-        if over.len() <= file.rules_checked() || file.damage().is_some() {
+        if over.len() <= file.rules_checked() || !file.is_sound() {
             return Ok(false);
         }
         for (at, rule) in rules.rules().filter(|(at, _)| over.contains(at)) {

@@ -101,7 +101,9 @@ impl TenantSource {
         let mut selected = Vec::new();
         for file in files {
             budget.check()?;
-            let Some(open) = self.shared.files.open(&file)? else { continue };
+            let opened = self.shared.files.open(&file)?;
+            note_damage(&file, budget);
+            let Some(open) = opened else { continue };
             let sections = self.select_sections(query, mask, &file, &open, budget)?;
             if !sections.is_empty() {
                 selected.push(SelectedFile { file, open, sections });
@@ -121,7 +123,10 @@ impl TenantSource {
         let mut selected = Vec::new();
         for numbers in open.directory.find(&query.matchers).chunks(SECTIONS_PER_READ) {
             budget.check()?;
-            let Some(sections) = self.shared.files.sections(file, open, numbers)? else { return Ok(Vec::new()) };
+            let Some(sections) = self.shared.files.sections(file, open, numbers)? else {
+                note_damage(file, budget);
+                return Ok(Vec::new());
+            };
             for index in sections {
                 let found = index.select(&query.matchers, query.from_ms, query.to_ms);
                 let series = showing(found, query, mask, file, &index);
@@ -296,14 +301,15 @@ impl TenantSource {
                 Some(((row, index.head(row)?), id))
             });
             let (rows, ids): (Vec<_>, Vec<u32>) = firsts.unzip();
-            let chunks = self.shared.files.pass_damage(&selected.file, selected.open.block.chunks(&rows))?;
-            for ((row, crc32), id) in chunks.into_iter().flatten().zip(ids) {
+            let chunks = self.shared.files.chunks(&selected.file, &selected.open, &rows)?;
+            for ((chunk, id), (number, _)) in chunks.into_iter().flatten().zip(ids).zip(&rows) {
+                let Some((row, crc32)) = chunk else { continue };
                 if row.exemplars.is_none() {
                     continue;
                 }
                 let exemplars = if row.crc32(index.table.hash(id)) == crc32 { row.exemplars().ok() } else { None };
                 let Some(mut exemplars) = exemplars else {
-                    self.shared.files.count_damaged_chunk();
+                    self.shared.files.mark_damaged_chunk(&selected.file, *number);
                     continue;
                 };
                 let labels = index.table.labels(id);
@@ -314,7 +320,15 @@ impl TenantSource {
                 found.entry(labels).or_default().extend(exemplars);
             }
         }
+        note_damage(&selected.file, budget);
         Ok(())
+    }
+}
+
+/// Tells the query what it cannot read of a file.
+fn note_damage(file: &BlockFile, budget: &Budget) {
+    if let Some(damage) = file.known_damage() {
+        budget.damage().note(&file.entry.path, damage);
     }
 }
 
@@ -476,17 +490,19 @@ impl TenantCursor<'_> {
         let Some(first) = rows.first() else { return Ok(()) };
         let SelectedFile { file, open, .. } = &self.files[first.file as usize];
         let numbers: Vec<(u32, RowHead)> = rows.iter().map(|wanted| (wanted.row, wanted.head)).collect();
-        let Some(chunks) = self.shared.files.pass_damage(file, open.block.chunks(&numbers))? else { return Ok(()) };
-        for ((row, crc32), WantedRow { candidate, .. }) in chunks.into_iter().zip(rows) {
+        let chunks = self.shared.files.chunks(file, open, &numbers)?;
+        for (chunk, WantedRow { candidate, row: number, .. }) in chunks.into_iter().flatten().zip(rows) {
+            let Some((row, crc32)) = chunk else { continue };
             let points = if row.crc32(batch[*candidate].hash) == crc32 { row.points().ok() } else { None };
             match points {
                 Some(points) => {
                     let hidden = self.hidden(&batch[*candidate], file);
                     parts[*candidate].extend(points.and_then(|points| visible(points, &hidden)));
                 }
-                None => self.shared.files.count_damaged_chunk(),
+                None => self.shared.files.mark_damaged_chunk(file, *number),
             }
         }
+        note_damage(file, self.budget);
         Ok(())
     }
 

@@ -63,6 +63,15 @@ pub struct DamagedFile {
     pub reason: String,
 }
 
+/// Chunks of a file that were found damaged and are left out of answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedChunks {
+    pub tenant: TenantId,
+    pub path: String,
+    /// Their rows, ascending.
+    pub rows: Vec<u32>,
+}
+
 /// What the store as a whole has.
 #[derive(Clone, Debug, Default)]
 pub struct TsdbStats {
@@ -87,13 +96,20 @@ impl Tsdb {
         self.shared.tenants()
     }
 
-    /// Files that were found damaged and are left out of answers.
+    /// Files that were found damaged: they are left out of answers or, where only a merge has failed, of merges.
     pub fn damaged_files(&self) -> Vec<DamagedFile> {
         let files = self.shared.files.all();
         let damaged = files.iter().filter_map(|file| {
-            Some(DamagedFile { tenant: file.entry.tenant, path: file.entry.path.clone(), reason: file.damage()? })
+            Some(DamagedFile { tenant: file.entry.tenant, path: file.entry.path.clone(), reason: file.fault()? })
         });
         damaged.collect()
+    }
+
+    /// Damaged chunks of files that are read still.
+    pub fn damaged_chunks(&self) -> Vec<DamagedChunks> {
+        let files = self.shared.files.all();
+        let rows = files.iter().map(|file| (file, file.damaged_rows())).filter(|(_, rows)| !rows.is_empty());
+        rows.map(|(file, rows)| DamagedChunks { tenant: file.entry.tenant, path: file.entry.path.clone(), rows }).collect()
     }
 
     /// What a tenant has; of each of the rankings the first `top` entries.

@@ -184,12 +184,12 @@ impl Tsdb {
     pub fn plan_compaction(&self) -> Option<CompactionJob> {
         let files = self.shared.files.all();
         let sound: Vec<FileEntry> =
-            files.iter().filter(|file| file.damage().is_none() && file.rollup.is_raw()).map(|file| file.entry.clone()).collect();
+            files.iter().filter(|file| file.is_sound() && file.rollup.is_raw()).map(|file| file.entry.clone()).collect();
         compact::plan_compaction(&sound, self.shared.options.compaction_bytes_max)
     }
 
     /// Carries out a compaction. The caller replaces inputs by outputs in the catalog and then calls [`Tsdb::replace`].
-    /// Where an input is damaged, it is set aside, so that the next plan goes without it.
+    /// Where an input is damaged, the next plan goes without it; queries go on reading what of it is sound.
     pub fn compact(&self, job: &CompactionJob) -> Result<Vec<FileEntry>> {
         let mask = self.shared.mask(job.tenant, i64::MIN, i64::MAX);
         let compacted = compact::compact_masked(job, &mask, &self.shared.files.store, &*self.shared.rng);
@@ -223,7 +223,7 @@ impl Tsdb {
         }
         for file in self.shared.files.of_tenant(job.tenant) {
             if error.message().contains(&file.entry.path) {
-                self.shared.files.mark_damaged(&file, error.message());
+                self.shared.files.mark_unmergeable(&file, error.message());
             }
         }
     }

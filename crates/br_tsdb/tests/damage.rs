@@ -3,7 +3,8 @@
 mod common;
 
 use br_env::Rng;
-use common::{Store, T0};
+use br_storage::{Budget, SeriesQuery};
+use common::{Store, T0, TENANT};
 use futures::executor::block_on;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutOptions};
@@ -87,4 +88,64 @@ fn a_summary_that_is_no_json_is_damage_of_one_file() {
     store.reopen();
     assert_eq!(store.dump(i64::MIN, i64::MAX).len(), 40);
     assert_eq!(store.tsdb.stats().damaged_files, 1);
+}
+
+/// What a query over everything is told, and how many series it finds.
+fn ask(store: &Store) -> (Vec<String>, usize) {
+    let budget = Budget::unlimited();
+    let source = store.tsdb.source(TENANT);
+    let query = SeriesQuery { matchers: Vec::new(), from_ms: i64::MIN, to_ms: i64::MAX };
+    let mut cursor = source.select(&query, &budget).expect("selected");
+    let mut count = 0;
+    while let Some(batch) = cursor.next_batch().expect("read") {
+        count += batch.len();
+    }
+    drop(cursor);
+    (budget.damage().warnings(), count)
+}
+
+#[test]
+fn a_damaged_chunk_is_told_to_who_asks_and_costs_nothing_but_itself() {
+    let mut store = filled();
+    for at in 0..8 {
+        store.floats("later", &[(T0 + 200_000 + at, 1.0)]);
+        store.flush();
+    }
+    let path = store.files[0].path.clone();
+    let bytes = read(&store, &path);
+    // Somewhere in it lies a chunk.
+    let mut is_of_a_chunk = |place: &usize| {
+        let mut damaged = bytes.clone();
+        damaged[*place] ^= 0x55;
+        write(&store, &path, damaged);
+        store.reopen();
+        ask(&store);
+        let stats = store.tsdb.stats();
+        (stats.damaged_files, stats.damaged_chunks) == (0, 1)
+    };
+    (0..bytes.len()).step_by(37).find(|place| is_of_a_chunk(place)).expect("most bytes are of chunks");
+    store.reopen();
+    for _ in 0..2 {
+        let (warnings, count) = ask(&store);
+        assert_eq!(count, 80, "of 81");
+        assert_eq!(warnings, [format!("1 chunk of {path} is damaged: the answer lacks its samples")]);
+    }
+    assert_eq!(store.tsdb.stats().damaged_chunks, 1, "counted once");
+    assert_eq!(store.tsdb.damaged_chunks()[0].rows.len(), 1);
+
+    // A merge finds it first.
+    store.reopen();
+    let job = store.tsdb.plan_compaction().expect("ten files");
+    let error = store.tsdb.compact(&job).expect_err("a merge loses nothing silently");
+    assert!(error.message().contains(&path), "{error}");
+    assert_eq!(store.tsdb.damaged_files().len(), 1);
+    assert_eq!(ask(&store).1, 80, "what is sound of it answers");
+    assert!(store.compact_all() > 0);
+    assert_eq!(ask(&store).1, 80);
+    assert!(store.files.iter().any(|file| file.path == path));
+
+    write(&store, &path, vec![0; store.files.iter().find(|file| file.path == path).expect("listed").size_bytes as usize]);
+    store.reopen();
+    let (warnings, count) = ask(&store);
+    assert_eq!((warnings, count), (vec![format!("{path} is damaged: the answer lacks what it holds")], 41));
 }

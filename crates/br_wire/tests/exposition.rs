@@ -4,7 +4,8 @@
 mod shared;
 
 use br_model::{MetricBatch, MetricType, Value};
-use br_wire::exposition::{self, Format, NO_TIMESTAMP};
+use br_wire::Limits;
+use br_wire::exposition::{self, Bounds, Format, HistogramForms, NO_TIMESTAMP};
 use std::fmt::Write;
 
 fn show(batch: &MetricBatch) -> String {
@@ -251,4 +252,32 @@ fn public_prometheus_bodies() {
         let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && !line.starts_with(b"#")).count();
         assert_eq!(batch.sample_count(), lines, "{name}");
     }
+}
+
+/// The same limits as for every other way in, and no more than is waited for.
+#[test]
+fn bounds_hold_while_a_body_is_read() {
+    let labels = |count: usize| (0..count).map(|at| format!("l{at}=\"v\",")).collect::<Vec<_>>().concat();
+    check(Format::Text, "x{a=\"b\"} 1\n", "x{a=\"b\"} 1\n");
+    assert!(exposition::parse_format(format!("x{{{}}} 1\n", labels(63)).as_bytes(), Format::Text).is_ok());
+    let long = "é".repeat(2049);
+    for (line, expect) in [
+        (format!("x{{{}}} 1\n", labels(64)), "more than 64 labels, with the metric's name"),
+        (format!("x{{a=\"{long}\"}} 1\n"), "1:3: the value of label \"a\" has 4098 bytes, at most 4096 are taken"),
+        (format!("x{{{}=\"b\"}} 1\n", "n".repeat(513)), "1:3: a label name of 513 bytes, at most 512 are taken"),
+        (format!("x {long}\n"), &*format!("1:3: {:?} is not a value", "é".repeat(100))),
+    ] {
+        let error = exposition::parse_format(line.as_bytes(), Format::Text).expect_err(expect).to_string();
+        assert!(error.ends_with(expect), "{error}");
+    }
+    let (limits, forms) = (Limits::default(), HistogramForms { native: true, classic_too: true });
+    let read = |line: &str, bounds: Bounds<'_>| {
+        let body = line.repeat(3000);
+        exposition::parse_choosing(body.as_bytes(), Format::Text, forms, &(), &bounds).map(|exposed| exposed.batch.series.len())
+    };
+    let two = "x{a=\"1\"} 1\ny 2\n";
+    assert_eq!(read(two, Bounds::of(&limits)).ok(), Some(6000));
+    let error = read(two, Bounds { series_max: 1000, ..Bounds::of(&limits) }).expect_err("too many");
+    assert!(error.to_string().contains("more than 1000 series"), "{error}");
+    assert!(read("# only comments\n", Bounds { is_stopped: &|| true, ..Bounds::of(&limits) }).is_err());
 }

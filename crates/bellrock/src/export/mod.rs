@@ -14,6 +14,7 @@ use br_storage::{MatchOp, Matcher};
 use br_wire::prometheus_tsdb::chunk;
 use br_wire::remote_read::{self, Frames, LabelMatcher, MatchType, Query};
 use rows::RowWriter;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -77,10 +78,11 @@ pub(crate) async fn export(arguments: ExportArguments) -> Result<()> {
 
 async fn slices(client: &Client, matchers: &[LabelMatcher], (from_ms, to_ms): (i64, i64), writer: &mut RowWriter) -> Result<()> {
     let (mut start_ms, mut width_ms) = (from_ms, SLICE_MS);
+    let mut warnings = BTreeSet::new();
     while start_ms <= to_ms {
         let end_ms = to_ms.min(start_ms.saturating_add(width_ms - 1));
         let query = Query { start_ms, end_ms, matchers: matchers.to_vec() };
-        if slice(client, &query, writer).await? {
+        if slice(client, &query, writer, &mut warnings).await? {
             start_ms = end_ms.saturating_add(1);
         } else if width_ms / 2 >= SLICE_MS_MIN {
             width_ms /= 2;
@@ -93,8 +95,8 @@ async fn slices(client: &Client, matchers: &[LabelMatcher], (from_ms, to_ms): (i
     Ok(())
 }
 
-/// False when the server refuses so much at once.
-async fn slice(client: &Client, query: &Query, writer: &mut RowWriter) -> Result<bool> {
+/// False when the server refuses so much at once. Each warning is told once.
+async fn slice(client: &Client, query: &Query, writer: &mut RowWriter, warnings: &mut BTreeSet<String>) -> Result<bool> {
     let body = remote_read::encode_request(std::slice::from_ref(query))?;
     let mut answer = client.send_bytes("/api/v1/read", body.into()).await?;
     if answer.status().as_u16() == 422 {
@@ -103,6 +105,11 @@ async fn slice(client: &Client, query: &Query, writer: &mut RowWriter) -> Result
     if !answer.status().is_success() {
         let status = answer.status().as_u16();
         bail!("{} (HTTP {status})", answer.text().await.unwrap_or_default().trim());
+    }
+    for warning in answer.headers().get_all("x-bellrock-warning").iter().filter_map(|warning| warning.to_str().ok()) {
+        if warnings.insert(warning.to_owned()) {
+            eprintln!("bellrock: warning: {warning}");
+        }
     }
     let mut frames = Frames::default();
     while let Some(bytes) = answer.chunk().await.context("the answer broke off")? {

@@ -13,7 +13,7 @@ use crate::tether::tether;
 use anyhow::{Context as _, Result};
 use br_env::Clock;
 use br_env::real::SystemClock;
-use br_ingest::scrape::{GlobalConfig, Job, PromDuration, ScrapeManager};
+use br_ingest::scrape::{GlobalConfig, Job, PromDuration, ReadLimits, ScrapeManager};
 use br_ingest::sink::SampleSink;
 use br_model::{Attributes, Labels, Resource};
 use output::{Context, Stream};
@@ -228,7 +228,7 @@ async fn scrape(
     let global = GlobalConfig { scrape_interval: interval, ..GlobalConfig::default() };
     let job = Job::new(serde_json::from_value(config)?, &global)?;
     let sink: Arc<dyn SampleSink> = Arc::new(upstream.clone());
-    Ok(Some(ScrapeManager::start(vec![job], sink, clock.clone()).await?))
+    Ok(Some(ScrapeManager::start(vec![job], sink, clock.clone(), ReadLimits::default()).await?))
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ pub(crate) fn innermost(error: &reqwest::Error) -> String {
 
 /// Samples by remote write 2.0, as the server journals them itself.
 impl SampleSink for Upstream {
-    fn write(&self, batch: MetricBatch) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
+    fn write(&self, batch: MetricBatch) -> Pin<Box<dyn Future<Output = Result<Option<String>>> + Send + '_>> {
         Box::pin(async move {
             let body = remote_write::v2::encode(&batch);
             let headers = [
@@ -80,7 +80,7 @@ impl SampleSink for Upstream {
                 ("content-encoding", "snappy"),
                 ("x-prometheus-remote-write-version", "2.0.0"),
             ];
-            self.post("/api/v1/write", &headers, body).await.map(drop)
+            self.post("/api/v1/write", &headers, body).await.map(|_| None)
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::warning;
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -11,6 +12,7 @@ use br_model::Principal;
 use br_query::door::Language;
 use br_query::sql::{SqlAnswer, write_columns, write_csv, write_json_lines, write_json_rows};
 use br_std::{Error, Result};
+use br_storage::Budget;
 use futures::StreamExt;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -41,10 +43,11 @@ pub(super) async fn sql(
         .map_err(|error| Error::fix_request(format!("the body must be JSON such as {{\"query\": \"SELECT 1\"}}: {error}")))?;
     let (engine, tenant, format) = (app.sql.clone(), principal.tenant, request.format);
     let text = request.query.clone();
-    let body = app
+    let (body, warnings) = app
         .door
         .run_async(tenant, Language::Sql, &request.query, &app.sql_workers, async move |budget| {
-            encode(engine.query(tenant, &text, budget).await?, format).await
+            let body = encode(engine.query(tenant, &text, budget.clone()).await?, format, &budget).await?;
+            Ok((body, budget.damage().warnings()))
         })
         .await?;
     let content_type = match format {
@@ -52,13 +55,13 @@ pub(super) async fn sql(
         Format::Csv => "text/csv; charset=utf-8",
         Format::Jsonl => "application/x-ndjson",
     };
-    Ok(([(header::CONTENT_TYPE, content_type)], body).into_response())
+    Ok(warning::on(([(header::CONTENT_TYPE, content_type)], body).into_response(), &warnings))
 }
 
 /// An answer may take this many bytes, written out.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
-async fn encode(mut answer: SqlAnswer, format: Format) -> Result<Vec<u8>> {
+async fn encode(mut answer: SqlAnswer, format: Format, budget: &Budget) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     let mut is_first = true;
     if format == Format::Json {
@@ -81,7 +84,14 @@ async fn encode(mut answer: SqlAnswer, format: Format) -> Result<Vec<u8>> {
         }
     }
     if format == Format::Json {
-        out.extend_from_slice(b"]}");
+        out.push(b']');
+        let warnings = budget.damage().warnings();
+        if !warnings.is_empty() {
+            let warnings = serde_json::to_vec(&warnings).map_err(|error| Error::corrupt(format!("the warnings: {error}")))?;
+            out.extend_from_slice(br#","warnings":"#);
+            out.extend(warnings);
+        }
+        out.push(b'}');
     }
     Ok(out)
 }

@@ -1,7 +1,7 @@
 //! The server's own state, and what runs.
 
 use super::Answer;
-use crate::app::App;
+use crate::app::{App, FoundDamage};
 use crate::time::rfc3339;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
@@ -53,7 +53,9 @@ fn of_all_tenants(app: &App, status: &mut Value) {
     ingest["errors"] = json!({ "events_total": count(&counters.errors) });
     ingest["rejected_total"] = json!(count(&counters.rejected));
     ingest["refused_overload_total"] = json!(count(&counters.refused_overload));
-    status["storage"] = json!({ "files": files, "bytes": bytes });
+    let FoundDamage { metric_files, metric_chunks, event_files } = app.stats.damage();
+    let damage = json!({ "metric_files": metric_files, "metric_chunks": metric_chunks, "event_files": event_files });
+    status["storage"] = json!({ "files": files, "bytes": bytes, "damage": damage });
     status["catalog"] = json!({ "is_whole": app.catalog_state.is_whole, "rescued": app.catalog_state.story });
 }
 

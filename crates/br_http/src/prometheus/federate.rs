@@ -4,6 +4,7 @@ use super::selector;
 use crate::app::App;
 use crate::error::TextError;
 use crate::params::Params;
+use crate::warning;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::header;
@@ -28,7 +29,7 @@ pub(super) async fn federate(
     }
     let (lookback, now) = (app.promql.options().lookback_ms, app.clock.now());
     let (from_ms, to_ms) = (now.as_millis() - lookback, now.as_millis());
-    let latest = app
+    let (latest, warnings) = app
         .query(principal.tenant, Language::Lookup, "federate", None, move |sources, budget| {
             let source = sources.metrics(principal.tenant);
             let mut latest = BTreeMap::new();
@@ -38,10 +39,11 @@ pub(super) async fn federate(
                     latest.extend(batch.into_iter().filter_map(last_sample));
                 }
             }
-            Ok(latest)
+            Ok((latest, budget.damage().warnings()))
         })
         .await?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page(&latest)).into_response())
+    let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    Ok(warning::on((headers, page(&latest)).into_response(), &warnings))
 }
 
 /// The last sample of a series that has not ended. Text has no native histograms: Prometheus leaves them out of it too.

@@ -1,6 +1,6 @@
 //! Series, label names, label values.
 
-use super::{Answer, limit, selector};
+use super::{Answer, limit, selector, success_warning};
 use crate::app::App;
 use crate::params::Params;
 use axum::extract::{Path, State};
@@ -17,8 +17,8 @@ use std::sync::Arc;
 pub(super) async fn series(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     let queries = selector::queries(&params, true)?;
     let limit = limit(&params)?;
-    let found = lookup(&app, principal, "series", move |source, budget| source.series(&queries, budget)).await?;
-    listed(found.iter().map(crate::json::labels), limit)
+    let (found, warnings) = lookup(&app, principal, "series", move |source, budget| source.series(&queries, budget)).await?;
+    listed(found.iter().map(crate::json::labels), limit, warnings)
 }
 
 pub(super) async fn names(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
@@ -26,7 +26,8 @@ pub(super) async fn names(State(app): State<Arc<App>>, Extension(principal): Ext
     let limit = limit(&params)?;
     let found =
         lookup(&app, principal, "labels", move |source, budget| union(&queries, |query| source.label_names(query, budget)));
-    listed(found.await?.into_iter().map(Value::String), limit)
+    let (found, warnings) = found.await?;
+    listed(found.into_iter().map(Value::String), limit, warnings)
 }
 
 pub(super) async fn values(
@@ -41,16 +42,19 @@ pub(super) async fn values(
     let found = lookup(&app, principal, "label values", move |source, budget| {
         union(&queries, |query| source.label_values(&name, query, budget))
     });
-    listed(found.await?.into_iter().map(Value::String), limit)
+    let (found, warnings) = found.await?;
+    listed(found.into_iter().map(Value::String), limit, warnings)
 }
 
+/// What is found, and what could not be read.
 async fn lookup<T: Send + 'static>(
     app: &App,
     principal: Principal,
     what: &str,
     work: impl FnOnce(&dyn MetricSource, &Budget) -> Result<T> + Send + 'static,
-) -> Result<T> {
+) -> Result<(T, Vec<String>)> {
     let tenant = principal.tenant;
+    let work = move |source: &dyn MetricSource, budget: &Budget| Ok((work(source, budget)?, budget.damage().warnings()));
     app.query(tenant, Language::Lookup, what, None, move |sources, budget| work(&*sources.metrics(tenant), budget)).await
 }
 
@@ -63,13 +67,12 @@ fn union(queries: &[SeriesQuery], mut find: impl FnMut(&SeriesQuery) -> Result<V
 }
 
 /// A list that says when it was cut.
-fn listed(mut all: impl Iterator<Item = Value>, limit: usize) -> Answer {
+fn listed(mut all: impl Iterator<Item = Value>, limit: usize, mut warnings: Vec<String>) -> Answer {
     let data: Vec<Value> = all.by_ref().take(limit).collect();
-    let mut answer = json!({ "status": "success", "data": data });
     if all.next().is_some() {
-        answer["warnings"] = json!([super::TRUNCATED]);
+        warnings.push(super::TRUNCATED.to_owned());
     }
-    Ok(Json(answer).into_response())
+    success_warning(data.into(), &warnings)
 }
 
 /// Label names that are no identifiers come as `U__` with `_` doubled and other characters as `_HEX_`.

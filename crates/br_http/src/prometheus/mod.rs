@@ -73,6 +73,14 @@ fn limit(params: &Params) -> Result<usize, Error> {
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "handlers end with it")]
+fn success_warning(data: Value, warnings: &[String]) -> Answer {
+    if warnings.is_empty() {
+        return success(data);
+    }
+    Ok(Json(json!({ "status": "success", "data": data, "warnings": warnings })).into_response())
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "handlers end with it")]
 fn success(data: Value) -> Answer {
     Ok(Json(json!({ "status": "success", "data": data })).into_response())
 }

@@ -1,6 +1,6 @@
 //! Queries: instant, range, exemplars.
 
-use super::{Answer, encode, success};
+use super::{Answer, encode, success, success_warning};
 use crate::app::App;
 use crate::error::PrometheusError;
 use crate::params::Params;
@@ -219,14 +219,14 @@ pub(super) async fn exemplars(State(app): State<Arc<App>>, Extension(principal):
     if from_ms > to_ms {
         return Err(Error::fix_request("invalid parameter \"end\": end timestamp must not be before start time").into());
     }
-    let exemplars = app
+    let (exemplars, warnings) = app
         .query(principal.tenant, Language::Lookup, &text, None, move |sources, budget| {
             let source = sources.metrics(principal.tenant);
             let mut all = Vec::new();
             for matchers in found {
                 all.extend(source.exemplars(&SeriesQuery { matchers, from_ms, to_ms }, budget)?);
             }
-            Ok(all)
+            Ok((all, budget.damage().warnings()))
         })
         .await?;
     let shown = exemplars.into_iter().map(|(labels, exemplars)| {
@@ -239,5 +239,5 @@ pub(super) async fn exemplars(State(app): State<Arc<App>>, Extension(principal):
             .collect();
         json!({ "seriesLabels": crate::json::labels(&labels), "exemplars": exemplars })
     });
-    success(shown.collect())
+    success_warning(shown.collect(), &warnings)
 }

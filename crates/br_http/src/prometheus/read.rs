@@ -3,6 +3,7 @@
 use crate::answers::Answers;
 use crate::app::App;
 use crate::error::TextError;
+use crate::warning;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -38,16 +39,21 @@ pub(super) async fn read(
     Ok(match request.response {
         ResponseType::Samples => {
             let work = move |source: &dyn MetricSource, budget: &Budget| samples(source, &queries, budget);
-            let body =
-                app.query(tenant, Language::Lookup, &text, None, move |sources, budget| work(&*sources.metrics(tenant), budget));
+            let body = app.query(tenant, Language::Lookup, &text, None, move |sources, budget| {
+                Ok((work(&*sources.metrics(tenant), budget)?, budget.damage().warnings()))
+            });
             let headers = [(header::CONTENT_TYPE, remote_read::CONTENT_TYPE_SAMPLES), (header::CONTENT_ENCODING, "snappy")];
-            (headers, body.await?).into_response()
+            let (body, warnings) = body.await?;
+            warning::on((headers, body).into_response(), &warnings)
         }
         ResponseType::StreamedChunks => {
             let work = move |source: &dyn MetricSource, budget: &Budget| chunks(source, &queries, budget);
-            let found =
-                app.query(tenant, Language::Lookup, &text, None, move |sources, budget| work(&*sources.metrics(tenant), budget));
-            ([(header::CONTENT_TYPE, remote_read::CONTENT_TYPE_CHUNKS)], stream(found.await?, &app.answers)?).into_response()
+            let found = app.query(tenant, Language::Lookup, &text, None, move |sources, budget| {
+                Ok((work(&*sources.metrics(tenant), budget)?, budget.damage().warnings()))
+            });
+            let (found, warnings) = found.await?;
+            let headers = [(header::CONTENT_TYPE, remote_read::CONTENT_TYPE_CHUNKS)];
+            warning::on((headers, stream(found, &app.answers)?).into_response(), &warnings)
         }
     })
 }

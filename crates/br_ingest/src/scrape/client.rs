@@ -201,12 +201,22 @@ fn secret(key: &str, inline: Option<&Secret>, file: Option<&str>) -> Result<Opti
 }
 
 /// Reads the body of an answer, as long as it has at most `bytes_max` bytes.
-pub(super) async fn body(mut response: reqwest::Response, bytes_max: usize) -> Result<Option<Vec<u8>>> {
+pub(super) async fn body(response: reqwest::Response, bytes_max: usize) -> Result<Option<Vec<u8>>> {
+    body_noting(response, bytes_max, |_| Ok(())).await
+}
+
+/// The same; each part that comes is first told of, and an error of that ends it.
+pub(super) async fn body_noting(
+    mut response: reqwest::Response,
+    bytes_max: usize,
+    mut note: impl FnMut(usize) -> Result<()>,
+) -> Result<Option<Vec<u8>>> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| Error::retry(reason(&error)))? {
         if body.len() + chunk.len() > bytes_max {
             return Ok(None);
         }
+        note(chunk.len())?;
         body.extend_from_slice(&chunk);
     }
     Ok(Some(body))

@@ -2,11 +2,12 @@
 
 use super::discovery::{self, Board, DiscoveryStatus};
 use super::job::Job;
-use super::scraper::{Scraper, TargetHealth, fetch};
+use super::room::{Patience, Room};
+use super::scraper::{Fetched, ReadLimits, Scraper, TargetHealth, fetch};
 use super::targets::{Target, TargetGroup, over_target_limit, steps, targets};
 use crate::sink::SampleSink;
 use br_env::Clock;
-use br_model::Labels;
+use br_model::{Labels, MetricBatch};
 use br_std::{Error, Nanos, Result};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 /// A target as the targets page shows it.
 #[derive(Clone, Debug)]
@@ -76,6 +78,8 @@ type RunningJob = (Arc<Job>, Arc<Board>);
 struct Shared {
     sink: Arc<dyn SampleSink>,
     clock: Arc<dyn Clock>,
+    limits: ReadLimits,
+    room: Room,
     jobs: Mutex<BTreeMap<String, RunningJob>>,
     status: Mutex<BTreeMap<TargetKey, TargetStatus>>,
     dropped: Mutex<BTreeMap<String, DroppedTargets>>,
@@ -83,9 +87,10 @@ struct Shared {
 
 impl ScrapeManager {
     /// Starts to scrape. Must be called inside the runtime.
-    pub async fn start(jobs: Vec<Job>, sink: Arc<dyn SampleSink>, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub async fn start(jobs: Vec<Job>, sink: Arc<dyn SampleSink>, clock: Arc<dyn Clock>, limits: ReadLimits) -> Result<Self> {
         let (jobs_now, status, dropped) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { sink, clock, jobs: jobs_now, status, dropped });
+        let room = Room::default();
+        let shared = Arc::new(Shared { sink, clock, limits, room, jobs: jobs_now, status, dropped });
         let manager = Self { shared, running: tokio::sync::Mutex::default() };
         manager.apply(jobs).await?;
         Ok(manager)
@@ -310,17 +315,29 @@ async fn scrape_loop(
             () = tokio::time::sleep(wait) => {}
             how = asked_to_end(&mut ending) => break how,
         }
-        let (at, started) = (shared.clock.now(), shared.clock.monotonic());
+        let started = Started { at: shared.clock.now(), beat: shared.clock.monotonic(), late: Instant::now() + target.timeout };
         let too_many = over_limit.borrow().clone();
-        let fetched = match too_many {
-            Some(error) => Err(Error::fix_request(error)),
-            None => fetch(&job.client, &job, &target).await,
+        let fetched = if let Some(error) = too_many {
+            Err(Error::fix_request(error))
+        } else {
+            tokio::select! {
+                fetched = fetch(&job.client, &job, &target, &shared.limits, &shared.room) => fetched,
+                how = asked_to_end(&mut ending) => break how,
+            }
         };
-        let took = shared.clock.monotonic().saturating_sub(started);
-        let (batch, mut health) = scraper.batch(&job, fetched, at, took);
-        if let Err(error) = shared.sink.write(batch).await {
-            health.last_error = format!("scraped, but not stored: {error}");
-            tracing::error!(event = "ScrapeStoreError", target = target.url, "{error}");
+        let (back, outcome) = read(&shared, &job, scraper, fetched, started, &mut ending).await;
+        scraper = back;
+        let (batch, mut health) = match outcome {
+            Ok(read) => read,
+            Err(how) => break how,
+        };
+        match shared.sink.write(batch).await {
+            Ok(None) => {}
+            Ok(Some(refused)) => health.note(&refused),
+            Err(error) => {
+                health.note(&format!("scraped, but not stored: {error}"));
+                tracing::error!(event = "ScrapeStoreError", target = target.url, "{error}");
+            }
         }
         shared.status.lock().insert(key.clone(), status(health));
     };
@@ -328,6 +345,61 @@ async fn scrape_loop(
         write_end(&shared, &job, &mut scraper).await;
     }
     scraper
+}
+
+/// When a scrape began, by the clocks that tell it, and when it is too late for it.
+#[derive(Clone, Copy)]
+struct Started {
+    at: Nanos,
+    beat: Duration,
+    late: Instant,
+}
+
+/// Reads what a target answered, on the pool for blocking work: until the time of the scrape is over or the loop is to end.
+async fn read(
+    shared: &Arc<Shared>,
+    job: &Arc<Job>,
+    mut scraper: Scraper,
+    fetched: Result<Fetched>,
+    started: Started,
+    ending: &mut watch::Receiver<Ending>,
+) -> (Scraper, Result<(MetricBatch, TargetHealth), Ending>) {
+    let patience = Arc::new(Patience::default());
+    let target = scraper.target().clone();
+    let mut reading = {
+        let (shared, job, patience) = (shared.clone(), job.clone(), patience.clone());
+        tokio::task::spawn_blocking(move || {
+            let took = || shared.clock.monotonic().saturating_sub(started.beat);
+            let outcome = scraper.batch(&job, fetched, &shared.limits, &patience, started.at, took);
+            (scraper, outcome)
+        })
+    };
+    let (read, how) = tokio::select! {
+        read = &mut reading => (read, Ending::Gone),
+        () = tokio::time::sleep_until(started.late) => {
+            patience.run_out();
+            tokio::select! {
+                read = &mut reading => (read, Ending::Gone),
+                how = asked_to_end(ending) => {
+                    patience.give_up();
+                    (reading.await, how)
+                }
+            }
+        }
+        how = asked_to_end(ending) => {
+            patience.give_up();
+            (reading.await, how)
+        }
+    };
+    match read {
+        Ok((scraper, outcome)) => (scraper, outcome.ok_or(how)),
+        // What it knew of its series is lost with it.
+        Err(panic) => {
+            let last_error = format!("reading the answer failed inside: {panic}");
+            let health = TargetHealth { is_up: Some(false), last_error, last_scrape: started.at, ..TargetHealth::default() };
+            (Scraper::new(target), Ok((MetricBatch::default(), health)))
+        }
+    }
 }
 
 /// Returns when a loop is to end, and how.

@@ -1,16 +1,19 @@
 //! Scraping one target: fetch, parse, label, and say which series have gone.
 
-use super::client::{HttpClient, body, reason};
+use super::client::{HttpClient, body_noting, reason};
 use super::histograms;
 use super::job::Job;
 use super::known::KnownSeries;
 use super::relabel::relabel;
+use super::room::{Patience, Place, Room};
 use super::targets::Target;
 use br_model::labels::{METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
 use br_model::{Labels, MetricBatch, Sample, SeriesSamples, Value, stale_nan};
 use br_std::error::Kind;
 use br_std::{Error, Nanos, Result};
-use br_wire::exposition::{self, Exposed, Format, HistogramForms, TextKey};
+use br_wire::Limits;
+use br_wire::decompress::decompress_header;
+use br_wire::exposition::{self, Bounds, Exposed, Format, HistogramForms, TextKey};
 use std::time::Duration;
 
 /// What a person sees of a target on the targets page.
@@ -24,29 +27,71 @@ pub struct TargetHealth {
     pub samples: usize,
 }
 
+impl TargetHealth {
+    /// Adds to what is shown as the error.
+    pub(super) fn note(&mut self, what: &str) {
+        let before = if self.last_error.is_empty() { String::new() } else { format!("{}; ", self.last_error) };
+        self.last_error = shown(&format!("{before}{what}"), ERROR_CHARACTERS_MAX);
+    }
+}
+
 /// A target with what it brought last time.
 pub(super) struct Scraper {
     target: Target,
     known: KnownSeries,
 }
 
-/// What a target answered.
+/// What a target answered, as it came.
+#[derive(Default)]
 pub(super) struct Fetched {
     pub(super) content_type: String,
+    pub(super) content_encoding: String,
     pub(super) body: Vec<u8>,
+    /// In the room of all scrapes, for the body in the clear.
+    pub(super) _place: Place,
+}
+
+/// What is read of a scrape at the most.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimits {
+    /// Of labels, and of how much larger a packed body may become.
+    pub wire: Limits,
+    /// Of one scrape, before relabelling drops some. What the store takes of one target is less.
+    pub series_max: usize,
+}
+
+impl Default for ReadLimits {
+    fn default() -> Self {
+        Self { wire: Limits::default(), series_max: SERIES_MAX }
+    }
+}
+
+/// Series of a scrape that are read where nothing else is said.
+const SERIES_MAX: usize = 1_000_000;
+
+impl ReadLimits {
+    /// With so many series to a target in the store. A scrape may bring more: relabelling may drop them.
+    pub fn new(wire: Limits, series_per_target_max: usize) -> Self {
+        Self { wire, series_max: SERIES_MAX.max(series_per_target_max.saturating_mul(2)) }
+    }
+
+    /// Of a job.
+    fn of(&self, job: &Job) -> Limits {
+        let bytes_max = job.settings.body_bytes_max;
+        Limits { body_bytes_max: bytes_max, decoded_bytes_max: bytes_max, ..self.wire }
+    }
 }
 
 /// Gets the exposition of a target, within its limits of time and size.
-pub(super) async fn fetch(client: &HttpClient, job: &Job, target: &Target) -> Result<Fetched> {
+pub(super) async fn fetch(client: &HttpClient, job: &Job, target: &Target, limits: &ReadLimits, room: &Room) -> Result<Fetched> {
     let within = async {
         let mut request = client
             .get(&target.url)
             .await?
             .header("accept", &job.settings.accept)
             .header("x-prometheus-scrape-timeout-seconds", target.timeout.as_secs_f64().to_string());
-        if !job.config.enable_compression {
-            request = request.header("accept-encoding", "identity");
-        }
+        let encoding = if job.config.enable_compression { "gzip" } else { "identity" };
+        request = request.header("accept-encoding", encoding);
         let response = request.send().await.map_err(|error| Error::retry(reason(&error)))?;
         if response.status() != 200 {
             if response.status() == 401 {
@@ -54,14 +99,24 @@ pub(super) async fn fetch(client: &HttpClient, job: &Job, target: &Target) -> Re
             }
             return Err(Error::retry(format!("server returned HTTP status {}", response.status())));
         }
-        let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
-        let body = body(response, job.settings.body_bytes_max).await?;
-        let too_large =
-            || Error::over_limit(format!("body size limit exceeded: more than {} bytes", job.settings.body_bytes_max));
-        Ok(Fetched { content_type, body: body.ok_or_else(too_large)? })
+        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+        let (content_type, content_encoding) = (text("content-type"), text("content-encoding"));
+        let mut place = Place::default();
+        let body = body_noting(response, job.settings.body_bytes_max, |bytes| place.take(room, bytes)).await?;
+        let body = body.ok_or_else(|| body_too_large(job))?;
+        if !matches!(content_encoding.as_str(), "" | "identity") {
+            let limits = limits.of(job);
+            let unpacked_max = body.len().saturating_mul(limits.ratio_max).max(limits.ratio_free_bytes);
+            place.grow(room, unpacked_max.min(limits.decoded_bytes_max)).await?;
+        }
+        Ok(Fetched { content_type, content_encoding, body, _place: place })
     };
     let late = |_| Error::retry(format!("no answer within the scrape timeout of {}", br_std::duration::format(target.timeout)));
     tokio::time::timeout(target.timeout, within).await.map_err(late)?
+}
+
+fn body_too_large(job: &Job) -> Error {
+    Error::over_limit(format!("body size limit exceeded: more than {} bytes", job.settings.body_bytes_max))
 }
 
 impl Scraper {
@@ -79,45 +134,66 @@ impl Scraper {
     }
 
     /// Makes the batch of one scrape: the target's samples or, after a failure, staleness markers; and the report on the scrape.
+    /// Blocks for as long as the body is large; where `patience` ends before the body does, the scrape has failed, and `None` is
+    /// for nobody.
     pub(super) fn batch(
         &mut self,
         job: &Job,
         fetched: Result<Fetched>,
+        limits: &ReadLimits,
+        patience: &Patience,
         at: Nanos,
-        took: Duration,
-    ) -> (MetricBatch, TargetHealth) {
+        took: impl FnOnce() -> Duration,
+    ) -> Option<(MetricBatch, TargetHealth)> {
+        let at_ms = at.as_millis();
+        let mut read = match fetched {
+            Ok(fetched) => self.read(job, &fetched, limits, patience, at_ms),
+            Err(error) => {
+                let body_bytes = if error.kind() == Kind::OverLimit { -1.0 } else { 0.0 };
+                Read { failed: Some(error), body_bytes, ..Read::default() }
+            }
+        };
+        if patience.is_unwanted() {
+            return None;
+        }
+        if patience.has_ended() && read.failed.is_some() {
+            let timeout = br_std::duration::format(self.target.timeout);
+            read.failed =
+                Some(Error::retry(format!("the answer was too long to be read within the scrape timeout of {timeout}")));
+        }
+        Some(self.conclude(job, read, at, took()))
+    }
+
+    fn conclude(&mut self, job: &Job, read: Read, at: Nanos, took: Duration) -> (MetricBatch, TargetHealth) {
         let at_ms = at.as_millis();
         let mut health = TargetHealth { last_scrape: at, last_duration: took, ..TargetHealth::default() };
-        let mut batch = MetricBatch::default();
-        let bytes = fetched
-            .as_ref()
-            .map_or_else(|error| if error.kind() == Kind::OverLimit { -1.0 } else { 0.0 }, |fetched| fetched.body.len() as f64);
-        let read = match fetched {
-            Ok(fetched) => self.read(job, &fetched, at_ms),
-            Err(error) => Read { failed: Some(error), ..Read::default() },
-        };
+        let (mut batch, mut report) = (MetricBatch::default(), MetricBatch::default());
+        let (scraped, kept, bytes) = (read.scraped, read.kept, read.body_bytes);
         let added;
         if let Some(error) = read.failed {
             // All or nothing: what was read up to the fault is counted, not kept.
             added = read.keys.iter().filter(|key| !key.is_known).count();
             self.mark_all_gone(at_ms, &mut batch);
             health.is_up = Some(false);
-            health.last_error = error.to_string();
+            health.last_error = shown(&error.to_string(), ERROR_CHARACTERS_MAX);
         } else {
             added = self.take_note(job, &read, at_ms, &mut batch);
             batch.metadata = read.batch.metadata;
             batch.series.extend(read.batch.series);
             health.is_up = Some(true);
-            health.samples = read.kept;
+            health.samples = kept;
         }
         let is_up = f64::from(u8::from(health.is_up == Some(true)));
-        let values = [is_up, took.as_secs_f64(), read.scraped as f64, read.kept as f64, added as f64];
-        self.report(&mut batch, at_ms, &REPORT, &values);
+        let values = [is_up, took.as_secs_f64(), scraped as f64, kept as f64, added as f64];
+        self.report(&mut report, at_ms, &REPORT, &values);
         if job.settings.extra_metrics {
             let values = [self.target.timeout.as_secs_f64(), job.settings.sample_limit as f64, bytes];
-            self.report(&mut batch, at_ms, &EXTRA_REPORT, &values);
+            self.report(&mut report, at_ms, &EXTRA_REPORT, &values);
         }
-        (batch, health)
+        // In front: where there are too many series, those that tell of it are not the ones too many.
+        report.series.append(&mut batch.series);
+        report.metadata = batch.metadata;
+        (report, health)
     }
 
     /// The markers for a target that is no longer scraped.
@@ -132,9 +208,17 @@ impl Scraper {
     }
 
     /// Reads and labels up to the first fault.
-    fn read(&self, job: &Job, fetched: &Fetched, at_ms: i64) -> Read {
+    fn read(&self, job: &Job, fetched: &Fetched, limits: &ReadLimits, patience: &Patience, at_ms: i64) -> Read {
         let mut read = Read::default();
-        let parsed = match parse(job, fetched, &self.known) {
+        let body = match decompress_header(&fetched.body, &fetched.content_encoding, &limits.of(job)).map_err(Error::from) {
+            Ok(body) => body,
+            Err(error) if error.kind() == Kind::OverLimit => {
+                return Read { failed: Some(error.context("body size limit exceeded")), body_bytes: -1.0, ..read };
+            }
+            Err(error) => return Read { failed: Some(error), ..read },
+        };
+        read.body_bytes = body.len() as f64;
+        let parsed = match parse(job, &fetched.content_type, &body, &self.known, limits, patience) {
             Ok(parsed) => parsed,
             Err(error) => return Read { failed: Some(error), ..read },
         };
@@ -154,7 +238,7 @@ impl Scraper {
                 read.dropped.push(key);
                 continue;
             }
-            let checked = if key.is_known { Ok(()) } else { check_labels(job, &series.labels) };
+            let checked = if key.is_known { Ok(()) } else { check_labels(job, &series.labels, &limits.wire) };
             if let Err(error) = checked.and_then(|()| histograms::limit(&job.settings, &mut series.samples)) {
                 read.failed = Some(error);
                 break;
@@ -227,6 +311,8 @@ struct Read {
     scraped: usize,
     /// Samples after it.
     kept: usize,
+    /// Of the body in the clear; -1 when it was too large.
+    body_bytes: f64,
     batch: MetricBatch,
     /// Of the series that are kept, in their order; and of those that relabelling left out.
     keys: Vec<TextKey>,
@@ -234,9 +320,21 @@ struct Read {
     failed: Option<Error>,
 }
 
-fn parse(job: &Job, fetched: &Fetched, known: &KnownSeries) -> Result<Exposed> {
+fn parse(
+    job: &Job,
+    content_type: &str,
+    body: &[u8],
+    known: &KnownSeries,
+    limits: &ReadLimits,
+    patience: &Patience,
+) -> Result<Exposed> {
     let settings = &job.settings;
-    let format = match (Format::from_content_type(&fetched.content_type, false), settings.fallback) {
+    // Relabelling may bring more series below the limit.
+    let is_limit_of_all = settings.sample_limit > 0 && job.metric_relabel.is_empty();
+    let sample_limit = if is_limit_of_all { usize::try_from(settings.sample_limit).unwrap_or(usize::MAX) } else { usize::MAX };
+    let bounds =
+        Bounds { limits: &limits.wire, series_max: limits.series_max.min(sample_limit), is_stopped: &|| patience.has_ended() };
+    let format = match (Format::from_content_type(content_type, false), settings.fallback) {
         (Ok(format), _) | (Err(_), Some(format)) => format,
         (Err(error), None) => return Err(error.into()),
     };
@@ -247,11 +345,11 @@ fn parse(job: &Job, fetched: &Fetched, known: &KnownSeries) -> Result<Exposed> {
     };
     if settings.convert_classic_histograms {
         // Series are put together from several lines.
-        let mut batch = exposition::parse_choosing(&fetched.body, format, forms, &())?.batch;
+        let mut batch = exposition::parse_choosing(body, format, forms, &(), &bounds)?.batch;
         histograms::convert_classic(&mut batch, settings.classic_histograms_too);
         return Ok(Exposed { batch, keys: Vec::new() });
     }
-    Ok(exposition::parse_choosing(&fetched.body, format, forms, known)?)
+    Ok(exposition::parse_choosing(body, format, forms, known, &bounds)?)
 }
 
 fn marker(labels: Labels, at_ms: i64) -> SeriesSamples {
@@ -297,15 +395,21 @@ fn stamp(job: &Job, series: &mut SeriesSamples, at_ms: i64) {
 }
 
 /// Names that are allowed, and the limits that the job has for labels.
-fn check_labels(job: &Job, labels: &Labels) -> Result<()> {
+fn check_labels(job: &Job, labels: &Labels, limits: &Limits) -> Result<()> {
     let settings = &job.settings;
     let metric = labels.metric_name();
     if metric.is_empty() {
-        return Err(Error::fix_request(format!("missing metric name (__name__ label): {labels}")));
+        return Err(Error::fix_request(format!(
+            "missing metric name (__name__ label): {}",
+            shown(&labels.to_string(), LABELS_CHARACTERS_MAX)
+        )));
     }
     let is_legacy = || is_legacy_metric_name(metric) && labels.iter().all(|(name, _)| is_legacy_label_name(name));
     if settings.is_legacy_names && !is_legacy() {
-        return Err(Error::fix_request(format!("invalid metric name or label names: {labels}")));
+        return Err(Error::fix_request(format!(
+            "invalid metric name or label names: {}",
+            shown(&labels.to_string(), LABELS_CHARACTERS_MAX)
+        )));
     }
     if settings.label_limit > 0 && labels.len() as u64 > settings.label_limit {
         let (count, limit) = (labels.len(), settings.label_limit);
@@ -330,7 +434,18 @@ fn check_labels(job: &Job, labels: &Labels) -> Result<()> {
             )));
         }
     }
-    Ok(())
+    let of_series = |error: br_wire::WireError| Error::from(error.context(format!("metric {metric:.50}")));
+    exposition::check_labels(labels, limits).map_err(of_series)
+}
+
+/// What a page shows of a failure.
+const ERROR_CHARACTERS_MAX: usize = 1000;
+/// What an error shows of labels.
+const LABELS_CHARACTERS_MAX: usize = 150;
+
+/// A text that a target may have made as long as it likes, cut.
+fn shown(text: &str, characters_max: usize) -> String {
+    text.char_indices().nth(characters_max).map_or_else(|| text.to_owned(), |(at, _)| format!("{}…", &text[..at]))
 }
 
 #[cfg(test)]
@@ -349,13 +464,22 @@ mod tests {
     }
 
     fn scrape(scraper: &mut Scraper, job: &Job, text: &str, at_ms: i64) -> Vec<String> {
-        let fetched = Fetched { content_type: "text/plain; version=0.0.4".into(), body: text.as_bytes().to_vec() };
-        let (batch, _) = scraper.batch(job, Ok(fetched), Nanos::from_millis(at_ms), Duration::from_millis(1));
-        show(&batch)
+        let fetched =
+            Fetched { content_type: "text/plain; version=0.0.4".into(), body: text.as_bytes().to_vec(), ..Fetched::default() };
+        show(&scrape_once(scraper, job, Ok(fetched), at_ms).0)
     }
 
+    fn scrape_once(scraper: &mut Scraper, job: &Job, fetched: Result<Fetched>, at_ms: i64) -> (MetricBatch, TargetHealth) {
+        let (limits, patience) = (ReadLimits::default(), Patience::default());
+        let at = Nanos::from_millis(at_ms);
+        scraper.batch(job, fetched, &limits, &patience, at, || Duration::from_millis(1)).expect("wanted")
+    }
+
+    /// What the target brought, and then what the scrape says of itself.
     fn show(batch: &MetricBatch) -> Vec<String> {
-        let shown = batch.series.iter().map(|series| {
+        let (report, brought): (Vec<_>, Vec<_>) =
+            batch.series.iter().partition(|series| REPORT.contains(&series.labels.metric_name()));
+        let shown = brought.into_iter().chain(report).map(|series| {
             let sample = &series.samples[0];
             let value = if sample.value.is_stale() { "stale".into() } else { format!("{:?}", sample.value) };
             format!("{} {value} @{}", series.labels, sample.timestamp_ms)
@@ -375,6 +499,9 @@ mod tests {
                 r#"up{instance="h:1", job="a"} Float(1.0) @1000"#,
             ]
         );
+        let fetched = Fetched { content_type: "text/plain".into(), body: b"z 1\n".to_vec(), ..Fetched::default() };
+        let (batch, _) = scrape_once(&mut self::scraper(), &job, Ok(fetched), 1000);
+        assert_eq!(batch.series[0].labels.metric_name(), "up", "a limit on series refuses what comes last");
         let second = scrape(&mut scraper, &job, "x 1\n", 2000);
         assert_eq!(second[0], r#"y{exported_job="z", instance="h:1", job="a"} stale @2000"#);
         assert_eq!(scrape(&mut scraper, &job, "x 1\n", 3000).len(), 2);
@@ -384,8 +511,7 @@ mod tests {
     fn a_failed_scrape_is_down_and_stale() {
         let (mut scraper, job) = (scraper(), job("job_name: a"));
         scrape(&mut scraper, &job, "x 1\n", 1000);
-        let (batch, health) =
-            scraper.batch(&job, Err(Error::retry("connection refused")), Nanos::from_millis(2000), Duration::ZERO);
+        let (batch, health) = scrape_once(&mut scraper, &job, Err(Error::retry("connection refused")), 2000);
         assert_eq!(
             show(&batch),
             [r#"x{instance="h:1", job="a"} stale @2000"#, r#"up{instance="h:1", job="a"} Float(0.0) @2000"#]
@@ -414,8 +540,8 @@ mod tests {
             ("metric_relabel_configs: [{regex: __name__, action: labeldrop}]", "x 1\n", "missing metric name", [1.0, 0.0, 0.0]),
         ] {
             let (mut scraper, job) = (scraper(), job(&format!("{{job_name: a, {setting}}}")));
-            let fetched = Fetched { content_type: "text/plain".into(), body: text.as_bytes().to_vec() };
-            let (batch, health) = scraper.batch(&job, Ok(fetched), Nanos::from_millis(1000), Duration::from_millis(1));
+            let fetched = Fetched { content_type: "text/plain".into(), body: text.as_bytes().to_vec(), ..Fetched::default() };
+            let (batch, health) = scrape_once(&mut scraper, &job, Ok(fetched), 1000);
             assert_eq!(show(&batch), [r#"up{instance="h:1", job="a"} Float(0.0) @1000"#], "{setting}");
             assert!(health.last_error.contains(error), "{setting}: {}", health.last_error);
             let value = |name: &str| {
@@ -436,8 +562,8 @@ mod tests {
         let yaml = "{job_name: a, fallback_scrape_protocol: OpenMetricsText1.0.0, track_timestamps_staleness: true, extra_scrape_metrics: true}";
         let (mut scraper, job) = (scraper(), job(yaml));
         let mut one = |body: &str, at_ms| {
-            let fetched = Fetched { content_type: "text/html".into(), body: body.as_bytes().to_vec() };
-            scraper.batch(&job, Ok(fetched), Nanos::from_millis(at_ms), Duration::ZERO).0
+            let fetched = Fetched { content_type: "text/html".into(), body: body.as_bytes().to_vec(), ..Fetched::default() };
+            scrape_once(&mut scraper, &job, Ok(fetched), at_ms).0
         };
         let first = one("x 1 0.5\n# EOF\n", 1000);
         assert_eq!(show(&first)[0], r#"x{instance="h:1", job="a"} Float(1.0) @500"#);
@@ -462,6 +588,37 @@ mod tests {
         );
         let broken = scrape(&mut scraper, &job, "x{a=\"}\"} 1x\n", 4000);
         assert!(broken.contains(&r#"up{instance="h:1", job="a"} Float(0.0) @4000"#.to_owned()), "{broken:?}");
+    }
+
+    #[test]
+    fn a_bomb_ends_where_nobody_waits_for_it_or_it_is_too_large() {
+        let job = job("{job_name: a, body_size_limit: 2MB}");
+        let bomb = |text: &str, patience: &Patience| {
+            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut packed, text.as_bytes()).expect("in memory");
+            let body = packed.finish().expect("in memory");
+            let fetched =
+                Fetched { content_type: "text/plain".into(), content_encoding: "gzip".into(), body, ..Fetched::default() };
+            let limits = ReadLimits { series_max: 5000, ..ReadLimits::default() };
+            let outcome = scraper().batch(&job, Ok(fetched), &limits, patience, Nanos(0), || Duration::ZERO);
+            outcome.map(|(_, health)| health.last_error)
+        };
+        let waits = Patience::default();
+        assert_eq!(bomb("x 1\n", &waits).as_deref(), Some(""));
+        let error = bomb(&"# no\n".repeat(1 << 20), &waits).expect("wanted");
+        assert!(error.contains("becomes larger than"), "{error}");
+        let series = "x 1\ny 1\n".repeat(10_000);
+        let error = bomb(&series, &waits).expect("wanted");
+        assert!(error.contains("more than 5000 series"), "{error}");
+        let late = Patience::default();
+        late.run_out();
+        let error = bomb(&series, &late).expect("wanted");
+        assert!(error.contains("within the scrape timeout"), "{error}");
+        late.give_up();
+        assert_eq!(bomb(&series, &late), None);
+        let long = format!("x{{a=\"{}\"}} 1\n", "é".repeat(3000));
+        let error = bomb(&long, &waits).expect("wanted");
+        assert!(error.contains("1:3: the value of label \"a\" has 6000 bytes, at most 4096 are taken"), "{error}");
     }
 
     #[test]

@@ -202,7 +202,8 @@ impl Engine {
         };
         let is_range = query.step_ms > 0;
         let value = output::value(&context, expr, is_range)?;
-        let (warnings, mut infos) = notes.into_texts();
+        let (mut warnings, mut infos) = notes.into_texts();
+        warnings.extend(budget.damage().warnings());
         infos.extend(rollup_info(budget));
         Ok(QueryOutput { value, warnings, infos })
     }

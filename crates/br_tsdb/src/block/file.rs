@@ -3,6 +3,7 @@
 use super::cache::{FileNumber, PartCache};
 use super::footer::{OpenFile, read_metadata};
 use super::residency::{Residency, TimeSpan};
+use super::row::{ChunkRow, RowHead};
 use super::section::{SectionIndex, Wanted, read_sections};
 use super::stats::BlockStats;
 use crate::head::SealNumber;
@@ -10,7 +11,7 @@ use crate::mask::Reach;
 use crate::rollup::{RollupOf, choose};
 use br_model::{Metadata, TenantId};
 use br_std::{Error, Kind, Nanos, Result};
-use br_storage::{FileEntry, JournalPosition, RollupUse, Table};
+use br_storage::{Damage, FileEntry, JournalPosition, RollupUse, Table};
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +30,20 @@ pub(crate) struct BlockFile {
     rules_checked: AtomicUsize,
     /// Why the file is not read any more.
     damage: Mutex<Option<String>>,
+    faults: Mutex<Faults>,
 }
+
+/// What is wrong with a file that is still read.
+#[derive(Default)]
+struct Faults {
+    /// Rows whose chunks are damaged.
+    rows: BTreeSet<u32>,
+    /// Why a merge of it failed.
+    merge: Option<String>,
+}
+
+/// A chunk with the checksum that its file has for it; `None` where it is damaged.
+pub(crate) type ReadChunk = Option<(ChunkRow, u32)>;
 
 pub(crate) struct FileSet {
     pub(crate) store: Arc<dyn ObjectStore>,
@@ -110,7 +124,8 @@ impl FileSet {
         };
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let (entry, rules_checked, damage) = (entry.clone(), AtomicUsize::new(0), Mutex::new(damage));
-        let file = BlockFile { entry, number, residency, positions, reach, rollup, rules_checked, damage };
+        let faults = Mutex::default();
+        let file = BlockFile { entry, number, residency, positions, reach, rollup, rules_checked, damage, faults };
         files.insert((file.entry.tenant, file.entry.path.clone()), Arc::new(file));
     }
 
@@ -240,9 +255,50 @@ impl FileSet {
         }
     }
 
+    /// A merge of it failed. It is still read: what of it is sound answers.
+    pub(crate) fn mark_unmergeable(&self, file: &BlockFile, why: &str) {
+        let mut faults = file.faults.lock();
+        if faults.merge.is_none() && file.damage.lock().is_none() {
+            faults.merge = Some(why.to_owned());
+            self.damaged_files.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// One chunk is damaged: it is left out, and the rest of the file still answers.
-    pub(crate) fn count_damaged_chunk(&self) {
-        self.damaged_chunks.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn mark_damaged_chunk(&self, file: &BlockFile, row: u32) {
+        if file.faults.lock().rows.insert(row) {
+            self.damaged_chunks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The chunks at these rows (ascending) whose heads are known; `None` when the file is damaged.
+    pub(crate) fn chunks(&self, file: &BlockFile, open: &OpenFile, rows: &[(u32, RowHead)]) -> Result<Option<Vec<ReadChunk>>> {
+        let known = file.faults.lock().rows.clone();
+        if known.is_empty() {
+            return self.pass_damage(file, self.sound_chunks(file, open, rows));
+        }
+        let sound: Vec<(u32, RowHead)> = rows.iter().filter(|(row, _)| !known.contains(row)).copied().collect();
+        let Some(read) = self.pass_damage(file, self.sound_chunks(file, open, &sound))? else { return Ok(None) };
+        let mut read = read.into_iter();
+        Ok(Some(rows.iter().map(|(row, _)| if known.contains(row) { None } else { read.next().flatten() }).collect()))
+    }
+
+    /// A page that cannot be decoded costs its own rows only: they are found by halves, once.
+    fn sound_chunks(&self, file: &BlockFile, open: &OpenFile, rows: &[(u32, RowHead)]) -> Result<Vec<ReadChunk>> {
+        match (open.block.chunks(rows), rows) {
+            (Ok(chunks), _) => Ok(chunks.into_iter().map(Some).collect()),
+            (Err(error), [(row, _)]) if error.kind() == Kind::Corrupt => {
+                self.mark_damaged_chunk(file, *row);
+                Ok(vec![None])
+            }
+            (Err(error), _) if error.kind() == Kind::Corrupt && !rows.is_empty() => {
+                let (first, second) = rows.split_at(rows.len() / 2);
+                let mut chunks = self.sound_chunks(file, open, first)?;
+                chunks.extend(self.sound_chunks(file, open, second)?);
+                Ok(chunks)
+            }
+            (Err(error), _) => Err(error),
+        }
     }
 
     /// Files and chunks that were found damaged since the start.
@@ -329,8 +385,34 @@ impl BlockFile {
         self.rules_checked.store(count, Ordering::Relaxed);
     }
 
+    /// Why it is not read any more.
     pub(crate) fn damage(&self) -> Option<String> {
         self.damage.lock().clone()
+    }
+
+    /// Why it is not read any more, or is not merged.
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.damage().or_else(|| self.faults.lock().merge.clone())
+    }
+
+    /// Rows of chunks that were found damaged.
+    pub(crate) fn damaged_rows(&self) -> Vec<u32> {
+        self.faults.lock().rows.iter().copied().collect()
+    }
+
+    /// Whether no damage of it is known: only then it is merged, written anew, or taken for others.
+    pub(crate) fn is_sound(&self) -> bool {
+        let faults = self.faults.lock();
+        faults.rows.is_empty() && faults.merge.is_none() && self.damage.lock().is_none()
+    }
+
+    /// What an answer lacks that was read from it.
+    pub(crate) fn known_damage(&self) -> Option<Damage> {
+        if self.damage.lock().is_some() {
+            return Some(Damage::File);
+        }
+        let count = self.faults.lock().rows.len() as u64;
+        (count > 0).then_some(Damage::Chunks(count))
     }
 }
 

@@ -52,15 +52,18 @@ pub(crate) fn choose(files: Vec<Arc<BlockFile>>, held: &BTreeSet<SealNumber>, ro
     }
     let mut chosen = Vec::with_capacity(files.len());
     for day in by_day(files).into_values() {
-        let is_sound = |file: &&Arc<BlockFile>| file.damage().is_none();
+        let is_readable = |file: &&Arc<BlockFile>| file.damage().is_none();
         let is_in_memory = day.raw.iter().any(|file| file.is_partly_held(held));
         let is_allowed = |file: &&Arc<BlockFile>| rollups.allows(file.rollup.interval_ms);
-        let instead = day.rollups.iter().rev().filter(is_sound).find(|file| is_allowed(file) && day.is_fresh(file));
-        let alone = || day.rollups.iter().find(|file| is_sound(file) && rollups != RollupUse::Never);
+        // Where raw samples are there, they answer for a rollup with damage.
+        let instead = day.rollups.iter().rev().find(|file| file.is_sound() && is_allowed(file) && day.is_fresh(file));
+        let alone = || day.rollups.iter().find(|file| is_readable(file) && rollups != RollupUse::Never);
+        // What answers no more is chosen all the same, so that the query finds out and says so.
+        let broken = || day.rollups.iter().find(|_| rollups != RollupUse::Never);
         match instead {
             _ if day.is_bereft() => {
-                let coarsest = day.rollups.iter().rev().filter(is_sound).find(is_allowed);
-                chosen.extend(coarsest.or_else(alone).cloned());
+                let coarsest = day.rollups.iter().rev().filter(is_readable).find(is_allowed);
+                chosen.extend(coarsest.or_else(alone).or_else(broken).cloned());
                 chosen.extend(day.raw);
             }
             Some(rollup) if !is_in_memory => chosen.push(rollup.clone()),

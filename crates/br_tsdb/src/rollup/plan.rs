@@ -51,9 +51,9 @@ fn plan_level(tenant: TenantId, start: Nanos, day: &Day, level: RollupLevel) -> 
     let interval_ms = i64::try_from(level.interval.as_millis()).ok()?;
     let (existing, others): (Vec<_>, Vec<_>) = day.rollups.iter().partition(|file| file.rollup.interval_ms == interval_ms);
     // Raw files of a day first become files of a day: each rollup is made once.
-    let is_settled = day.raw.iter().all(|file| file.entry.window_secs == DAY_SECS && file.damage().is_none());
+    let is_settled = day.raw.iter().all(|file| file.entry.window_secs == DAY_SECS && file.is_sound());
     let (inputs, sources) = if day.is_bereft() {
-        let finer = others.iter().rev().find(|file| file.rollup.interval_ms < interval_ms && file.damage().is_none());
+        let finer = others.iter().rev().find(|file| file.rollup.interval_ms < interval_ms && file.is_sound());
         if !existing.is_empty() {
             return None;
         }

@@ -1,6 +1,8 @@
 //! One line with a sample, taken apart.
 
 use super::NO_TIMESTAMP;
+use super::bounds::{check_label, shown};
+use crate::Limits;
 use br_model::Sample;
 use std::borrow::Cow;
 
@@ -47,8 +49,8 @@ pub(super) struct Rules {
     pub(super) strict: bool,
 }
 
-pub(super) fn parse(line: &str, rules: Rules) -> Result<SampleLine<'_>, Fault> {
-    let mut cursor = Cursor { line, at: 0, rules };
+pub(super) fn parse<'a>(line: &'a str, rules: Rules, limits: &Limits) -> Result<SampleLine<'a>, Fault> {
+    let mut cursor = Cursor { line, at: 0, rules, limits };
     cursor.skip_blanks();
     let start_at = cursor.at;
     let mut name = cursor.name()?.map(Cow::Borrowed);
@@ -132,13 +134,14 @@ pub(super) fn quoted(text: &str) -> Option<(&str, usize)> {
     None
 }
 
-struct Cursor<'a> {
+struct Cursor<'a, 'l> {
     line: &'a str,
     at: usize,
     rules: Rules,
+    limits: &'l Limits,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> Cursor<'a, '_> {
     fn rest(&self) -> &'a str {
         &self.line[self.at..]
     }
@@ -223,7 +226,7 @@ impl<'a> Cursor<'a> {
             if self.take("=") {
                 self.skip_blanks();
                 let value = self.quoted("a label value in double quotes is expected")?;
-                add_label(labels, label_at, name, value)?;
+                add_label(labels, label_at, name, value, self.limits)?;
             } else {
                 match metric_name.as_deref_mut() {
                     Some(place) if is_quoted && place.is_none() && !name.is_empty() => *place = Some(name),
@@ -249,7 +252,7 @@ impl<'a> Cursor<'a> {
     fn number(&mut self, what: &'static str) -> Result<f64, Fault> {
         let at = self.at;
         let token = self.token();
-        parse_number(token).ok_or_else(|| Fault { at, message: format!("{token:?} is not a {what}").into() })
+        parse_number(token).ok_or_else(|| Fault { at, message: format!("{:?} is not a {what}", shown(token)).into() })
     }
 
     fn timestamp(&mut self) -> Result<Timestamp, Fault> {
@@ -262,8 +265,9 @@ impl<'a> Cursor<'a> {
             return Ok(Timestamp { seconds, millis: (seconds * 1000.0).round() as i64 });
         }
         let token = self.token();
-        let millis: i64 =
-            token.parse().map_err(|_| Fault { at, message: format!("{token:?} is not a timestamp in milliseconds").into() })?;
+        let millis: i64 = token
+            .parse()
+            .map_err(|_| Fault { at, message: format!("{:?} is not a timestamp in milliseconds", shown(token)).into() })?;
         Ok(Timestamp { seconds: millis as f64 / 1000.0, millis })
     }
 
@@ -300,18 +304,19 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Labels of one line; Prometheus' own users stay below a hundred.
-const LABELS_MAX: usize = 1_000;
-
-fn add_label<'a>(labels: &mut LabelPairs<'a>, at: usize, name: Cow<'a, str>, value: Cow<'a, str>) -> Result<(), Fault> {
+fn add_label<'a>(
+    labels: &mut LabelPairs<'a>,
+    at: usize,
+    name: Cow<'a, str>,
+    value: Cow<'a, str>,
+    limits: &Limits,
+) -> Result<(), Fault> {
+    check_label(limits, labels.len(), &name, &value).map_err(|message| Fault { at, message: message.into() })?;
     if name.is_empty() || name == br_model::labels::METRIC_NAME {
         return Err(Fault { at, message: "a label name is expected".into() });
     }
     if labels.iter().any(|(other, _)| *other == name) {
-        return Err(Fault { at, message: format!("label {name:?} stands twice").into() });
-    }
-    if labels.len() == LABELS_MAX {
-        return Err(Fault { at, message: format!("more than {LABELS_MAX} labels").into() });
+        return Err(Fault { at, message: format!("label {:?} stands twice", shown(&name)).into() });
     }
     labels.push((name, value));
     Ok(())

@@ -3,6 +3,7 @@
 //! A scrape is taken as a whole or not at all, as in Prometheus: the first fault is told with its line and column.
 //! Sources: Prometheus "Exposition formats", OpenMetrics 1.0 (with `st@` from the 2.0 draft), io.prometheus.client.
 
+mod bounds;
 mod created;
 mod line;
 mod protobuf;
@@ -11,10 +12,11 @@ mod strict;
 mod text;
 mod write;
 
+pub use bounds::{Bounds, check_labels};
 pub use protocol::Protocol;
 pub use write::write_text;
 
-use crate::{Result, WireError};
+use crate::{Limits, Result, WireError};
 use br_model::{Labels, MetricBatch};
 
 /// The timestamp of a sample or exemplar that carries none: the caller puts the time of the scrape there.
@@ -55,13 +57,18 @@ impl Format {
 
 /// Reads the body of a scrape. With `has_fallback` a content type that is not known counts as text.
 /// Samples without a timestamp have [`NO_TIMESTAMP`].
-pub fn parse(body: &[u8], content_type: &str, has_fallback: bool) -> Result<MetricBatch> {
-    parse_format(body, Format::from_content_type(content_type, has_fallback)?)
+pub fn parse(body: &[u8], content_type: &str, has_fallback: bool, limits: &Limits) -> Result<MetricBatch> {
+    parse_bounded(body, Format::from_content_type(content_type, has_fallback)?, limits)
 }
 
 /// Reads a body of a known format, native and classic histograms alike.
 pub fn parse_format(body: &[u8], format: Format) -> Result<MetricBatch> {
-    parse_choosing(body, format, HistogramForms { native: true, classic_too: true }, &()).map(|exposed| exposed.batch)
+    parse_bounded(body, format, &Limits::default())
+}
+
+fn parse_bounded(body: &[u8], format: Format, limits: &Limits) -> Result<MetricBatch> {
+    let forms = HistogramForms { native: true, classic_too: true };
+    parse_choosing(body, format, forms, &(), &Bounds::of(limits)).map(|exposed| exposed.batch)
 }
 
 /// Which forms of a histogram are read where a target offers both, as only the protobuf format can.
@@ -101,19 +108,26 @@ pub struct Exposed {
     pub keys: Vec<TextKey>,
 }
 
-/// Reads a body of a known format.
-pub fn parse_choosing(body: &[u8], format: Format, forms: HistogramForms, known: &dyn KnownTexts) -> Result<Exposed> {
+/// Reads a body of a known format, within bounds.
+pub fn parse_choosing(
+    body: &[u8],
+    format: Format,
+    forms: HistogramForms,
+    known: &dyn KnownTexts,
+    bounds: &Bounds<'_>,
+) -> Result<Exposed> {
     match format {
-        Format::Text => text::parse(as_text(body)?, text::Dialect::Prometheus, known),
-        Format::OpenMetrics => text::parse(as_text(body)?, text::Dialect::OpenMetrics, known),
-        Format::Protobuf => protobuf::parse(body, forms).map(|batch| Exposed { batch, keys: Vec::new() }),
+        Format::Text => text::parse(as_text(body)?, text::Dialect::Prometheus, known, bounds),
+        Format::OpenMetrics => text::parse(as_text(body)?, text::Dialect::OpenMetrics, known, bounds),
+        Format::Protobuf => protobuf::parse(body, forms, bounds).map(|batch| Exposed { batch, keys: Vec::new() }),
     }
 }
 
 /// Reads OpenMetrics 1.0 and holds it to every MUST of the specification: order, grouping, types, values.
 /// Scrapes are read more kindly, by [`parse`]; this is for those who write an exposition.
 pub fn parse_openmetrics_strict(body: &[u8]) -> Result<MetricBatch> {
-    text::parse(as_text(body)?, text::Dialect::StrictOpenMetrics, &()).map(|exposed| exposed.batch)
+    text::parse(as_text(body)?, text::Dialect::StrictOpenMetrics, &(), &Bounds::of(&Limits::default()))
+        .map(|exposed| exposed.batch)
 }
 
 fn as_text(body: &[u8]) -> Result<&str> {

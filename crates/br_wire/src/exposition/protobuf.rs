@@ -2,9 +2,10 @@
 //!
 //! The only exposition that carries native histograms. Source: `io/prometheus/client/metrics.proto` (client_model).
 
+use super::bounds::{BETWEEN_CHECKS, Bounds, check_label};
 use super::{HistogramForms, NO_TIMESTAMP};
 use crate::protobuf::{Field, Reader};
-use crate::{Result, WireError};
+use crate::{Limits, Result, WireError};
 use br_model::labels::METRIC_NAME;
 use br_model::{
     BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Labels, Metadata, MetricBatch, MetricType, Sample, SeriesSamples,
@@ -12,7 +13,7 @@ use br_model::{
 };
 use std::sync::Arc;
 
-pub(super) fn parse(mut body: &[u8], forms: HistogramForms) -> Result<MetricBatch> {
+pub(super) fn parse(mut body: &[u8], forms: HistogramForms, bounds: &Bounds<'_>) -> Result<MetricBatch> {
     let mut batch = MetricBatch::default();
     let mut index = 0;
     while !body.is_empty() {
@@ -20,14 +21,17 @@ pub(super) fn parse(mut body: &[u8], forms: HistogramForms) -> Result<MetricBatc
         let split = length.and_then(|length| body.split_at_checked(length));
         let (message, rest) =
             split.ok_or_else(|| WireError::Malformed(format!("family {index}: the body ends inside the message")))?;
-        family(message, forms, &mut batch).map_err(|error| error.context(format!("family {index}")))?;
+        if index % BETWEEN_CHECKS == BETWEEN_CHECKS - 1 {
+            bounds.check(&batch)?;
+        }
+        family(message, forms, bounds, &mut batch).map_err(|error| error.context(format!("family {index}")))?;
         body = rest;
         index += 1;
     }
     Ok(batch)
 }
 
-fn family(message: &[u8], forms: HistogramForms, batch: &mut MetricBatch) -> Result<()> {
+fn family(message: &[u8], forms: HistogramForms, bounds: &Bounds<'_>, batch: &mut MetricBatch) -> Result<()> {
     let (mut name, mut metadata, mut type_number) = ("", Metadata::default(), 0);
     let mut metrics = Vec::new();
     let mut reader = Reader::new(message);
@@ -53,8 +57,11 @@ fn family(message: &[u8], forms: HistogramForms, batch: &mut MetricBatch) -> Res
         _ => MetricType::Unknown,
     };
     batch.metadata.push((name.to_owned(), metadata));
-    for metric in metrics {
-        Metric::read(metric)?.write(name, forms, batch);
+    for (at, metric) in metrics.into_iter().enumerate() {
+        if at % BETWEEN_CHECKS == BETWEEN_CHECKS - 1 {
+            bounds.check(batch)?;
+        }
+        Metric::read(metric, bounds.limits)?.write(name, forms, batch);
     }
     Ok(())
 }
@@ -80,30 +87,30 @@ struct Compound {
 }
 
 impl<'a> Metric<'a> {
-    fn read(message: &'a [u8]) -> Result<Self> {
+    fn read(message: &'a [u8], limits: &Limits) -> Result<Self> {
         let mut metric = Self::default();
         let mut reader = Reader::new(message);
         while let Some((number, field)) = reader.next()? {
             match number {
-                1 => add_label(&mut metric.labels, field)?,
+                1 => add_label(&mut metric.labels, field, limits)?,
                 2 | 5 => metric.value = Some(single(field.bytes()?)?),
-                3 => metric.read_counter(field.bytes()?)?,
+                3 => metric.read_counter(field.bytes()?, limits)?,
                 4 => metric.read_summary(field.bytes()?)?,
                 6 => metric.timestamp_ms = Some(field.i64()?),
-                7 => metric.read_histogram(field.bytes()?)?,
+                7 => metric.read_histogram(field.bytes()?, limits)?,
                 _ => {}
             }
         }
         Ok(metric)
     }
 
-    fn read_counter(&mut self, message: &[u8]) -> Result<()> {
+    fn read_counter(&mut self, message: &[u8], limits: &Limits) -> Result<()> {
         let mut value = 0.0;
         let mut reader = Reader::new(message);
         while let Some((number, field)) = reader.next()? {
             match number {
                 1 => value = field.f64()?,
-                2 => self.exemplars.push(exemplar(field.bytes()?)?),
+                2 => self.exemplars.push(exemplar(field.bytes()?, limits)?),
                 3 => self.start_ms = Some(timestamp_ms(field.bytes()?)?),
                 _ => {}
             }
@@ -128,7 +135,7 @@ impl<'a> Metric<'a> {
         Ok(())
     }
 
-    fn read_histogram(&mut self, message: &[u8]) -> Result<()> {
+    fn read_histogram(&mut self, message: &[u8], limits: &Limits) -> Result<()> {
         let mut classic = Compound::default();
         let mut native = FloatHistogram::default();
         let mut is_native = false;
@@ -139,7 +146,7 @@ impl<'a> Metric<'a> {
                 1 => classic.count = field.u64()? as f64,
                 4 => classic.count = field.f64()?,
                 2 => classic.sum = field.f64()?,
-                3 => classic.parts.push(bucket(field.bytes()?)?),
+                3 => classic.parts.push(bucket(field.bytes()?, limits)?),
                 5 => native.schema = schema(field)?,
                 6 => {
                     native.zero_threshold = field.f64()?;
@@ -154,7 +161,7 @@ impl<'a> Metric<'a> {
                 13 => field.each_varint(|value| positive.push(br_std::varint::unzigzag(value)))?,
                 14 => field.each_f64(|value| native.positive_buckets.push(value))?,
                 15 => self.start_ms = Some(timestamp_ms(field.bytes()?)?),
-                16 => self.exemplars.push(exemplar(field.bytes()?)?),
+                16 => self.exemplars.push(exemplar(field.bytes()?, limits)?),
                 _ => {}
             }
         }
@@ -224,14 +231,10 @@ fn add_deltas(counts: &mut Vec<f64>, deltas: &[i64], spans: &[BucketSpan]) -> Re
     if covered == counts.len() as u64 { Ok(()) } else { Err(WireError::malformed("histogram: the spans do not fit the buckets")) }
 }
 
-/// Labels of one metric; Prometheus' own users stay below a hundred.
-const LABELS_MAX: usize = 1_000;
-
-fn add_label<'a>(labels: &mut Vec<(&'a str, &'a str)>, field: Field<'a>) -> Result<()> {
-    if labels.len() == LABELS_MAX {
-        return Err(WireError::Malformed(format!("more than {LABELS_MAX} labels")));
-    }
-    labels.push(label(field.bytes()?)?);
+fn add_label<'a>(labels: &mut Vec<(&'a str, &'a str)>, field: Field<'a>, limits: &Limits) -> Result<()> {
+    let (name, value) = label(field.bytes()?)?;
+    check_label(limits, labels.len(), name, value).map_err(WireError::Malformed)?;
+    labels.push((name, value));
     Ok(())
 }
 
@@ -273,7 +276,7 @@ fn bound_and_value(message: &[u8]) -> Result<(f64, f64, Option<Exemplar>)> {
     Ok((bound, value, None))
 }
 
-fn bucket(message: &[u8]) -> Result<(f64, f64, Option<Exemplar>)> {
+fn bucket(message: &[u8], limits: &Limits) -> Result<(f64, f64, Option<Exemplar>)> {
     let (mut bound, mut count, mut of_bucket) = (0.0, 0.0, None);
     let mut reader = Reader::new(message);
     while let Some((number, field)) = reader.next()? {
@@ -281,20 +284,20 @@ fn bucket(message: &[u8]) -> Result<(f64, f64, Option<Exemplar>)> {
             1 => count = field.u64()? as f64,
             4 => count = field.f64()?,
             2 => bound = field.f64()?,
-            3 => of_bucket = Some(exemplar(field.bytes()?)?),
+            3 => of_bucket = Some(exemplar(field.bytes()?, limits)?),
             _ => {}
         }
     }
     Ok((bound, count, of_bucket))
 }
 
-fn exemplar(message: &[u8]) -> Result<Exemplar> {
+fn exemplar(message: &[u8], limits: &Limits) -> Result<Exemplar> {
     let mut labels = Vec::new();
     let mut exemplar = Exemplar { labels: Labels::empty(), value: 0.0, timestamp_ms: NO_TIMESTAMP };
     let mut reader = Reader::new(message);
     while let Some((number, field)) = reader.next()? {
         match number {
-            1 => add_label(&mut labels, field)?,
+            1 => add_label(&mut labels, field, limits)?,
             2 => exemplar.value = field.f64()?,
             3 => exemplar.timestamp_ms = timestamp_ms(field.bytes()?)?,
             _ => {}

@@ -1,8 +1,9 @@
 //! Both text formats, line by line.
 
+use super::bounds::{BETWEEN_CHECKS, Bounds};
 use super::line::{self, Fault, LabelPairs, Rules, SampleLine, quoted, unescape};
 use super::{Exposed, KnownTexts, NO_TIMESTAMP, TextKey, created, strict};
-use crate::{Result, WireError};
+use crate::{Limits, Result, WireError};
 use br_model::labels::METRIC_NAME;
 use br_model::{Exemplar, Labels, Metadata, MetricBatch, MetricType, Sample, SeriesSamples, Value};
 use br_std::hash::hash128;
@@ -24,9 +25,12 @@ pub(super) enum Descriptor<'a> {
     Unit(&'a str),
 }
 
-pub(super) fn parse(body: &str, dialect: Dialect, known: &dyn KnownTexts) -> Result<Exposed> {
-    let mut reader = Reader::new(dialect, known);
+pub(super) fn parse(body: &str, dialect: Dialect, known: &dyn KnownTexts, bounds: &Bounds<'_>) -> Result<Exposed> {
+    let mut reader = Reader::new(dialect, known, bounds.limits);
     for (index, line) in body.split_terminator('\n').enumerate() {
+        if index % BETWEEN_CHECKS == BETWEEN_CHECKS - 1 {
+            bounds.check(&reader.batch)?;
+        }
         let line = if dialect == Dialect::Prometheus { line.strip_suffix('\r').unwrap_or(line) } else { line };
         reader.line(line).map_err(|fault| {
             let column = line.get(..fault.at).map_or(fault.at, |before| before.chars().count()) + 1;
@@ -39,6 +43,7 @@ pub(super) fn parse(body: &str, dialect: Dialect, known: &dyn KnownTexts) -> Res
 struct Reader<'a> {
     dialect: Dialect,
     known: &'a dyn KnownTexts,
+    limits: &'a Limits,
     batch: MetricBatch,
     /// Of the series of the batch.
     keys: Vec<TextKey>,
@@ -51,10 +56,11 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(dialect: Dialect, known: &'a dyn KnownTexts) -> Self {
+    fn new(dialect: Dialect, known: &'a dyn KnownTexts, limits: &'a Limits) -> Self {
         Self {
             dialect,
             known,
+            limits,
             batch: MetricBatch::default(),
             keys: Vec::new(),
             families: HashMap::new(),
@@ -157,7 +163,7 @@ impl<'a> Reader<'a> {
         }
         let rules =
             Rules { openmetrics: self.dialect != Dialect::Prometheus, strict: self.dialect == Dialect::StrictOpenMetrics };
-        let sample = line::parse(text, rules)?;
+        let sample = line::parse(text, rules, self.limits)?;
         if rules.strict {
             self.rules.sample(&sample).map_err(|message| Fault { at: 0, message: message.into() })?;
         }
