@@ -54,6 +54,14 @@ fn says_what_and_where() {
     refuse(&"(".repeat(100_000), "nested too deeply");
     refuse(&"-".repeat(100_000), "nested too deeply");
     refuse(&format!("a[{}", "(".repeat(100_000)), "nested too deeply");
+    refuse(&multiplied("vector(1)", "+1"), "operators in a row and parentheses around them may be 200 together");
+    refuse(&format!("a offset ({})", multiplied("1", "+1")), "the duration has too many operators");
+    refuse(&format!("a[{}:1m]", multiplied("1", "^1")), "the duration has too many operators");
+}
+
+/// Parentheses around chains of operators around parentheses: each is within its bound, the tree is the product.
+fn multiplied(leaf: &str, operator: &str) -> String {
+    (1..=20).rev().fold(leaf.to_owned(), |inner, depth| format!("({inner}{})", operator.repeat(199 - depth)))
 }
 
 #[test]
