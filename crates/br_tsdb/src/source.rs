@@ -10,6 +10,7 @@ use crate::index::LabelLookup;
 use crate::mask::{Hidden, Mask, covers, drop_hidden_exemplars, visible};
 use crate::points;
 use crate::store::Shared;
+use crate::verdicts::Verdicts;
 use br_model::{Exemplar, Labels, Metadata, TenantId};
 use br_std::Result;
 use br_storage::{Budget, MetricSource, Points, RollupUse, SeriesCursor, SeriesData, SeriesQuery};
@@ -87,8 +88,10 @@ impl TenantSource {
     }
 
     /// The head is asked before the files: what is published in between is then seen twice, not never.
-    fn select_head(&self, query: &SeriesQuery) -> HeadSelection {
-        self.shared.head(self.tenant).map_or_else(HeadSelection::default, |head| head.read().select(query))
+    fn select_head(&self, query: &SeriesQuery, verdicts: &mut Verdicts<'_>) -> Result<HeadSelection> {
+        let Some(head) = self.shared.head(self.tenant) else { return Ok(HeadSelection::default()) };
+        let (head, found) = verdicts.resolve(&head, query)?;
+        Ok(head.select(query, found))
     }
 
     fn select_files(
@@ -96,13 +99,14 @@ impl TenantSource {
         query: &SeriesQuery,
         mask: &Mask,
         files: Vec<Arc<BlockFile>>,
+        verdicts: &mut Verdicts<'_>,
         budget: &Budget,
     ) -> Result<Vec<SelectedFile>> {
         let mut selected = Vec::new();
         for file in files {
             budget.check()?;
             let Some(open) = self.shared.files.open(&file)? else { continue };
-            let sections = self.select_sections(query, mask, &file, &open, budget)?;
+            let sections = self.select_sections(query, mask, (&file, &open), verdicts, budget)?;
             if !sections.is_empty() {
                 selected.push(SelectedFile { file, open, sections });
             }
@@ -114,8 +118,8 @@ impl TenantSource {
         &self,
         query: &SeriesQuery,
         mask: &Mask,
-        file: &BlockFile,
-        open: &OpenFile,
+        (file, open): (&BlockFile, &OpenFile),
+        verdicts: &mut Verdicts<'_>,
         budget: &Budget,
     ) -> Result<Vec<SelectedSection>> {
         let mut selected = Vec::new();
@@ -123,7 +127,7 @@ impl TenantSource {
             budget.check()?;
             let Some(sections) = self.shared.files.sections(file, open, numbers)? else { return Ok(Vec::new()) };
             for index in sections {
-                let found = index.select(&query.matchers, query.from_ms, query.to_ms);
+                let found = index.select(verdicts, query.from_ms, query.to_ms)?;
                 let series = showing(found, query, mask, file, &index);
                 if !series.is_empty() {
                     selected.push(SelectedSection { index, series });
@@ -140,10 +144,11 @@ impl TenantSource {
         mask: &Mask,
         held: &BTreeSet<SealNumber>,
         rollups: RollupUse,
+        verdicts: &mut Verdicts<'_>,
         budget: &Budget,
     ) -> Result<Vec<SelectedFile>> {
         let files = self.shared.files.overlapping(self.tenant, query.from_ms, query.to_ms, held, rollups);
-        self.select_files(query, mask, files, budget)
+        self.select_files(query, mask, files, verdicts, budget)
     }
 
     /// Texts that `find` finds on the series that match, sorted.
@@ -156,13 +161,14 @@ impl TenantSource {
         let mask = self.mask(query);
         let mut texts = BTreeSet::new();
         let mut held = BTreeSet::new();
+        let mut verdicts = Verdicts::new(&query.matchers, budget)?;
         if let Some(head) = self.shared.head(self.tenant) {
-            let head = head.read();
+            let (head, found) = verdicts.resolve(&head, query)?;
             held = head.held();
-            let touching = head.showing(head.touching(query), query, &mask);
+            let touching = head.showing(head.touching(query, &found), query, &mask);
             texts.extend(find(head.index(), &touching).into_iter().map(str::to_owned));
         }
-        let files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, budget)?;
+        let files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, &mut verdicts, budget)?;
         for section in files.iter().flat_map(|file| &file.sections) {
             texts.extend(find(&*section.index.table, &section.series).into_iter().map(str::to_owned));
         }
@@ -191,10 +197,11 @@ impl MetricSource for TenantSource {
         budget: &'a Budget,
     ) -> Result<Box<dyn SeriesCursor + 'a>> {
         let mask = self.mask(query);
-        let HeadSelection { series, samples, held } = self.select_head(query);
-        let mut files = self.selected_files(query, &mask, &held, rollups, budget)?;
+        let mut verdicts = Verdicts::new(&query.matchers, budget)?;
+        let HeadSelection { series, samples, held } = self.select_head(query, &mut verdicts)?;
+        let mut files = self.selected_files(query, &mask, &held, rollups, &mut verdicts, budget)?;
         if matches!(rollups, RollupUse::AlignedFloats { .. }) && files.iter().any(SelectedFile::lacks_sums) {
-            files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, budget)?;
+            files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, &mut verdicts, budget)?;
         }
         let coarsest_ms = files.iter().map(|selected| selected.file.rollup.interval_ms).max();
         budget.used_rollup(coarsest_ms.unwrap_or(0));
@@ -223,14 +230,15 @@ impl MetricSource for TenantSource {
         for query in queries {
             let mask = self.mask(query);
             let mut held = BTreeSet::new();
+            let mut verdicts = Verdicts::new(&query.matchers, budget)?;
             if let Some(head) = self.shared.head(self.tenant) {
-                let head = head.read();
+                let (head, matching) = verdicts.resolve(&head, query)?;
                 held = head.held();
-                let touching = head.showing(head.touching(query), query, &mask);
+                let touching = head.showing(head.touching(query, &matching), query, &mask);
                 budget.charge(touching.len() * CANDIDATE_BYTES)?;
                 found.extend(head.labels_of(&touching));
             }
-            let files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, budget)?;
+            let files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, &mut verdicts, budget)?;
             for SelectedSection { index, series } in files.iter().flat_map(|file| &file.sections) {
                 budget.charge(series.len() * CANDIDATE_BYTES)?;
                 found.extend(series.iter().map(|id| index.table.labels(id)));
@@ -259,7 +267,8 @@ impl MetricSource for TenantSource {
     fn exemplars(&self, query: &SeriesQuery, budget: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
         let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
         let mask = self.mask(query);
-        let HeadSelection { series, samples, held } = self.select_head(query);
+        let mut verdicts = Verdicts::new(&query.matchers, budget)?;
+        let HeadSelection { series, samples, held } = self.select_head(query, &mut verdicts)?;
         for series in series {
             let exemplars = series.visible_exemplars(&samples, &mask);
             if !exemplars.is_empty() {
@@ -268,7 +277,7 @@ impl MetricSource for TenantSource {
         }
         let files = self.shared.files.overlapping_windows(self.tenant, query.from_ms, query.to_ms, &held);
         let everything = SeriesQuery { matchers: query.matchers.clone(), from_ms: i64::MIN, to_ms: i64::MAX };
-        for selected in self.select_files(&everything, &Mask::default(), files, budget)? {
+        for selected in self.select_files(&everything, &Mask::default(), files, &mut verdicts, budget)? {
             self.file_exemplars(&selected, &mask, budget, &mut found)?;
         }
         for exemplars in found.values_mut() {

@@ -145,8 +145,8 @@ impl<'t> Captures<'_, 't> {
         if let Ok(number) = name.parse() {
             return self.get(number).unwrap_or("");
         }
-        let named = self.regex.names.iter().enumerate().filter(|(_, other)| other.as_deref() == Some(name));
-        named.filter_map(|(at, _)| self.get(at + 1)).next().unwrap_or("")
+        let mut named = self.regex.names.iter().enumerate().filter(|(_, other)| other.as_deref() == Some(name));
+        named.find_map(|(at, _)| self.get(at + 1)).unwrap_or("")
     }
 }
 

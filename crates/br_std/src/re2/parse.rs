@@ -405,13 +405,11 @@ impl<'a> Parser<'a> {
             }
             None => self.unicode_class()?,
         };
-        match set {
-            Some(set) => self.push_set(set),
-            None => {
-                let code = self.escape()?;
-                self.character(code)
-            }
+        if let Some(set) = set {
+            return self.push_set(set);
         }
+        let code = self.escape()?;
+        self.character(code)
     }
 
     /// A character that is written with a backslash, at which this begins.
