@@ -179,9 +179,8 @@ impl Test {
 
 /// The words of an alternation that has nothing else in it: there may be very many.
 fn plain_words(pattern: &str) -> Option<impl Iterator<Item = &str>> {
-    let is_plain = |byte: u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'/' | b':' | b' ' | b',' | b'|') || byte >= 0x80
-    };
+    let is_plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'/' | b':' | b' ' | b',' | b'|') || byte >= 0x80;
     pattern.bytes().all(is_plain).then(|| pattern.split('|'))
 }
 

@@ -10,7 +10,7 @@ mod class;
 mod parse;
 mod words;
 
-pub use words::{Glob, globs};
+pub use words::{Glob, globs, required_literal};
 
 use crate::{Error, Result};
 use parse::{Parsed, Purpose};
@@ -43,7 +43,9 @@ impl Mode {
 /// A compiled expression.
 #[derive(Clone, Debug)]
 pub struct Regex {
-    regex: meta::Regex,
+    automaton: meta::Regex,
+    /// As written.
+    pattern: Box<str>,
     /// Names of the groups from the first on; several may have the same.
     names: Box<[Option<Box<str>>]>,
 }
@@ -88,7 +90,7 @@ impl Regex {
             .nfa_size_limit(Some(bytes_max))
             .onepass_size_limit(Some(bytes_max))
             .hybrid_cache_capacity(CACHE_BYTES_MAX);
-        let regex = meta::Builder::new().configure(config).build_from_hir(&hir).map_err(|error| match error.size_limit() {
+        let automaton = meta::Builder::new().configure(config).build_from_hir(&hir).map_err(|error| match error.size_limit() {
             Some(_) => {
                 let kib = bytes_max >> 10;
                 Error::fix_request(format!(
@@ -98,23 +100,28 @@ impl Regex {
             }
             None => Error::fix_request(format!("error parsing regexp: {error}: `{}`", shortened(pattern))),
         })?;
-        Ok(Self { regex, names: names.into() })
+        Ok(Self { automaton, pattern: pattern.into(), names: names.into() })
+    }
+
+    /// The expression as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.pattern
     }
 
     pub fn is_match(&self, text: &str) -> bool {
-        self.regex.is_match(text)
+        self.automaton.is_match(text)
     }
 
     /// What the first match found.
     pub fn captures<'r, 't>(&'r self, text: &'t str) -> Option<Captures<'r, 't>> {
-        let mut found = self.regex.create_captures();
-        self.regex.captures(text, &mut found);
+        let mut found = self.automaton.create_captures();
+        self.automaton.captures(text, &mut found);
         found.is_match().then_some(Captures { regex: self, text, found })
     }
 
     /// What all matches found that do not overlap.
     pub fn captures_iter<'r, 't>(&'r self, text: &'t str) -> impl Iterator<Item = Captures<'r, 't>> {
-        self.regex.captures_iter(text).map(move |found| Captures { regex: self, text, found })
+        self.automaton.captures_iter(text).map(move |found| Captures { regex: self, text, found })
     }
 
     /// Names of the groups from the first on.
@@ -124,7 +131,7 @@ impl Regex {
 
     /// What the compiled expression takes, with what one thread needs to match it.
     pub fn heap_bytes(&self) -> usize {
-        self.regex.memory_usage() + CACHE_BYTES_MAX
+        self.automaton.memory_usage() + CACHE_BYTES_MAX
     }
 }
 
@@ -148,6 +155,18 @@ impl<'t> Captures<'_, 't> {
         let mut named = self.regex.names.iter().enumerate().filter(|(_, other)| other.as_deref() == Some(name));
         named.find_map(|(at, _)| self.get(at + 1)).unwrap_or("")
     }
+}
+
+/// An expression that matches this text only.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_ascii_punctuation() {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+    }
+    escaped
 }
 
 /// The beginning of a pattern, for messages.

@@ -13,8 +13,7 @@ fn matched(pattern: &str) -> Vec<&'static str> {
     assert_eq!(empty, regex.is_match(""), "{pattern}");
     let found: Vec<&str> = TEXTS.iter().copied().filter(|text| regex.is_match(text)).collect();
     if let Some(globs) = globs(pattern) {
-        let by_globs: Vec<&str> =
-            TEXTS.iter().copied().filter(|text| globs.iter().any(|glob| glob.matches(text))).collect();
+        let by_globs: Vec<&str> = TEXTS.iter().copied().filter(|text| globs.iter().any(|glob| glob.matches(text))).collect();
         assert_eq!(by_globs, found, "{pattern}");
     }
     found
@@ -138,12 +137,28 @@ fn what_it_costs_is_bounded() {
 }
 
 #[test]
+fn texts_within() {
+    let check = |pattern: &str, expect: Option<&str>| {
+        assert_eq!(required_literal(pattern, Mode::Part).as_deref(), expect, "{pattern}");
+    };
+    check("a.*(timeout)+[0-9]b?", Some("timeout"));
+    check("\\Qa.b\\E|c", None);
+    check("(?i)abc", None);
+    check("\\Qa.b\\E", Some("a.b"));
+    let odd = "a.b[c]\\-é\n~&{2}";
+    assert!(Regex::new(&escape(odd), Mode::Whole).expect("valid").is_match(odd));
+}
+
+#[test]
 fn groups_by_number_and_name() {
     let regex = Regex::new("(?P<n>a)?(?<n>b)?(c)", Mode::Part).expect("valid");
     let names: Vec<_> = regex.group_names().collect();
     assert_eq!(names, [Some("n"), Some("n"), None]);
     let found = regex.captures("xbc").expect("matches");
-    assert_eq!((found.range(), found.group("n"), found.group("3"), found.group("0"), found.group("9")), (1..3, "b", "c", "bc", ""));
+    assert_eq!(
+        (found.range(), found.group("n"), found.group("3"), found.group("0"), found.group("9")),
+        (1..3, "b", "c", "bc", "")
+    );
     assert_eq!(regex.captures_iter("c ac").map(|found| found.range()).collect::<Vec<_>>(), [0..1, 2..4]);
     assert!(Regex::new("(?i)a+", Mode::WholeLine).expect("valid").captures("aAa\n").is_none());
 }

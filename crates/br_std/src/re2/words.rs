@@ -25,6 +25,20 @@ pub fn globs(pattern: &str) -> Option<Vec<Glob>> {
     if is_whole { expand(&hir) } else { None }
 }
 
+/// The longest text that every match contains, as far as is easily told.
+pub fn required_literal(pattern: &str, mode: Mode) -> Option<String> {
+    fn longest(hir: &Hir) -> Option<String> {
+        match hir.kind() {
+            HirKind::Literal(literal) => String::from_utf8(literal.0.to_vec()).ok(),
+            HirKind::Concat(parts) => parts.iter().filter_map(longest).max_by_key(String::len),
+            HirKind::Capture(capture) => longest(&capture.sub),
+            HirKind::Repetition(repetition) if repetition.min > 0 => longest(&repetition.sub),
+            _ => None,
+        }
+    }
+    longest(&parse(pattern, mode.dot_matches_newline(), Purpose::Check).ok()?.hir)
+}
+
 impl Glob {
     /// The word, where there is no gap.
     pub fn word(&self) -> Option<&str> {

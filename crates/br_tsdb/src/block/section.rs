@@ -7,8 +7,8 @@ use super::read::{HeadColumns, IdentityColumns, next_batch};
 use super::row::{ChunkKind, RowHead};
 use super::schema::column;
 use super::series_table::{SeriesTable, hash_pairs};
-use br_std::{Error, Result};
 use crate::verdicts::Verdicts;
+use br_std::{Error, Result};
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 

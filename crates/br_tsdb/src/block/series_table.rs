@@ -3,8 +3,8 @@
 use super::directory::identity_with;
 use crate::index::LabelLookup;
 use crate::symbols::{Symbol, Symbols};
-use br_model::{Label, Labels};
 use crate::verdicts::Verdicts;
+use br_model::{Label, Labels};
 use br_std::Result;
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;

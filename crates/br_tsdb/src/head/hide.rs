@@ -5,9 +5,9 @@ use super::{HeadSamples, HeadSeries, SealedTenant, TenantHead};
 use crate::deletion::Deletion;
 use crate::mask::{Hidden, Mask, Reach, covers, drop_hidden_exemplars, visible};
 use crate::points;
+use crate::verdicts::Verdicts;
 use br_model::Exemplar;
 use br_std::Result;
-use crate::verdicts::Verdicts;
 use br_storage::{Budget, JournalPosition, Points, SeriesQuery};
 use roaring::RoaringBitmap;
 
