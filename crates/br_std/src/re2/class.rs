@@ -197,8 +197,11 @@ impl Parser<'_> {
     /// `[:alpha:]` or `[:^alpha:]` within brackets; `None` for something else.
     fn posix_class(&mut self) -> Result<Option<ClassUnicode>, Fault> {
         let rest = self.rest();
-        let Some(inner) = rest.strip_prefix("[:") else { return Ok(None) };
-        let Some(end) = inner.find(":]") else { return Ok(None) };
+        let Some(inner) = rest.strip_prefix("[:").filter(|_| !self.has_no_named_class) else { return Ok(None) };
+        let Some(end) = inner.find(":]") else {
+            self.has_no_named_class = true;
+            return Ok(None);
+        };
         let (name, is_negated) = match inner[..end].strip_prefix('^') {
             Some(name) => (name, true),
             None => (&inner[..end], false),

@@ -73,6 +73,8 @@ pub(super) struct Parser<'a> {
     pub(super) ranges: usize,
     pub(super) folded: usize,
     pub(super) is_whole: bool,
+    /// Nothing closes a named class from here on.
+    pub(super) has_no_named_class: bool,
     nodes: usize,
     groups: Vec<Group>,
     names: Vec<Option<Box<str>>>,
@@ -88,6 +90,7 @@ pub(super) fn parse(text: &str, dot_matches_newline: bool, purpose: Purpose) -> 
         ranges: 0,
         folded: 0,
         is_whole: true,
+        has_no_named_class: false,
         nodes: 0,
         groups: vec![Group::new(flags, None)],
         names: Vec::new(),
@@ -477,8 +480,9 @@ impl<'a> Parser<'a> {
 
 /// `{2}`, `{2,}` or `{2,3}` at the beginning of a text, and its length. Everything else in braces stands for itself.
 fn braces(text: &str) -> Option<(u32, Option<u32>, usize)> {
-    let end = text.find('}')?;
-    let inner = &text[1..end];
+    // Not a search for the closing one: of very many open braces each would look at all of the rest.
+    let end = 1 + text[1..].find(|character: char| !character.is_ascii_digit() && character != ',')?;
+    let inner = text[end..].starts_with('}').then_some(&text[1..end])?;
     let (min, max) = match inner.split_once(',') {
         None => (number(inner)?, Some(number(inner)?)),
         Some((min, "")) => (number(min)?, None),

@@ -132,6 +132,11 @@ fn what_it_costs_is_bounded() {
         let error = Regex::new(&pattern, Mode::Part).expect_err("too large");
         assert!(error.message().starts_with("error parsing regexp: expression too large"), "{error}");
     }
+    // Each of these would look for its end in all of the rest.
+    let open_classes = format!("[{}", "[:".repeat(500_000));
+    assert!(check(&open_classes, Mode::Whole).is_err_and(|error| error.message().contains("missing closing ]")));
+    check(&"{1".repeat(500_000), Mode::Whole).expect("braces stand for themselves");
+    assert!(globs(&".*a".repeat(40)).is_none() && globs(&".*a".repeat(20)).is_some());
     // None of this is made where it is only looked at.
     check(&"(?i)[\\x00-\\x{10fffe}]".repeat(1_000), Mode::Whole).expect("can be read");
 }

@@ -8,6 +8,8 @@ use regex_syntax::hir::{Class, Hir, HirKind};
 const WORDS_MAX: usize = 256;
 /// Bytes of them all.
 const WORD_BYTES_MAX: usize = 64 << 10;
+/// Gaps within one of them.
+const GAPS_MAX: usize = 32;
 /// Characters of a set that are looked at one by one.
 const SET_CHARS_MAX: u32 = 16;
 
@@ -128,7 +130,8 @@ fn expand(hir: &Hir) -> Option<Vec<Glob>> {
 
 fn bounded(globs: Vec<Glob>) -> Option<Vec<Glob>> {
     let bytes: usize = globs.iter().map(Glob::bytes).sum();
-    (globs.len() <= WORDS_MAX && bytes <= WORD_BYTES_MAX).then_some(globs)
+    let has_few_gaps = globs.iter().all(|glob| glob.rest.len() <= GAPS_MAX);
+    (has_few_gaps && globs.len() <= WORDS_MAX && bytes <= WORD_BYTES_MAX).then_some(globs)
 }
 
 /// Whether this is any one character.
