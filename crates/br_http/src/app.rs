@@ -287,4 +287,17 @@ impl App {
         let sources = self.sources.clone();
         self.door.run(tenant, language, text, timeout, move |budget| work(&*sources, budget)).await
     }
+
+    /// The same for a query that is over soon as a rule.
+    pub async fn query_quick<T: Send + 'static>(
+        &self,
+        tenant: TenantId,
+        language: Language,
+        text: &str,
+        timeout: Option<Duration>,
+        work: impl Fn(&dyn Sources, &Budget) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let sources = self.sources.clone();
+        self.door.run_quick(tenant, language, text, timeout, move |budget| work(&*sources, budget)).await
+    }
 }

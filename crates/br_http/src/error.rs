@@ -77,7 +77,7 @@ impl PrometheusError {
                 let status = StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST);
                 return (status, "canceled");
             }
-            Some(CancelReason::Shutdown) | None => {}
+            Some(CancelReason::Shutdown | CancelReason::NotQuick) | None => {}
         }
         let kind = self.error.kind();
         let error_type = match kind {

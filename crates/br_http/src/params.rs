@@ -81,13 +81,16 @@ impl Params {
 }
 
 fn wrong_time(name: &str, text: &str) -> Error {
-    Error::fix_request(format!("invalid parameter {name:?}: cannot parse {text:?} to a valid timestamp"))
+    let is_far = text.parse().is_ok_and(f64::is_finite);
+    let why = if is_far { ": it lies outside of the years 1677 to 2262" } else { "" };
+    Error::fix_request(format!("invalid parameter {name:?}: cannot parse {text:?} to a valid timestamp{why}"))
 }
 
 fn time(text: &str) -> Option<Nanos> {
     if let Ok(whole) = text.parse::<i64>() {
         // Nanoseconds of any time after 1970-04 have 16 digits; seconds have them only after the year 31 million.
-        return Some(if whole.unsigned_abs() >= 1_000_000_000_000_000 { Nanos(whole) } else { Nanos::from_secs(whole) });
+        let is_nanos = whole.unsigned_abs() >= 1_000_000_000_000_000;
+        return if is_nanos { Some(Nanos(whole)) } else { whole.checked_mul(1_000_000_000).map(Nanos) };
     }
     if let Ok(seconds) = text.parse::<f64>() {
         return (seconds.is_finite() && seconds.abs() < 9.2e9).then(|| Nanos((seconds * 1e3).round() as i64 * 1_000_000));
@@ -126,6 +129,9 @@ mod tests {
     fn times() {
         for (text, expect) in [
             ("1435781430", Some(1_435_781_430_000)),
+            ("9223372036", Some(9_223_372_036_000)),
+            ("253402300800", None),
+            ("-253402300800", None),
             ("1435781430.781", Some(1_435_781_430_781)),
             ("1435781430781000000", Some(1_435_781_430_781)),
             ("2015-07-01T20:10:30.781Z", Some(1_435_781_430_781)),

@@ -315,7 +315,7 @@ pub struct LabelReplace {
     pub replacement: String,
     pub source: String,
     /// Anchored at both ends.
-    pub regex: regex::Regex,
+    pub regex: br_std::re2::Regex,
 }
 
 impl PartialEq for LabelReplace {

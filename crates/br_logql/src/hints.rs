@@ -3,8 +3,8 @@
 use crate::ast::{LabelFilter, LineOp, LineOperand, LogExpr, StageKind};
 use crate::pattern::Pattern;
 use br_model::TraceId;
+use br_std::re2::{Mode, required_literal};
 use br_storage::{Direction, LogHint, LogQuery, MatchOp, TimeRange};
-use regex_syntax::hir::{Hir, HirKind};
 
 /// The question to the store for this log query.
 pub fn log_query(log: &LogExpr, range: TimeRange, direction: Direction, rows_wanted: Option<usize>) -> LogQuery {
@@ -53,22 +53,11 @@ pub fn log_hints(log: &LogExpr) -> Vec<LogHint> {
 fn line_literal(op: LineOp, text: &str) -> Option<String> {
     let literal = match op {
         LineOp::Contains => text.to_owned(),
-        LineOp::Regex => required_literal(&regex_syntax::parse(text).ok()?)?,
+        LineOp::Regex => required_literal(text, Mode::Part)?,
         LineOp::Pattern => Pattern::for_filter(text).ok()?.longest_literal()?.to_owned(),
         LineOp::NotContains | LineOp::NotRegex | LineOp::NotPattern => return None,
     };
     (!literal.is_empty()).then_some(literal)
-}
-
-/// The longest text that every match contains.
-fn required_literal(hir: &Hir) -> Option<String> {
-    match hir.kind() {
-        HirKind::Literal(literal) => String::from_utf8(literal.0.to_vec()).ok(),
-        HirKind::Concat(parts) => parts.iter().filter_map(required_literal).max_by_key(String::len),
-        HirKind::Capture(capture) => required_literal(&capture.sub),
-        HirKind::Repetition(repetition) if repetition.min > 0 => required_literal(&repetition.sub),
-        _ => None,
-    }
 }
 
 fn label_hints(filter: &LabelFilter, hints: &mut Vec<LogHint>) {

@@ -79,6 +79,17 @@ fn labels_of_one_line_have_a_limit() {
     }
 }
 
+/// Each of them is compiled while the query is read.
+#[test]
+fn a_query_has_so_many_regular_expressions() {
+    for (start, one) in [("{a=\"b\"", ", a=~\"x.\""), ("{a=\"b\"}", " |~ \"x.\""), ("{a=\"b\"} |~ \"x.\"", " or \"x.\"")] {
+        let query = |count: usize| format!("{start}{}{}", one.repeat(count), if one.starts_with(',') { "}" } else { "" });
+        assert!(parse(&query(99)).is_ok(), "{one}");
+        let error = parse(&query(101)).expect_err("too many");
+        assert!(error.to_string().contains("more than 100 regular expressions"), "{error}");
+    }
+}
+
 #[test]
 fn a_stage_that_takes_long_looks_at_the_budget() {
     let budget = Budget::unlimited();

@@ -381,7 +381,10 @@ mod tests {
         };
         for labels in [numbered(0..3), numbered(0..3).alone()] {
             assert_eq!((&labels, labels.len(), labels.to_string()), (&own, 3, own.to_string()));
-            assert_eq!((hash(&labels), labels.hash128(), labels.cmp(&own)), (hash(&own), own.hash128(), std::cmp::Ordering::Equal));
+            assert_eq!(
+                (hash(&labels), labels.hash128(), labels.cmp(&own)),
+                (hash(&own), own.hash128(), std::cmp::Ordering::Equal)
+            );
             assert_eq!((labels.get("b"), labels.get("c"), labels.metric_name()), (Some("2"), None, "up"));
             assert_eq!(labels.without_metric_name(), own.without_metric_name());
             assert_eq!(labels.to_builder().build(), own);

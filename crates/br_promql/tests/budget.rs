@@ -98,6 +98,23 @@ fn every_operator_that_collects_charges() {
     }
 }
 
+/// Scalars have no series, and as many steps as anything else.
+#[test]
+fn scalars_charge_while_they_are_held() {
+    let ask = |scalar: &str, bytes: u64| {
+        let expr = parse(&format!("sum_over_time(vector({scalar})[99900s:1s])")).expect("valid");
+        let budget = Budget::new(bytes);
+        let outcome = Engine::new(Options::default()).instant(&Source, &expr, 99_900_000, &budget);
+        (outcome.map_err(|error| error.kind()).err(), budget.bytes_used())
+    };
+    let deep = format!("{}1{}", "time()^(".repeat(30), ")".repeat(30));
+    assert_eq!(ask(&deep, 12 << 20).0, Some(Kind::OverLimit), "31 times 800 kB at once");
+    let row = ["time()"; 30].join("+");
+    assert_eq!(ask(&row, 12 << 20).0, None, "one after the other");
+    assert_eq!(ask(&row, 1 << 40).1, ask("time()", 1 << 40).1, "what is not held is given back");
+    assert_eq!(ask(&format!("min_of({row},{deep})"), 12 << 20).0, Some(Kind::OverLimit));
+}
+
 #[test]
 fn a_label_made_of_itself_does_not_grow_without_end() {
     let nested = |times: usize, inner: &str, rest: &str| {

@@ -41,19 +41,31 @@ fn says_what_and_where() {
     refuse("sum(a", "1:6: parse error: unexpected end of input in aggregation, expected \")\"");
     refuse("foo(a)", "1:1: parse error: unknown function with name \"foo\"");
     refuse("{a=\"\"}", "vector selector must contain at least one non-empty matcher");
-    refuse("a{b=~\"(\"}", "1:6: parse error: invalid regular expression");
+    refuse("a{b=~\"(\"}", "1:6: parse error: error parsing regexp: missing closing ): `(`");
     refuse("a and on(x) group_left b", "no grouping allowed for \"and\" operation");
     refuse("a + on(x) group_left(x) b", "label \"x\" must not occur in ON and GROUP clause at once");
     refuse("rate(a[0s])", "duration must be greater than 0");
     refuse("a offset 5m offset 5m", "offset may not be set multiple times");
     refuse("a[5m] + 1", "binary expression must contain only scalar and instant vector types");
     refuse("clamp(a, 1)", "expected 3 argument(s) in call to \"clamp\", got 2");
+    refuse(
+        "histogram_quantiles(a, \"q\", 0, .1, .2, .3, .4, .5, .6, .7, .8, .9, 1)",
+        "expected at most 12 argument(s) in call to \"histogram_quantiles\", got 13",
+    );
     refuse("a $ b", "1:3: parse error: unexpected character: '$'");
     refuse("\"open", "unterminated quoted string");
     refuse("rate(a) + irate(b)", "irate");
     refuse(&"(".repeat(100_000), "nested too deeply");
     refuse(&"-".repeat(100_000), "nested too deeply");
     refuse(&format!("a[{}", "(".repeat(100_000)), "nested too deeply");
+    refuse(&multiplied("vector(1)", "+1"), "operators in a row and parentheses around them may be 200 together");
+    refuse(&format!("a offset ({})", multiplied("1", "+1")), "the duration has too many operators");
+    refuse(&format!("a[{}:1m]", multiplied("1", "^1")), "the duration has too many operators");
+}
+
+/// Parentheses around chains of operators around parentheses: each is within its bound, the tree is the product.
+fn multiplied(leaf: &str, operator: &str) -> String {
+    (1..=20).rev().fold(leaf.to_owned(), |inner, depth| format!("({inner}{})", operator.repeat(199 - depth)))
 }
 
 #[test]

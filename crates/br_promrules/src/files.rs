@@ -1,6 +1,6 @@
 //! Files that a command line names: read whole, by path or by pattern.
 
-use regex::Regex;
+use br_std::re2::{self, Mode, Regex};
 use std::path::{Path, PathBuf};
 
 /// The text of a file, or why there is none.
@@ -36,24 +36,29 @@ pub fn matching(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
 
 /// The names that one part of a pattern stands for.
 fn names(part: &str) -> Result<Regex, String> {
-    let mut source = "^(?s:".to_owned();
+    let mut source = String::new();
     let mut rest = part.chars();
     while let Some(character) = rest.next() {
         match character {
             '*' => source.push_str(".*"),
             '?' => source.push('.'),
-            '\\' => source.push_str(&regex::escape(&rest.next().ok_or("a backslash at the end")?.to_string())),
+            '\\' => source.push_str(&re2::escape(&rest.next().ok_or("a backslash at the end")?.to_string())),
             '[' => {
                 source.push('[');
                 let mut is_closed = false;
-                for character in rest.by_ref() {
+                if rest.as_str().starts_with('^') {
+                    rest.next();
+                    source.push('^');
+                }
+                while let Some(character) = rest.next() {
                     match character {
                         ']' => {
                             is_closed = true;
                             break;
                         }
-                        '[' | '&' | '~' => source.extend(['\\', character]),
-                        _ => source.push(character),
+                        '-' => source.push('-'),
+                        '\\' => source.push_str(&re2::escape(&rest.next().ok_or("a backslash at the end")?.to_string())),
+                        _ => source.push_str(&re2::escape(&character.to_string())),
                     }
                 }
                 if !is_closed {
@@ -61,11 +66,10 @@ fn names(part: &str) -> Result<Regex, String> {
                 }
                 source.push(']');
             }
-            _ => source.push_str(&regex::escape(&character.to_string())),
+            _ => source.push_str(&re2::escape(&character.to_string())),
         }
     }
-    source.push_str(")$");
-    Regex::new(&source).map_err(|error| error.to_string())
+    Regex::new(&source, Mode::Whole).map_err(|error| error.message().to_owned())
 }
 
 #[cfg(test)]
@@ -81,6 +85,9 @@ mod tests {
         check("*.yml", "a.yaml", false);
         check("a?[0-9]*", "ab7.x", true);
         check("[^a]b", "ab", false);
+        check("[a&&b]", "&", true);
+        check("[+--]", ",", true);
+        check("[\\d]", "d", true);
         check("\\*", "*", true);
         check("\\*", "a", false);
         assert!(names("[a").is_err());

@@ -162,7 +162,8 @@ impl SeriesCursor for Once {
 }
 
 impl MetricSource for Memory {
-    fn select<'a>(&'a self, query: &SeriesQuery, _budget: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
+    fn select<'a>(&'a self, query: &SeriesQuery, budget: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
+        query.matchers.iter().try_for_each(|matcher| matcher.prepare(budget))?;
         Ok(Box::new(Once(Some(self.matching(query)))))
     }
 

@@ -145,7 +145,7 @@ fn mistakes_in_the_file() {
 #[test]
 fn names_and_dump() {
     let body = format!("- {INPUT}\n  name: one\n- {INPUT}\n  name: other\n- {{}}");
-    let names = regex::Regex::new("^o.e$").expect("a pattern");
+    let names = br_std::re2::Regex::new("^o.e$", br_std::re2::Mode::Part).expect("a pattern");
     let report = run_with("", &body, Options { names: Some(&names), dump: true, ..Options::default() });
     let tests: Vec<&str> = report.tests.iter().map(|test| test.name.as_str()).collect();
     assert_eq!(tests, ["one"]);

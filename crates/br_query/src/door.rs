@@ -9,10 +9,11 @@ use br_std::{Error, Kind, Nanos, Result};
 use br_storage::{Budget, CancelReason, LogSource, MetricSource, SharedMemory, SpanSource};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -127,6 +128,11 @@ pub struct Door {
     pub counters: DoorCounters,
 }
 
+/// A query that reads more series than this is not quick.
+const QUICK_PARTS_MAX: u64 = 6000;
+/// Nor one that takes longer.
+const QUICK_TIME_MAX: Duration = Duration::from_millis(5);
+
 /// The text of a running query is kept up to this length.
 const TEXT_BYTES_MAX: usize = 4 << 10;
 
@@ -162,7 +168,42 @@ impl Door {
         work: impl FnOnce(&Budget) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let deadline = self.deadline(timeout);
-        let Admission { listing, place: _place } = self.admit(tenant, language, text, deadline).await?;
+        let Admission { listing, place: _place } = self.admit(tenant, language, text, deadline, self.budget()).await?;
+        self.on_the_pool(listing, deadline, work).await
+    }
+
+    /// The same for work that is over soon as a rule. It is tried where the caller stands, so that no other thread has to be woken
+    /// for it and by it, and done anew on the pool when it turns out to be long.
+    pub async fn run_quick<T: Send + 'static>(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        language: Language,
+        text: &str,
+        timeout: Option<Duration>,
+        work: impl Fn(&Budget) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
+            return self.run(tenant, language, text, timeout, work).await;
+        }
+        let deadline = self.deadline(timeout);
+        let started = Instant::now();
+        let budget = self.budget().attempt(QUICK_PARTS_MAX, move || started.elapsed() > QUICK_TIME_MAX);
+        let Admission { mut listing, place: _place } = self.admit(tenant, language, text, deadline, budget).await?;
+        let attempt = || catch_unwind(AssertUnwindSafe(|| work(&listing.budget)));
+        let outcome = tokio::task::block_in_place(attempt).unwrap_or_else(|_| Err(Error::corrupt("the query failed inside")));
+        if !outcome.as_ref().is_err_and(|error| CancelReason::of(error) == Some(CancelReason::NotQuick)) {
+            return self.conclude(outcome);
+        }
+        listing.renew(self.budget());
+        self.on_the_pool(listing, deadline, work).await
+    }
+
+    async fn on_the_pool<T: Send + 'static>(
+        &self,
+        listing: Listing,
+        deadline: Instant,
+        work: impl FnOnce(&Budget) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let budget = listing.budget.clone();
         let task = tokio::task::spawn_blocking(move || {
             let outcome = work(&listing.budget);
@@ -188,7 +229,7 @@ impl Door {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let deadline = self.deadline(None);
-        let Admission { listing, place: _place } = self.admit(tenant, language, text, deadline).await?;
+        let Admission { listing, place: _place } = self.admit(tenant, language, text, deadline, self.budget()).await?;
         let budget = listing.budget.clone();
         let work = work(budget.clone());
         let task = workers.spawn(async move {
@@ -197,6 +238,10 @@ impl Door {
             outcome
         });
         self.outcome(StopOnDrop { task, budget }, deadline).await
+    }
+
+    fn budget(&self) -> Budget {
+        Budget::drawing_from(self.memory.clone(), self.limits.query_bytes_max)
     }
 
     /// The clock runs from the moment that a query is asked.
@@ -232,7 +277,14 @@ impl Door {
     }
 
     /// Waits for a place. What is returned keeps the place and stops the query when it is dropped.
-    async fn admit(self: &Arc<Self>, tenant: TenantId, language: Language, text: &str, deadline: Instant) -> Result<Admission> {
+    async fn admit(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        language: Language,
+        text: &str,
+        deadline: Instant,
+        budget: Budget,
+    ) -> Result<Admission> {
         let place = match self.places.take(tenant, deadline).await {
             Ok(place) => place,
             Err(error) if error.kind() == Kind::Retry => {
@@ -243,7 +295,7 @@ impl Door {
         };
         self.counters.started.fetch_add(1, Ordering::Relaxed);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let budget = Arc::new(Budget::drawing_from(self.memory.clone(), self.limits.query_bytes_max));
+        let budget = Arc::new(budget);
         let text = text.chars().take(TEXT_BYTES_MAX / 4).collect();
         let running = Running { tenant, language, text, started: self.clock.now(), budget: budget.clone() };
         self.running.lock().insert(id, running);
@@ -317,6 +369,18 @@ struct Listing {
     id: u64,
     door: Arc<Door>,
     budget: Arc<Budget>,
+}
+
+impl Listing {
+    /// The query begins again.
+    fn renew(&mut self, budget: Budget) {
+        let budget = Arc::new(budget);
+        let mut running = self.door.running.lock();
+        if let Some(query) = running.get_mut(&self.id) {
+            query.budget = budget.clone();
+        }
+        self.budget = budget;
+    }
 }
 
 impl Drop for Listing {
@@ -405,6 +469,26 @@ mod tests {
         release.send(()).expect("it listens");
         holds.await.expect("joined").expect("it fits");
         door.run(TenantId(2), Language::PromQl, "again", None, charge).await.expect("given back");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_not_quick_is_done_on_the_pool() {
+        let door = door(Limits::default());
+        let caller = std::thread::current().id();
+        let ask = async |parts: u64| {
+            let work = move |budget: &Budget| {
+                budget.check_parts(parts)?;
+                Ok(std::thread::current().id() == caller)
+            };
+            door.run_quick(TenantId(1), Language::PromQl, "up", None, work).await.expect("works")
+        };
+        assert!(ask(1).await);
+        assert!(!ask(QUICK_PARTS_MAX + 1).await);
+        let long = move |budget: &Budget| if std::thread::current().id() == caller { spin(budget) } else { Ok(()) };
+        door.run_quick(TenantId(1), Language::PromQl, "long", None, long).await.expect("ends on the pool");
+        let broken = |_: &Budget| -> Result<()> { panic!("on purpose") };
+        assert!(door.run_quick(TenantId(1), Language::PromQl, "broken", None, broken).await.is_err());
+        assert_eq!((door.active(TenantId(1)).len(), door.counters.started.load(Ordering::Relaxed)), (0, 4));
     }
 
     #[tokio::test]

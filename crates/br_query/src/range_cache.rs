@@ -11,6 +11,7 @@ use br_std::Result;
 use br_storage::{Budget, MetricSource};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A range query: every step from `start_ms` to `end_ms`, both included.
@@ -67,9 +68,19 @@ struct Entry {
     used: u64,
 }
 
+/// What an entry takes beside its answer and the text of its query: one that found nothing is kept as well.
+const ENTRY_BYTES: u64 = 300;
+
 #[derive(Default)]
 struct Entries {
-    by_key: BTreeMap<Key, Entry>,
+    by_key: BTreeMap<Arc<Key>, Entry>,
+    /// By [`Entry::used`].
+    by_use: BTreeMap<u64, Arc<Key>>,
+    /// The same for each tenant.
+    by_tenant_use: BTreeMap<(TenantId, u64), Arc<Key>>,
+    /// What all entries hold, and those of each tenant.
+    bytes: u64,
+    tenant_bytes: BTreeMap<TenantId, u64>,
     clock: u64,
 }
 
@@ -147,10 +158,7 @@ impl RangeCache {
     /// What is still right of an entry, within the steps that are asked for.
     fn known(&self, key: &Key, source: &dyn MetricSource, first_ms: i64, last_ms: i64) -> Option<Entry> {
         let mut entries = self.entries.lock();
-        entries.clock += 1;
-        let clock = entries.clock;
-        let entry = entries.by_key.get_mut(key)?;
-        entry.used = clock;
+        let entry = entries.used(key)?;
         let changed_ms = source.changed_since(entry.version)?;
         let (from_ms, mut to_ms) = (entry.first_ms.max(first_ms), entry.last_ms.min(last_ms));
         if changed_ms <= to_ms {
@@ -173,33 +181,60 @@ impl RangeCache {
         let Value::Matrix(series) = &output.value else { return };
         // Notes are of the whole; and what is told of a histogram depends on the one before it.
         let is_plain = series.iter().all(|series| series.points.iter().all(|(_, point)| matches!(point, Point::Float(_))));
-        let bytes = bytes_of(series) + key.query.len() as u64;
+        let bytes = bytes_of(series) + key.query.len() as u64 + ENTRY_BYTES;
         if !output.warnings.is_empty() || !output.infos.is_empty() || !is_plain || bytes > self.tenant_bytes_max / 4 {
             return;
         }
         let mut entries = self.entries.lock();
-        entries.clock += 1;
-        let used = entries.clock;
         let tenant = key.tenant;
-        entries.by_key.insert(key, Entry { first_ms, last_ms, series: series.clone(), version, bytes, used });
-        entries.evict(self.tenant_bytes_max, |key| key.tenant == tenant);
-        entries.evict(self.bytes_max, |_| true);
-        self.counters.bytes.store(entries.bytes(|_| true), Ordering::Relaxed);
+        entries.insert(key, Entry { first_ms, last_ms, series: series.clone(), version, bytes, used: 0 });
+        while entries.tenant_bytes.get(&tenant).is_some_and(|bytes| *bytes > self.tenant_bytes_max) {
+            let oldest = entries.by_tenant_use.range((tenant, 0)..=(tenant, u64::MAX)).next();
+            let Some(oldest) = oldest.map(|(_, key)| key.clone()) else { break };
+            entries.remove(&oldest);
+        }
+        while entries.bytes > self.bytes_max {
+            let Some(oldest) = entries.by_use.values().next().cloned() else { break };
+            entries.remove(&oldest);
+        }
+        self.counters.bytes.store(entries.bytes, Ordering::Relaxed);
     }
 }
 
 impl Entries {
-    fn bytes(&self, counts: impl Fn(&Key) -> bool) -> u64 {
-        self.by_key.iter().filter(|(key, _)| counts(key)).map(|(_, entry)| entry.bytes).sum()
+    /// An entry, which is now the one that was used last.
+    fn used(&mut self, key: &Key) -> Option<&Entry> {
+        let entry = self.by_key.get_mut(key)?;
+        self.clock += 1;
+        let before = std::mem::replace(&mut entry.used, self.clock);
+        let key = self.by_use.remove(&before)?;
+        self.by_tenant_use.remove(&(key.tenant, before));
+        self.by_tenant_use.insert((key.tenant, self.clock), key.clone());
+        self.by_use.insert(self.clock, key);
+        Some(entry)
     }
 
-    /// Forgets what was not used for longest until the rest fits.
-    fn evict(&mut self, bytes_max: u64, counts: impl Fn(&Key) -> bool) {
-        let mut bytes = self.bytes(&counts);
-        while bytes > bytes_max {
-            let oldest = self.by_key.iter().filter(|(key, _)| counts(key)).min_by_key(|(_, entry)| entry.used);
-            let Some(key) = oldest.map(|(key, _)| key.clone()) else { return };
-            bytes -= self.by_key.remove(&key).map_or(0, |entry| entry.bytes);
+    fn insert(&mut self, key: Key, entry: Entry) {
+        self.remove(&key);
+        self.clock += 1;
+        let (key, used) = (Arc::new(key), self.clock);
+        self.bytes += entry.bytes;
+        *self.tenant_bytes.entry(key.tenant).or_default() += entry.bytes;
+        self.by_use.insert(used, key.clone());
+        self.by_tenant_use.insert((key.tenant, used), key.clone());
+        self.by_key.insert(key, Entry { used, ..entry });
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let Some(entry) = self.by_key.remove(key) else { return };
+        self.by_use.remove(&entry.used);
+        self.by_tenant_use.remove(&(key.tenant, entry.used));
+        self.bytes -= entry.bytes;
+        if let Some(bytes) = self.tenant_bytes.get_mut(&key.tenant) {
+            *bytes -= entry.bytes;
+            if *bytes == 0 {
+                self.tenant_bytes.remove(&key.tenant);
+            }
         }
     }
 }

@@ -5,11 +5,12 @@ use br_model::{Labels, MetricBatch, Sample, SeriesSamples, TenantId};
 use br_promql::{Engine, Point, QueryOutput, Value, parse};
 use br_query::range_cache::{RangeCache, Steps};
 use br_std::Nanos;
-use br_storage::{Budget, FileEntry, JournalPosition};
-use br_tsdb::{Tsdb, TsdbOptions};
+use br_storage::{Budget, FileEntry, JournalPosition, Matcher, Points, Values};
+use br_tsdb::{CompactionJob, Deletion, ImportSpec, ImportWriter, SealedHead, Tsdb, TsdbOptions, WINDOW_SECS, import_window_ms};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -39,6 +40,12 @@ enum Step {
     Compact,
     /// The oldest file goes, as by retention.
     Forget,
+    /// Samples of one series, so many seconds back and for so long, are deleted.
+    Delete(i64, i64, i64),
+    /// Files are written anew without what was deleted.
+    Rewrite,
+    /// A file from elsewhere with a sample of one series, so many seconds back.
+    Import(i64, i64),
     /// A query by number, over so many steps up to now, and so many back.
     Ask(usize, i64, i64),
 }
@@ -50,6 +57,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Flush),
         1 => Just(Step::Compact),
         1 => Just(Step::Forget),
+        1 => (1i64..900, 1i64..300, 0i64..3).prop_map(|(secs, length, series)| Step::Delete(secs, length, series)),
+        1 => Just(Step::Rewrite),
+        1 => (1i64..900, 0i64..4).prop_map(|(secs, series)| Step::Import(secs, series)),
         8 => (0..QUERIES.len(), 1i64..4, 0i64..3).prop_map(|(query, tens, back)| Step::Ask(query, tens * 10, back)),
     ]
 }
@@ -60,6 +70,7 @@ struct World {
     files: Vec<FileEntry>,
     position: u64,
     now_ms: i64,
+    imports: u128,
     cache: RangeCache,
     engine: Engine,
 }
@@ -69,7 +80,7 @@ impl World {
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let tsdb = Tsdb::open(Vec::new(), objects.clone(), Sim::new(1).rng.clone(), TsdbOptions::default());
         let (cache, engine) = (RangeCache::new(cache_bytes), Engine::default());
-        Self { tsdb, objects, files: Vec::new(), position: 0, now_ms: T0, cache, engine }
+        Self { tsdb, objects, files: Vec::new(), position: 0, now_ms: T0, imports: 0, cache, engine }
     }
 
     fn append(&mut self, series: impl Iterator<Item = i64>, at_ms: i64) {
@@ -92,24 +103,60 @@ impl World {
             }
             Step::Late(secs, series) => self.append(std::iter::once(*series), self.now_ms - secs * 1000),
             Step::Flush => {
-                if let Some(sealed) = self.tsdb.seal(JournalPosition(self.position)) {
-                    let files = sealed.write(&self.objects).expect("written");
-                    self.files.extend(files.iter().cloned());
-                    self.tsdb.publish(sealed, &files);
-                }
+                let sealed = self.tsdb.seal(JournalPosition(self.position));
+                self.publish(sealed);
             }
             Step::Compact => {
                 while let Some(job) = self.tsdb.plan_compaction() {
-                    let outputs = self.tsdb.compact(&job).expect("compacted");
-                    self.tsdb.replace(&job.inputs, &outputs);
-                    self.files.retain(|file| !job.inputs.contains(file));
-                    self.files.extend(outputs);
+                    self.carry_out(&job);
                 }
             }
+            Step::Rewrite => {
+                while let Some(job) = self.tsdb.plan_rewrite().expect("planned") {
+                    self.carry_out(&job);
+                }
+            }
+            Step::Delete(secs, length, series) => {
+                self.position += 1;
+                let (from_ms, series) = (self.now_ms - secs * 1000, series.to_string());
+                let matchers = vec![Matcher::equal("i", series)];
+                let deletion = Deletion::new(vec![matchers], from_ms, from_ms + length * 1000).expect("valid");
+                let now = Nanos::from_millis(self.now_ms);
+                let sealed = self.tsdb.delete(TENANT, JournalPosition(self.position), deletion, now);
+                self.publish(sealed);
+            }
+            Step::Import(secs, series) => self.import(self.now_ms - secs * 1000, *series),
             Step::Forget if self.files.len() > 2 => self.tsdb.replace(&[self.files.remove(0)], &[]),
             Step::Forget => {}
             Step::Ask(query, steps, back) => self.ask(QUERIES[*query], *steps, *back),
         }
+    }
+
+    fn publish(&mut self, sealed: Option<SealedHead>) {
+        let Some(sealed) = sealed else { return };
+        let files = sealed.write(&self.objects).expect("written");
+        self.files.extend(files.iter().cloned());
+        self.tsdb.publish(sealed, &files);
+    }
+
+    fn carry_out(&mut self, job: &CompactionJob) {
+        let outputs = self.tsdb.compact(job).expect("compacted");
+        self.tsdb.replace(&job.inputs, &outputs);
+        self.files.retain(|file| !job.inputs.contains(file));
+        self.files.extend(outputs);
+    }
+
+    fn import(&mut self, at_ms: i64, number: i64) {
+        self.imports += 1;
+        let window_ms = import_window_ms(at_ms, WINDOW_SECS);
+        let spec = ImportSpec { tenant: TENANT, window_ms, window_secs: WINDOW_SECS, nonce: self.imports };
+        let mut writer = ImportWriter::new(self.objects.clone(), spec).expect("opened");
+        let labels = Labels::from_pairs([("__name__", "m_total".to_owned()), ("i", number.to_string())]);
+        let points = Points { timestamps_ms: [at_ms].into(), values: Values::Floats(vec![5.0]), starts_ms: None, weights: None };
+        writer.push(&labels, vec![points], &[]).expect("written");
+        let file = writer.finish(&BTreeMap::new()).expect("finished");
+        self.tsdb.replace(&[], std::slice::from_ref(&file));
+        self.files.push(file);
     }
 
     fn ask(&self, query: &str, steps: i64, back: i64) {
@@ -170,4 +217,24 @@ fn a_dashboard_asks_for_its_new_end() {
     let touched = refresh(&mut world, Some(307));
     assert!((11..=13).contains(&touched), "{touched}");
     assert!(world.cache.counters.bytes.load(Ordering::Relaxed) < 64 << 10);
+}
+
+/// Answers with nothing in them take room as well, and the ones that were asked for last stay.
+#[test]
+fn what_was_not_asked_for_longest_goes() {
+    let mut world = World::new(64 << 10);
+    (0..40).for_each(|_| world.take(&Step::Scrape));
+    let reused = |world: &World| world.cache.counters.steps_reused.load(Ordering::Relaxed);
+    let nothing = |number: i32| format!("nothing{{number=\"{number}\"}}");
+    for number in 0..1000 {
+        world.ask(&nothing(number), 5, 0);
+        world.ask(QUERIES[0], 5, 0);
+    }
+    let before = reused(&world);
+    assert!(before > 900, "what is asked again and again is kept: {before}");
+    assert!(world.cache.counters.bytes.load(Ordering::Relaxed) <= 16 << 10, "a quarter is for one tenant");
+    world.ask(&nothing(0), 5, 0);
+    assert_eq!(reused(&world), before, "it was forgotten");
+    world.ask(&nothing(999), 5, 0);
+    assert!(reused(&world) > before, "it is kept");
 }

@@ -7,7 +7,7 @@
 use br_promrules::{files, lint, unit};
 use br_rules::yaml::{self, NodeKind};
 use br_rules::{NameValidation, ParseOptions, Severity};
-use regex::Regex;
+use br_std::re2::{Mode, Regex};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -128,7 +128,7 @@ fn problems(path: &Path, text: &str, flags: Flags) -> Vec<String> {
         };
         return lint.complaints.iter().filter(|complaint| counts(complaint.severity)).map(ToString::to_string).collect();
     }
-    let names = flags.names.and_then(|names| Regex::new(names).ok());
+    let names = flags.names.and_then(|names| Regex::new(names, Mode::Part).ok());
     let options =
         unit::Options { names: names.as_ref(), ignore_unknown_fields: flags.ignore_unknown_fields, ..unit::Options::default() };
     let report = unit::run(text, path.parent().unwrap_or(Path::new(".")), options);

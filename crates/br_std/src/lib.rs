@@ -1,4 +1,5 @@
-//! Words below all words: errors, time, durations, hashes, varints, bounded texts.
+//! Words below all words: errors, time, durations, hashes, varints, bounded texts, Go's
+//! regular expressions.
 //!
 //! Everything here is pure and knows nothing of telemetry.
 
@@ -6,6 +7,7 @@ pub mod crc32c;
 pub mod duration;
 pub mod error;
 pub mod hash;
+pub mod re2;
 pub mod text;
 pub mod time;
 pub mod varint;

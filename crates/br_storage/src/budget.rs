@@ -15,6 +15,8 @@ pub enum CancelReason {
     Deadline = 2,
     /// The server is shutting down.
     Shutdown = 3,
+    /// It was to be quick and is not: whoever tried it does it in another way.
+    NotQuick = 4,
 }
 
 impl std::fmt::Display for CancelReason {
@@ -23,6 +25,7 @@ impl std::fmt::Display for CancelReason {
             Self::Caller => "the query was cancelled",
             Self::Deadline => "the query ran into its time limit: narrow the time range or raise limits.query_timeout",
             Self::Shutdown => "the server is shutting down",
+            Self::NotQuick => "the query takes longer than a quick one",
         })
     }
 }
@@ -93,7 +96,20 @@ pub struct Budget {
     parts_done: AtomicU64,
     rollup_ms: AtomicI64,
     cancelled: AtomicU8,
+    attempt: Option<Attempt>,
     damage: DamageNotes,
+}
+
+/// Ends a query that turns out not to be quick.
+struct Attempt {
+    parts_max: u64,
+    is_over: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl std::fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attempt").field("parts_max", &self.parts_max).finish_non_exhaustive()
+    }
 }
 
 impl Budget {
@@ -109,6 +125,7 @@ impl Budget {
             parts_done: AtomicU64::new(0),
             rollup_ms: AtomicI64::new(0),
             cancelled: AtomicU8::new(0),
+            attempt: None,
             damage: DamageNotes::default(),
         }
     }
@@ -118,6 +135,13 @@ impl Budget {
         let mut budget = Self::new(bytes_max);
         budget.shared = Some(shared);
         budget
+    }
+
+    /// The same, of a query that stops with [`CancelReason::NotQuick`] once it is known to read more than `parts_max`, or `is_over`.
+    #[must_use]
+    pub fn attempt(mut self, parts_max: u64, is_over: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.attempt = Some(Attempt { parts_max, is_over: Box::new(is_over) });
+        self
     }
 
     /// For tests and for work that is bounded by other means.
@@ -178,12 +202,24 @@ impl Budget {
 
     /// An error once the query was cancelled. Cheap: call it in every loop that can run long.
     pub fn check(&self) -> Result<()> {
+        if self.attempt.as_ref().is_some_and(|attempt| (attempt.is_over)()) {
+            self.cancel(CancelReason::NotQuick);
+        }
         match self.cancelled.load(Ordering::Relaxed) {
             0 => Ok(()),
             reason if reason == CancelReason::Deadline as u8 => Err(CancelReason::Deadline.error()),
             reason if reason == CancelReason::Shutdown as u8 => Err(CancelReason::Shutdown.error()),
+            reason if reason == CancelReason::NotQuick as u8 => Err(CancelReason::NotQuick.error()),
             _ => Err(CancelReason::Caller.error()),
         }
+    }
+
+    /// Before parts are gathered one by one: an error when a quick query would not do so.
+    pub fn check_parts(&self, parts: u64) -> Result<()> {
+        if self.attempt.as_ref().is_some_and(|attempt| parts > attempt.parts_max) {
+            self.cancel(CancelReason::NotQuick);
+        }
+        self.check()
     }
 
     /// The first reason stays.
@@ -247,6 +283,16 @@ impl Drop for Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_attempt_ends_when_it_is_not_quick() {
+        let reason = |outcome: Result<()>| CancelReason::of(&outcome.expect_err("stopped").context("reading"));
+        let budget = Budget::unlimited().attempt(10, || false);
+        assert!(budget.check_parts(10).is_ok());
+        assert_eq!(reason(budget.check_parts(11)), Some(CancelReason::NotQuick));
+        assert_eq!(reason(Budget::unlimited().attempt(10, || true).check()), Some(CancelReason::NotQuick));
+        assert!(Budget::unlimited().check_parts(u64::MAX).is_ok());
+    }
 
     #[test]
     fn progress_is_of_what_is_known() {

@@ -17,6 +17,9 @@ enum Type {
     Kind,
 }
 
+/// Regular expressions in one query: each is compiled while it is read.
+const REGEXES_MAX: usize = 100;
+
 impl Type {
     fn fits(self, other: Self) -> bool {
         self == other || self == Self::Any || other == Self::Any
@@ -200,6 +203,13 @@ impl Checker<'_> {
 
     fn pattern(&mut self, field: &Field) -> Result<(), ParseError> {
         let FieldKind::Static(Static::String(pattern)) = &field.kind else { return Ok(()) };
+        if self.regexes.contains_key(pattern) {
+            return Ok(());
+        }
+        if self.regexes.len() == REGEXES_MAX {
+            let message = format!("more than {REGEXES_MAX} regular expressions: join some of them with |");
+            return Err(self.wrong(&field.span, message));
+        }
         let compiled = regex(pattern).map_err(|message| self.wrong(&field.span, message))?;
         self.regexes.insert(pattern.clone(), compiled);
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::ast::{Op, Static};
 use br_model::{AttributeValue, SpanKind, SpanStatus};
-use regex::{Regex, RegexBuilder};
+use br_std::re2::{Mode, Regex};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -83,14 +83,11 @@ impl<'a> Value<'a> {
 pub(crate) type Regexes = BTreeMap<String, Regex>;
 
 /// A compiled regular expression may take this many bytes.
-const REGEX_BYTES_MAX: usize = 1 << 20;
+const REGEX_BYTES_MAX: usize = 256 << 10;
 
 /// Anchored at both ends.
 pub(crate) fn regex(pattern: &str) -> Result<Regex, String> {
-    RegexBuilder::new(&format!("^(?:{pattern})$"))
-        .size_limit(REGEX_BYTES_MAX)
-        .build()
-        .map_err(|error| format!("invalid regular expression {pattern:?}: {error}"))
+    Regex::with_size(pattern, Mode::WholeLine, REGEX_BYTES_MAX).map_err(|error| error.message().to_owned())
 }
 
 pub(crate) fn arithmetic(op: Op, left: f64, right: f64) -> Option<f64> {

@@ -203,6 +203,19 @@ fn metrics() {
     assert!(measure("{ } | count_over_time() > 10").is_empty());
 }
 
+/// Each of them is compiled while the query is read.
+#[test]
+fn a_query_has_so_many_regular_expressions() {
+    let query = |count: usize| {
+        let all: Vec<String> = (0..count).map(|at| format!("name =~ \"x{at}.\"")).collect();
+        format!("{{ {} }}", all.join(" || "))
+    };
+    assert!(parse(&query(40)).is_ok() && parse("{ name =~ \"[a&&b]\" }").is_ok());
+    let error = parse(&query(101)).map(drop).expect_err("too many");
+    assert!(error.to_string().contains("more than 100 regular expressions"), "{error}");
+    assert!(parse("{ name =~ \"a)|(b\" }").is_err());
+}
+
 proptest::proptest! {
     #[test]
     fn parsing_never_panics(text in r#"[\{\}\(\)a-z0-9 .:"`=<>!~&|+*/^,-]{0,60}"#) {

@@ -5,7 +5,7 @@
 
 use br_model::{Labels, TenantId};
 use br_std::{Error, Result};
-use br_storage::{JournalPosition, MatchOp, Matcher};
+use br_storage::{Budget, JournalPosition, MatchOp, Matcher};
 use serde::{Deserialize, Serialize};
 
 /// Which samples to delete.
@@ -41,6 +41,7 @@ impl Deletion {
         if selectors.iter().any(|matchers| matchers.iter().all(Matcher::matches_empty)) {
             return Err(Error::fix_request("a selector of a deletion needs a matcher that no empty value satisfies"));
         }
+        selectors.iter().flatten().try_for_each(|matcher| matcher.prepare(&Budget::unlimited()))?;
         if from_ms > to_ms {
             return Err(Error::fix_request("the end of a deletion lies before its start"));
         }

@@ -1,8 +1,9 @@
 //! Which series have which labels: an inverted index over the numbered series of the head.
 
 use crate::symbols::{Symbol, Symbols};
+use crate::verdicts::Verdicts;
 use br_model::{Labels, Texts};
-use br_std::varint;
+use br_std::{Result, varint};
 use br_storage::{MatchOp, Matcher};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -29,6 +30,14 @@ struct NameEntry {
     by_value: HashMap<Symbol, Postings, FixedState>,
     /// All series that have the label.
     series: RoaringBitmap,
+}
+
+/// What can be said of a query's matchers.
+pub(crate) enum Resolved {
+    /// The series that satisfy all of them.
+    Series(RoaringBitmap),
+    /// Values that the matcher at this position must be asked about first: that takes time, and the caller may hold a lock.
+    Unknown { matcher: usize, values: Vec<Box<str>> },
 }
 
 /// Texts of numbered series, in the head and in files.
@@ -115,9 +124,55 @@ impl LabelIndex {
         self.symbols.texts()
     }
 
-    /// The series that satisfy all matchers.
-    pub(crate) fn resolve(&self, matchers: &[Matcher]) -> RoaringBitmap {
-        let (excluding, including): (Vec<_>, Vec<_>) = matchers.iter().partition(|matcher| matcher.matches_empty());
+    /// The series that satisfy all matchers, as far as is known what the expensive ones say.
+    pub(crate) fn resolve(&self, verdicts: &Verdicts<'_>) -> Resolved {
+        let matchers = verdicts.matchers;
+        let mut found = self.resolve_cheap(matchers);
+        for (at, matcher) in matchers.iter().enumerate().filter(|(_, matcher)| !matcher.is_cheap()) {
+            let is_excluding = matcher.matches_empty();
+            let Some(entry) = self.symbols.find(&matcher.name).and_then(|name| self.by_name.get(&name)) else {
+                if !is_excluding {
+                    found.clear();
+                }
+                continue;
+            };
+            let (mut chosen, mut unknown) = (Vec::new(), Vec::new());
+            // Values that only other series have need not be asked about.
+            for (value, postings) in entry.by_value.iter().filter(|(_, postings)| postings.overlaps(&found)) {
+                let text = self.symbols.text(*value);
+                match verdicts.known(at, text) {
+                    None => unknown.push(Box::from(text)),
+                    Some(is_satisfied) if is_satisfied != is_excluding => chosen.push(postings),
+                    Some(_) => {}
+                }
+            }
+            if !unknown.is_empty() {
+                return Resolved::Unknown { matcher: at, values: unknown };
+            }
+            let chosen = union(chosen.into_iter());
+            if is_excluding {
+                found -= &*chosen;
+            } else {
+                found &= &*chosen;
+            }
+        }
+        Resolved::Series(found)
+    }
+
+    /// The same, for who may take the time.
+    pub(crate) fn resolve_now(&self, verdicts: &mut Verdicts<'_>) -> Result<RoaringBitmap> {
+        loop {
+            match self.resolve(verdicts) {
+                Resolved::Series(found) => return Ok(found),
+                Resolved::Unknown { matcher, values } => verdicts.ask_all(matcher, &values)?,
+            }
+        }
+    }
+
+    /// The series that satisfy all matchers that are cheap to ask.
+    fn resolve_cheap(&self, matchers: &[Matcher]) -> RoaringBitmap {
+        let cheap = matchers.iter().filter(|matcher| matcher.is_cheap());
+        let (excluding, including): (Vec<_>, Vec<_>) = cheap.partition(|matcher| matcher.matches_empty());
         let mut sets = Vec::with_capacity(including.len());
         for matcher in including {
             let set = self.having(matcher);
@@ -133,8 +188,7 @@ impl LabelIndex {
         for set in sets {
             found &= &*set;
         }
-        let is_always_true = |matcher: &&&Matcher| matcher.op == MatchOp::Regex && matcher.value == ".*";
-        for matcher in excluding.iter().filter(|matcher| !is_always_true(matcher)) {
+        for matcher in excluding.iter().filter(|matcher| !matcher.matches_everything()) {
             found -= &*self.failing(matcher);
         }
         found
@@ -149,9 +203,7 @@ impl LabelIndex {
             let known = values.into_iter().filter_map(|value| self.symbols.find(value));
             return union(known.filter_map(|value| entry.by_value.get(&value)));
         }
-        let is_any_value =
-            matcher.op == MatchOp::NotEqual && matcher.value.is_empty() || matcher.op == MatchOp::Regex && matcher.value == ".+";
-        if is_any_value {
+        if matcher.matches_any_value() {
             return Cow::Borrowed(&entry.series);
         }
         let satisfying = entry.by_value.iter().filter(|(value, _)| matcher.matches(self.symbols.text(**value)));

@@ -27,6 +27,7 @@ mod source;
 mod stats;
 mod store;
 mod symbols;
+mod verdicts;
 
 pub use block::stats::BlockStats;
 pub use compact::{CompactionJob, compact, plan_compaction};

@@ -6,9 +6,10 @@ use crate::deletion::{Deletion, Tombstone};
 use crate::flush::SealedHead;
 use crate::retention::{RetentionRule, RetentionRules};
 use crate::store::Tsdb;
+use crate::verdicts::Verdicts;
 use br_model::TenantId;
 use br_std::{Error, Nanos, Result};
-use br_storage::{JournalPosition, Matcher};
+use br_storage::{Budget, JournalPosition, Matcher};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -134,10 +135,12 @@ impl Tsdb {
     ) -> Result<bool> {
         let files = &self.shared.files;
         let Some(open) = files.open(file)? else { return Ok(false) };
+        let budget = Budget::unlimited();
+        let mut verdicts = Verdicts::new(matchers, &budget)?;
         for numbers in open.directory.find(matchers).chunks(SECTIONS_PER_READ) {
             let Some(sections) = files.sections(file, &open, numbers)? else { return Ok(false) };
             for index in sections {
-                let found = index.select(matchers, from_ms, to_ms);
+                let found = index.select(&mut verdicts, from_ms, to_ms)?;
                 if found.iter().any(|id| is_meant(&index.table.labels(id))) {
                     return Ok(true);
                 }

@@ -10,6 +10,7 @@ use crate::index::LabelLookup;
 use crate::mask::{Hidden, Mask, covers, drop_hidden_exemplars, visible};
 use crate::points;
 use crate::store::Shared;
+use crate::verdicts::Verdicts;
 use br_model::{Exemplar, Labels, Metadata, TenantId};
 use br_std::Result;
 use br_storage::{Budget, MetricSource, Points, RollupUse, SeriesCursor, SeriesData, SeriesQuery};
@@ -87,8 +88,11 @@ impl TenantSource {
     }
 
     /// The head is asked before the files: what is published in between is then seen twice, not never.
-    fn select_head(&self, query: &SeriesQuery) -> HeadSelection {
-        self.shared.head(self.tenant).map_or_else(HeadSelection::default, |head| head.read().select(query))
+    fn select_head(&self, query: &SeriesQuery, verdicts: &mut Verdicts<'_>, budget: &Budget) -> Result<HeadSelection> {
+        let Some(head) = self.shared.head(self.tenant) else { return Ok(HeadSelection::default()) };
+        let (head, found) = verdicts.resolve(&head, query)?;
+        budget.check_parts(found.len())?;
+        Ok(head.select(query, found))
     }
 
     fn select_files(
@@ -96,6 +100,7 @@ impl TenantSource {
         query: &SeriesQuery,
         mask: &Mask,
         files: Vec<Arc<BlockFile>>,
+        verdicts: &mut Verdicts<'_>,
         budget: &Budget,
     ) -> Result<Vec<SelectedFile>> {
         let mut selected = Vec::new();
@@ -104,7 +109,7 @@ impl TenantSource {
             let opened = self.shared.files.open(&file)?;
             note_damage(&file, budget);
             let Some(open) = opened else { continue };
-            let sections = self.select_sections(query, mask, &file, &open, budget)?;
+            let sections = self.select_sections(query, mask, (&file, &open), verdicts, budget)?;
             if !sections.is_empty() {
                 selected.push(SelectedFile { file, open, sections });
             }
@@ -116,8 +121,8 @@ impl TenantSource {
         &self,
         query: &SeriesQuery,
         mask: &Mask,
-        file: &BlockFile,
-        open: &OpenFile,
+        (file, open): (&BlockFile, &OpenFile),
+        verdicts: &mut Verdicts<'_>,
         budget: &Budget,
     ) -> Result<Vec<SelectedSection>> {
         let mut selected = Vec::new();
@@ -128,7 +133,7 @@ impl TenantSource {
                 return Ok(Vec::new());
             };
             for index in sections {
-                let found = index.select(&query.matchers, query.from_ms, query.to_ms);
+                let found = index.select(verdicts, query.from_ms, query.to_ms)?;
                 let series = showing(found, query, mask, file, &index);
                 if !series.is_empty() {
                     selected.push(SelectedSection { index, series });
@@ -145,10 +150,11 @@ impl TenantSource {
         mask: &Mask,
         held: &BTreeSet<SealNumber>,
         rollups: RollupUse,
+        verdicts: &mut Verdicts<'_>,
         budget: &Budget,
     ) -> Result<Vec<SelectedFile>> {
         let files = self.shared.files.overlapping(self.tenant, query.from_ms, query.to_ms, held, rollups);
-        self.select_files(query, mask, files, budget)
+        self.select_files(query, mask, files, verdicts, budget)
     }
 
     /// Texts that `find` finds on the series that match, sorted.
@@ -161,13 +167,14 @@ impl TenantSource {
         let mask = self.mask(query);
         let mut texts = BTreeSet::new();
         let mut held = BTreeSet::new();
+        let mut verdicts = Verdicts::new(&query.matchers, budget)?;
         if let Some(head) = self.shared.head(self.tenant) {
-            let head = head.read();
+            let (head, found) = verdicts.resolve(&head, query)?;
             held = head.held();
-            let touching = head.showing(head.touching(query), query, &mask);
+            let touching = head.showing(head.touching(query, &found), query, &mask);
             texts.extend(find(head.index(), &touching).into_iter().map(str::to_owned));
         }
-        let files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, budget)?;
+        let files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, &mut verdicts, budget)?;
         for section in files.iter().flat_map(|file| &file.sections) {
             texts.extend(find(&*section.index.table, &section.series).into_iter().map(str::to_owned));
         }
@@ -196,14 +203,16 @@ impl MetricSource for TenantSource {
         budget: &'a Budget,
     ) -> Result<Box<dyn SeriesCursor + 'a>> {
         let mask = self.mask(query);
-        let HeadSelection { series, samples, held } = self.select_head(query);
-        let mut files = self.selected_files(query, &mask, &held, rollups, budget)?;
+        let mut verdicts = Verdicts::new(&query.matchers, budget)?;
+        let HeadSelection { series, samples, held } = self.select_head(query, &mut verdicts, budget)?;
+        let mut files = self.selected_files(query, &mask, &held, rollups, &mut verdicts, budget)?;
         if matches!(rollups, RollupUse::AlignedFloats { .. }) && files.iter().any(SelectedFile::lacks_sums) {
-            files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, budget)?;
+            files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, &mut verdicts, budget)?;
         }
         let coarsest_ms = files.iter().map(|selected| selected.file.rollup.interval_ms).max();
         budget.used_rollup(coarsest_ms.unwrap_or(0));
         let candidates = candidates(series, &samples, &files);
+        budget.check_parts(candidates.len() as u64)?;
         let held_bytes = candidates.len() as u64 * CANDIDATE_BYTES;
         budget.charge(held_bytes)?;
         budget.expect_parts(candidates.len() as u64);
@@ -228,14 +237,15 @@ impl MetricSource for TenantSource {
         for query in queries {
             let mask = self.mask(query);
             let mut held = BTreeSet::new();
+            let mut verdicts = Verdicts::new(&query.matchers, budget)?;
             if let Some(head) = self.shared.head(self.tenant) {
-                let head = head.read();
+                let (head, matching) = verdicts.resolve(&head, query)?;
                 held = head.held();
-                let touching = head.showing(head.touching(query), query, &mask);
+                let touching = head.showing(head.touching(query, &matching), query, &mask);
                 budget.charge(touching.len() * CANDIDATE_BYTES)?;
                 found.extend(head.labels_of(&touching));
             }
-            let files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, budget)?;
+            let files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, &mut verdicts, budget)?;
             for SelectedSection { index, series } in files.iter().flat_map(|file| &file.sections) {
                 budget.charge(series.len() * CANDIDATE_BYTES)?;
                 found.extend(series.iter().map(|id| index.table.labels(id)));
@@ -264,7 +274,8 @@ impl MetricSource for TenantSource {
     fn exemplars(&self, query: &SeriesQuery, budget: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
         let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
         let mask = self.mask(query);
-        let HeadSelection { series, samples, held } = self.select_head(query);
+        let mut verdicts = Verdicts::new(&query.matchers, budget)?;
+        let HeadSelection { series, samples, held } = self.select_head(query, &mut verdicts, budget)?;
         for series in series {
             let exemplars = series.visible_exemplars(&samples, &mask);
             if !exemplars.is_empty() {
@@ -273,7 +284,7 @@ impl MetricSource for TenantSource {
         }
         let files = self.shared.files.overlapping_windows(self.tenant, query.from_ms, query.to_ms, &held);
         let everything = SeriesQuery { matchers: query.matchers.clone(), from_ms: i64::MIN, to_ms: i64::MAX };
-        for selected in self.select_files(&everything, &Mask::default(), files, budget)? {
+        for selected in self.select_files(&everything, &Mask::default(), files, &mut verdicts, budget)? {
             self.file_exemplars(&selected, &mask, budget, &mut found)?;
         }
         for exemplars in found.values_mut() {

@@ -467,3 +467,45 @@ fn a_request_of_known_series_is_read_without_its_labels() {
     let whole = read(&series("first", 6.0, &field(3, &[])));
     assert_eq!((whole.known.len(), whole.decoded.value.series[0].labels.to_string()), (0, "first{job=\"a\"}".to_owned()));
 }
+
+/// Each look at one of these values takes some ten milliseconds, and there are many of them.
+#[test]
+fn a_slow_expression_holds_up_nobody_and_ends_when_told() {
+    let mut store = Store::new();
+    let mut seed = 1_u64;
+    let mut random_bits = || -> String {
+        let bits = (0..2000).map(|_| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            if seed >> 63 == 0 { '0' } else { '1' }
+        });
+        bits.collect()
+    };
+    for _ in 0..100 {
+        store.floats(&format!("big{{bits={}}}", random_bits()), &[(T0, 1.0)]);
+    }
+    let slow = vec![matcher(MatchOp::Regex, "bits", "[01]*1[01]{600}0[01]{600}")];
+    for file in [false, true] {
+        if file {
+            store.flush();
+            store.reopen();
+        }
+        let (budget, source) = (Budget::unlimited(), store.tsdb.source(TENANT));
+        let query = SeriesQuery { matchers: slow.clone(), from_ms: T0, to_ms: T0 + 1000 };
+        slow[0].prepare(&budget).expect("not too large");
+        let compiled_bytes = budget.bytes_used();
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| source.select(&query, &budget).map(drop));
+            // The first value has been looked at.
+            while budget.bytes_used() < compiled_bytes + 3000 && !asked.is_finished() {
+                std::thread::yield_now();
+            }
+            let other = batch("other", &[(T0, 1.0)]);
+            store.tsdb.append(TENANT, JournalPosition(9000), &other, Nanos::from_millis(T0)).expect("a sound store");
+            assert!(!asked.is_finished(), "who writes does not wait for who asks");
+            budget.cancel(br_storage::CancelReason::Deadline);
+            let answer = asked.join().expect("no panic");
+            assert!(answer.is_err_and(|error| error.message().contains("time limit")));
+        });
+        assert_eq!(store.select(&[matcher(MatchOp::Equal, "__name__", "other")], T0, T0).len(), 1);
+    }
+}

@@ -8,7 +8,7 @@ use br_env::Clock;
 use br_env::real::SystemClock;
 use br_promrules::files;
 use br_promrules::unit::{self, Failure, FileReport, Options, TestReport};
-use regex::Regex;
+use br_std::re2::{Mode, Regex};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,7 @@ pub(crate) struct TestArguments {
 
 pub(super) fn test(arguments: &TestArguments) -> Result<i32> {
     let names = arguments.run.join("|");
-    let names = (!names.is_empty()).then(|| Regex::new(&names)).transpose();
+    let names = (!names.is_empty()).then(|| Regex::new(&names, Mode::Part)).transpose();
     let names = names.map_err(|error| WrongUsage::new(format!("--run: {error}")))?;
     let options =
         Options { names: names.as_ref(), ignore_unknown_fields: arguments.ignore_unknown_fields, dump: arguments.debug };

@@ -3,14 +3,13 @@
 use super::{Answer, limit, selector, success_warning};
 use crate::app::App;
 use crate::params::Params;
+use axum::Extension;
 use axum::extract::{Path, State};
-use axum::response::IntoResponse;
-use axum::{Extension, Json};
 use br_model::Principal;
 use br_query::door::Language;
 use br_std::Result;
 use br_storage::{Budget, MetricSource, SeriesQuery};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

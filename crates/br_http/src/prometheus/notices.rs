@@ -14,6 +14,7 @@ use futures::StreamExt;
 use futures::stream::unfold;
 use serde_json::{Value, json};
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,14 +69,15 @@ pub(super) async fn live(State(app): State<Arc<App>>, Extension(principal): Exte
 }
 
 fn changes(before: &[Value], now: &[Value]) -> String {
-    let mut out = String::new();
-    for begun in now.iter().filter(|notice| !before.contains(notice)) {
-        out.push_str(&format!("data: {begun}\n\n"));
-    }
-    for ended in before.iter().filter(|notice| !now.contains(notice)) {
-        let mut ended = ended.clone();
+    let begun = now.iter().filter(|notice| !before.contains(notice)).cloned();
+    let ended = before.iter().filter(|notice| !now.contains(notice)).map(|notice| {
+        let mut ended = notice.clone();
         ended["active"] = json!(false);
-        out.push_str(&format!("data: {ended}\n\n"));
+        ended
+    });
+    let mut out = String::new();
+    for notice in begun.chain(ended) {
+        let _ = write!(out, "data: {notice}\n\n");
     }
     out
 }

@@ -85,7 +85,7 @@ impl Wishes {
     }
 
     /// Evaluates a query and writes out what came of it.
-    fn answer(self, budget: &Budget, evaluate: impl FnOnce() -> Result<QueryOutput>) -> Result<String> {
+    fn answer(&self, budget: &Budget, evaluate: impl FnOnce() -> Result<QueryOutput>) -> Result<String> {
         let now = |asked: &(Arc<dyn Clock>, Duration)| asked.0.monotonic().saturating_sub(asked.1);
         let queued = self.asked.as_ref().map(now);
         let mut output = evaluate()?;
@@ -106,7 +106,7 @@ impl Wishes {
         if count > self.limit {
             output.warnings.push(super::TRUNCATED.to_owned());
         }
-        output.warnings.extend(self.partial);
+        output.warnings.extend(self.partial.clone());
         encode::answer(output, stats.as_ref(), budget)
     }
 }
@@ -139,7 +139,7 @@ pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): E
     let at_ms = params.time("time")?.unwrap_or_else(|| app.clock.now()).as_millis();
     let (engine, timeout, wishes) = (engine(&app, &params)?, params.duration("timeout")?, Wishes::new(&app, &params)?);
     let text = app
-        .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
+        .query_quick(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
             let source = sources.metrics(principal.tenant);
             wishes.answer(budget, || engine.instant(&*source, &expr, at_ms, budget))
         })
@@ -176,7 +176,7 @@ pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Ext
     let (cache, steps) = (app.range_cache.clone(), Steps { start_ms, end_ms, step_ms });
     let is_cached = !matches!(params.get("nocache"), Some("1" | "true"));
     let text = app
-        .query(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
+        .query_quick(principal.tenant, Language::PromQl, &text, timeout, move |sources, budget| {
             let (tenant, source) = (principal.tenant, sources.metrics(principal.tenant));
             wishes.answer(budget, || {
                 if is_cached {

@@ -3,10 +3,14 @@
 //! Source: Prometheus' configuration documentation, `relabel_config`.
 
 use br_model::{Labels, LabelsBuilder};
+use br_std::re2::{Captures, Mode, Regex};
+use br_std::text::BoundedText;
 use br_std::{Error, Result};
 use md5::{Digest, Md5};
-use regex::Regex;
 use serde::{Deserialize, Serialize};
+
+/// The longest label that a rule makes.
+const LABEL_BYTES_MAX: usize = 1 << 20;
 
 /// A rule as written in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +79,7 @@ impl Relabel {
         if action == Action::HashMod && config.modulus == 0 {
             return Err(Error::fix_request("relabel action \"hashmod\" needs modulus"));
         }
-        let regex = Regex::new(&format!("^(?s:{})$", config.regex))
+        let regex = Regex::new(&config.regex, Mode::Whole)
             .map_err(|error| Error::fix_request(format!("relabel regex {:?}: {error}", config.regex)))?;
         Ok(Self {
             action,
@@ -120,9 +124,7 @@ impl Relabel {
 
     fn replace(&self, source: &str, labels: &mut LabelsBuilder) {
         let Some(captures) = self.regex.captures(source) else { return };
-        let (mut target, mut value) = (String::new(), String::new());
-        captures.expand(&self.target_label, &mut target);
-        captures.expand(&self.replacement, &mut value);
+        let (target, value) = (expanded(&self.target_label, &captures), expanded(&self.replacement, &captures));
         if !target.is_empty() {
             labels.set(&target, &value);
         }
@@ -131,8 +133,7 @@ impl Relabel {
     fn map_names(&self, labels: &mut LabelsBuilder) {
         for (name, value) in labels.clone().build().iter() {
             if let Some(captures) = self.regex.captures(name) {
-                let mut target = String::new();
-                captures.expand(&self.replacement, &mut target);
+                let target = expanded(&self.replacement, &captures);
                 labels.set(&target, value);
             }
         }
@@ -145,6 +146,13 @@ impl Relabel {
             }
         }
     }
+}
+
+/// A template with what the groups found; what is longer than any label may be ends there.
+fn expanded(template: &str, captures: &Captures<'_, '_>) -> String {
+    let mut text = BoundedText::new(LABEL_BYTES_MAX);
+    let _ = text.push_expanded(template, &|name| captures.group(name));
+    text.into_string()
 }
 
 /// Runs the rules in order. `None` when one of them drops.
@@ -202,6 +210,12 @@ mod tests {
             &[("a", "foo")],
             Some(&[("a", "foo"), ("oo_x", "v")]),
         );
+        check(
+            "[{source_labels: [a], regex: '(\\d)[a&&b](?P<n>.)', target_label: b, replacement: '$n$1'}]",
+            &[("a", "1&x")],
+            Some(&[("a", "1&x"), ("b", "x1")]),
+        );
+        check("[{source_labels: [a], regex: '\\d', action: keep}]", &[("a", "٣")], None);
         check("[{source_labels: [a], regex: 'x', action: keep}]", &[("a", "y")], None);
         check("[{source_labels: [a], regex: 'x', action: drop}]", &[("a", "x")], None);
         check("[{source_labels: [a], target_label: b, action: dropequal}]", &[("a", "x"), ("b", "x")], None);

@@ -220,8 +220,7 @@ fn label_replace(replace: &LabelReplace, columns: Vec<Column>, steps: usize, bud
         let source = column.labels.get(&replace.source).unwrap_or("");
         if let Some(captures) = replace.regex.captures(source) {
             let mut value = BoundedText::new(LABEL_BYTES_MAX);
-            let group = |name: &str| crate::stages::group(&captures, name);
-            let expanded = value.push_expanded(&replace.replacement, &group);
+            let expanded = value.push_expanded(&replace.replacement, &|name| captures.group(name));
             expanded.map_err(|error| Error::over_limit(format!("label_replace: {error}")))?;
             budget.charge(value.len() as u64)?;
             let mut builder = column.labels.to_builder();

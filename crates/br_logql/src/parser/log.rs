@@ -8,7 +8,7 @@ use crate::ast::{
 };
 use crate::lexer::TokenKind;
 use crate::units;
-use br_storage::{MatchOp, Matcher};
+use br_storage::{Budget, MatchOp, Matcher};
 
 const LINE_OPS: [(&str, LineOp); 6] = [
     ("|=", LineOp::Contains),
@@ -65,10 +65,15 @@ impl Parser<'_> {
 
     fn matcher(&mut self, op: MatchOp, name: String) -> Result<Matcher, ParseError> {
         let start = self.start();
+        if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
+            self.count_regex()?;
+        }
         let value = self.string()?;
-        Matcher::new(op, name, value).map_err(|error| {
-            self.error_since(start, error.message().replace("invalid regular expression", "error parsing regexp:"))
-        })
+        let matcher = Matcher::new(op, name, value).and_then(|matcher| {
+            matcher.prepare(&Budget::unlimited())?;
+            Ok(matcher)
+        });
+        matcher.map_err(|error| self.error_since(start, error.message().to_owned()))
     }
 
     pub(super) fn stages(&mut self, stages: &mut Vec<Stage>) -> Result<(), ParseError> {
@@ -92,9 +97,15 @@ impl Parser<'_> {
         let TokenKind::Symbol(symbol) = self.peek() else { return Ok(None) };
         let Some((_, op)) = LINE_OPS.into_iter().find(|(text, _)| text == symbol) else { return Ok(None) };
         self.advance();
-        let mut operands = vec![self.line_operand()?];
-        while self.take_word("or") {
+        let mut operands = Vec::new();
+        loop {
+            if matches!(op, LineOp::Regex | LineOp::NotRegex) {
+                self.count_regex()?;
+            }
             operands.push(self.line_operand()?);
+            if !self.take_word("or") {
+                break;
+            }
         }
         Ok(Some(LineFilter { op, operands }))
     }
@@ -125,7 +136,10 @@ impl Parser<'_> {
         Ok(match word.as_str() {
             "json" => StageKind::Json(self.extractions()?),
             "logfmt" => self.logfmt()?,
-            "regexp" => StageKind::Regexp(self.string()?),
+            "regexp" => {
+                self.count_regex()?;
+                StageKind::Regexp(self.string()?)
+            }
             "pattern" => StageKind::Pattern(self.string()?),
             "unpack" => StageKind::Unpack,
             "line_format" => StageKind::LineFormat(self.string()?),

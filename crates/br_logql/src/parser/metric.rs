@@ -9,6 +9,7 @@ use crate::ast::{
 };
 use crate::lexer::TokenKind;
 use crate::units;
+use br_std::re2::Mode;
 use std::time::Duration;
 
 /// Weakest first; `^` comes on top and is right-associative.
@@ -288,8 +289,9 @@ impl Parser<'_> {
         self.expect_symbol(")")?;
         let [destination, replacement, source, pattern] =
             <[String; 4]>::try_from(strings).map_err(|_| self.unexpected("four strings"))?;
+        self.count_regex()?;
         let regex =
-            crate::stages::bounded_regex(&format!("^(?:{pattern})$")).map_err(|message| self.error(pattern_span, message))?;
+            crate::stages::bounded_regex(&pattern, Mode::WholeLine).map_err(|message| self.error(pattern_span, message))?;
         Ok(MetricExpr::LabelReplace(Box::new(LabelReplace { inner, destination, replacement, source, regex })))
     }
 }

@@ -14,9 +14,12 @@ const DEPTH_MAX: usize = 64;
 /// More operators or label filters in one query are refused, for the same reason.
 const NODES_MAX: usize = 1000;
 
+/// Regular expressions in one query: each is compiled while it is read.
+const REGEXES_MAX: usize = 100;
+
 /// Reads a query and checks all that can be checked without data: regular expressions, templates, patterns, addresses.
 pub fn parse(text: &str) -> Result<Expr, ParseError> {
-    let mut parser = Parser { text, tokens: tokens(text)?, at: 0, depth: 0, nodes: 0 };
+    let mut parser = Parser { text, tokens: tokens(text)?, at: 0, depth: 0, nodes: 0, regexes: 0 };
     let expr = parser.expr()?;
     if *parser.peek() != TokenKind::End {
         return Err(parser.unexpected(""));
@@ -32,6 +35,8 @@ struct Parser<'a> {
     depth: usize,
     /// Operators and label filters so far.
     nodes: usize,
+    /// Regular expressions so far.
+    regexes: usize,
 }
 
 impl Parser<'_> {
@@ -147,6 +152,15 @@ impl Parser<'_> {
         let result = read(self);
         self.depth -= 1;
         result
+    }
+
+    fn count_regex(&mut self) -> Result<(), ParseError> {
+        self.regexes += 1;
+        if self.regexes > REGEXES_MAX {
+            let message = format!("more than {REGEXES_MAX} regular expressions: join some of them with |");
+            return Err(self.error(self.token().span.clone(), message));
+        }
+        Ok(())
     }
 
     fn count_node(&mut self) -> Result<(), ParseError> {

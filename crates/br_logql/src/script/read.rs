@@ -26,7 +26,7 @@ pub(super) struct Eval {
 pub(super) type ExpectedSeries = (Labels, Vec<Option<f64>>);
 
 pub(super) enum Expectation {
-    Fail(regex::Regex),
+    Fail(br_std::re2::Regex),
     Series { expected: Vec<ExpectedSeries>, ordered: bool },
 }
 
@@ -121,10 +121,10 @@ fn expectation(body: &[&str]) -> Result<Expectation, String> {
                 let (kind, pattern) = word(rest);
                 let pattern = match kind {
                     "" => String::new(),
-                    "msg:" => regex::escape(pattern.trim()),
+                    "msg:" => br_std::re2::escape(pattern.trim()),
                     _ => pattern.trim().to_owned(),
                 };
-                return bounded_regex(&pattern).map(Expectation::Fail);
+                return bounded_regex(&pattern, br_std::re2::Mode::Part).map(Expectation::Fail);
             }
             "empty" => {}
             "ordered" => ordered = true,

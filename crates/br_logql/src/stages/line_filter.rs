@@ -5,8 +5,8 @@ use crate::ast::{LineFilter, LineOp, LineOperand};
 use crate::ip::IpRange;
 use crate::pattern::Pattern;
 use crate::pipeline::Line;
+use br_std::re2::{Mode, Regex};
 use memchr::memmem::Finder;
-use regex::Regex;
 
 pub(crate) struct LineFilterStage {
     negated: bool,
@@ -45,7 +45,7 @@ impl Test {
             (LineOp::Contains | LineOp::NotContains, LineOperand::Text(text)) => {
                 Self::Contains(Box::new(Finder::new(text.as_bytes()).into_owned()))
             }
-            (LineOp::Regex | LineOp::NotRegex, LineOperand::Text(text)) => Self::Regex(bounded_regex(text)?),
+            (LineOp::Regex | LineOp::NotRegex, LineOperand::Text(text)) => Self::Regex(bounded_regex(text, Mode::Part)?),
             (LineOp::Pattern | LineOp::NotPattern, LineOperand::Text(text)) => Self::Pattern(Pattern::for_filter(text)?),
             (LineOp::Contains | LineOp::NotContains, LineOperand::Ip(pattern)) => Self::Ip(IpRange::parse(pattern)?),
             (_, LineOperand::Ip(_)) => return Err("ip: invalid operation: only |= and != take an address".to_owned()),

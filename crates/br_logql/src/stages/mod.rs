@@ -21,7 +21,7 @@ pub(crate) use unwrap::UnwrapStage;
 
 use crate::ast::StageKind;
 use crate::pipeline::Line;
-use regex::{Captures, Regex, RegexBuilder};
+use br_std::re2::{Mode, Regex};
 
 /// One step of a pipeline.
 pub(crate) trait Stage: Send + Sync {
@@ -53,14 +53,8 @@ pub(crate) fn compile(kind: &StageKind) -> Result<Box<dyn Stage>, String> {
 
 /// A compiled regular expression may take this many bytes. Nothing can stop a match on its way: its time is that of the text
 /// times the size of the expression.
-const REGEX_BYTES_MAX: usize = 1 << 20;
+const REGEX_BYTES_MAX: usize = 256 << 10;
 
-/// What `$name` or `$1` stands for; a group that does not exist is empty.
-pub(crate) fn group<'t>(captures: &Captures<'t>, name: &str) -> &'t str {
-    let group = name.parse().map_or_else(|_| captures.name(name), |number| captures.get(number));
-    group.map_or("", |group| group.as_str())
-}
-
-pub(crate) fn bounded_regex(pattern: &str) -> Result<Regex, String> {
-    RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build().map_err(|error| format!("error parsing regexp: {error}"))
+pub(crate) fn bounded_regex(pattern: &str, mode: Mode) -> Result<Regex, String> {
+    Regex::with_size(pattern, mode, REGEX_BYTES_MAX).map_err(|error| error.message().to_owned())
 }

@@ -2,8 +2,9 @@
 
 use super::{Stage, bounded_regex};
 use crate::pipeline::Line;
-use regex::Regex;
+use br_std::re2::{Mode, Regex};
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 pub(super) struct RegexpStage {
     regex: Regex,
@@ -13,15 +14,13 @@ pub(super) struct RegexpStage {
 
 impl RegexpStage {
     pub(super) fn new(pattern: &str) -> Result<Self, String> {
-        let regex = bounded_regex(pattern).map_err(|message| {
-            if message.contains("duplicate capture group name") {
-                format!("duplicate extracted label name: {message}")
-            } else {
-                message
-            }
-        })?;
+        let regex = bounded_regex(pattern, Mode::Part)?;
         let groups: Vec<(usize, String)> =
-            regex.capture_names().enumerate().filter_map(|(at, name)| name.map(|name| (at, name.to_owned()))).collect();
+            regex.group_names().enumerate().filter_map(|(at, name)| name.map(|name| (at + 1, name.to_owned()))).collect();
+        let mut known = HashSet::new();
+        if let Some((_, name)) = groups.iter().find(|(_, name)| !known.insert(name)) {
+            return Err(format!("duplicate extracted label name '{name}'"));
+        }
         if groups.is_empty() {
             return Err("at least one named capture must be supplied".to_owned());
         }
@@ -35,7 +34,7 @@ impl Stage for RegexpStage {
         if let Some(captures) = self.regex.captures(text) {
             for (at, name) in &self.groups {
                 if let Some(value) = captures.get(*at) {
-                    labels.extract(Cow::Owned(name.clone()), Cow::Owned(value.as_str().to_owned()));
+                    labels.extract(Cow::Owned(name.clone()), Cow::Owned(value.to_owned()));
                 }
             }
         }

@@ -2,10 +2,11 @@
 
 use super::value::Value;
 use crate::pipeline::Line;
-use crate::stages::{Scanner, bounded_regex, group};
+use crate::stages::{Scanner, bounded_regex};
 use crate::units;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use br_std::re2::Mode;
 use br_std::text::{BoundedText, TooLong};
 use br_storage::Budget;
 
@@ -274,9 +275,9 @@ fn indent(out: &mut BoundedText, start: &str, width: usize, subject: &str) -> Re
 fn patterns(name: &str, arguments: &[Value], budget: &Budget) -> Outcome {
     let stopped = |error: br_std::Error| error.to_string();
     match (name, arguments) {
-        ("count", [pattern, subject]) => Some(bounded_regex(&text(pattern)).and_then(|regex| {
+        ("count", [pattern, subject]) => Some(bounded_regex(&text(pattern), Mode::Part).and_then(|regex| {
             let mut count = 0;
-            for _ in regex.find_iter(&text(subject)) {
+            for _ in regex.captures_iter(&text(subject)) {
                 budget.check().map_err(stopped)?;
                 count += 1;
             }
@@ -284,20 +285,20 @@ fn patterns(name: &str, arguments: &[Value], budget: &Budget) -> Outcome {
         })),
         ("regexReplaceAll" | "regexReplaceAllLiteral", [pattern, subject, with]) => {
             let expands = name == "regexReplaceAll";
-            Some(bounded_regex(&text(pattern)).and_then(|regex| {
+            Some(bounded_regex(&text(pattern), Mode::Part).and_then(|regex| {
                 let (subject, with) = (text(subject), text(with));
                 let mut out = BoundedText::new(TEXT_BYTES_MAX);
                 let mut at = 0;
                 for captures in regex.captures_iter(&subject) {
                     budget.check().map_err(stopped)?;
-                    let found = captures.get_match();
-                    out.push_str(&subject[at..found.start()])?;
+                    let found = captures.range();
+                    out.push_str(&subject[at..found.start])?;
                     if expands {
-                        out.push_expanded(&with, &|name| group(&captures, name))?;
+                        out.push_expanded(&with, &|name| captures.group(name))?;
                     } else {
                         out.push_str(&with)?;
                     }
-                    at = found.end();
+                    at = found.end;
                 }
                 out.push_str(&subject[at..])?;
                 Ok(Value::Text(out.into_string()))

@@ -6,6 +6,8 @@ use super::{aggregate, binary, select, shared};
 use crate::functions::call;
 use crate::syntax::ast::{Expr, ExprKind, Type};
 use br_std::{Error, Result};
+use br_storage::Budget;
+use std::ops::{Deref, DerefMut};
 
 /// The value of an expression at all steps.
 pub(crate) enum Evaluated {
@@ -19,24 +21,79 @@ pub(crate) type Sink<'s> = dyn FnMut(StepSeries) -> Result<()> + 's;
 /// What is held is charged in portions of this size: single series of an instant query are too small to account for each.
 const CHARGE_BYTES: u64 = 16 << 10;
 
+/// A number for each step, charged to the query as long as it is held.
+pub(crate) struct Scalars<'b> {
+    values: Vec<f64>,
+    budget: &'b Budget,
+}
+
+impl<'b> Scalars<'b> {
+    pub(crate) fn same(context: &Context<'b>, value: f64) -> Result<Self> {
+        Self::of(context, || vec![value; context.steps()])
+    }
+
+    /// Charges before anything is made.
+    pub(crate) fn of(context: &Context<'b>, make: impl FnOnce() -> Vec<f64>) -> Result<Self> {
+        let mut scalars = Self { values: Vec::new(), budget: context.budget };
+        context.budget.charge(Self::bytes(context.steps()))?;
+        scalars.values = make();
+        Ok(scalars)
+    }
+
+    fn bytes(steps: usize) -> u64 {
+        steps as u64 * size_of::<f64>() as u64
+    }
+
+    /// From now on whoever takes them charges.
+    pub(crate) fn into_values(mut self) -> Vec<f64> {
+        let values = std::mem::take(&mut self.values);
+        self.budget.release(Self::bytes(values.len()));
+        values
+    }
+}
+
+impl Deref for Scalars<'_> {
+    type Target = [f64];
+
+    fn deref(&self) -> &[f64] {
+        &self.values
+    }
+}
+
+impl DerefMut for Scalars<'_> {
+    fn deref_mut(&mut self) -> &mut [f64] {
+        &mut self.values
+    }
+}
+
+impl Drop for Scalars<'_> {
+    fn drop(&mut self) {
+        self.budget.release(Self::bytes(self.values.len()));
+    }
+}
+
 /// A scalar at each step.
-pub(crate) fn scalar(context: &Context, expr: &Expr) -> Result<Vec<f64>> {
+pub(crate) fn scalar<'b>(context: &Context<'b>, expr: &Expr) -> Result<Scalars<'b>> {
     context.budget.check()?;
     match &expr.kind {
-        ExprKind::Number { value, .. } => Ok(vec![*value; context.steps()]),
+        ExprKind::Number { value, .. } => Scalars::same(context, *value),
         ExprKind::Paren(inner) => scalar(context, inner),
         ExprKind::Unary { negative, expr } => {
             let mut values = scalar(context, expr)?;
             if *negative {
-                for value in &mut values {
+                for value in values.iter_mut() {
                     *value = -*value;
                 }
             }
             Ok(values)
         }
         ExprKind::Binary { op, lhs, rhs, .. } => {
-            let (lhs, rhs) = (scalar(context, lhs)?, scalar(context, rhs)?);
-            Ok(lhs.iter().zip(&rhs).map(|(lhs, rhs)| binary::scalars(*op, *lhs, *rhs)).collect())
+            let mut values = scalar(context, lhs)?;
+            let others = scalar(context, rhs)?;
+            for (value, other) in values.iter_mut().zip(&*others) {
+                *value = binary::scalars(*op, *value, *other);
+            }
+            Ok(values)
         }
         ExprKind::Call { function, arguments } => call::scalar(context, function.name, arguments),
         _ => Err(wrong_type(expr, Type::Scalar)),

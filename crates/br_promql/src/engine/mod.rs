@@ -21,7 +21,7 @@ mod signature;
 
 pub(crate) use aggregate_histogram::HistogramFold;
 pub(crate) use context::{Context, Reference};
-pub(crate) use eval::{scalar, vector, vector_each};
+pub(crate) use eval::{Scalars, scalar, vector, vector_each};
 pub use output::points_bytes;
 pub(crate) use range_series::{Parts, RangeSeries, ranges_each};
 pub use rollups::SourceResolution;

@@ -21,7 +21,7 @@ pub(super) fn value(context: &Context, expr: &Expr, is_range: bool) -> Result<Va
         return matrix(context, expr);
     }
     let evaluated = match expr.value_type() {
-        Type::Scalar => Evaluated::Scalar(scalar(context, expr)?),
+        Type::Scalar => Evaluated::Scalar(scalar(context, expr)?.into_values()),
         Type::String => Evaluated::Text(text(expr)?),
         _ => Evaluated::Vector(vector(context, expr)?),
     };

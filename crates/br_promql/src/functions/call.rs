@@ -2,7 +2,7 @@
 
 use super::{absent, histograms, info, labels, math, over_time, rate, sort, time};
 use crate::engine::{
-    Column, Context, Fit, RangeSeries, Sample, StepSeries, ranges_each, scalar as scalar_of, vector_each as vector_of,
+    Column, Context, Fit, RangeSeries, Sample, Scalars, StepSeries, ranges_each, scalar as scalar_of, vector_each as vector_of,
 };
 use crate::syntax::ast::{Expr, ExprKind, Extension};
 use crate::syntax::span::Span;
@@ -17,7 +17,7 @@ pub(crate) struct RangeCall<'c> {
     /// Where the range vector stands.
     pub(crate) span: Span,
     /// The scalars beside the range vector, by step.
-    pub(crate) scalars: &'c [Vec<f64>],
+    pub(crate) scalars: &'c [Scalars<'c>],
     /// Where those stand.
     pub(crate) scalar_spans: &'c [Span],
 }
@@ -26,33 +26,36 @@ pub(crate) struct RangeCall<'c> {
 pub(crate) type RangeBody = fn(&RangeCall, &RangeSeries, usize) -> Option<Sample>;
 
 /// A call that gives a scalar.
-pub(crate) fn scalar(context: &Context, name: &str, arguments: &[Expr]) -> Result<Vec<f64>> {
+pub(crate) fn scalar<'b>(context: &Context<'b>, name: &str, arguments: &[Expr]) -> Result<Scalars<'b>> {
     let steps = context.steps();
     let secs = |millis: i64| millis as f64 / 1000.0;
     match (name, arguments) {
-        ("time", []) => Ok((0..steps).map(|step| secs(context.timeline.time_ms(step))).collect()),
-        ("pi", []) => Ok(vec![std::f64::consts::PI; steps]),
-        ("start", []) => Ok(vec![secs(context.query.start_ms); steps]),
-        ("end", []) => Ok(vec![secs(context.query.end_ms); steps]),
-        ("step", []) => Ok(vec![secs(context.query.step_ms); steps]),
-        ("range", []) => Ok(vec![secs(context.query.end_ms - context.query.start_ms); steps]),
+        ("time", []) => Scalars::of(context, || (0..steps).map(|step| secs(context.timeline.time_ms(step))).collect()),
+        ("pi", []) => Scalars::same(context, std::f64::consts::PI),
+        ("start", []) => Scalars::same(context, secs(context.query.start_ms)),
+        ("end", []) => Scalars::same(context, secs(context.query.end_ms)),
+        ("step", []) => Scalars::same(context, secs(context.query.step_ms)),
+        ("range", []) => Scalars::same(context, secs(context.query.end_ms - context.query.start_ms)),
         ("scalar", [vector]) => scalar_of_vector(context, vector),
         ("min_of" | "max_of", [left, right]) => {
-            let (left, right) = (scalar_of(context, left)?, scalar_of(context, right)?);
-            let pick = |(left, right): (&f64, &f64)| match name {
-                _ if left.is_nan() || right.is_nan() => f64::NAN,
-                "min_of" => left.min(*right),
-                _ => left.max(*right),
-            };
-            Ok(left.iter().zip(&right).map(pick).collect())
+            let mut values = scalar_of(context, left)?;
+            let others = scalar_of(context, right)?;
+            for (value, other) in values.iter_mut().zip(&*others) {
+                *value = match name {
+                    _ if value.is_nan() || other.is_nan() => f64::NAN,
+                    "min_of" => value.min(*other),
+                    _ => value.max(*other),
+                };
+            }
+            Ok(values)
         }
         _ => Err(unknown(name)),
     }
 }
 
 /// The value where exactly one series has one, else NaN.
-fn scalar_of_vector(context: &Context, vector: &Expr) -> Result<Vec<f64>> {
-    let mut values = vec![f64::NAN; context.steps()];
+fn scalar_of_vector<'b>(context: &Context<'b>, vector: &Expr) -> Result<Scalars<'b>> {
+    let mut values = Scalars::same(context, f64::NAN)?;
     let mut counts = vec![0u32; context.steps()];
     vector_of(context, vector, &mut |series| {
         for step in 0..series.points.len() {
@@ -95,7 +98,7 @@ pub(crate) fn vector_each(context: &Context, name: &'static str, arguments: &[Ex
         "timestamp" | "start_timestamp" => time::of_samples(context, name, arguments, sink),
         "vector" => {
             let values = scalar_of(context, argument(arguments, 0, name)?)?;
-            sink(StepSeries::new(br_model::Labels::empty(), Column::floats(values)))
+            sink(StepSeries::new(br_model::Labels::empty(), Column::floats(values.into_values())))
         }
         _ => time::evaluate(context, name, arguments, sink)
             .unwrap_or_else(|| Err(Error::fix_request(format!("{span}: {}", unknown(name).message())))),

@@ -5,13 +5,10 @@ use crate::engine::{Context, StepSeries, labels_bytes, vector_each};
 use crate::syntax::ast::Expr;
 use br_model::Labels;
 use br_model::labels::METRIC_NAME;
+use br_std::re2::{Mode, Regex};
 use br_std::text::{BoundedText, TooLong};
 use br_std::{Error, Result};
-use regex::{Regex, RegexBuilder};
 use std::collections::HashMap;
-
-/// What a compiled expression may take.
-const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// Names and values of one series' labels together. A value that is made of itself ten times over and over grows to any size.
 const LABEL_BYTES_MAX: usize = 64 << 10;
@@ -22,10 +19,9 @@ pub(super) fn replace(context: &Context, arguments: &[Expr], sink: &mut Sink) ->
     let replacement = text(arguments, 2, name)?;
     let source = text(arguments, 3, name)?;
     let pattern = text(arguments, 4, name)?;
-    let regex = RegexBuilder::new(&format!("^(?s:{pattern})$"))
-        .size_limit(REGEX_BYTES_MAX)
-        .build()
+    let regex = Regex::new(pattern, Mode::Whole)
         .map_err(|_| Error::fix_request(format!("invalid regular expression in label_replace(): {pattern}")))?;
+    context.budget.charge(regex.heap_bytes() as u64)?;
     let mut joined = Relabeled::new(context);
     vector_each(context, argument(arguments, 0, name)?, &mut |series| {
         let value = series.labels.get(source).unwrap_or("");
@@ -33,23 +29,15 @@ pub(super) fn replace(context: &Context, arguments: &[Expr], sink: &mut Sink) ->
             return joined.take(series, None);
         };
         let mut value = BoundedText::new(LABEL_BYTES_MAX);
-        value.push_expanded(replacement, &|name| group(&regex, &captures, name)).map_err(too_long)?;
+        value.push_expanded(replacement, &|name| captures.group(name)).map_err(too_long)?;
         joined.take(series, Some((target, value.as_str())))
     })?;
+    context.budget.release(regex.heap_bytes() as u64);
     joined.finish(sink)
 }
 
 fn too_long(error: TooLong) -> Error {
     Error::over_limit(format!("the labels of one series may have {} bytes: a label made here would have more", error.bytes_max))
-}
-
-/// What `$name` or `$1` stands for; a group that does not exist is empty.
-fn group<'t>(regex: &Regex, captures: &regex::Captures<'t>, name: &str) -> &'t str {
-    let group = match name.parse::<usize>() {
-        Ok(number) => captures.get(number),
-        Err(_) => regex.capture_names().flatten().any(|known| known == name).then(|| captures.name(name)).flatten(),
-    };
-    group.map_or("", |group| group.as_str())
 }
 
 pub(super) fn join(context: &Context, arguments: &[Expr], sink: &mut Sink) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Functions from float to float: each value by itself.
 
 use super::call::{Sink, argument};
-use crate::engine::{Context, scalar, vector_each};
+use crate::engine::{Context, Scalars, scalar, vector_each};
 use crate::syntax::ast::Expr;
 use br_std::Result;
 
@@ -72,7 +72,7 @@ fn each(
 fn round(context: &Context, arguments: &[Expr], sink: &mut Sink) -> Result<()> {
     let nearest = match arguments.get(1) {
         Some(expr) => scalar(context, expr)?,
-        None => vec![1.0; context.steps()],
+        None => Scalars::same(context, 1.0)?,
     };
     let mut change = |step: usize, value: f64| {
         let inverse = 1.0 / nearest[step];
@@ -106,8 +106,8 @@ fn clamp(context: &Context, name: &str, arguments: &[Expr], sink: &mut Sink) -> 
     let steps = context.steps();
     let first = scalar(context, argument(arguments, 1, name)?)?;
     let (least, greatest) = match name {
-        "clamp_min" => (first, vec![f64::INFINITY; steps]),
-        "clamp_max" => (vec![f64::NEG_INFINITY; steps], first),
+        "clamp_min" => (first, Scalars::same(context, f64::INFINITY)?),
+        "clamp_max" => (Scalars::same(context, f64::NEG_INFINITY)?, first),
         _ => (first, scalar(context, argument(arguments, 2, name)?)?),
     };
     let delayed = context.options.delayed_name_removal;

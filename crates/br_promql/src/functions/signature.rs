@@ -1,7 +1,7 @@
 //! The registry: one line for each function.
 
 use crate::syntax::ast::Type;
-use Arity::{Exact, Optional, Repeat};
+use Arity::{Exact, Optional, Repeat, UpTo};
 use Type::{Matrix, Scalar, String, Vector};
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -24,6 +24,8 @@ pub enum Arity {
     Optional(usize),
     /// The last argument may come any number of times; the number says how many more may be missing.
     Repeat(usize),
+    /// The last argument may come so many times more.
+    UpTo(usize),
 }
 
 impl Signature {
@@ -34,6 +36,7 @@ impl Signature {
             Exact => (count, Some(count)),
             Optional(missing) => (count - missing, Some(count)),
             Repeat(missing) => (count - missing, None),
+            UpTo(more) => (count, Some(count + more)),
         }
     }
 
@@ -101,7 +104,7 @@ static SIGNATURES: [Signature; 90] = [
     function("histogram_count", &[Vector], Vector),
     function("histogram_fraction", &[Scalar, Scalar, Vector], Vector),
     function("histogram_quantile", &[Scalar, Vector], Vector),
-    experimental("histogram_quantiles", &[Vector, String, Scalar], Repeat(0), Vector),
+    experimental("histogram_quantiles", &[Vector, String, Scalar], UpTo(9), Vector),
     function("histogram_stddev", &[Vector], Vector),
     function("histogram_stdvar", &[Vector], Vector),
     function("histogram_sum", &[Vector], Vector),

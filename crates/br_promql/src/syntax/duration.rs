@@ -77,18 +77,18 @@ impl Parser<'_> {
             return self.fail("the duration is nested too deeply");
         }
         let mut lhs = self.duration_operand(depth)?;
-        let mut height = depth;
         while let Some((op, precedence)) = self.peek_duration_op() {
             if precedence < precedence_min {
                 break;
             }
-            height += 1;
-            if height > NESTING_MAX {
+            let height = self.height;
+            if depth + height >= NESTING_MAX {
                 return self.fail("the duration has too many operators");
             }
             self.advance();
             let next_min = if op == DurationOp::Pow { precedence } else { precedence + 1 };
             let rhs = self.duration_expr(next_min, depth + 1)?;
+            self.rise(depth, height.max(self.height))?;
             lhs = DurationExpr::Binary { op, lhs: Box::new(lhs), rhs: Box::new(rhs) };
         }
         Ok(lhs)
@@ -99,6 +99,7 @@ impl Parser<'_> {
         if depth > NESTING_MAX {
             return self.fail("the duration is nested too deeply");
         }
+        self.height = 1;
         match self.peek().clone() {
             TokenKind::Number(value) => {
                 self.advance();
@@ -125,6 +126,7 @@ impl Parser<'_> {
                 self.in_brackets = was_in_brackets;
                 let inner = inner?;
                 self.expect(")", "duration expression")?;
+                self.rise(depth, self.height)?;
                 Ok(DurationExpr::Paren(Box::new(inner)))
             }
             TokenKind::Identifier(word) => self.duration_function(&word, depth),
@@ -134,7 +136,9 @@ impl Parser<'_> {
 
     /// After a sign: in brackets `^` binds tighter than the sign, after `offset` nothing but the operand belongs to it.
     fn signed_duration(&mut self, depth: u32) -> Fallible<DurationExpr> {
-        if self.in_brackets { self.duration_expr(POWER, depth + 1) } else { self.duration_operand(depth + 1) }
+        let inner = if self.in_brackets { self.duration_expr(POWER, depth + 1) } else { self.duration_operand(depth + 1) }?;
+        self.rise(depth, self.height)?;
+        Ok(inner)
     }
 
     fn duration_function(&mut self, word: &str, depth: u32) -> Fallible<DurationExpr> {
@@ -152,9 +156,11 @@ impl Parser<'_> {
             return Ok(if name == "step" { DurationExpr::Step } else { DurationExpr::Range });
         };
         let lhs = self.duration_expr(0, depth + 1)?;
+        let height = self.height;
         self.expect(",", "duration expression")?;
         let rhs = self.duration_expr(0, depth + 1)?;
         self.expect(")", "duration expression")?;
+        self.rise(depth, height.max(self.height))?;
         Ok(DurationExpr::Binary { op, lhs: Box::new(lhs), rhs: Box::new(rhs) })
     }
 

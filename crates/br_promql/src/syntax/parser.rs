@@ -23,6 +23,8 @@ pub(crate) struct Parser<'a> {
     pub(super) errors: Vec<ParseError>,
     /// Inside `[…]`, where a duration may be a whole expression.
     pub(super) in_brackets: bool,
+    /// How many levels the tree has that was read last: of an operand, an expression, a duration.
+    pub(super) height: u32,
 }
 
 /// Reads a query and checks its types. All errors have positions.
@@ -33,7 +35,7 @@ pub fn parse(text: &str) -> Result<Expr, ParseErrors> {
         return Err(ParseErrors(vec![ParseError { span: start, message }]));
     }
     let tokens = lexer::tokens(text).map_err(|error| ParseErrors(vec![error]))?;
-    let mut parser = Parser { text, tokens, at: 0, errors: Vec::new(), in_brackets: false };
+    let mut parser = Parser { text, tokens, at: 0, errors: Vec::new(), in_brackets: false, height: 0 };
     match parser.query() {
         Ok(expr) if parser.errors.is_empty() => Ok(expr),
         _ => Err(ParseErrors(parser.errors)),
@@ -58,25 +60,34 @@ impl Parser<'_> {
             return self.fail("the expression is nested too deeply");
         }
         let mut lhs = self.unary(depth)?;
-        // A chain of operators leans to the left: each makes the tree higher.
-        let mut height = depth;
         while let Some(op) = self.peek_binary_op() {
             if op.precedence() < precedence_min {
                 break;
             }
-            height += 1;
-            if height > NESTING_MAX {
-                return self
-                    .fail(format!("more than {NESTING_MAX} operators in a row: use a regular expression or an aggregation"));
+            // A chain of operators leans to the left: each makes the tree higher, whatever stands in its first operand.
+            let height = self.height;
+            if depth + height >= NESTING_MAX {
+                return self.fail(too_many_operators());
             }
             self.advance();
             let (return_bool, matching) = self.binary_modifiers(op)?;
             let next_min = if op == BinaryOp::Pow { op.precedence() } else { op.precedence() + 1 };
             let rhs = self.expr(next_min, depth + 1)?;
+            self.rise(depth, height.max(self.height))?;
             let span = lhs.span.to(rhs.span);
             lhs = Expr { kind: ExprKind::Binary { op, lhs: Box::new(lhs), rhs: Box::new(rhs), return_bool, matching }, span };
         }
         Ok(lhs)
+    }
+
+    /// Takes note that a tree of this height is now below one more node, at this depth. The height of the whole is what counts:
+    /// nesting and chains of operators multiply.
+    pub(super) fn rise(&mut self, depth: u32, height: u32) -> Fallible<()> {
+        self.height = height + 1;
+        if depth + self.height > NESTING_MAX {
+            return self.fail(too_many_operators());
+        }
+        Ok(())
     }
 
     /// A sign binds tighter than `*` and looser than `^`.
@@ -93,12 +104,14 @@ impl Parser<'_> {
             let value = if negative { -value } else { value };
             return Ok(Expr { kind: ExprKind::Number { value, is_duration }, span });
         }
+        self.rise(depth, self.height)?;
         Ok(Expr { kind: ExprKind::Unary { negative, expr: Box::new(inner) }, span })
     }
 
     /// A value and the modifiers behind it.
     fn operand(&mut self, depth: u32) -> Fallible<Expr> {
         let span = self.span();
+        self.height = 1;
         let expr = match self.peek().clone() {
             TokenKind::Number(value) => {
                 self.advance();
@@ -117,6 +130,7 @@ impl Parser<'_> {
                 self.advance();
                 let inner = self.expr(0, depth + 1)?;
                 let end = self.expect(")", "paren expression")?;
+                self.rise(depth, self.height)?;
                 Expr { kind: ExprKind::Paren(Box::new(inner)), span: span.to(end) }
             }
             TokenKind::Symbol("{") => self.vector_selector(None)?,
@@ -193,11 +207,13 @@ impl Parser<'_> {
     fn arguments(&mut self, context: &str, depth: u32) -> Fallible<(Vec<Expr>, Span)> {
         self.expect("(", context)?;
         let mut arguments = Vec::new();
+        let mut height = 0;
         loop {
             if *self.peek() == TokenKind::Symbol(")") && arguments.is_empty() {
                 break;
             }
             arguments.push(self.argument(depth)?);
+            height = height.max(self.height);
             if *self.peek() != TokenKind::Symbol(",") {
                 break;
             }
@@ -207,6 +223,7 @@ impl Parser<'_> {
             }
         }
         let end = self.expect(")", context)?;
+        self.rise(depth, height)?;
         Ok((arguments, end))
     }
 
@@ -423,6 +440,13 @@ impl Parser<'_> {
         let message = format!("subquery is only allowed on instant vector, got {} instead", expr.value_type().as_str());
         self.fail_at(expr.span, message)
     }
+}
+
+fn too_many_operators() -> String {
+    format!(
+        "the expression is nested too deeply: operators in a row and parentheses around them may be {NESTING_MAX} together; \
+         use a regular expression or an aggregation"
+    )
 }
 
 /// Keywords do not care for case.

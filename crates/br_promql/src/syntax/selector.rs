@@ -102,7 +102,10 @@ impl Parser<'_> {
                 }
                 TokenKind::Identifier(word) if is_word(&word, "offset") => {
                     self.advance();
+                    let height = self.height;
                     let offset = self.duration_operand(depth)?;
+                    self.rise(depth, self.height)?;
+                    self.height = self.height.max(height);
                     self.place_offset(&mut expr, offset)?;
                 }
                 TokenKind::Identifier(word) if is_word(&word, "anchored") => self.extend(&mut expr, Extension::Anchored)?,
@@ -116,21 +119,25 @@ impl Parser<'_> {
     /// `[range]` or `[range:step]`.
     fn brackets(&mut self, expr: Expr, depth: u32) -> Fallible<Expr> {
         let open = self.span();
+        let mut height = self.height;
         self.advance();
         let was_in_brackets = std::mem::replace(&mut self.in_brackets, true);
         let range = self.duration_expr(0, depth);
+        height = height.max(self.height);
         let is_subquery = range.is_ok() && *self.peek() == TokenKind::Symbol(":");
         let mut step = None;
         if is_subquery {
             self.advance();
             if *self.peek() != TokenKind::Symbol("]") {
                 step = Some(self.duration_expr(0, depth)?);
+                height = height.max(self.height);
             }
         }
         self.in_brackets = was_in_brackets;
         let range = range?;
         let context = if is_subquery { "subquery selector" } else { "matrix selector" };
         let end = self.expect("]", context)?;
+        self.rise(depth, height)?;
         self.require_positive(&range, open);
         let span = expr.span.to(end);
         if is_subquery {

@@ -12,8 +12,8 @@ use br_rules::{
     Alert, AlertState, Effect, Environment, Group, ParseOptions, ResultSample, Rule, RuleKind, RuleSample, RuleState, Severity,
 };
 use br_std::Nanos;
+use br_std::re2::Regex;
 use br_storage::Budget;
-use regex::Regex;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 

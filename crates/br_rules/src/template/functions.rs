@@ -3,8 +3,8 @@
 use super::execute::Runner;
 use super::{OUTPUT_BYTES_MAX, Value, numbers, printf};
 use br_std::Nanos;
+use br_std::re2::{Mode, Regex};
 use br_std::text::BoundedText;
-use regex::Regex;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -331,13 +331,10 @@ fn re_replace_all(pattern: &str, replacement: &str, value: &str) -> Result<Value
     let mut out = BoundedText::new(OUTPUT_BYTES_MAX);
     let mut at = 0;
     for captures in regex.captures_iter(value) {
-        let found = captures.get_match();
-        out.push_str(&value[at..found.start()])?;
-        out.push_expanded(replacement, &|name| {
-            let group = name.parse().map_or_else(|_| captures.name(name), |number| captures.get(number));
-            group.map_or("", |group| group.as_str())
-        })?;
-        at = found.end();
+        let found = captures.range();
+        out.push_str(&value[at..found.start])?;
+        out.push_expanded(replacement, &|name| captures.group(name))?;
+        at = found.end;
     }
     out.push_str(&value[at..])?;
     Ok(Value::from(out.into_string()))
@@ -356,8 +353,7 @@ fn replace_all(old: &str, new: &str, value: &str) -> Result<Value, String> {
 }
 
 fn regex(pattern: &str) -> Result<Regex, String> {
-    let regex = regex::RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build();
-    regex.map_err(|error| format!("error parsing regexp {pattern:?}: {error}"))
+    Regex::with_size(pattern, Mode::Part, REGEX_BYTES_MAX).map_err(|error| error.message().to_owned())
 }
 
 /// The first letter of each word in upper case.

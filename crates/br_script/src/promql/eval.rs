@@ -6,8 +6,8 @@ use br_model::Labels;
 use br_promql::{At, Engine, Expr, ExprKind, Options, Point, QueryOutput, Series, Value};
 use br_promrules::memory::Memory;
 use br_promrules::notation::{self, Item};
+use br_std::re2::{Mode, Regex};
 use br_storage::Budget;
-use regex::Regex;
 use std::collections::BTreeMap;
 
 const MINUTE_MS: i64 = 60_000;
@@ -393,5 +393,5 @@ fn wanted_text(text: &str) -> Result<Text, String> {
 }
 
 fn pattern(source: &str) -> Result<Regex, String> {
-    Regex::new(source).map_err(|error| error.to_string())
+    Regex::new(source, Mode::Part).map_err(|error| error.message().to_owned())
 }

@@ -7,8 +7,8 @@ use super::read::{HeadColumns, IdentityColumns, next_batch};
 use super::row::{ChunkKind, RowHead};
 use super::schema::column;
 use super::series_table::{SeriesTable, hash_pairs};
+use crate::verdicts::Verdicts;
 use br_std::{Error, Result};
-use br_storage::Matcher;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
@@ -120,9 +120,9 @@ impl SectionIndex {
     }
 
     /// The series that match and have a chunk that touches the range.
-    pub(crate) fn select(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64) -> RoaringBitmap {
-        let found = self.table.resolve(matchers);
-        found.iter().filter(|id| self.rows(*id, from_ms, to_ms).next().is_some()).collect()
+    pub(crate) fn select(&self, verdicts: &mut Verdicts<'_>, from_ms: i64, to_ms: i64) -> Result<RoaringBitmap> {
+        let found = self.table.resolve(verdicts)?;
+        Ok(found.iter().filter(|id| self.rows(*id, from_ms, to_ms).next().is_some()).collect())
     }
 
     /// Rows of a series that touch the range, by their numbers in the file.

@@ -3,8 +3,9 @@
 use super::directory::identity_with;
 use crate::index::LabelLookup;
 use crate::symbols::{Symbol, Symbols};
+use crate::verdicts::Verdicts;
 use br_model::Labels;
-use br_storage::Matcher;
+use br_std::Result;
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -89,9 +90,12 @@ impl SeriesTable {
     }
 
     /// The series that satisfy all matchers. A section is small: its series are looked at one by one, its texts once each.
-    pub(crate) fn resolve(&self, matchers: &[Matcher]) -> RoaringBitmap {
+    /// An error once the query was cancelled.
+    pub(crate) fn resolve(&self, verdicts: &mut Verdicts<'_>) -> Result<RoaringBitmap> {
         let mut found: Vec<u32> = (0..self.series_count()).collect();
-        for matcher in matchers {
+        let (cheap, expensive): (Vec<_>, Vec<_>) =
+            verdicts.matchers.iter().enumerate().partition(|(_, matcher)| matcher.is_cheap());
+        for (at, matcher) in cheap.into_iter().chain(expensive) {
             if found.is_empty() {
                 break;
             }
@@ -100,15 +104,25 @@ impl SeriesTable {
                 if is_empty_allowed {
                     continue;
                 }
-                return RoaringBitmap::new();
+                return Ok(RoaringBitmap::new());
             };
             let mut allowed: Vec<Option<bool>> = vec![None; self.symbols.len()];
-            found.retain(|id| match self.value(*id, name) {
-                Some(value) => *allowed[value as usize].get_or_insert_with(|| matcher.matches(self.symbols.text(value))),
-                None => is_empty_allowed,
-            });
+            let mut kept = Vec::with_capacity(found.len());
+            for id in found {
+                let is_allowed = match self.value(id, name) {
+                    None => is_empty_allowed,
+                    Some(value) => match allowed[value as usize] {
+                        Some(known) => known,
+                        None => *allowed[value as usize].insert(verdicts.ask(at, self.symbols.text(value))?),
+                    },
+                };
+                if is_allowed {
+                    kept.push(id);
+                }
+            }
+            found = kept;
         }
-        found.into_iter().collect()
+        Ok(found.into_iter().collect())
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {

@@ -5,9 +5,10 @@ use super::{HeadSamples, HeadSeries, SealedTenant, TenantHead};
 use crate::deletion::Deletion;
 use crate::mask::{Hidden, Mask, Reach, covers, drop_hidden_exemplars, visible};
 use crate::points;
+use crate::verdicts::Verdicts;
 use br_model::Exemplar;
 use br_std::Result;
-use br_storage::{JournalPosition, Points, SeriesQuery};
+use br_storage::{Budget, JournalPosition, Points, SeriesQuery};
 use roaring::RoaringBitmap;
 
 impl SealedTenant {
@@ -30,7 +31,10 @@ impl TenantHead {
     /// Where the newest sample of a series is deleted, the next one is compared with nothing: it may be written again.
     pub(crate) fn forget_newest(&mut self, deletion: &Deletion) {
         for matchers in &deletion.selectors {
-            for id in self.index.resolve(matchers) {
+            // Its expressions were compiled when it was made, and nothing cancels this.
+            let budget = Budget::unlimited();
+            let found = Verdicts::new(matchers, &budget).and_then(|mut verdicts| self.index.resolve_now(&mut verdicts));
+            for id in found.unwrap_or_default() {
                 let Some(series) = self.series.get_mut(id as usize).and_then(Option::as_mut) else { continue };
                 let newest_ms = series.open.newest_ms();
                 if newest_ms.is_some_and(|newest| (deletion.from_ms..=deletion.to_ms).contains(&newest)) {

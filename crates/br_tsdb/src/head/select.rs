@@ -182,18 +182,19 @@ impl TenantHead {
         self.sealed.iter().map(|held| held.part.number).collect()
     }
 
-    /// The series that match and have samples in memory that touch the range. Samples are not decoded.
-    pub(crate) fn touching(&self, query: &SeriesQuery) -> RoaringBitmap {
+    /// Of series that match those that have samples in memory that touch the range. Samples are not decoded.
+    pub(crate) fn touching(&self, query: &SeriesQuery, found: &RoaringBitmap) -> RoaringBitmap {
         let parts: Vec<&SealedTenant> =
             self.sealed.iter().map(|held| &*held.part).filter(|part| part.overlaps(query.from_ms, query.to_ms)).collect();
-        if parts.is_empty() && !self.open_overlaps(query) {
-            return RoaringBitmap::new();
-        }
-        let found = self.index.resolve(&query.matchers);
         let touches = |id: &SeriesId| {
             self.series.get(*id as usize).and_then(Option::as_ref).is_some_and(|series| series.touches(*id, query, &parts))
         };
         found.iter().filter(touches).collect()
+    }
+
+    /// Whether there can be samples in memory that lie in the range.
+    pub(crate) fn overlaps(&self, query: &SeriesQuery) -> bool {
+        self.open_overlaps(query) || self.sealed.iter().any(|held| held.part.overlaps(query.from_ms, query.to_ms))
     }
 
     fn open_overlaps(&self, query: &SeriesQuery) -> bool {
@@ -204,16 +205,12 @@ impl TenantHead {
         series.iter().filter_map(|id| self.labels(id))
     }
 
-    /// What the head holds of the series that match; samples outside of the range may be among them.
-    pub(crate) fn select(&self, query: &SeriesQuery) -> HeadSelection {
+    /// What the head holds of series that match; samples outside of the range may be among them.
+    pub(crate) fn select(&self, query: &SeriesQuery, found: RoaringBitmap) -> HeadSelection {
         let overlapping = self.sealed.iter().map(|held| &held.part).filter(|part| part.overlaps(query.from_ms, query.to_ms));
         let mut samples = HeadSamples { parts: overlapping.cloned().collect(), ..HeadSamples::default() };
         let mut selection = HeadSelection { held: self.held(), ..HeadSelection::default() };
         let open_overlaps = self.open_overlaps(query);
-        if samples.parts.is_empty() && !open_overlaps {
-            return selection;
-        }
-        let found = self.index.resolve(&query.matchers);
         selection.series.reserve(usize::try_from(found.len()).unwrap_or(0));
         let mut near = vec![0; samples.parts.len()];
         samples.labels.texts = self.index.texts().clone();
