@@ -9,6 +9,7 @@ mod evaluator;
 mod export;
 mod import;
 mod lock;
+mod memory;
 mod rules;
 mod run;
 mod serve;

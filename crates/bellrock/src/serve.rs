@@ -183,6 +183,7 @@ impl Server {
             config_text: Config::shown(arguments.config.as_deref())?.into(),
             table: std::sync::OnceLock::new(),
         });
+        tasks.push(supervised("memory", crate::memory::give_back(stopped.clone())));
         tasks.push(supervised("upkeep", upkeep(&config, &stores, &flusher).run(stopped.clone())));
         tasks.extend(serve_all(listeners, &app, &stopped));
         tracing::info!(event = "ServerStarted", address = %address, version = env!("CARGO_PKG_VERSION"));

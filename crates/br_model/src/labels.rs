@@ -24,6 +24,9 @@ pub struct Label {
 #[derive(Clone)]
 pub struct Labels(Repr);
 
+/// A name and a value by their numbers in a table of texts.
+pub type NumberedLabel = (u32, u32);
+
 #[derive(Clone)]
 enum Repr {
     Own(Arc<[Label]>),
@@ -35,18 +38,18 @@ enum Repr {
 struct Numbered {
     texts: Arc<Texts>,
     /// Those of this set, perhaps among those of others.
-    pairs: Arc<[(u32, u32)]>,
+    pairs: Arc<[NumberedLabel]>,
     from: u32,
     to: u32,
 }
 
 impl Numbered {
-    fn pairs(&self) -> &[(u32, u32)] {
+    fn pairs(&self) -> &[NumberedLabel] {
         &self.pairs[self.from as usize..self.to as usize]
     }
 
     /// The pairs that a table for itself would hold.
-    fn with(&self, pairs: Arc<[(u32, u32)]>) -> Self {
+    fn with(&self, pairs: Arc<[NumberedLabel]>) -> Self {
         Self { texts: self.texts.clone(), from: 0, to: pairs.len() as u32, pairs }
     }
 }
@@ -55,7 +58,7 @@ impl Numbered {
 #[derive(Clone)]
 enum Iter<'a> {
     Own(std::slice::Iter<'a, Label>),
-    Numbered(&'a Texts, std::slice::Iter<'a, (u32, u32)>),
+    Numbered(&'a Texts, std::slice::Iter<'a, NumberedLabel>),
 }
 
 impl<'a> Iterator for Iter<'a> {
@@ -142,9 +145,18 @@ impl Labels {
 
     /// The labels behind the numbers `pairs[from..to]`, which were read from a set that was one already: sorted by name, no name
     /// twice, no value empty.
-    pub fn numbered(texts: Arc<Texts>, pairs: Arc<[(u32, u32)]>, range: Range<u32>) -> Self {
+    pub fn numbered(texts: Arc<Texts>, pairs: Arc<[NumberedLabel]>, range: Range<u32>) -> Self {
         debug_assert!(range.start <= range.end && range.end as usize <= pairs.len());
         Self(Repr::Numbered(Numbered { texts, pairs, from: range.start, to: range.end }))
+    }
+
+    /// The table in which all texts of the set are, and the numbers of names and values there. Sets of one table are the same where
+    /// their numbers are.
+    pub fn numbers(&self) -> Option<(&Arc<Texts>, &[NumberedLabel])> {
+        match &self.0 {
+            Repr::Own(_) => None,
+            Repr::Numbered(numbered) => Some((&numbered.texts, numbered.pairs())),
+        }
     }
 
     /// The same labels, holding no more than their own numbers: for what is kept long.
@@ -371,7 +383,7 @@ mod tests {
         for text in ["__name__", "up", "a", "1", "b", "2"] {
             texts.push(text);
         }
-        let pairs: Arc<[(u32, u32)]> = [(0, 1), (2, 3), (4, 5), (0, 1), (2, 5)].into();
+        let pairs: Arc<[NumberedLabel]> = [(0, 1), (2, 3), (4, 5), (0, 1), (2, 5)].into();
         let numbered = |range| Labels::numbered(texts.clone(), pairs.clone(), range);
         let own = Labels::from_pairs([("__name__", "up"), ("a", "1"), ("b", "2")]);
         let hash = |labels: &Labels| {

@@ -3,6 +3,7 @@
 use super::aggregate_histogram::HistogramCells;
 use super::context::Context;
 use super::eval::vector_each;
+use super::label_keys::{NumberKeys, text_key};
 use super::rank;
 use super::series::{Column, StepSeries, histogram_bytes};
 use crate::annotations::Annotation;
@@ -20,7 +21,10 @@ pub(super) struct Groups {
     /// Sorted.
     names: Vec<String>,
     without: bool,
-    by_key: HashMap<Vec<u8>, usize, RandomState>,
+    by_text: HashMap<Vec<u8>, usize, RandomState>,
+    /// The same for series whose texts are in one table, as most of a store's are: a group has as many keys as ways of writing it.
+    by_number: HashMap<Vec<u8>, usize, RandomState>,
+    numbers: NumberKeys,
     key: Vec<u8>,
     pub(super) labels: Vec<Labels>,
     /// A member's name is to be dropped: so is the group's.
@@ -31,40 +35,63 @@ impl Groups {
     pub(super) fn new(names: &[String], without: bool) -> Self {
         let mut names = names.to_vec();
         names.sort();
-        Self { names, without, by_key: HashMap::default(), key: Vec::new(), labels: Vec::new(), drop_name: Vec::new() }
-    }
-
-    fn keeps(&self, name: &str) -> bool {
-        let listed = self.names.iter().any(|known| known == name);
-        if self.without { !listed && name != METRIC_NAME } else { listed }
+        Self {
+            names,
+            without,
+            by_text: HashMap::default(),
+            by_number: HashMap::default(),
+            numbers: NumberKeys::default(),
+            key: Vec::new(),
+            labels: Vec::new(),
+            drop_name: Vec::new(),
+        }
     }
 
     pub(super) fn labels_of(&self, labels: &Labels) -> Labels {
-        labels.only(|name| self.keeps(name))
+        labels.only(|name| keeps(&self.names, self.without, name))
     }
 
     pub(super) fn of(&mut self, series: &StepSeries) -> usize {
         let mut key = std::mem::take(&mut self.key);
-        key.clear();
-        if self.without || !self.names.is_empty() {
-            for (name, value) in series.labels.iter().filter(|(name, _)| self.keeps(name)) {
-                key.extend_from_slice(name.as_bytes());
-                key.push(0xff);
-                key.extend_from_slice(value.as_bytes());
-                key.push(0xff);
-            }
-        }
-        let known = self.by_key.get(&key).copied();
-        let group = known.unwrap_or_else(|| {
-            self.labels.push(self.labels_of(&series.labels));
-            self.drop_name.push(false);
-            self.by_key.insert(key.clone(), self.labels.len() - 1);
-            self.labels.len() - 1
-        });
+        let group = self.find(&series.labels, &mut key);
         self.key = key;
         self.drop_name[group] |= series.drop_name;
         group
     }
+
+    fn find(&mut self, labels: &Labels, key: &mut Vec<u8>) -> usize {
+        if !self.without && self.names.is_empty() {
+            key.clear();
+            return self.by_texts(labels, key);
+        }
+        if !self.numbers.key(labels, |name| keeps(&self.names, self.without, name), key) {
+            return self.by_texts(labels, key);
+        }
+        if let Some(known) = self.by_number.get(key) {
+            return *known;
+        }
+        let number_key = key.clone();
+        let group = self.by_texts(labels, key);
+        self.by_number.insert(number_key, group);
+        group
+    }
+
+    fn by_texts(&mut self, labels: &Labels, key: &mut Vec<u8>) -> usize {
+        let Self { names, without, .. } = self;
+        text_key(labels, |name| keeps(names, *without, name), key);
+        if let Some(known) = self.by_text.get(key) {
+            return *known;
+        }
+        self.labels.push(labels.only(|name| keeps(names, *without, name)));
+        self.drop_name.push(false);
+        self.by_text.insert(key.clone(), self.labels.len() - 1);
+        self.labels.len() - 1
+    }
+}
+
+fn keeps(names: &[String], without: bool, name: &str) -> bool {
+    let listed = names.iter().any(|known| known == name);
+    if without { !listed && name != METRIC_NAME } else { listed }
 }
 
 pub(super) fn evaluate(context: &Context, aggregate: &Expr) -> Result<Vec<StepSeries>> {

@@ -59,7 +59,7 @@ pub(super) fn evaluate(
     let (left, right) = (vector(context, lhs)?, vector(context, rhs)?);
     let one_is_left = matching.cardinality == Cardinality::OneToMany;
     let (many, one) = if one_is_left { (&right, &left) } else { (&left, &right) };
-    let mut signatures = Signatures::new(matching);
+    let mut signatures = Signatures::new(matching, [many, one]);
     let mut numbers_of = |side: &[StepSeries]| -> Result<Vec<usize>> {
         let mut numbers = Vec::with_capacity(side.len());
         for series in side {

@@ -8,6 +8,7 @@ mod aggregate_histogram;
 mod binary;
 mod context;
 mod eval;
+mod label_keys;
 mod matching;
 mod output;
 mod range_series;

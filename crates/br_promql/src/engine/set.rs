@@ -17,11 +17,11 @@ pub(super) fn evaluate(
 ) -> Result<()> {
     let (left, right) = (vector(context, lhs)?, vector(context, rhs)?);
     if op == BinaryOp::Or {
-        let mut present = Presence::new(context, &left, matching)?;
+        let mut present = Presence::new(context, &left, &right, matching)?;
         left.into_iter().try_for_each(&mut *sink)?;
         return present.filter(right, false, sink);
     }
-    Presence::new(context, &right, matching)?.filter(left, op == BinaryOp::And, sink)
+    Presence::new(context, &right, &left, matching)?.filter(left, op == BinaryOp::And, sink)
 }
 
 /// For each signature, the steps at which any of the series has a value.
@@ -33,9 +33,10 @@ struct Presence<'m> {
 }
 
 impl<'m> Presence<'m> {
-    fn new(context: &Context, side: &[StepSeries], matching: &'m Matching) -> Result<Self> {
+    /// Of `side`, for `other` to be filtered.
+    fn new(context: &Context, side: &[StepSeries], other: &[StepSeries], matching: &'m Matching) -> Result<Self> {
         let steps = context.steps();
-        let (mut signatures, mut present) = (Signatures::new(matching), Vec::new());
+        let (mut signatures, mut present) = (Signatures::new(matching, [side, other]), Vec::new());
         for series in side {
             let (number, new_bytes) = signatures.number(&series.labels);
             if let Some(bytes) = new_bytes {

@@ -1,5 +1,7 @@
 //! Which series of two vectors belong together: those with the same signature, the labels that a matching looks at.
 
+use super::label_keys::{NumberKeys, text_key};
+use super::series::StepSeries;
 use crate::syntax::ast::Matching;
 use br_model::Labels;
 use br_model::labels::METRIC_NAME;
@@ -19,14 +21,17 @@ fn is_looked_at(name: &str, matching: &Matching) -> bool {
 /// Signatures by number, in the order in which they came. No labels are built for them.
 pub(super) struct Signatures<'m> {
     matching: &'m Matching,
-    /// Names and values, each ended by a byte that no text has.
     by_key: HashMap<Box<[u8]>, usize, RandomState>,
+    /// Where all series have their texts in one table.
+    numbers: Option<NumberKeys>,
     key: Vec<u8>,
 }
 
 impl<'m> Signatures<'m> {
-    pub(super) fn new(matching: &'m Matching) -> Self {
-        Self { matching, by_key: HashMap::default(), key: Vec::new() }
+    /// `sides` are all series of which signatures will be asked for.
+    pub(super) fn new(matching: &'m Matching, sides: [&[StepSeries]; 2]) -> Self {
+        let fit = NumberKeys::fit(sides.into_iter().flatten().map(|series| &series.labels));
+        Self { matching, by_key: HashMap::default(), numbers: fit.then(NumberKeys::default), key: Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -35,12 +40,13 @@ impl<'m> Signatures<'m> {
 
     /// The number of a signature that came before.
     pub(super) fn find(&mut self, labels: &Labels) -> Option<usize> {
-        self.key.clear();
-        for (name, value) in labels.iter().filter(|(name, _)| is_looked_at(name, self.matching)) {
-            for text in [name, value] {
-                self.key.extend_from_slice(text.as_bytes());
-                self.key.push(0xff);
+        let is_looked_at = |name: &str| is_looked_at(name, self.matching);
+        match &mut self.numbers {
+            Some(numbers) => {
+                let is_of_table = numbers.key(labels, is_looked_at, &mut self.key);
+                debug_assert!(is_of_table, "all sides were looked at");
             }
+            None => text_key(labels, is_looked_at, &mut self.key),
         }
         self.by_key.get(&*self.key).copied()
     }
