@@ -187,6 +187,8 @@ pub(crate) struct LimitsConfig {
     pub(crate) series_per_target: usize,
     pub(crate) series_per_job: usize,
     pub(crate) series_per_metric: usize,
+    /// About what exemplars of a tenant may take in memory between two flushes.
+    pub(crate) exemplars: ByteSize,
 }
 
 impl Default for LimitsConfig {
@@ -203,6 +205,7 @@ impl Default for LimitsConfig {
             series_per_target: store.series_per_target_max,
             series_per_job: store.series_per_job_max,
             series_per_metric: store.series_per_metric_max,
+            exemplars: ByteSize(store.exemplar_bytes_max as u64),
         }
     }
 }

@@ -19,6 +19,7 @@ use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// The metrics store. Cheap to clone; all clones are the same store.
 #[derive(Clone)]
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) in_force: InForce,
     pub(crate) rollup_levels: RwLock<Vec<RollupLevel>>,
     changes: Mutex<BTreeMap<TenantId, ChangeLog>>,
+    /// By merges, since the start.
+    pub(crate) exemplars_dropped: AtomicU64,
     /// Held while a batch is taken in and while a seal is made, so that a seal holds whole batches.
     applied: Mutex<Applied>,
 }
@@ -58,8 +61,8 @@ impl Tsdb {
         let position = set.position();
         let applied = Mutex::new(Applied { position, sealed: position, now: Nanos::default() });
         let (heads, in_force, rollup_levels) = (RwLock::default(), InForce::default(), RwLock::default());
-        let changes = Mutex::default();
-        let shared = Shared { options, files: set, heads, rng, in_force, rollup_levels, changes, applied };
+        let (changes, exemplars_dropped) = (Mutex::default(), AtomicU64::new(0));
+        let shared = Shared { options, files: set, heads, rng, in_force, rollup_levels, changes, exemplars_dropped, applied };
         Self { shared: Arc::new(shared) }
     }
 
@@ -192,7 +195,10 @@ impl Tsdb {
     /// Where an input is damaged, the next plan goes without it; queries go on reading what of it is sound.
     pub fn compact(&self, job: &CompactionJob) -> Result<Vec<FileEntry>> {
         let mask = self.shared.mask(job.tenant, i64::MIN, i64::MAX);
-        let compacted = compact::compact_masked(job, &mask, &self.shared.files.store, &*self.shared.rng);
+        let compacted = {
+            let shared = &self.shared;
+            compact::compact_masked(job, &mask, &shared.files.store, &*shared.rng, &shared.exemplars_dropped)
+        };
         compacted.inspect_err(|error| self.set_damaged_aside(job, error))
     }
 
