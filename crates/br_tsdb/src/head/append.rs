@@ -273,6 +273,12 @@ impl TenantHead {
         self.refuse(reason, 1, outcome, || format!("{}: the exemplar at {at_ms} ms {why}", short(&of.labels)));
     }
 
+    /// Counts samples whose retention rule is over.
+    pub(crate) fn refuse_past(&mut self, count: u64, example: String, outcome: &mut AppendOutcome) {
+        outcome.refused_samples += count;
+        self.refuse(RejectReason::TooOld, count, outcome, || example);
+    }
+
     /// Refuses all samples of a series that is not let in.
     fn refuse_series(
         &mut self,
@@ -330,7 +336,7 @@ fn sample_text(reason: RejectReason, labels: &Labels, sample: &Sample) -> String
     format!("{}: the sample at {} ms {what}", short(labels), sample.timestamp_ms)
 }
 
-pub(super) fn short(labels: &Labels) -> String {
+pub(crate) fn short(labels: &Labels) -> String {
     let text = labels.to_string();
     match text.char_indices().nth(EXAMPLE_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
