@@ -119,6 +119,37 @@ temperature {temperature}
 """
 
 
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+@needs_data
+def test_a_series_whose_labels_are_no_text_costs_no_other(make_server, tmp_path):
+    block = tmp_path / "01KKS78P6B68DNJC87ZVPRGC3X"
+    shutil.copytree(DATA / "thanos-snapshot" / block.name, block)
+    subprocess.run(["chmod", "-R", "u+w", str(block)], check=True)
+    index = bytearray((block / "index").read_bytes())
+    symbols = int.from_bytes(index[-52:-44], "big")
+    end = symbols + 4 + int.from_bytes(index[symbols : symbols + 4], "big")
+    place = index.index(b"localhost:9091", symbols, end)
+    index[place] = 0xFF
+    index[end : end + 4] = crc32c(index[symbols + 4 : end]).to_bytes(4, "big")
+    (block / "index").write_bytes(index)
+    server = make_server(config=KEEP_LONG).start()
+    rows, told = run_import(block, "--server", server.url)
+    assert [row["outcome"] for row in rows] == ["imported"]
+    assert f"2 series of {block.name} are left out: their labels are not UTF-8" in told
+    assert server.get("/api/v1/label/instance/values")["data"] == ["localhost:9090"]
+    shutil.rmtree(block / "chunks")
+    _, told = run_import(block, "--server", server.url, "--again", status=1)
+    assert "1 of 1 could not be imported" in told and "others" not in told
+
+
 @pytest.fixture
 def exporter():
     """Counts its scrapes: a counter that grows, one that resets, a gauge that is not a number at times."""

@@ -69,3 +69,19 @@ def test_what_is_wrong_is_refused_and_noted(gateway):
     assert gateway.promql("push_failure_time_seconds")[0][1] > gateway.promql("push_time_seconds")[0][1] > 0
     for path in ["/metrics/job/a/b", "/metrics/job@base64/=", "/metrics/job/a/__name__/x"]:
         assert requests.post(gateway.url + path, data="x 1\n", timeout=5).status_code == 400
+
+
+def test_what_cannot_be_kept_is_refused_and_the_failure_noted(make_server):
+    server = make_server(config=CONFIG + "bellrock: { limits: { series_per_job: 6 } }").start()
+    put = lambda body: requests.put(f"{server.url}/metrics/job/batch", data=body, timeout=10)
+    assert put("a 1\n").status_code == 200
+    for body, words in [
+        (f'a{{x="{"y" * 1_000_000}"}} 1\n', "has 1000000 bytes, at most 4096 are taken"),
+        ("".join(f'b{{i="{at}"}} 1\n' for at in range(9)), "limits.series_per_job"),
+    ]:
+        before = server.promql("push_failure_time_seconds")[0][1]
+        answer = put(body)
+        assert answer.status_code == 400 and words in answer.text, answer.text
+        eventually(lambda: server.promql("push_failure_time_seconds")[0][1] > before)
+        assert server.promql("a")[0][1] == 1, "the group is as it was"
+        eventually(lambda: server.promql("b") == [])

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import requests
-from bellrock_server import eventually
+from bellrock_server import eventually, free_port
 from web import Certificates, Web, tunnel
 
 GLOBAL = "global: { scrape_interval: 1s, scrape_timeout: 1s }\n"
@@ -305,3 +305,14 @@ def test_a_target_with_too_many_series_still_says_that_it_is_up(make_server, web
     assert server.promql('up{job="many"}')[0][1] == 1
     assert server.promql('scrape_samples_scraped{job="many"}')[0][1] == 30
     assert server.promql('count(x{job="many"})')[0][1] == 15
+
+
+def test_who_does_not_answer_is_named(make_server):
+    at, proxy = free_port(), free_port()
+    dead = {"static_configs": [{"targets": [f"127.0.0.1:{at}"]}]}
+    jobs = [{"job_name": "direct", **dead}, {"job_name": "proxied", "proxy_url": f"http://127.0.0.1:{proxy}", **dead}]
+    jobs.append({"job_name": "docker", "docker_sd_configs": [{"host": "unix:///nowhere/docker.sock"}]})
+    server = make_server(config=config(*jobs)).start()
+    expected = {"direct": f"127.0.0.1:{at}: Connection refused", "proxied": f"the proxy 127.0.0.1:{proxy}, for 127.0.0.1:{at}: Connection refused"}
+    in_error(server, expected)
+    eventually(lambda: "socket /nowhere/docker.sock: No such file" in server.log())

@@ -156,3 +156,14 @@ def test_old_days_are_rolled_up_and_long_queries_use_it(make_server):
     assert "infos" in ask(max_source_resolution="1h")
     bad = requests.get(f"{server.url}/api/v1/query_range", params={**parameters, "max_source_resolution": "fine"}, timeout=5)
     assert bad.status_code == 400 and "max_source_resolution" in bad.json()["error"]
+
+
+def test_how_late_a_sample_may_come_is_set_here_or_as_in_prometheus(make_server):
+    for config, window in [
+        ("storage: { tsdb: { out_of_order_time_window: 2h } }", 7200),
+        ("storage: { tsdb: { out_of_order_time_window: 2h } }\nbellrock: { limits: { out_of_order_time_window: 10m } }", 600),
+    ]:
+        server = make_server(config=config).start()
+        push(server, [("m", 0, 1)])
+        told = push(server, [("m", window - 60, 1), ("m", window + 60, 1)])
+        assert told["partialSuccess"]["rejectedDataPoints"] in (1, "1") and "too old" in told["partialSuccess"]["errorMessage"], told

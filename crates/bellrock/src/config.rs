@@ -163,6 +163,16 @@ impl RollupConfig {
     }
 }
 
+impl Config {
+    /// Ours, or what a configuration of Prometheus says under `storage.tsdb`.
+    pub(crate) fn out_of_order_window(&self) -> Result<Option<Duration>> {
+        let theirs = self.storage.as_ref().and_then(|storage| storage.get("tsdb")?.get("out_of_order_time_window"));
+        let theirs = theirs.map(|window| serde_norway::from_value::<PromDuration>(window.clone())).transpose();
+        let theirs = theirs.context("storage.tsdb.out_of_order_time_window")?;
+        Ok(self.bellrock.limits.out_of_order_time_window.or(theirs).map(|window| window.0))
+    }
+}
+
 impl BellrockConfig {
     pub(crate) fn rollup_levels(&self) -> Result<Vec<RollupLevel>> {
         let levels: Vec<RollupLevel> = self.rollups.iter().copied().map(RollupConfig::level).collect();
@@ -189,6 +199,10 @@ pub(crate) struct LimitsConfig {
     pub(crate) series_per_target: usize,
     pub(crate) series_per_job: usize,
     pub(crate) series_per_metric: usize,
+    /// How far behind the newest sample of its series a sample may come.
+    pub(crate) out_of_order_time_window: Option<PromDuration>,
+    /// About what exemplars of a tenant may take in memory between two flushes.
+    pub(crate) exemplars: ByteSize,
 }
 
 impl Default for LimitsConfig {
@@ -207,6 +221,8 @@ impl Default for LimitsConfig {
             series_per_target: store.series_per_target_max,
             series_per_job: store.series_per_job_max,
             series_per_metric: store.series_per_metric_max,
+            out_of_order_time_window: None,
+            exemplars: ByteSize(store.exemplar_bytes_max as u64),
         }
     }
 }

@@ -187,6 +187,8 @@ impl Stats for StoreStats {
         family("bellrock_metric_files_damaged", "gauge", "Metric files that could not be read.", &plain(store.damaged_files));
         let help = "Chunks of metric files that were found damaged and are left out of answers.";
         family("bellrock_metric_chunks_damaged_total", "counter", help, &plain(store.damaged_chunks));
+        let help = "Exemplars that merges of files had no room for.";
+        family("bellrock_exemplars_dropped_total", "counter", help, &plain(store.exemplars_dropped));
         let counters = self.events.counters();
         let logs = counters.logs_appended.load(Ordering::Relaxed);
         let spans = counters.spans_appended.load(Ordering::Relaxed);

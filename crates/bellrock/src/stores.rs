@@ -50,7 +50,7 @@ pub(crate) async fn open(data_dir: &Path, config: &Config) -> Result<Stores> {
     let options = EventOptions::new(env.rng.clone());
     let catalog_state = mend(&catalog, rescued, &files, &options, start).await?;
     let metric_files = catalog.files(Table::Metrics).await?;
-    let metrics = Tsdb::open(metric_files, files.clone(), env.rng.clone(), tsdb_options(config));
+    let metrics = Tsdb::open(metric_files, files.clone(), env.rng.clone(), tsdb_options(config)?);
     keep_by_rules(&metrics, config, &env)?;
     metrics.set_rollups(config.bellrock.rollup_levels()?);
     tombstones::restore(&catalog, &metrics).await?;
@@ -72,17 +72,20 @@ pub(crate) async fn open(data_dir: &Path, config: &Config) -> Result<Stores> {
     })
 }
 
-fn tsdb_options(config: &Config) -> TsdbOptions {
+fn tsdb_options(config: &Config) -> Result<TsdbOptions> {
     let limits = &config.bellrock.limits;
+    let defaults = TsdbOptions::default();
     let limit = |series: usize| if series == 0 { usize::MAX } else { series };
-    TsdbOptions {
+    Ok(TsdbOptions {
+        out_of_order_window: config.out_of_order_window()?.unwrap_or(defaults.out_of_order_window),
         age_max: config.bellrock.retention.metrics_max(),
         series_max: limit(limits.series),
         series_per_target_max: limit(limits.series_per_target),
         series_per_job_max: limit(limits.series_per_job),
         series_per_metric_max: limit(limits.series_per_metric),
-        ..Default::default()
-    }
+        exemplar_bytes_max: usize::try_from(limits.exemplars.0).unwrap_or(usize::MAX),
+        ..defaults
+    })
 }
 
 /// Without rules the store need not know how long series are kept: whole files go when they are old.

@@ -87,11 +87,13 @@ struct Place {
 }
 
 fn tell(tenant: TenantId, outcome: &AppendOutcome, refused: &Mutex<Refused>) {
-    if outcome.rejected.is_empty() {
+    if outcome.rejected.is_empty() && outcome.refused_exemplars == 0 {
         return;
     }
     let mut refused = refused.lock();
     refused.count += outcome.rejected_count();
+    refused.samples += outcome.refused_samples;
+    refused.exemplars += outcome.refused_exemplars;
     for rejection in &outcome.rejected {
         refused.examples.push(rejection.example.clone());
         let (reason, count) = (rejection.reason.as_str(), rejection.count);

@@ -34,6 +34,9 @@ pub struct Decoded {
 #[derive(Debug, Default)]
 pub struct Refused {
     pub count: u64,
+    /// Of them, and of exemplars of series that were not let in.
+    pub samples: u64,
+    pub exemplars: u64,
     pub examples: Vec<String>,
 }
 

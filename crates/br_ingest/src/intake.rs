@@ -58,8 +58,9 @@ impl Receipt {
 
     /// What was decoded is not stored in part: it does not count as taken.
     fn refused_by_store(&mut self, refused: Refused) {
-        let mut left = usize::try_from(refused.count).unwrap_or(usize::MAX);
-        for taken in [&mut self.samples, &mut self.histograms, &mut self.exemplars] {
+        self.exemplars = self.exemplars.saturating_sub(usize::try_from(refused.exemplars).unwrap_or(usize::MAX));
+        let mut left = usize::try_from(refused.samples).unwrap_or(usize::MAX);
+        for taken in [&mut self.samples, &mut self.histograms] {
             let part = left.min(*taken);
             *taken -= part;
             left -= part;

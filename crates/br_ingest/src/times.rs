@@ -60,7 +60,8 @@ impl Bounds {
 impl TimeBounds {
     /// Takes out what lies outside, with a complaint each.
     pub(crate) fn refuse(&self, decoded: &mut Decoded, received: Nanos) {
-        let mut complaints = Complaints::default();
+        // What is left does not say how much stood before it.
+        let mut complaints = Complaints { has_places: decoded.rejected_count == 0, ..Complaints::default() };
         let bounds = |behind, ahead| Bounds { received, behind, ahead };
         let samples = bounds(self.samples_behind, self.samples_ahead);
         // These are few: a known series is named by its number, which tells a sender nothing.
@@ -97,6 +98,7 @@ fn refuse_samples(batch: &mut MetricBatch, identities: &mut Vec<u128>, bounds: B
 
 #[derive(Default)]
 struct Complaints {
+    has_places: bool,
     seen: usize,
     count: u64,
     shown: Vec<Rejection>,
@@ -107,7 +109,7 @@ const SHOWN_MAX: usize = 64;
 
 impl Complaints {
     fn keeps(&mut self, outcome: Result<(), String>, what: impl FnOnce() -> String) -> bool {
-        let index = self.seen;
+        let index = if self.has_places { self.seen } else { Rejection::NO_INDEX };
         self.seen += 1;
         let Err(reason) = outcome else { return true };
         self.count += 1;
@@ -139,5 +141,11 @@ mod tests {
         assert_eq!(decoded.rejected_count, 3);
         assert!(decoded.rejected[0].to_string().contains("further back"), "{}", decoded.rejected[0]);
         assert!(decoded.rejected[2].to_string().starts_with("5: log record"), "{}", decoded.rejected[2]);
+
+        // One that was refused before is not counted any more.
+        let records = vec![LogRecord { timestamp: Nanos(0), ..LogRecord::default() }];
+        decoded.logs.groups.push(ResourceLogs { records, ..ResourceLogs::default() });
+        bounds.refuse(&mut decoded, received);
+        assert!(decoded.rejected[3].to_string().starts_with("log record: its time"), "{}", decoded.rejected[3]);
     }
 }

@@ -6,17 +6,18 @@
 use br_catalog::Catalog;
 use br_env::Clock;
 use br_ingest::Intake;
+use br_ingest::intake::Receipt;
 use br_model::labels::METRIC_NAME;
 use br_model::{Labels, Metadata, MetricBatch, MetricType, Sample, SeriesSamples, TenantId, stale_nan};
 use br_std::hash::hash128;
 use br_std::{Error, Nanos, Result};
-use br_wire::exposition::NO_TIMESTAMP;
+use br_wire::exposition::{NO_TIMESTAMP, check_labels};
 use br_wire::{Limits, remote_write};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 /// Whether a push replaces the whole group or only the families that it brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,18 +26,58 @@ pub enum PushMode {
     Families,
 }
 
-/// Groups that are kept, of all tenants.
-const GROUPS_MAX: u32 = 10_000;
-/// What one group may take.
+/// Groups that are kept of one tenant.
+const GROUPS_MAX: usize = 10_000;
+/// What one group may take, and all of one tenant.
 const GROUP_BYTES_MAX: usize = 4 << 20;
+const TENANT_BYTES_MAX: usize = 128 << 20;
+/// Groups of a part that are looked at; there are 256 parts.
+const PART_MAX: u32 = 100_000;
+/// Groups whose keys have the same remainder share a turn.
+const TURNS: usize = 64;
 const PREFIX: &str = "push/";
 
 pub struct PushGroups {
     catalog: Arc<Catalog>,
     intake: Arc<Intake>,
     clock: Arc<dyn Clock>,
-    /// Held while a group changes or is written: a push must not be overtaken by what was before it.
-    turn: Mutex<()>,
+    /// Held while a group changes or is written: a push must not be overtaken by what was before it. A push waits for the
+    /// groups that share its turn, one by one, and not for all.
+    turns: Vec<Mutex<()>>,
+    /// Read from the catalog when it is first asked.
+    usage: Mutex<Option<Usage>>,
+}
+
+/// What the groups take.
+#[derive(Default)]
+struct Usage {
+    by_key: BTreeMap<String, (TenantId, usize)>,
+    /// Count and bytes.
+    by_tenant: BTreeMap<TenantId, (usize, usize)>,
+}
+
+impl Usage {
+    /// Notes a group as large as this, or gone. An error, and no change, where its tenant then has too much.
+    fn set(&mut self, key: &str, tenant: TenantId, bytes: Option<usize>) -> Result<()> {
+        let before = self.by_key.get(key).map(|(_, bytes)| *bytes);
+        let (mut count, mut total) = self.by_tenant.get(&tenant).copied().unwrap_or_default();
+        count = (count + usize::from(bytes.is_some())).saturating_sub(usize::from(before.is_some()));
+        total = (total + bytes.unwrap_or(0)).saturating_sub(before.unwrap_or(0));
+        let is_growing = bytes > before;
+        if is_growing && count > GROUPS_MAX {
+            return Err(Error::over_limit(format!("{GROUPS_MAX} groups were pushed already: delete those that are not needed")));
+        }
+        if is_growing && total > TENANT_BYTES_MAX {
+            let mib = TENANT_BYTES_MAX >> 20;
+            return Err(Error::over_limit(format!("the groups take more than {mib} MiB: delete those that are not needed")));
+        }
+        self.by_tenant.insert(tenant, (count, total));
+        match bytes {
+            Some(bytes) => drop(self.by_key.insert(key.to_owned(), (tenant, bytes))),
+            None => drop(self.by_key.remove(key)),
+        }
+        Ok(())
+    }
 }
 
 /// What stands in front of the samples.
@@ -55,43 +96,84 @@ struct Group {
 
 impl PushGroups {
     pub fn new(catalog: Arc<Catalog>, intake: Arc<Intake>, clock: Arc<dyn Clock>) -> Self {
-        Self { catalog, intake, clock, turn: Mutex::new(()) }
+        let turns = (0..TURNS).map(|_| Mutex::new(())).collect();
+        Self { catalog, intake, clock, turns, usage: Mutex::new(None) }
     }
 
     /// Takes a push. A batch that cannot be kept is refused, and the group notes the time.
     pub async fn push(&self, tenant: TenantId, grouping: &Labels, mode: PushMode, batch: Result<MetricBatch>) -> Result<()> {
-        let _turn = self.turn.lock().await;
         let key = key(tenant, grouping);
+        let _turn = self.turn(&key).await;
         let now = self.clock.now();
-        let before = self.load(&key).await?;
-        if before.is_none() && self.catalog.count_states(PREFIX).await? >= u64::from(GROUPS_MAX) {
-            return Err(Error::over_limit(format!("{GROUPS_MAX} groups were pushed already: delete those that are not needed")));
-        }
-        let mut group = before.unwrap_or_else(|| Group::new(tenant, grouping));
+        let mut group = self.load(&key).await?.unwrap_or_else(|| Group::new(tenant, grouping));
         let old = group.series_labels();
-        let outcome = batch.and_then(|batch| group.replace(mode, batch, now).map(|()| &group)).and_then(encode);
-        let outcome = match outcome {
-            Ok(bytes) => self.catalog.put_state(&key, &bytes).await,
-            Err(error) => {
-                // What was there stays as it was; only the failure is noted.
-                let mut group = self.load(&key).await?.unwrap_or_else(|| Group::new(tenant, grouping));
-                group.head.failure_time = seconds(now);
-                self.catalog.put_state(&key, &encode(&group)?).await?;
-                self.write(&group, &BTreeSet::new(), now).await?;
-                return Err(error);
-            }
+        let encoded = batch.and_then(|batch| group.replace(mode, batch, now).map(|()| &group)).and_then(encode);
+        let bytes = match encoded {
+            Ok(bytes) => bytes,
+            Err(error) => return self.refuse(&key, tenant, grouping, BTreeSet::new(), error).await,
         };
-        outcome?;
-        let gone = old.difference(&group.series_labels()).cloned().collect();
-        self.write(&group, &gone, now).await
+        let new = group.series_labels();
+        let gone = old.difference(&new).cloned().collect();
+        self.note(&key, tenant, Some(bytes.len())).await?;
+        let receipt = self.write(&group, &gone, now).await?;
+        if receipt.rejected_count > 0 {
+            let (count, why) = (receipt.rejected_count, receipt.complaint());
+            let error = Error::fix_request(format!("{count} samples were refused, and the group is as it was: {why}"));
+            let added = new.difference(&old).cloned().collect();
+            return self.refuse(&key, tenant, grouping, added, error).await;
+        }
+        self.catalog.put_state(&key, &bytes).await
+    }
+
+    /// What was there stays as it was, and what has been `added` goes again; only the failure is noted.
+    async fn refuse(&self, key: &str, tenant: TenantId, grouping: &Labels, added: BTreeSet<Labels>, error: Error) -> Result<()> {
+        let now = self.clock.now();
+        let mut group = self.load(key).await?.unwrap_or_else(|| Group::new(tenant, grouping));
+        group.head.failure_time = seconds(now);
+        let bytes = encode(&group)?;
+        self.note(key, tenant, Some(bytes.len())).await?;
+        self.catalog.put_state(key, &bytes).await?;
+        // A series has one value for each time.
+        let now = now + Duration::from_millis(1);
+        self.write(&group, &added.difference(&group.series_labels()).cloned().collect(), now).await?;
+        Err(error)
+    }
+
+    async fn turn(&self, key: &str) -> MutexGuard<'_, ()> {
+        let at = hash128(key.as_bytes()) % TURNS as u128;
+        self.turns[at as usize].lock().await
+    }
+
+    /// Notes what a group takes, and refuses what is too much for its tenant.
+    async fn note(&self, key: &str, tenant: TenantId, bytes: Option<usize>) -> Result<()> {
+        let mut usage = self.usage.lock().await;
+        let known = match &mut *usage {
+            Some(known) => known,
+            None => usage.insert(self.read_usage().await?),
+        };
+        known.set(key, tenant, bytes)
+    }
+
+    async fn read_usage(&self) -> Result<Usage> {
+        let mut usage = Usage::default();
+        for part in 0..256 {
+            for (key, bytes) in self.catalog.states(&format!("{PREFIX}{part:02x}"), PART_MAX).await? {
+                if let Ok(group) = decode(&bytes) {
+                    // What is there is there.
+                    let _ = usage.set(&key, TenantId(group.head.tenant), Some(bytes.len()));
+                }
+            }
+        }
+        Ok(usage)
     }
 
     /// Forgets a group. That there was none is no error.
     pub async fn delete(&self, tenant: TenantId, grouping: &Labels) -> Result<()> {
-        let _turn = self.turn.lock().await;
         let key = key(tenant, grouping);
+        let _turn = self.turn(&key).await;
         let Some(group) = self.load(&key).await? else { return Ok(()) };
         self.catalog.remove_state(&key).await?;
+        self.note(&key, tenant, None).await?;
         let now_ms = self.clock.now().as_millis();
         let series = group.series_labels().into_iter().map(|labels| stamped(labels, stale_nan(), now_ms)).collect();
         let batch = MetricBatch { series, ..MetricBatch::default() };
@@ -114,9 +196,10 @@ impl PushGroups {
     async fn write_all(&self) -> Result<()> {
         // A part at a time: together the groups may take more memory than they should.
         for part in 0..256 {
-            let _turn = self.turn.lock().await;
-            for (key, bytes) in self.catalog.states(&format!("{PREFIX}{part:02x}"), GROUPS_MAX).await? {
-                let group = decode(&bytes).map_err(|error| error.context(&key))?;
+            for (key, _) in self.catalog.states(&format!("{PREFIX}{part:02x}"), PART_MAX).await? {
+                let _turn = self.turn(&key).await;
+                // It may have changed by now, or gone.
+                let Some(group) = self.load(&key).await? else { continue };
                 self.write(&group, &BTreeSet::new(), self.clock.now()).await?;
             }
         }
@@ -129,7 +212,7 @@ impl PushGroups {
     }
 
     /// The samples of a group at this time, and markers for series that have left it.
-    async fn write(&self, group: &Group, gone: &BTreeSet<Labels>, now: Nanos) -> Result<()> {
+    async fn write(&self, group: &Group, gone: &BTreeSet<Labels>, now: Nanos) -> Result<Receipt> {
         let now_ms = now.as_millis();
         let mut batch = group.batch.clone();
         for series in &mut batch.series {
@@ -144,7 +227,7 @@ impl PushGroups {
         }
         batch.metadata.extend(own_metadata());
         batch.series.extend(gone.iter().map(|labels| stamped(labels.clone(), stale_nan(), now_ms)));
-        self.intake.accept_samples(TenantId(group.head.tenant), batch).await.map(drop)
+        self.intake.accept_samples(TenantId(group.head.tenant), batch).await
     }
 }
 
@@ -205,6 +288,8 @@ impl Group {
                 labels.set(name, value);
             }
             series.labels = labels.build();
+            let name = series.labels.metric_name();
+            check_labels(&series.labels, &Limits::default()).map_err(|error| error.context(format!("metric {name:.50}")))?;
         }
         let own = [PUSH_TIME, FAILURE_TIME];
         batch.series.retain(|series| !own.contains(&series.labels.metric_name()));
@@ -279,6 +364,20 @@ mod tests {
         let mut names: Vec<String> = group.batch.series.iter().map(|series| series.labels.to_string()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn a_tenant_has_its_own_room() {
+        let mut usage = Usage::default();
+        for at in 0..GROUPS_MAX {
+            usage.set(&at.to_string(), TenantId(1), Some(10)).expect("room");
+        }
+        assert!(usage.set("more", TenantId(1), Some(10)).is_err_and(|error| error.message().contains("10000 groups")));
+        usage.set("other", TenantId(2), Some(10)).expect("another tenant's");
+        usage.set("7", TenantId(1), None).expect("gone");
+        usage.set("more", TenantId(1), Some(10)).expect("room again");
+        assert!(usage.set("more", TenantId(1), Some(TENANT_BYTES_MAX)).is_err_and(|error| error.message().contains("MiB")));
+        usage.set("more", TenantId(1), Some(5)).expect("smaller");
     }
 
     #[test]

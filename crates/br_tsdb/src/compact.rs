@@ -17,14 +17,15 @@ use br_storage::{FileEntry, JournalPosition, Points, Table};
 use object_store::ObjectStore;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// This many files of one window and level are merged while the window is still being written.
 const FAN_IN: usize = 8;
 /// Files that one compaction reads.
 const INPUTS_MAX: usize = 64;
-/// Exemplars of one series that one output keeps; the newest stay.
-const EXEMPLARS_MAX: usize = 1024;
+/// About what the exemplars of one series may take in one file; the newest stay.
+pub(crate) const EXEMPLAR_BYTES_MAX: usize = 4 << 20;
 
 /// Files to be merged, and what shall come out.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,21 +121,25 @@ fn job_of(
 ///
 /// An input that is damaged makes the whole fail with [`br_std::Kind::Corrupt`], naming the file: a merge never loses data silently.
 pub fn compact(job: &CompactionJob, store: &Arc<dyn ObjectStore>, rng: &dyn Rng) -> Result<Vec<FileEntry>> {
-    compact_masked(job, &Mask::default(), store, rng)
+    compact_masked(job, &Mask::default(), store, rng, &AtomicU64::new(0))
 }
 
-/// The same, without what is hidden.
+/// The same, without what is hidden. Counts exemplars for which there is no room.
 pub(crate) fn compact_masked(
     job: &CompactionJob,
     mask: &Mask,
     store: &Arc<dyn ObjectStore>,
     rng: &dyn Rng,
+    exemplars_dropped: &AtomicU64,
 ) -> Result<Vec<FileEntry>> {
     let mut merge = Merge::open(job, mask, store)?;
     let (positions, metadata, deleted_to) = (merge.positions, merge.metadata.clone(), mask.last());
     let mut output = Output { job, store, rng, positions, deleted_to, metadata, writer: None, files: Vec::new() };
     match output.write_all(&mut merge).and_then(|()| output.finish()) {
-        Ok(()) => Ok(output.files),
+        Ok(()) => {
+            exemplars_dropped.fetch_add(merge.exemplars_dropped, Ordering::Relaxed);
+            Ok(output.files)
+        }
         Err(error) => {
             remove_files(&**store, &output.files);
             let aborted = output.abort();
@@ -149,6 +154,7 @@ struct Merge<'a> {
     mask: &'a Mask,
     positions: (JournalPosition, JournalPosition),
     metadata: BTreeMap<String, Metadata>,
+    exemplars_dropped: u64,
 }
 
 struct MergedSeries {
@@ -174,7 +180,7 @@ impl<'a> Merge<'a> {
         let scan = |(_, reach, entry): &(_, Reach, &FileEntry)| Ok((BlockScan::new(store.clone(), entry)?, *reach));
         let scans = inputs.iter().map(scan).collect::<Result<Vec<_>>>()?;
         let metadata = scans.iter().flat_map(|(scan, _)| scan.metadata.iter().cloned()).collect();
-        Ok(Self { scans, mask, positions: (from, to), metadata })
+        Ok(Self { scans, mask, positions: (from, to), metadata, exemplars_dropped: 0 })
     }
 
     fn next(&mut self) -> Result<Option<MergedSeries>> {
@@ -203,20 +209,28 @@ impl<'a> Merge<'a> {
             drop_hidden_exemplars(&mut merged.exemplars, &hidden);
         }
         merged.samples = points::merge(parts);
-        tidy_exemplars(&mut merged.exemplars, EXEMPLARS_MAX);
+        self.exemplars_dropped += tidy_exemplars(&mut merged.exemplars, EXEMPLAR_BYTES_MAX);
         Ok(Some(merged))
     }
 }
 
-/// In time order, each once, at most so many of the newest.
-pub(crate) fn tidy_exemplars(exemplars: &mut Vec<Exemplar>, count_max: usize) {
+/// In time order, each once, of the newest as many as take at most so many bytes. Gives how many are left out for that.
+pub(crate) fn tidy_exemplars(exemplars: &mut Vec<Exemplar>, bytes_max: usize) -> u64 {
     exemplars.sort_by(|one, other| {
         (one.timestamp_ms, &one.labels).cmp(&(other.timestamp_ms, &other.labels)).then(one.value.total_cmp(&other.value))
     });
     exemplars.dedup_by(|one, other| {
         one.timestamp_ms == other.timestamp_ms && one.labels == other.labels && one.value.to_bits() == other.value.to_bits()
     });
-    exemplars.drain(..exemplars.len().saturating_sub(count_max));
+    let mut bytes = 0usize;
+    let fits = |exemplar: &&Exemplar| {
+        let labels: usize = exemplar.labels.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        bytes = bytes.saturating_add(labels + 16);
+        bytes <= bytes_max
+    };
+    let dropped = exemplars.len() - exemplars.iter().rev().take_while(fits).count();
+    exemplars.drain(..dropped);
+    dropped as u64
 }
 
 struct Output<'a> {

@@ -3,7 +3,7 @@
 use crate::block::row::{self, rows_of};
 use crate::block::scan::BlockScan;
 use crate::block::write::{BlockSpec, BlockWriter};
-use crate::compact::tidy_exemplars;
+use crate::compact::{EXEMPLAR_BYTES_MAX, tidy_exemplars};
 use crate::found;
 use crate::options::{DAY_SECS, WINDOW_SECS};
 use crate::points;
@@ -26,9 +26,6 @@ pub struct ImportSpec {
     /// Makes the path one that was never used.
     pub nonce: u128,
 }
-
-/// Exemplars of one series in one file; the newest stay.
-const EXEMPLARS_MAX: usize = 1024;
 
 /// Writes one file. It holds no record of the journal, and so says that its records are those before the first.
 pub struct ImportWriter {
@@ -57,7 +54,7 @@ impl ImportWriter {
         let parts = parts.into_iter().map(|part| points::cut(part, from_ms, to_ms)).collect();
         let mut exemplars: Vec<Exemplar> = exemplars.to_vec();
         exemplars.retain(|exemplar| (from_ms..=to_ms).contains(&exemplar.timestamp_ms));
-        tidy_exemplars(&mut exemplars, EXEMPLARS_MAX);
+        tidy_exemplars(&mut exemplars, EXEMPLAR_BYTES_MAX);
         let samples = points::merge(parts);
         let count = samples.as_ref().map_or(0, |samples| samples.len() as u64);
         self.writer.push(labels, labels.hash128(), &rows_of(samples, &exemplars, true))?;

@@ -33,10 +33,10 @@ pub struct TsdbOptions {
     pub histogram_buckets_max: usize,
     /// Samples that came out of order and wait for a flush, of one series.
     pub out_of_order_samples_max: usize,
-    /// Exemplars of one series between two flushes; the oldest goes first.
+    /// About what exemplars of one tenant may take in memory between two flushes.
+    pub exemplar_bytes_max: usize,
+    /// Exemplars of one series between two flushes.
     pub exemplars_per_series_max: usize,
-    /// Exemplars of one tenant between two flushes.
-    pub exemplars_max: usize,
     /// Metric families whose metadata is kept, of one tenant.
     pub metadata_max: usize,
     /// A series without samples for this many flushes leaves the head.
@@ -64,8 +64,8 @@ impl Default for TsdbOptions {
             label_bytes_max: 64 << 10,
             histogram_buckets_max: 4096,
             out_of_order_samples_max: 4096,
-            exemplars_per_series_max: 16,
-            exemplars_max: 100_000,
+            exemplar_bytes_max: 64 << 20,
+            exemplars_per_series_max: 10_000,
             metadata_max: 50_000,
             idle_flushes_max: 10,
             index_cache_bytes: 64 << 20,

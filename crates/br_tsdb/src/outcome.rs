@@ -83,6 +83,9 @@ pub struct AppendOutcome {
     pub repeated: u64,
     /// In the order in which the reasons first came up.
     pub rejected: Vec<Rejection>,
+    /// Of these, and of the exemplars of series that were not let in.
+    pub refused_samples: u64,
+    pub refused_exemplars: u64,
 }
 
 impl AppendOutcome {

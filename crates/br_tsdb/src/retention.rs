@@ -1,7 +1,8 @@
 //! How long samples are kept, where that depends on the series.
 
+use crate::head::append::short;
 use br_env::Clock;
-use br_model::Labels;
+use br_model::{Labels, MetricBatch};
 use br_storage::Matcher;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,31 @@ impl RetentionRules {
 
     pub(crate) fn now_ms(&self) -> i64 {
         self.clock.now().as_millis()
+    }
+
+    /// What is not older than this is in time by every rule.
+    pub(crate) fn first_cutoff_ms(&self, now_ms: i64) -> i64 {
+        self.rules.iter().map(|rule| rule.cutoff_ms(now_ms)).max().unwrap_or(i64::MIN)
+    }
+
+    /// Takes out the samples whose time is over by the rule of their series. Says how many, with one of them in words.
+    pub(crate) fn take_out(&self, batch: &mut MetricBatch, now_ms: i64) -> (u64, String) {
+        let (mut count, mut example) = (0, String::new());
+        for series in &mut batch.series {
+            let Some(rule) = self.rules.get(self.rule_of(&series.labels)) else { continue };
+            let cutoff_ms = rule.cutoff_ms(now_ms);
+            let Some(first) = series.samples.iter().find(|sample| sample.timestamp_ms < cutoff_ms) else { continue };
+            if count == 0 {
+                let (labels, keep) = (short(&series.labels), br_std::duration::format(rule.keep));
+                let at_ms = first.timestamp_ms;
+                example =
+                    format!("{labels}: the sample at {at_ms} ms is older than the {keep} for which its retention rule keeps it");
+            }
+            let before = series.samples.len();
+            series.samples.retain(|sample| sample.timestamp_ms >= cutoff_ms);
+            count += (before - series.samples.len()) as u64;
+        }
+        (count, example)
     }
 
     /// With their positions.

@@ -81,6 +81,8 @@ pub struct TsdbStats {
     /// Found since the start.
     pub damaged_files: u64,
     pub damaged_chunks: u64,
+    /// By merges, which keep so many bytes of them for each series.
+    pub exemplars_dropped: u64,
 }
 
 impl Tsdb {
@@ -88,7 +90,8 @@ impl Tsdb {
         let (applied, sealed) = self.shared.positions();
         let (damaged_files, damaged_chunks) = self.shared.files.damage_counts();
         let index_cache_bytes = self.shared.files.index_cache_bytes() as u64;
-        TsdbStats { applied, sealed, index_cache_bytes, damaged_files, damaged_chunks }
+        let exemplars_dropped = self.shared.exemplars_dropped.load(std::sync::atomic::Ordering::Relaxed);
+        TsdbStats { applied, sealed, index_cache_bytes, damaged_files, damaged_chunks, exemplars_dropped }
     }
 
     /// Tenants that have series or files, sorted.

@@ -17,8 +17,10 @@ use br_std::{Error, Kind, Nanos, Result};
 use br_storage::{FileEntry, JournalPosition, MetricSource};
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// The metrics store. Cheap to clone; all clones are the same store.
 #[derive(Clone)]
@@ -35,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) in_force: InForce,
     pub(crate) rollup_levels: RwLock<Vec<RollupLevel>>,
     changes: Mutex<BTreeMap<TenantId, ChangeLog>>,
+    /// By merges, since the start.
+    pub(crate) exemplars_dropped: AtomicU64,
     /// Held while a batch is taken in and while a seal is made, so that a seal holds whole batches.
     applied: Mutex<Applied>,
 }
@@ -58,8 +62,8 @@ impl Tsdb {
         let position = set.position();
         let applied = Mutex::new(Applied { position, sealed: position, now: Nanos::default() });
         let (heads, in_force, rollup_levels) = (RwLock::default(), InForce::default(), RwLock::default());
-        let changes = Mutex::default();
-        let shared = Shared { options, files: set, heads, rng, in_force, rollup_levels, changes, applied };
+        let (changes, exemplars_dropped) = (Mutex::default(), AtomicU64::new(0));
+        let shared = Shared { options, files: set, heads, rng, in_force, rollup_levels, changes, exemplars_dropped, applied };
         Self { shared: Arc::new(shared) }
     }
 
@@ -94,11 +98,14 @@ impl Tsdb {
         applied.now = now;
         let head = self.shared.head_or_new(tenant);
         let samples = batch.series.iter().flat_map(|series| &series.samples);
-        let _changing = self.shared.changing(tenant, samples.map(|sample| sample.timestamp_ms).min());
+        let first_ms = samples.map(|sample| sample.timestamp_ms).min();
+        let _changing = self.shared.changing(tenant, first_ms);
+        let (batch, past, example) = self.shared.in_time(batch, first_ms, now);
         let mut outcome = AppendOutcome::default();
         let mut cursor = append::AppendCursor::default();
         let times = append::AcceptedTimes::new(now, options);
         let mut locked = head.write();
+        locked.refuse_past(past, example, &mut outcome);
         locked.append_metadata(&batch.metadata, window_ms(now.as_millis()), options, &mut outcome);
         let mut identities = identities;
         for series in batch.series.chunks(SERIES_PER_LOCK) {
@@ -133,9 +140,14 @@ impl Tsdb {
         if !locked.keeps_all(samples) {
             return Ok(None);
         }
+        let first_ms = samples.iter().map(|sample| sample.timestamp_ms).min();
+        if self.shared.may_be_past(first_ms, now) {
+            // Which rule is theirs, their labels say.
+            return Ok(None);
+        }
         applied.position = applied.position.max(position);
         applied.now = now;
-        let _changing = self.shared.changing(tenant, samples.iter().map(|sample| sample.timestamp_ms).min());
+        let _changing = self.shared.changing(tenant, first_ms);
         let mut outcome = AppendOutcome::default();
         locked.append_known(samples, append::AcceptedTimes::new(now, options), options, &mut outcome)?;
         locked.counters.accepted += outcome.accepted;
@@ -192,7 +204,10 @@ impl Tsdb {
     /// Where an input is damaged, the next plan goes without it; queries go on reading what of it is sound.
     pub fn compact(&self, job: &CompactionJob) -> Result<Vec<FileEntry>> {
         let mask = self.shared.mask(job.tenant, i64::MIN, i64::MAX);
-        let compacted = compact::compact_masked(job, &mask, &self.shared.files.store, &*self.shared.rng);
+        let compacted = {
+            let shared = &self.shared;
+            compact::compact_masked(job, &mask, &shared.files.store, &*shared.rng, &shared.exemplars_dropped)
+        };
         compacted.inspect_err(|error| self.set_damaged_aside(job, error))
     }
 
@@ -272,6 +287,23 @@ impl Shared {
     fn damage_count(&self) -> u64 {
         let (files, chunks) = self.files.damage_counts();
         (files + chunks) & ((1 << 24) - 1)
+    }
+
+    /// Whether the time of samples from here on may be over by a retention rule.
+    fn may_be_past(&self, first_ms: Option<i64>, now: Nanos) -> bool {
+        let rules = self.in_force.retention.read();
+        rules.as_ref().zip(first_ms).is_some_and(|(rules, first_ms)| first_ms < rules.first_cutoff_ms(now.as_millis()))
+    }
+
+    /// A batch without samples that no query would show; how many these are, and one in words.
+    fn in_time<'b>(&self, batch: &'b MetricBatch, first_ms: Option<i64>, now: Nanos) -> (Cow<'b, MetricBatch>, u64, String) {
+        if !self.may_be_past(first_ms, now) {
+            return (Cow::Borrowed(batch), 0, String::new());
+        }
+        let mut left = batch.clone();
+        let rules = self.in_force.retention.read();
+        let (count, example) = rules.as_ref().map(|rules| rules.take_out(&mut left, now.as_millis())).unwrap_or_default();
+        (Cow::Owned(left), count, example)
     }
 
     pub(crate) fn head(&self, tenant: TenantId) -> Option<Arc<RwLock<TenantHead>>> {

@@ -263,3 +263,20 @@ fn retention_by_rule_hides_at_once_and_shrinks_files_later() {
     assert!(!left.contains_key("debug_a") && !left.contains_key("plain"), "{:?}", left.keys());
     assert_eq!(left.len(), 2);
 }
+
+#[test]
+fn what_is_past_its_rule_is_refused_with_the_reason() {
+    let mut store = Store::new();
+    let clock = Arc::new(SimClock::at(Nanos::from_millis(store.now_ms)));
+    let rule = RetentionRule { matchers: vec![matcher(MatchOp::Equal, "__name__", "debug")], keep: Duration::from_hours(1) };
+    store.tsdb.set_retention(RetentionRules::new(vec![rule], Duration::from_hours(24), clock));
+    let old = store.now_ms - 2 * HOUR;
+    let outcome = store.floats("debug", &[(old, 1.0), (store.now_ms, 2.0)]);
+    assert_eq!((outcome.accepted, outcome.refused_samples, reason_of(&outcome)), (1, 1, Some(RejectReason::TooOld)));
+    assert!(outcome.rejected[0].example.contains("older than the 1h"), "{outcome:?}");
+    assert_eq!(store.floats("plain", &[(old, 1.0)]).accepted, 1, "another rule's");
+    let too_old = store.tsdb.tenant_stats(TENANT, 0).rejected;
+    assert!(too_old.contains(&(RejectReason::TooOld, 1)), "{too_old:?}");
+    let kept = store.dump(i64::MIN, i64::MAX);
+    assert_eq!((kept.len(), kept.values().map(Vec::len).sum::<usize>()), (2, 2), "{kept:?}");
+}

@@ -509,3 +509,42 @@ fn a_slow_expression_holds_up_nobody_and_ends_when_told() {
         assert_eq!(store.select(&[matcher(MatchOp::Equal, "__name__", "other")], T0, T0).len(), 1);
     }
 }
+
+#[test]
+fn exemplars_are_kept_up_to_their_bytes_and_what_is_too_much_is_counted() {
+    let mut store = Store::with(TsdbOptions { exemplar_bytes_max: 100_000, ..TsdbOptions::default() });
+    let exemplar = |at: i64| Exemplar {
+        labels: Labels::from_pairs([("trace_id", format!("{at:032}"))]),
+        value: at as f64,
+        timestamp_ms: T0 + at,
+    };
+    let batch = |count| MetricBatch {
+        series: vec![SeriesSamples {
+            labels: labels("m{a=1}"),
+            samples: vec![Sample::float(T0, 1.0)],
+            exemplars: (0..count).map(exemplar).collect(),
+        }],
+        metadata: vec![],
+    };
+    let outcome = store.append(&batch(500));
+    assert_eq!((outcome.rejected_count(), outcome.refused_exemplars), (0, 0), "{outcome:?}");
+    let outcome = store.append(&batch(2000));
+    let kept = 2000 - outcome.refused_exemplars;
+    assert!((600..1000).contains(&kept), "{kept} of about 136 bytes each");
+    assert_eq!(outcome.rejected[0].count, outcome.refused_exemplars);
+    assert_eq!((outcome.rejected[0].reason, outcome.refused_samples), (RejectReason::ExemplarLimit, 0));
+    let query = SeriesQuery { matchers: Vec::new(), from_ms: i64::MIN, to_ms: i64::MAX };
+    let count = |store: &Store| {
+        let found = store.tsdb.source(TENANT).exemplars(&query, &Budget::unlimited()).expect("read");
+        found.iter().map(|(_, exemplars)| exemplars.len() as u64).sum::<u64>()
+    };
+    assert_eq!(count(&store), kept);
+    for at in 0..8 {
+        store.floats("m{a=1}", &[(T0 + 10_000 + at, 1.0)]);
+        store.flush();
+    }
+    assert!(store.compact_all() > 0);
+    store.reopen();
+    assert_eq!(count(&store), kept, "a merge keeps them");
+    assert_eq!(store.tsdb.stats().exemplars_dropped, 0);
+}

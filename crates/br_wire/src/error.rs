@@ -57,14 +57,22 @@ impl From<WireError> for br_std::Error {
 /// A part of a body that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Which one, counted from zero in the order of the body.
+    /// Which one, counted from zero in the order of the body, or [`Rejection::NO_INDEX`].
     pub index: usize,
     /// What it is and what is wrong with it.
     pub reason: String,
 }
 
+impl Rejection {
+    /// Nobody knows any more which one it was: those before it that were refused are gone.
+    pub const NO_INDEX: usize = usize::MAX;
+}
+
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.index == Self::NO_INDEX {
+            return f.write_str(&self.reason);
+        }
         write!(f, "{}: {}", self.index, self.reason)
     }
 }

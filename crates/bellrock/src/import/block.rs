@@ -13,7 +13,8 @@ use br_wire::prometheus_tsdb::chunk::{self, ChunkSamples, ChunkValues, Encoding}
 use br_wire::prometheus_tsdb::index::{ChunkPlace, Index, Postings};
 use br_wire::prometheus_tsdb::tombstones::Intervals;
 use br_wire::prometheus_tsdb::{segment, tombstones};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub(super) struct BlockReader<'a> {
     index: Index<FileAt>,
     segments: Vec<(PathBuf, FileAt)>,
     deleted: BTreeMap<u64, Intervals>,
+    /// Series whose labels are not UTF-8.
+    illegible: RefCell<BTreeSet<u32>>,
 }
 
 const TOMBSTONES_BYTES_MAX: u64 = 256 << 20;
@@ -63,7 +66,7 @@ impl<'a> BlockReader<'a> {
         } else {
             BTreeMap::new()
         };
-        Ok(Self { block, options, index_path, index, segments, deleted })
+        Ok(Self { block, options, index_path, index, segments, deleted, illegible: RefCell::default() })
     }
 
     /// Hands out the series that have samples in a window, with these.
@@ -82,6 +85,11 @@ impl<'a> BlockReader<'a> {
             }
         }
         Ok(())
+    }
+
+    /// How many series were left out because their labels are not UTF-8.
+    pub(super) fn illegible_count(&self) -> usize {
+        self.illegible.borrow().len()
     }
 
     /// In the order of the names that they are written under.
@@ -107,6 +115,10 @@ impl<'a> BlockReader<'a> {
         let mut found = Vec::new();
         for reference in self.index.postings(metric.postings)? {
             let mut series = self.index.series(reference)?;
+            if series.is_illegible {
+                self.illegible.borrow_mut().insert(reference);
+                continue;
+            }
             series.chunks.retain(|place| place.max_ms >= window.from_ms && place.min_ms <= window.to_ms);
             if !series.chunks.is_empty() {
                 found.push(Series { labels: self.labels(&series.labels, metric), reference, chunks: series.chunks });

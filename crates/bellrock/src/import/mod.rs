@@ -139,7 +139,8 @@ impl Import<'_> {
         }
         rows.print(self.arguments.output)?;
         if failed > 0 {
-            bail!("{failed} of {} could not be imported; the others are in", rows.rows.len());
+            let others = if failed < rows.rows.len() { "; the others are in" } else { "" };
+            bail!("{failed} of {} could not be imported{others}", rows.rows.len());
         }
         Ok(())
     }
@@ -185,6 +186,10 @@ impl Import<'_> {
                 sink.begin(window)?;
                 reader.series_of(window, &mut |labels, parts| sink.push(labels, parts, &[]))?;
                 sink.end(&BTreeMap::new())?;
+            }
+            let illegible = reader.illegible_count();
+            if illegible > 0 {
+                eprintln!("bellrock: {illegible} series of {} are left out: their labels are not UTF-8", block.meta.ulid);
             }
             Ok(sink.finish())
         })

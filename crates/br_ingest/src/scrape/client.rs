@@ -77,6 +77,26 @@ impl HttpClient {
         Ok(request)
     }
 
+    /// Why a request to `url` failed. Where there was no connection, it says whereto: a proxy may be what does not answer.
+    pub(super) fn reason(&self, error: &reqwest::Error, url: &str) -> String {
+        let reason = reason(error);
+        if !error.is_connect() {
+            return reason;
+        }
+        let place = |url: &str| reqwest::Url::parse(url).map_or_else(|_| url.to_owned(), |url| host_and_port(&url));
+        if let Some(socket) = &self.options.unix_socket {
+            return format!("socket {}: {reason}", socket.display());
+        }
+        let target = place(url);
+        match self.config.proxy_url.as_deref().filter(|proxy| !proxy.is_empty()) {
+            // What is excepted from it is reached directly.
+            Some(proxy) if self.config.no_proxy.is_some() => format!("{target}, or the proxy {}: {reason}", place(proxy)),
+            Some(proxy) => format!("the proxy {}, for {target}: {reason}", place(proxy)),
+            None if self.config.proxy_from_environment => format!("{target}, or a proxy that the environment names: {reason}"),
+            None => format!("{target}: {reason}"),
+        }
+    }
+
     /// Forgets the token that a server has refused.
     pub(super) fn refused(&self) {
         if let Some(tokens) = &self.tokens {
@@ -173,6 +193,12 @@ fn proxies(config: &HttpConfig) -> Result<Vec<reqwest::Proxy>> {
         proxies.push(reqwest::Proxy::https(&url).map_err(|error| wrong(&url, &error))?);
     }
     Ok(proxies.into_iter().map(|proxy| proxy.headers(headers.clone()).no_proxy(except.clone())).collect())
+}
+
+/// `HOST:PORT`: without a name and a password that may stand in front.
+fn host_and_port(url: &reqwest::Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// The innermost cause says what a person can act on: "connection refused", "certificate has expired".

@@ -4,7 +4,7 @@ use super::discovery::{self, Board, DiscoveryStatus};
 use super::job::Job;
 use super::room::{Patience, Room};
 use super::scraper::{Fetched, ReadLimits, Scraper, TargetHealth, fetch};
-use super::targets::{Target, TargetGroup, over_target_limit, steps, targets};
+use super::targets::{Target, TargetGroup, over_target_limit, steps, targets, without_password, without_passwords};
 use crate::sink::SampleSink;
 use br_env::Clock;
 use br_model::{Labels, MetricBatch};
@@ -251,7 +251,11 @@ impl Follower {
             tracing::warn!(event = "TargetError", job = self.job.name(), "{error}");
         }
         let name = self.job.name().to_owned();
-        let dropped = DroppedTargets { job: name.clone(), kept: found.dropped, count: found.dropped_count };
+        let dropped = DroppedTargets {
+            job: name.clone(),
+            kept: found.dropped.iter().map(without_passwords).collect(),
+            count: found.dropped_count,
+        };
         self.shared.dropped.lock().insert(name, dropped);
         self.over_limit.send_replace(over_target_limit(&self.job, found.active.len()));
         let wanted: BTreeMap<(String, Labels), Target> =
@@ -300,9 +304,9 @@ async fn scrape_loop(
         br_std::hash::hash64(format!("{}{}", target.url, target.labels).as_bytes()) % (target.interval.as_nanos().max(1) as u64);
     let status = |health: TargetHealth| TargetStatus {
         job: job.name().to_owned(),
-        url: target.url.clone(),
+        url: without_password(&target.url).into_owned(),
         labels: target.labels.clone(),
-        discovered: target.discovered.clone(),
+        discovered: without_passwords(&target.discovered),
         interval: target.interval,
         timeout: target.timeout,
         health,
@@ -336,7 +340,7 @@ async fn scrape_loop(
             Ok(Some(refused)) => health.note(&refused),
             Err(error) => {
                 health.note(&format!("scraped, but not stored: {error}"));
-                tracing::error!(event = "ScrapeStoreError", target = target.url, "{error}");
+                tracing::error!(event = "ScrapeStoreError", target = &*without_password(&target.url), "{error}");
             }
         }
         shared.status.lock().insert(key.clone(), status(health));
@@ -412,7 +416,7 @@ async fn write_end(shared: &Shared, job: &Job, scraper: &mut Scraper) {
     let target = scraper.target();
     shared.status.lock().remove(&(job.name().to_owned(), target.url.clone(), target.labels.clone()));
     if let Err(error) = shared.sink.write(batch).await {
-        tracing::error!(event = "ScrapeStoreError", target = target.url, "{error}");
+        tracing::error!(event = "ScrapeStoreError", target = &*without_password(&target.url), "{error}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Scraping one target: fetch, parse, label, and say which series have gone.
 
-use super::client::{HttpClient, body_noting, reason};
+use super::client::{HttpClient, body_noting};
 use super::histograms;
 use super::job::Job;
 use super::known::KnownSeries;
@@ -92,7 +92,7 @@ pub(super) async fn fetch(client: &HttpClient, job: &Job, target: &Target, limit
             .header("x-prometheus-scrape-timeout-seconds", target.timeout.as_secs_f64().to_string());
         let encoding = if job.config.enable_compression { "gzip" } else { "identity" };
         request = request.header("accept-encoding", encoding);
-        let response = request.send().await.map_err(|error| Error::retry(reason(&error)))?;
+        let response = request.send().await.map_err(|error| Error::retry(client.reason(&error, &target.url)))?;
         if response.status() != 200 {
             if response.status() == 401 {
                 client.refused();

@@ -6,6 +6,7 @@ use super::job::Job;
 use super::relabel::relabel;
 use br_model::{Labels, LabelsBuilder};
 use br_std::{Error, Result, duration};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -110,11 +111,15 @@ fn discovered_labels(job: &Job, group: &TargetGroup, own: &BTreeMap<String, Stri
     labels.build()
 }
 
+/// The shortest time between two scrapes: a discovery may name any.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+
 fn target(job: &Job, labels: &Labels, discovered: Labels) -> Result<Target> {
     let wrong = |what: String| Error::fix_request(what);
-    let address = labels.get(ADDRESS).unwrap_or("");
+    let full_address = labels.get(ADDRESS).unwrap_or("");
+    let address = &*without_password(full_address);
     if address.is_empty() {
-        return Err(wrong(format!("a target without address: {discovered}")));
+        return Err(wrong(format!("a target without address: {}", without_passwords(&discovered))));
     }
     if address.contains('/') {
         return Err(wrong(format!("{address:?} is not a valid address: HOST:PORT, without scheme and path")));
@@ -124,6 +129,10 @@ fn target(job: &Job, labels: &Labels, discovered: Labels) -> Result<Target> {
         return Err(wrong(format!("{address:?}: the scheme is {scheme:?}, neither http nor https")));
     }
     let (interval, timeout) = (time(labels, "__scrape_interval__")?, time(labels, "__scrape_timeout__")?);
+    if interval < INTERVAL_MIN {
+        let (interval, least) = (duration::format(interval), duration::format(INTERVAL_MIN));
+        return Err(wrong(format!("{address:?}: __scrape_interval__ is {interval}; {least} is the shortest")));
+    }
     if timeout > interval {
         return Err(wrong(format!("{address:?}: __scrape_timeout__ is longer than __scrape_interval__")));
     }
@@ -131,7 +140,23 @@ fn target(job: &Job, labels: &Labels, discovered: Labels) -> Result<Target> {
     if shown.get("instance").is_none() {
         shown.set("instance", address);
     }
-    Ok(Target { url: url(job, scheme, address, labels)?, labels: shown.build(), discovered, interval, timeout })
+    Ok(Target { url: url(job, scheme, full_address, labels)?, labels: shown.build(), discovered, interval, timeout })
+}
+
+/// An address or URL to be shown: `user:xxxxx@host` for `user:password@host`.
+pub(super) fn without_password(text: &str) -> Cow<'_, str> {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |at| start + at);
+    let found = text[start..end].rfind('@').and_then(|at| Some((text[start..start + at].split_once(':')?.0, start + at)));
+    found.map_or(Cow::Borrowed(text), |(user, at)| format!("{}{user}:xxxxx{}", &text[..start], &text[at..]).into())
+}
+
+/// Discovered labels, to be shown.
+pub(super) fn without_passwords(discovered: &Labels) -> Labels {
+    let Some(Cow::Owned(shown)) = discovered.get(ADDRESS).map(without_password) else { return discovered.clone() };
+    let mut labels = discovered.to_builder();
+    labels.set(ADDRESS, &shown);
+    labels.build()
 }
 
 fn time(labels: &Labels, name: &str) -> Result<Duration> {
@@ -145,7 +170,7 @@ fn time(labels: &Labels, name: &str) -> Result<Duration> {
 /// As Prometheus has it: the port stays where it is the usual one of the scheme, a label wins over the first value of a parameter.
 fn url(job: &Job, scheme: &str, address: &str, labels: &Labels) -> Result<String> {
     reqwest::Url::parse(&format!("{scheme}://{address}/"))
-        .map_err(|error| Error::fix_request(format!("address {address:?}: {error}")))?;
+        .map_err(|error| Error::fix_request(format!("address {:?}: {error}", without_password(address))))?;
     let path = labels.get("__metrics_path__").unwrap_or("");
     let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
     let mut parameters = job.config.params.clone();
@@ -223,6 +248,19 @@ mod tests {
     }
 
     #[test]
+    fn a_password_in_an_address_is_sent_and_not_shown() {
+        let (found, complaints) = found(&job("{ job_name: a, static_configs: [{ targets: ['me:se@cret@h:1', 'me@h:2'] }] }"));
+        assert!(complaints.is_empty(), "{complaints:?}");
+        let target = &found.active[0];
+        assert_eq!(target.url, "http://me:se@cret@h:1/metrics");
+        assert_eq!(without_password(&target.url), "http://me:xxxxx@h:1/metrics");
+        assert_eq!(target.labels.get("instance"), Some("me:xxxxx@h:1"));
+        assert_eq!(without_passwords(&target.discovered).get(ADDRESS), Some("me:xxxxx@h:1"));
+        assert_eq!(found.active[1].labels.get("instance"), Some("me@h:2"));
+        assert_eq!(without_password("http://h/a:b@c"), "http://h/a:b@c");
+    }
+
+    #[test]
     fn relabelling_sets_address_parameters_and_times() {
         let job = job("
             job_name: probe
@@ -249,6 +287,8 @@ mod tests {
             ("{ target_label: __scheme__, replacement: ftp }", "neither http nor https"),
             ("{ target_label: __scrape_timeout__, replacement: 2m }", "longer than __scrape_interval__"),
             ("{ target_label: __scrape_interval__, replacement: soon }", "\"soon\" is not a duration"),
+            ("{ target_label: __scrape_interval__, replacement: 1ms }", "is 1ms; 100ms is the shortest"),
+            ("{ target_label: __address__, replacement: 'me:secret@h:x' }", "address \"me:xxxxx@h:x\""),
         ] {
             let job = job(&format!("{{ job_name: a, static_configs: [{{ targets: ['h:1'] }}], relabel_configs: [{rule}] }}"));
             let (found, complaints) = found(&job);

@@ -106,6 +106,7 @@ impl TenantHead {
             Ok(Taken::Repeated) => outcome.repeated += 1,
             Err(reason) => {
                 self.counters.rejected[reason as usize] += 1;
+                outcome.refused_samples += 1;
                 outcome.reject(reason, 1, || text(self, reason));
             }
         }
@@ -199,14 +200,20 @@ impl TenantHead {
     ) {
         for exemplar in &incoming.exemplars {
             let label_bytes: usize = exemplar.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
-            let is_over = self.exemplar_count >= options.exemplars_max || label_bytes > options.label_bytes_max;
+            let bytes = label_bytes + EXEMPLAR_BYTES;
+            let is_over = self.exemplar_bytes + bytes > options.exemplar_bytes_max || label_bytes > options.label_bytes_max;
             let checked = if is_over { Err(RejectReason::ExemplarLimit) } else { times.check(exemplar.timestamp_ms) };
-            if let Err(reason) = checked {
-                self.refuse(reason, 1, outcome, || format!("exemplar of {} at {}", incoming.labels, exemplar.timestamp_ms));
-                continue;
+            let taken = checked.and_then(|()| {
+                let series = self.series[id as usize].as_mut();
+                series.map_or(Ok(false), |series| series.open.add_exemplar(exemplar, options.exemplars_per_series_max))
+            });
+            match taken {
+                Ok(is_new) => self.exemplar_bytes += if is_new { bytes } else { 0 },
+                Err(reason) => {
+                    self.refuse_exemplar(reason, incoming, exemplar.timestamp_ms, outcome);
+                    continue;
+                }
             }
-            let Some(series) = self.series[id as usize].as_mut() else { continue };
-            self.exemplar_count += series.open.add_exemplar(exemplar, options.exemplars_per_series_max);
             self.min_ms = self.min_ms.min(exemplar.timestamp_ms);
             self.max_ms = self.max_ms.max(exemplar.timestamp_ms);
         }
@@ -249,14 +256,27 @@ impl TenantHead {
     fn refuse_all(&mut self, incoming: &SeriesSamples, times: AcceptedTimes, outcome: &mut AppendOutcome) {
         for sample in &incoming.samples {
             if let Err(reason) = times.check(sample.timestamp_ms) {
+                outcome.refused_samples += 1;
                 self.refuse(reason, 1, outcome, || sample_text(reason, &incoming.labels, sample));
             }
         }
         for exemplar in &incoming.exemplars {
             if let Err(reason) = times.check(exemplar.timestamp_ms) {
-                self.refuse(reason, 1, outcome, || format!("exemplar of {} at {}", incoming.labels, exemplar.timestamp_ms));
+                self.refuse_exemplar(reason, incoming, exemplar.timestamp_ms, outcome);
             }
         }
+    }
+
+    fn refuse_exemplar(&mut self, reason: RejectReason, of: &SeriesSamples, at_ms: i64, outcome: &mut AppendOutcome) {
+        outcome.refused_exemplars += 1;
+        let why = if reason == RejectReason::ExemplarLimit { "is one too many or too long" } else { "is of no kept time" };
+        self.refuse(reason, 1, outcome, || format!("{}: the exemplar at {at_ms} ms {why}", short(&of.labels)));
+    }
+
+    /// Counts samples whose retention rule is over.
+    pub(crate) fn refuse_past(&mut self, count: u64, example: String, outcome: &mut AppendOutcome) {
+        outcome.refused_samples += count;
+        self.refuse(RejectReason::TooOld, count, outcome, || example);
     }
 
     /// Refuses all samples of a series that is not let in.
@@ -269,6 +289,8 @@ impl TenantHead {
     ) {
         let (labels, samples) = (&incoming.labels, incoming.samples.len() as u64);
         self.counters.rejected[reason as usize] += samples;
+        outcome.refused_samples += samples;
+        outcome.refused_exemplars += incoming.exemplars.len() as u64;
         let Some(cap) = Cap::of(reason) else {
             return outcome.reject(reason, samples, || {
                 let (count, bytes) = (options.labels_max, options.label_bytes_max);
@@ -296,6 +318,9 @@ pub(crate) struct AppendCursor {
     hash_bytes: Vec<u8>,
 }
 
+/// What an exemplar takes in memory beside its labels, about.
+const EXEMPLAR_BYTES: usize = 96;
+
 /// Label sets in messages are cut here.
 const EXAMPLE_CHARS_MAX: usize = 300;
 
@@ -311,7 +336,7 @@ fn sample_text(reason: RejectReason, labels: &Labels, sample: &Sample) -> String
     format!("{}: the sample at {} ms {what}", short(labels), sample.timestamp_ms)
 }
 
-pub(super) fn short(labels: &Labels) -> String {
+pub(crate) fn short(labels: &Labels) -> String {
     let text = labels.to_string();
     match text.char_indices().nth(EXAMPLE_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),

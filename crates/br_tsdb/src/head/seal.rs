@@ -73,7 +73,7 @@ impl TenantHead {
             })
             .collect();
         let (min_ms, max_ms) = (self.min_ms, self.max_ms);
-        (self.min_ms, self.max_ms, self.exemplar_count) = (i64::MAX, i64::MIN, 0);
+        (self.min_ms, self.max_ms, self.exemplar_bytes) = (i64::MAX, i64::MIN, 0);
         if samples.is_empty() && metadata.is_empty() {
             return None;
         }

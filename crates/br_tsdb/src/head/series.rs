@@ -1,6 +1,7 @@
 //! The samples of one series since the last flush.
 
 use crate::codec::{CHUNK_SAMPLES_MAX, histograms, strip::Strip};
+use crate::outcome::RejectReason;
 use crate::points::{self, START_UNKNOWN};
 use br_model::{Exemplar, FloatHistogram, Sample, Value};
 use br_std::Result;
@@ -165,19 +166,19 @@ impl OpenSamples {
         late.insert(at, sample);
     }
 
-    /// Adds an exemplar and says by how many their number grew. With `count_max` reached the oldest goes.
-    pub(crate) fn add_exemplar(&mut self, exemplar: &Exemplar, count_max: usize) -> usize {
+    /// Adds an exemplar: false when it was there already, an error when there are `count_max` others.
+    pub(crate) fn add_exemplar(&mut self, exemplar: &Exemplar, count_max: usize) -> Result<bool, RejectReason> {
         let exemplars = &mut self.rare().exemplars;
-        if exemplars.contains(exemplar) {
-            return 0;
+        let end = exemplars.partition_point(|other| other.timestamp_ms <= exemplar.timestamp_ms);
+        let same_time = |other: &&Exemplar| other.timestamp_ms == exemplar.timestamp_ms;
+        if exemplars[..end].iter().rev().take_while(same_time).any(|other| other == exemplar) {
+            return Ok(false);
         }
-        let at = exemplars.partition_point(|other| other.timestamp_ms <= exemplar.timestamp_ms);
-        exemplars.insert(at, exemplar.clone());
-        if exemplars.len() > count_max {
-            exemplars.remove(0);
-            return 0;
+        if exemplars.len() >= count_max {
+            return Err(RejectReason::ExemplarLimit);
         }
-        1
+        exemplars.insert(end, exemplar.clone());
+        Ok(true)
     }
 
     pub(crate) fn exemplars(&self) -> &[Exemplar] {

@@ -39,11 +39,14 @@ pub struct ChunkPlace {
 #[derive(Clone, Debug, PartialEq)]
 pub struct IndexedSeries {
     pub labels: Labels,
+    /// A name or value is not UTF-8: the labels are not those of the series.
+    pub is_illegible: bool,
     pub chunks: Vec<ChunkPlace>,
 }
 
+/// Prometheus before 3 took texts that are not UTF-8: a series that has one costs no other.
 struct Symbols {
-    text: String,
+    text: Vec<u8>,
     /// Where each ends in the text.
     ends: Vec<usize>,
     /// Version 1 names a symbol by its place in the file.
@@ -58,16 +61,16 @@ impl Symbols {
         if count > cursor.rest_bytes() {
             return Err(wrong(offset, format_args!("{count} symbols cannot be in {} bytes", cursor.rest_bytes())));
         }
-        let (mut text, mut ends, mut places) = (String::new(), Vec::with_capacity(count), Vec::with_capacity(count));
+        let (mut text, mut ends, mut places) = (Vec::new(), Vec::with_capacity(count), Vec::with_capacity(count));
         for _ in 0..count {
             places.push(cursor.offset());
-            text.push_str(cursor.text()?);
+            text.extend_from_slice(cursor.text_bytes()?);
             ends.push(text.len());
         }
         Ok(Self { text, ends, places })
     }
 
-    fn get(&self, reference: u64, version: u8) -> Option<&str> {
+    fn get(&self, reference: u64, version: u8) -> Option<&[u8]> {
         let at = if version == 1 { self.places.binary_search(&reference).ok()? } else { usize::try_from(reference).ok()? };
         let start = if at == 0 { 0 } else { *self.ends.get(at - 1)? };
         self.text.get(start..*self.ends.get(at)?)
@@ -148,14 +151,16 @@ impl<R: ReadAt> Index<R> {
 
     fn parse_series(&self, bytes: &[u8], offset: u64) -> Result<IndexedSeries> {
         let mut cursor = Cursor::new(bytes, offset);
-        let mut pairs = Vec::new();
+        let (mut pairs, mut is_illegible) = (Vec::new(), false);
         for _ in 0..cursor.count(2)? {
             let mut symbol = || {
                 let reference = cursor.uvarint()?;
                 let symbol = self.symbols.get(reference, self.version);
                 symbol.ok_or_else(|| wrong(offset, format_args!("a series names symbol {reference}, which is not there")))
             };
-            pairs.push((symbol()?, symbol()?));
+            let (name, value) = (std::str::from_utf8(symbol()?), std::str::from_utf8(symbol()?));
+            is_illegible |= name.is_err() || value.is_err();
+            pairs.extend(name.ok().zip(value.ok()));
         }
         let count = cursor.count(3)?;
         let mut chunks = Vec::with_capacity(count);
@@ -167,7 +172,7 @@ impl<R: ReadAt> Index<R> {
             before_ms = max_ms;
             chunks.push(ChunkPlace { min_ms, max_ms, segment: (place >> 32) as u32, offset: place as u32 });
         }
-        Ok(IndexedSeries { labels: Labels::from_pairs(pairs), chunks })
+        Ok(IndexedSeries { labels: Labels::from_pairs(pairs), is_illegible, chunks })
     }
 }
 
@@ -193,10 +198,11 @@ fn metrics(table: &[u8], offset: u64) -> Result<Metrics> {
         if cursor.uvarint()? != 2 {
             return Err(wrong(cursor.offset(), "an entry of the table of postings has not two parts"));
         }
-        let (name, value, place) = (cursor.text()?, cursor.text()?, cursor.uvarint()?);
-        match (name, value) {
-            ("", "") => all = Some(place),
-            (METRIC_NAME, value) if !value.is_empty() => metrics.push((value.to_owned(), place)),
+        let (name, value, place) = (cursor.text_bytes()?, cursor.text_bytes()?, cursor.uvarint()?);
+        match (name, std::str::from_utf8(value)) {
+            (b"", Ok("")) => all = Some(place),
+            // A name that is no text is found among the series without one.
+            (name, Ok(value)) if name == METRIC_NAME.as_bytes() && !value.is_empty() => metrics.push((value.to_owned(), place)),
             _ => {}
         }
     }

@@ -124,10 +124,15 @@ impl<'a> Cursor<'a> {
         Ok(bytes)
     }
 
+    /// What may be a text, with its length in front.
+    pub(super) fn text_bytes(&mut self) -> Result<&'a [u8]> {
+        let length = self.count(1)?;
+        self.bytes(length)
+    }
+
     /// A text with its length in front.
     pub(super) fn text(&mut self) -> Result<&'a str> {
-        let length = self.count(1)?;
-        let offset = self.offset();
-        std::str::from_utf8(self.bytes(length)?).map_err(|_| wrong(offset, "a text is not UTF-8"))
+        let bytes = self.text_bytes()?;
+        std::str::from_utf8(bytes).map_err(|_| wrong(self.offset() - bytes.len() as u64, "a text is not UTF-8"))
     }
 }

@@ -3,7 +3,7 @@
 //! Sources: Docker Engine API (`/containers/json`, `/networks`), Prometheus' documentation of `docker_sd_config`.
 
 use super::{Found, Source, TargetGroup, host_port, label_name};
-use crate::scrape::client::{ClientOptions, HttpClient, body, reason};
+use crate::scrape::client::{ClientOptions, HttpClient, body};
 use crate::scrape::config::DockerSdConfig;
 use br_std::{Error, Result};
 use serde::Deserialize;
@@ -118,7 +118,7 @@ impl Docker {
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let request = self.client.get(&format!("{}{path}", self.base)).await?.timeout(TIMEOUT);
-        let response = request.send().await.map_err(|error| Error::retry(reason(&error)))?;
+        let response = request.send().await.map_err(|error| Error::retry(self.client.reason(&error, &self.base)))?;
         let status = response.status();
         let body = body(response, BODY_BYTES_MAX).await?;
         let body = body.ok_or_else(|| Error::over_limit(format!("{path}: the answer has more than {BODY_BYTES_MAX} bytes")))?;

@@ -1,7 +1,7 @@
 //! A server that answers with target groups in JSON.
 
 use super::{Found, Source, TargetGroup};
-use crate::scrape::client::{ClientOptions, HttpClient, body, reason};
+use crate::scrape::client::{ClientOptions, HttpClient, body};
 use crate::scrape::config::{HttpSdConfig, StaticConfig};
 use br_std::{Error, Result};
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl Http {
         let request = request
             .header("accept", "application/json")
             .header("x-prometheus-refresh-interval-seconds", self.interval.as_secs_f64().to_string());
-        let response = request.send().await.map_err(|error| Error::retry(reason(&error)))?;
+        let response = request.send().await.map_err(|error| Error::retry(self.client.reason(&error, &self.url)))?;
         if response.status() != 200 {
             if response.status() == 401 {
                 self.client.refused();

@@ -183,7 +183,7 @@ impl<T: Object> Watch<T> {
 
     async fn request(&self, url: &str, timeout: Duration) -> Result<reqwest::Response> {
         let request = self.access.client.get(url).await?.timeout(timeout).header("accept", "application/json");
-        let response = request.send().await.map_err(|error| Error::retry(reason(&error)))?;
+        let response = request.send().await.map_err(|error| Error::retry(self.access.client.reason(&error, url)))?;
         if response.status().is_success() {
             return Ok(response);
         }
