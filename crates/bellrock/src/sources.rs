@@ -183,6 +183,15 @@ impl Stats for StoreStats {
         let help = "Targets, jobs and metrics that came to their limit of series since the start, by limit.";
         family("bellrock_series_limits_hit", "gauge", help, &hits);
         let store = self.metrics.stats();
+        let memory = |(tenant, stats): &(u32, br_tsdb::TenantStats)| {
+            let parts =
+                [("registry", stats.registry_bytes), ("open", stats.unflushed_bytes), ("retained", stats.retained_bytes)];
+            parts.map(|(part, bytes)| (format!("{{tenant=\"{tenant}\",part=\"{part}\"}}"), bytes))
+        };
+        let mut memory: Vec<_> = tenants.iter().flat_map(memory).collect();
+        memory.push(("{tenant=\"\",part=\"index_cache\"}".to_owned(), store.index_cache_bytes));
+        let help = "About what metrics take in memory: labels and index, samples that no file holds, samples kept from files, file indexes.";
+        family("bellrock_metric_memory_bytes", "gauge", help, &memory);
         let plain = |value: u64| vec![(String::new(), value)];
         family("bellrock_metric_files_damaged", "gauge", "Metric files that could not be read.", &plain(store.damaged_files));
         let help = "Chunks of metric files that were found damaged and are left out of answers.";
