@@ -1,9 +1,12 @@
 """The life of metrics: series that were deleted, limits on series, retention by rule."""
 
+import struct
 import time
 
+import cramjam
 import requests
 from bellrock_server import eventually
+from prometheus_peer import field, float_sample, varint
 
 TOKENS = """
 bellrock:
@@ -167,3 +170,20 @@ def test_how_late_a_sample_may_come_is_set_here_or_as_in_prometheus(make_server)
         push(server, [("m", 0, 1)])
         told = push(server, [("m", window - 60, 1), ("m", window + 60, 1)])
         assert told["partialSuccess"]["rejectedDataPoints"] in (1, "1") and "too old" in told["partialSuccess"]["errorMessage"], told
+
+
+def test_how_many_exemplars_were_kept_is_told(make_server):
+    server = make_server(config="bellrock: { limits: { exemplars: 4KB } }").start()
+    now = int(time.time() * 1000)
+    label = lambda name, value: field(1, field(1, name.encode()) + field(2, value.encode()))
+    exemplar = lambda at: field(3, label("trace_id", f"{at:032}") + b"\x11" + struct.pack("<d", at) + b"\x18" + varint(now + at))
+    series = label("__name__", "m") + float_sample(now, 1) + b"".join(exemplar(at) for at in range(40))
+    headers = {"content-type": "application/x-protobuf", "content-encoding": "snappy"}
+    answer = requests.post(f"{server.url}/api/v1/write", data=bytes(cramjam.snappy.compress_raw(field(1, series))), headers=headers, timeout=10)
+    kept = int(answer.headers["x-prometheus-remote-write-exemplars-written"])
+    assert 16 < kept < 40 and answer.headers["x-prometheus-remote-write-samples-written"] == "1"
+    assert answer.status_code == 400 and f"{40 - kept} refused" in answer.text and "exemplar" in answer.text
+    found = server.get("/api/v1/query_exemplars", query="m", start=now / 1000 - 60, end=now / 1000 + 60)["data"]
+    assert len(found[0]["exemplars"]) == kept
+    exposition = requests.get(f"{server.url}/metrics", timeout=5).text
+    assert f'bellrock_samples_rejected_total{{tenant="1",reason="exemplar_limit"}} {40 - kept}' in exposition

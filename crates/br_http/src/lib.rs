@@ -81,7 +81,7 @@ async fn tell_partial(State(app): State<Arc<App>>, request: Request, next: Next)
     let partial = app.partial_answers();
     let mut response = next.run(request).await;
     if let Some(warning) = partial.and_then(|warning| HeaderValue::try_from(warning).ok()) {
-        response.headers_mut().insert("x-bellrock-warning", warning);
+        response.headers_mut().append("x-bellrock-warning", warning);
     }
     response
 }
