@@ -14,6 +14,7 @@ use futures::StreamExt;
 use futures::stream::unfold;
 use serde_json::{Value, json};
 use std::convert::Infallible;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,12 +71,12 @@ pub(super) async fn live(State(app): State<Arc<App>>, Extension(principal): Exte
 fn changes(before: &[Value], now: &[Value]) -> String {
     let mut out = String::new();
     for begun in now.iter().filter(|notice| !before.contains(notice)) {
-        out.push_str(&format!("data: {begun}\n\n"));
+        let _ = write!(out, "data: {begun}\n\n");
     }
     for ended in before.iter().filter(|notice| !now.contains(notice)) {
         let mut ended = ended.clone();
         ended["active"] = json!(false);
-        out.push_str(&format!("data: {ended}\n\n"));
+        let _ = write!(out, "data: {ended}\n\n");
     }
     out
 }
