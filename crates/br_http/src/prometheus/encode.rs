@@ -60,6 +60,36 @@ pub(super) fn answer(output: QueryOutput, stats: Option<&serde_json::Value>, bud
     Ok(writer.out)
 }
 
+/// A list of the lookups, cut at `limit`, which it then says.
+pub(super) fn list<T>(
+    items: impl IntoIterator<Item = T>,
+    limit: usize,
+    budget: &Budget,
+    write: impl Fn(&mut String, &T),
+) -> Result<String> {
+    let mut writer = Writer { out: String::new(), budget, charged: 0 };
+    writer.reserve(256)?;
+    writer.out.push_str(r#"{"status":"success","data":["#);
+    let mut warnings = Vec::new();
+    for (at, item) in items.into_iter().enumerate() {
+        if at == limit {
+            warnings.push(super::TRUNCATED.to_owned());
+            break;
+        }
+        if at % LOOK_POINTS == 0 {
+            budget.check()?;
+        }
+        writer.out.push_str(if at > 0 { "," } else { "" });
+        write(&mut writer.out, &item);
+        writer.settle()?;
+    }
+    writer.out.push(']');
+    notes(&mut writer.out, "warnings", &warnings);
+    writer.out.push('}');
+    writer.settle()?;
+    Ok(writer.out)
+}
+
 struct Writer<'a> {
     out: String,
     budget: &'a Budget,

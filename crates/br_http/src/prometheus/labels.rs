@@ -1,32 +1,36 @@
 //! Series, label names, label values.
 
-use super::{Answer, limit, selector};
+use super::{Answer, encode, json_text, labels_bytes, limit, selector};
 use crate::app::App;
 use crate::params::Params;
+use axum::Extension;
 use axum::extract::{Path, State};
-use axum::response::IntoResponse;
-use axum::{Extension, Json};
 use br_model::Principal;
 use br_query::door::Language;
 use br_std::Result;
 use br_storage::{Budget, MetricSource, SeriesQuery};
-use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) async fn series(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     let queries = selector::queries(&params, true)?;
     let limit = limit(&params)?;
-    let found = lookup(&app, principal, "series", move |source, budget| source.series(&queries, budget)).await?;
-    listed(found.iter().map(crate::json::labels), limit)
+    let found = lookup(&app, principal, "series", move |source, budget| {
+        let found = source.series(&queries, budget)?;
+        budget.charge(found.iter().map(labels_bytes).sum())?;
+        encode::list(found, limit, budget, encode::labels)
+    });
+    Ok(json_text(found.await?))
 }
 
 pub(super) async fn names(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     let queries = selector::queries(&params, false)?;
     let limit = limit(&params)?;
-    let found =
-        lookup(&app, principal, "labels", move |source, budget| union(&queries, |query| source.label_names(query, budget)));
-    listed(found.await?.into_iter().map(Value::String), limit)
+    let found = lookup(&app, principal, "labels", move |source, budget| {
+        let found = union(&queries, |query| source.label_names(query, budget))?;
+        encode::list(found, limit, budget, |out, name| encode::string(out, name))
+    });
+    Ok(json_text(found.await?))
 }
 
 pub(super) async fn values(
@@ -39,9 +43,10 @@ pub(super) async fn values(
     let limit = limit(&params)?;
     let name = unescape(&name);
     let found = lookup(&app, principal, "label values", move |source, budget| {
-        union(&queries, |query| source.label_values(&name, query, budget))
+        let found = union(&queries, |query| source.label_values(&name, query, budget))?;
+        encode::list(found, limit, budget, |out, value| encode::string(out, value))
     });
-    listed(found.await?.into_iter().map(Value::String), limit)
+    Ok(json_text(found.await?))
 }
 
 async fn lookup<T: Send + 'static>(
@@ -60,16 +65,6 @@ fn union(queries: &[SeriesQuery], mut find: impl FnMut(&SeriesQuery) -> Result<V
         all.extend(find(query)?);
     }
     Ok(all)
-}
-
-/// A list that says when it was cut.
-fn listed(mut all: impl Iterator<Item = Value>, limit: usize) -> Answer {
-    let data: Vec<Value> = all.by_ref().take(limit).collect();
-    let mut answer = json!({ "status": "success", "data": data });
-    if all.next().is_some() {
-        answer["warnings"] = json!([super::TRUNCATED]);
-    }
-    Ok(Json(answer).into_response())
 }
 
 /// Label names that are no identifiers come as `U__` with `_` doubled and other characters as `_HEX_`.

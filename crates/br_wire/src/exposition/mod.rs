@@ -4,6 +4,7 @@
 //! Sources: Prometheus "Exposition formats", OpenMetrics 1.0 (with `st@` from the 2.0 draft), io.prometheus.client.
 
 mod created;
+mod federation;
 mod line;
 mod protobuf;
 mod protocol;
@@ -11,6 +12,7 @@ mod strict;
 mod text;
 mod write;
 
+pub use federation::{Accepted, Escaping, Latest, write_federation};
 pub use protocol::Protocol;
 pub use write::write_text;
 
