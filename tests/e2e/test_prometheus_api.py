@@ -8,6 +8,7 @@ import time
 import pytest
 import requests
 from bellrock_server import eventually, free_port
+from prometheus_peer import float_sample, histogram_sample, remote_write
 
 # A question, the status and the type of the error; None where it is answered.
 QUESTIONS = [
@@ -259,3 +260,39 @@ def test_exemplars_are_found_however_old(server):
     assert requests.post(f"{server.url}/api/v1/otlp/v1/metrics", json=body, timeout=10).status_code == 200
     found = eventually(lambda: server.get("/api/v1/query_exemplars", query='{__name__=~"old.*"}')["data"])
     assert found[0]["exemplars"][0]["labels"]["trace_id"] == span["traceId"]
+
+
+PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+
+
+def test_federation_speaks_what_the_reader_asks_for(make_server):
+    server = make_server(config="global: { external_labels: { region: eu, replica: a } }").start()
+    now = int(time.time() * 1000)
+    remote_write(server.url, {"__name__": "ütf.8", "region": "us"}, [float_sample(now, 1.0)])
+    remote_write(server.url, {"__name__": "nh"}, [histogram_sample(now, 1)])
+
+    def page(accept=None):
+        headers = {"accept": accept} if accept else {}
+        answer = requests.get(f"{server.url}/federate", params={"match[]": ['{__name__=~".+"}']}, headers=headers, timeout=10)
+        return answer.headers["content-type"], answer.content
+
+    eventually(lambda: page()[1])
+    kind, text = page()
+    assert kind == "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
+    assert text.decode() == f'# TYPE _tf_8 untyped\n_tf_8{{region="us",replica="a",instance=""}} 1 {now}\n'
+    kind, text = page("text/plain;version=1.0.0;escaping=allow-utf-8")
+    assert "allow-utf-8" in kind and '{"ütf.8",region="us"' in text.decode()
+    kind, binary = eventually(lambda: b"nh" in page(PROTOBUF)[1] and page(PROTOBUF))
+    assert kind.startswith("application/vnd.google.protobuf") and b"\x0a\x06region\x12\x02eu" in binary
+
+
+def test_federation_and_lists_have_a_budget(make_server):
+    server = make_server(config="bellrock: { limits: { query_memory: 200KB } }").start()
+    now = int(time.time() * 1000)
+    for at in range(30):
+        remote_write(server.url, {"__name__": "wide", "n": str(at), "text": "x" * 4000}, [float_sample(now, 1.0)])
+    eventually(lambda: len(server.promql("count(wide)")) and server.promql("count(wide)")[0][1] == 30)
+    for path in ("/federate", "/api/v1/series"):
+        refused = requests.get(server.url + path, params={"match[]": "wide"}, timeout=10)
+        assert refused.status_code == 422 and "limits.query_memory" in refused.text, f"{path}: {refused.text[:300]}"
+        assert requests.get(server.url + path, params={"match[]": 'wide{n="1"}'}, timeout=10).status_code == 200

@@ -88,3 +88,17 @@ def test_too_much_is_refused_with_the_limit(make_server):
     start, end = fill(server)
     refused = read(server, request(start * 1000, end * 1000, "requests_total"))
     assert refused.status_code == 422 and "limits.query_memory" in refused.text, refused.text
+
+
+def test_external_labels_are_added_and_asked_for(make_server):
+    server = make_server(config="global: { external_labels: { region: eu } }").start()
+    start, end = fill(server)
+    message = bytes(cramjam.snappy.decompress_raw(read(server, request(start * 1000, end * 1000, "temperature")).content))
+    assert message.count(field(1, b"region") + field(2, b"eu")) == 1
+
+    def asked(region):
+        matchers = field(3, field(2, b"__name__") + field(3, b"temperature")) + field(3, field(2, b"region") + field(3, region))
+        query = b"\x08" + varint(start * 1000) + b"\x10" + varint(end * 1000) + matchers
+        return bytes(cramjam.snappy.decompress_raw(read(server, bytes(cramjam.snappy.compress_raw(field(1, query)))).content))
+
+    assert b"temperature" in asked(b"eu") and b"temperature" not in asked(b"us")

@@ -21,7 +21,7 @@ pub fn run(area: &str, files: &[PathBuf]) -> Result<()> {
     let shared = shell::shared_data();
     if files.is_empty() {
         let Some(shared) = &shared else {
-            println!("{area}: skipped, the shared data folder is absent");
+            shell::skip(&format!("conform {area}: the shared data folder is absent"));
             return Ok(());
         };
         arguments.extend(["--shared", shared.to_str().unwrap_or_default()]);
@@ -34,7 +34,7 @@ pub fn run(area: &str, files: &[PathBuf]) -> Result<()> {
 /// Asks random queries of Debian's `prometheus` and of the binary; says so when there is none.
 pub fn differential(count: u64, seed: u64, case: Option<u64>) -> Result<()> {
     if !shell::has("prometheus") {
-        println!("{DIFFERENTIAL}: skipped, prometheus is not installed");
+        shell::skip(&format!("conform {DIFFERENTIAL}: prometheus is not installed"));
         return Ok(());
     }
     // As `cargo test --workspace` builds it, so that nothing is built twice.
@@ -43,6 +43,15 @@ pub fn differential(count: u64, seed: u64, case: Option<u64>) -> Result<()> {
     let mut arguments = vec![DIFFERENTIAL, "--count", &count, "--seed", &seed];
     arguments.extend(case.iter().flat_map(|case| ["--case", case]));
     shell::run(shell::target().join("debug/br_bench"), &arguments)
+}
+
+/// Who asks for one area by name is not told that all is well when nothing was run.
+pub fn check_run() -> Result<()> {
+    let skipped = shell::skipped();
+    if !skipped.is_empty() {
+        bail!("nothing was run: {}", skipped.join("; "));
+    }
+    Ok(())
 }
 
 fn absolute(path: &Path) -> PathBuf {

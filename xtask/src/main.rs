@@ -95,9 +95,9 @@ fn run() -> Result<()> {
         Verb::Deny => licences::run(),
         Verb::Test { only } => test::run(&only),
         Verb::Conform { area, count, seed, case, .. } if area == conform::DIFFERENTIAL => {
-            conform::differential(count, seed, case)
+            conform::differential(count, seed, case).and_then(|()| conform::check_run())
         }
-        Verb::Conform { area, files, .. } => conform::run(&area, &files),
+        Verb::Conform { area, files, .. } => conform::run(&area, &files).and_then(|()| conform::check_run()),
         Verb::Bench { area, json } => conform::bench(&area, json.as_deref()),
         Verb::Fuzz { targets, cpu_minutes } => fuzz::run(&targets, cpu_minutes),
         Verb::Ui => ui::build(),

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
@@ -73,6 +74,19 @@ pub fn path_of(program: &str) -> Option<PathBuf> {
 pub fn tracked_files() -> Result<Vec<String>> {
     let listing = output("git", &["ls-files", "--cached", "--others", "--exclude-standard"])?;
     Ok(listing.lines().map(str::to_owned).filter(|path| root().join(path).is_file()).collect())
+}
+
+static SKIPPED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Says that something was not run, and why, now and at the end.
+pub fn skip(what: &str) {
+    println!("skipped: {what}");
+    SKIPPED.lock().unwrap_or_else(PoisonError::into_inner).push(what.to_owned());
+}
+
+/// What was not run.
+pub fn skipped() -> Vec<String> {
+    SKIPPED.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 pub fn heading(text: &str) {

@@ -39,6 +39,28 @@ pub fn run(only: &[Step]) -> Result<()> {
         }
         done.push(format!("{step:?} {} s", started.elapsed().as_secs()).to_lowercase());
     }
-    println!("\nall steps passed: {}", done.join(", "));
+    println!("\n{}", summary(&done, &shell::skipped()));
     Ok(())
+}
+
+/// A clone without the data and the programs of others must not read as if all had run.
+fn summary(done: &[String], skipped: &[String]) -> String {
+    if skipped.is_empty() {
+        return format!("all steps passed: {}", done.join(", "));
+    }
+    let list: Vec<String> = skipped.iter().map(|what| format!("  - {what}")).collect();
+    format!("what was run passed: {}\nNOT RUN ({}):\n{}", done.join(", "), skipped.len(), list.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::summary;
+
+    #[test]
+    fn what_was_not_run_is_told_at_the_end() {
+        let done = ["rust 3 s".to_owned()];
+        assert_eq!(summary(&done, &[]), "all steps passed: rust 3 s");
+        let told = summary(&done, &["conform promql: the shared data folder is absent".to_owned()]);
+        assert!(told.contains("NOT RUN (1)") && told.contains("conform promql") && !told.contains("all steps passed"), "{told}");
+    }
 }

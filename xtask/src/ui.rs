@@ -13,7 +13,7 @@ pub fn build() -> Result<()> {
 /// Types and unit tests of the pages, and that the committed build is what the sources give.
 pub fn check() -> Result<()> {
     if !shell::has("npm") {
-        println!("skipped: npm is not installed; the committed ui/dist is used as it is");
+        shell::skip("ui: npm is not installed; the committed ui/dist is used as it is");
         return Ok(());
     }
     build()?;

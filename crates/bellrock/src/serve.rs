@@ -176,6 +176,7 @@ impl Server {
             tail,
             stats: Arc::new(StoreStats::new(&stores.metrics, &stores.events, &flusher)),
             errors: sources,
+            external_labels: br_model::Labels::from_pairs(&config.global.external_labels),
             retention: config.bellrock.retention.metrics.0,
             flags: flags(&arguments, &config),
             configuration: Arc::new(ConfigFile(arguments.config.clone())),

@@ -3,6 +3,7 @@
 //! Without this a few clients that ask for much and then do not read would hold all memory, for as long as they like.
 
 use axum::body::{Body, HttpBody};
+use axum::http::header;
 use axum::response::Response;
 use br_std::{Error, Result};
 use br_storage::SharedMemory;
@@ -10,10 +11,11 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 /// Smaller ones are bounded by the number of connections.
 const SMALL_BYTES: u64 = 16 << 10;
@@ -78,27 +80,44 @@ impl Answers {
     /// The same answer within the limits. Without a connection that could be cut only the room counts.
     pub(crate) fn limit(&self, answer: Response, cut: Option<Cut>) -> Result<Response> {
         let bytes = answer.body().size_hint().exact();
-        if bytes.is_some_and(|bytes| bytes <= SMALL_BYTES) {
+        if bytes.is_some_and(|bytes| bytes <= SMALL_BYTES) || is_grpc(&answer) {
             return Ok(answer);
         }
         let room = bytes.map(|bytes| self.take(bytes)).transpose()?;
         let pace = Arc::new(Pace::default());
         if let Some(cut) = cut {
-            tokio::spawn(watch(Arc::downgrade(&pace), cut));
+            let watching = tokio::spawn(watch(Arc::downgrade(&pace), cut));
+            let _ = pace.watching.set(watching.abort_handle());
         }
         Ok(answer.map(|inner| Body::new(Paced { inner, rest: Bytes::new(), room, pace })))
     }
 }
 
+/// Answers over gRPC are words about what was sent, and come without a size.
+fn is_grpc(answer: &Response) -> bool {
+    let content_type = answer.headers().get(header::CONTENT_TYPE);
+    content_type.is_some_and(|content_type| content_type.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// How far an answer has come.
 #[derive(Default)]
 struct Pace {
+    watching: OnceLock<AbortHandle>,
     bytes_taken: AtomicU64,
     /// The next part is still being made: the client has read what there was.
     is_awaited: AtomicBool,
 }
 
-/// Cuts the connection when an answer stands still. Ends with the last byte of it.
+/// The last byte has gone.
+impl Drop for Pace {
+    fn drop(&mut self) {
+        if let Some(watching) = self.watching.get() {
+            watching.abort();
+        }
+    }
+}
+
+/// Cuts the connection when an answer stands still.
 async fn watch(pace: Weak<Pace>, cut: Cut) {
     let mut before = 0;
     loop {

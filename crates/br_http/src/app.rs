@@ -54,6 +54,8 @@ pub struct App {
     pub errors: Arc<dyn ErrorEvents>,
     /// The configuration as it was last read, its secrets blanked.
     pub config_text: parking_lot::Mutex<String>,
+    /// What federation and remote read add to series of the configuration's tenant.
+    pub external_labels: Labels,
     /// How long metrics are kept.
     pub retention: Duration,
     /// What the server was started with, for `/api/v1/status/flags`.

@@ -2,6 +2,7 @@
 
 mod bounded;
 mod encode;
+mod histogram;
 mod memory;
 mod metrics_table;
 mod rows;
@@ -9,6 +10,7 @@ mod shape;
 mod watched;
 
 pub use encode::{write_csv, write_json_lines};
+pub use histogram::histogram_json;
 pub use rows::{write_columns, write_json_rows};
 
 use arrow::array::RecordBatch;
@@ -17,8 +19,8 @@ use br_model::TenantId;
 use br_std::{Error, Kind, Result};
 use br_storage::{Budget, MetricSource};
 use datafusion::catalog::TableProvider;
-use datafusion::common::DataFusionError;
 use datafusion::common::config::Dialect;
+use datafusion::common::{Column, DataFusionError, SchemaError};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::{SQLOptions, SessionContext};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -187,7 +189,7 @@ fn query_error(error: &DataFusionError) -> Error {
     {
         return Error::new(own.kind(), own.message().to_owned());
     }
-    let message = root.strip_backtrace();
+    let message = unknown_column(root).unwrap_or_else(|| root.strip_backtrace());
     let place = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| span.start);
     let message = match place {
         Some(place) => format!("{message} (line {}, column {})", place.line, place.column),
@@ -201,6 +203,19 @@ fn query_error(error: &DataFusionError) -> Error {
         DataFusionError::Internal(_) => wrong_pattern(&message).unwrap_or_else(|| Error::corrupt(message)),
         _ => Error::fix_request(message),
     }
+}
+
+/// Where columns are looked for in the answer and in the tables, DataFusion names those that are in both twice.
+fn unknown_column(root: &DataFusionError) -> Option<String> {
+    let DataFusionError::SchemaError(error, _) = root else { return None };
+    let SchemaError::FieldNotFound { field, valid_fields } = &**error else { return None };
+    let mut known: Vec<Column> = Vec::new();
+    for column in valid_fields {
+        if !known.iter().any(|other| other.flat_name() == column.flat_name()) {
+            known.push(column.clone());
+        }
+    }
+    Some(format!("Schema error: {}", SchemaError::FieldNotFound { field: field.clone(), valid_fields: known }))
 }
 
 /// Where a comparison with a regular expression compiles it, what is wrong with it comes as a bug of DataFusion.

@@ -2,7 +2,7 @@
 
 use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
-use br_model::{Exemplar, Labels, Metadata, TenantId};
+use br_model::{BucketSpan, Exemplar, FloatHistogram, Labels, Metadata, TenantId};
 use br_query::sql::{STACK_BYTES, SqlEngine, SqlLimits, write_csv, write_json_lines};
 use br_std::{Error, Kind, Result};
 use br_storage::{Budget, CancelReason, Matcher, MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
@@ -94,6 +94,80 @@ async fn metrics_are_rows() {
     check("SELECT count(*) FROM metrics WHERE metric = 'down'", 0).await;
     check("SELECT count(*) FROM metrics WHERE ts >= '1970-01-01T00:01:00Z' AND value = 0", 2).await;
     check("WITH big AS (SELECT n FROM numbers WHERE n > 1) SELECT sum(n) FROM big", 3).await;
+}
+
+/// One histogram, and its end.
+struct Histograms;
+
+impl MetricSource for Histograms {
+    fn select<'a>(&'a self, _: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
+        let span = BucketSpan { offset: -1, length: 2 };
+        let histogram = FloatHistogram {
+            count: 3.0,
+            sum: 4.5,
+            positive_spans: vec![span],
+            positive_buckets: vec![1.0, 2.0],
+            ..FloatHistogram::default()
+        };
+        let end = FloatHistogram { sum: br_model::stale_nan(), ..FloatHistogram::default() };
+        let points = Points {
+            timestamps_ms: vec![0, 60_000].into(),
+            values: Values::Histograms(vec![Arc::new(histogram), Arc::new(end)]),
+            starts_ms: None,
+            weights: None,
+        };
+        let labels = Labels::from_pairs([("__name__", "latency")]);
+        Ok(Box::new(Once(Some(vec![SeriesData { labels, points }]))))
+    }
+
+    fn series(&self, _: &[SeriesQuery], _: &Budget) -> Result<Vec<Labels>> {
+        Ok(Vec::new())
+    }
+
+    fn label_names(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn label_values(&self, _: &str, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn metadata(&self, _: Option<&str>) -> Result<Vec<(String, Metadata)>> {
+        Ok(Vec::new())
+    }
+
+    fn exemplars(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn native_histograms_are_rows() {
+    let tables = |_: TenantId, _: &Arc<Budget>| Vec::new();
+    let engine = SqlEngine::new(Arc::new(tables), Arc::new(|_| Arc::new(Histograms)), Vec::new(), SqlLimits::default());
+    let rows = async |sql: &str| {
+        let answer = engine.query(TenantId(1), sql, Arc::new(Budget::unlimited())).await.expect("valid");
+        let batches: Vec<RecordBatch> = answer.batches.try_collect().await.expect("valid");
+        let mut text = Vec::new();
+        for batch in &batches {
+            write_json_lines(&mut text, batch).expect("JSON");
+        }
+        String::from_utf8(text).expect("text")
+    };
+    let shown = rows("SELECT metric, value, histogram FROM metrics").await;
+    assert!(shown.contains(r#"\"positive\":[[-1,1.0],[0,2.0]]"#) && shown.lines().count() == 1, "{shown}");
+    assert!(rows("SELECT count(*) AS n FROM metrics WHERE value IS NULL AND metric = 'latency'").await.contains("1"));
+}
+
+#[tokio::test]
+async fn an_unknown_column_is_told_with_each_column_once() {
+    for sql in
+        ["SELECT nope FROM metrics", "SELECT metric FROM metrics GROUP BY nope", "SELECT metric FROM metrics ORDER BY nope"]
+    {
+        let error = refused(sql).await;
+        assert!(error.message().contains("No field named nope"), "{error}");
+        assert_eq!(error.message().matches("metrics.metric").count(), 1, "{error}");
+    }
 }
 
 #[tokio::test]

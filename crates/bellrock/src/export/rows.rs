@@ -6,12 +6,12 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use br_model::labels::METRIC_NAME;
-use br_model::{BucketSpan, FloatHistogram, Labels};
+use br_model::{FloatHistogram, Labels};
+use br_query::sql::histogram_json;
 use br_wire::prometheus_tsdb::chunk::{ChunkSamples, ChunkValues};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use serde_json::{Value, json};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -77,7 +77,7 @@ impl Columns {
         self.labels.append(true)?;
         self.timestamp.append_value(time_ms);
         self.value.append_option(value);
-        self.histogram.append_option(histogram.map(|histogram| shown(histogram).to_string()));
+        self.histogram.append_option(histogram.map(|histogram| histogram_json(histogram)));
         Ok(())
     }
 
@@ -146,34 +146,4 @@ impl RowWriter {
     pub(super) fn abort(self) {
         let _ = std::fs::remove_file(&self.part);
     }
-}
-
-/// Buckets by their index, those without observations left away.
-fn shown(histogram: &FloatHistogram) -> Value {
-    json!({
-        "count": histogram.count,
-        "sum": histogram.sum,
-        "schema": histogram.schema,
-        "zero_threshold": histogram.zero_threshold,
-        "zero_count": histogram.zero_count,
-        "positive": buckets(&histogram.positive_spans, &histogram.positive_buckets),
-        "negative": buckets(&histogram.negative_spans, &histogram.negative_buckets),
-        "custom_values": histogram.custom_values,
-    })
-}
-
-fn buckets(spans: &[BucketSpan], counts: &[f64]) -> Vec<(i64, f64)> {
-    let mut index = 0i64;
-    let mut found = Vec::new();
-    let mut counts = counts.iter();
-    for span in spans {
-        index += i64::from(span.offset);
-        for count in counts.by_ref().take(span.length as usize) {
-            if *count != 0.0 {
-                found.push((index, *count));
-            }
-            index += 1;
-        }
-    }
-    found
 }

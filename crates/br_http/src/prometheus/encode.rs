@@ -60,6 +60,36 @@ pub(super) fn answer(output: QueryOutput, stats: Option<&serde_json::Value>, bud
     Ok(writer.out)
 }
 
+/// A list of the lookups, cut at `limit`. It says so, and what could not be read.
+pub(super) fn list<T>(
+    items: impl IntoIterator<Item = T>,
+    limit: usize,
+    budget: &Budget,
+    write: impl Fn(&mut String, &T),
+) -> Result<String> {
+    let mut writer = Writer { out: String::new(), budget, charged: 0 };
+    writer.reserve(256)?;
+    writer.out.push_str(r#"{"status":"success","data":["#);
+    let mut warnings = budget.damage().warnings();
+    for (at, item) in items.into_iter().enumerate() {
+        if at == limit {
+            warnings.push(super::TRUNCATED.to_owned());
+            break;
+        }
+        if at % LOOK_POINTS == 0 {
+            budget.check()?;
+        }
+        writer.out.push_str(if at > 0 { "," } else { "" });
+        write(&mut writer.out, &item);
+        writer.settle()?;
+    }
+    writer.out.push(']');
+    notes(&mut writer.out, "warnings", &warnings);
+    writer.out.push('}');
+    writer.settle()?;
+    Ok(writer.out)
+}
+
 struct Writer<'a> {
     out: String,
     budget: &'a Budget,
@@ -287,7 +317,7 @@ mod tests {
         let budget = Budget::new(1 << 20);
         let error = answer(matrix(&point, 1, 11_000), None, &budget).expect_err("hundreds of megabytes");
         assert!(error.kind() == Kind::OverLimit && error.message().contains("limits.query_memory"), "{error}");
-        let text = answer(matrix(&point, 1, 3), None, &budget).expect("three of them fit");
+        let text = answer(matrix(&point, 1, 3), None, &Budget::new(1 << 20)).expect("three of them fit");
         assert_eq!(text.matches(r#""count":"1000""#).count(), 3);
     }
 

@@ -1,6 +1,6 @@
 //! Series, label names, label values.
 
-use super::{Answer, limit, selector, success_warning};
+use super::{Answer, encode, json_text, labels_bytes, limit, selector};
 use crate::app::App;
 use crate::params::Params;
 use axum::Extension;
@@ -9,24 +9,28 @@ use br_model::Principal;
 use br_query::door::Language;
 use br_std::Result;
 use br_storage::{Budget, MetricSource, SeriesQuery};
-use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) async fn series(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     let queries = selector::queries(&params, true)?;
     let limit = limit(&params)?;
-    let (found, warnings) = lookup(&app, principal, "series", move |source, budget| source.series(&queries, budget)).await?;
-    listed(found.iter().map(crate::json::labels), limit, warnings)
+    let found = lookup(&app, principal, "series", move |source, budget| {
+        let found = source.series(&queries, budget)?;
+        budget.charge(found.iter().map(labels_bytes).sum())?;
+        encode::list(found, limit, budget, encode::labels)
+    });
+    Ok(json_text(found.await?))
 }
 
 pub(super) async fn names(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     let queries = selector::queries(&params, false)?;
     let limit = limit(&params)?;
-    let found =
-        lookup(&app, principal, "labels", move |source, budget| union(&queries, |query| source.label_names(query, budget)));
-    let (found, warnings) = found.await?;
-    listed(found.into_iter().map(Value::String), limit, warnings)
+    let found = lookup(&app, principal, "labels", move |source, budget| {
+        let found = union(&queries, |query| source.label_names(query, budget))?;
+        encode::list(found, limit, budget, |out, name| encode::string(out, name))
+    });
+    Ok(json_text(found.await?))
 }
 
 pub(super) async fn values(
@@ -39,21 +43,19 @@ pub(super) async fn values(
     let limit = limit(&params)?;
     let name = unescape(&name);
     let found = lookup(&app, principal, "label values", move |source, budget| {
-        union(&queries, |query| source.label_values(&name, query, budget))
+        let found = union(&queries, |query| source.label_values(&name, query, budget))?;
+        encode::list(found, limit, budget, |out, value| encode::string(out, value))
     });
-    let (found, warnings) = found.await?;
-    listed(found.into_iter().map(Value::String), limit, warnings)
+    Ok(json_text(found.await?))
 }
 
-/// What is found, and what could not be read.
 async fn lookup<T: Send + 'static>(
     app: &App,
     principal: Principal,
     what: &str,
     work: impl FnOnce(&dyn MetricSource, &Budget) -> Result<T> + Send + 'static,
-) -> Result<(T, Vec<String>)> {
+) -> Result<T> {
     let tenant = principal.tenant;
-    let work = move |source: &dyn MetricSource, budget: &Budget| Ok((work(source, budget)?, budget.damage().warnings()));
     app.query(tenant, Language::Lookup, what, None, move |sources, budget| work(&*sources.metrics(tenant), budget)).await
 }
 
@@ -63,15 +65,6 @@ fn union(queries: &[SeriesQuery], mut find: impl FnMut(&SeriesQuery) -> Result<V
         all.extend(find(query)?);
     }
     Ok(all)
-}
-
-/// A list that says when it was cut.
-fn listed(mut all: impl Iterator<Item = Value>, limit: usize, mut warnings: Vec<String>) -> Answer {
-    let data: Vec<Value> = all.by_ref().take(limit).collect();
-    if all.next().is_some() {
-        warnings.push(super::TRUNCATED.to_owned());
-    }
-    success_warning(data.into(), &warnings)
 }
 
 /// Label names that are no identifiers come as `U__` with `_` doubled and other characters as `_HEX_`.

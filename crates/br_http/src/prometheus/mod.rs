@@ -2,6 +2,7 @@
 
 mod admin;
 mod encode;
+mod external;
 mod features;
 mod federate;
 mod labels;
@@ -18,8 +19,9 @@ use crate::error::PrometheusError;
 use crate::params::Params;
 use crate::routes::Routes;
 use axum::Json;
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use br_model::Right;
+use br_model::{Labels, Right};
 use br_std::Error;
 use serde_json::{Value, json};
 
@@ -70,6 +72,16 @@ fn limit(params: &Params) -> Result<usize, Error> {
         0 => usize::MAX,
         limit => limit,
     })
+}
+
+/// What a set of labels weighs, about.
+fn labels_bytes(labels: &Labels) -> u64 {
+    labels.iter().map(|(name, value)| name.len() + value.len() + 32).sum::<usize>() as u64 + 64
+}
+
+/// An answer written out already, next to the query that found it: a long one would hold up whoever else waits for this thread.
+fn json_text(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "handlers end with it")]

@@ -1,13 +1,11 @@
 //! Queries: instant, range, exemplars.
 
-use super::{Answer, encode, success, success_warning};
+use super::{Answer, encode, json_text, success, success_warning};
 use crate::app::App;
 use crate::error::PrometheusError;
 use crate::params::Params;
 use axum::Extension;
 use axum::extract::State;
-use axum::http::header;
-use axum::response::IntoResponse;
 use br_env::Clock;
 use br_model::Principal;
 use br_promql::{Engine, Expr, ExprKind, QueryOutput, SourceResolution, Value as OutputValue};
@@ -61,11 +59,6 @@ fn engine(app: &App, params: &Params) -> Result<Engine> {
         engine = engine.with_source_resolution(resolution);
     }
     Ok(engine)
-}
-
-/// An answer written out already, next to the query that found it: a long one would hold up whoever else waits for this thread.
-fn json_text(text: String) -> axum::response::Response {
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 /// What of an answer a request has a say in.

@@ -1,5 +1,6 @@
 //! Remote read: another Prometheus fetches samples, all in one message or as chunks, series after series.
 
+use super::external;
 use crate::answers::Answers;
 use crate::app::App;
 use crate::error::TextError;
@@ -33,12 +34,13 @@ pub(super) async fn read(
         AcceptError::Other(error) => error,
     })?;
     let request = remote_read::decode(&body.bytes, &app.limits).map_err(Error::from)?;
-    let queries = request.queries.iter().map(query).collect::<Result<Vec<_>>>()?;
-    let text = shown(&queries);
     let tenant = principal.tenant;
+    let external = external::labels(&app, tenant);
+    let queries = request.queries.iter().map(|one| query(one, &external)).collect::<Result<Vec<_>>>()?;
+    let text = shown(&queries);
     Ok(match request.response {
         ResponseType::Samples => {
-            let work = move |source: &dyn MetricSource, budget: &Budget| samples(source, &queries, budget);
+            let work = move |source: &dyn MetricSource, budget: &Budget| samples(source, &queries, &external, budget);
             let body = app.query(tenant, Language::Lookup, &text, None, move |sources, budget| {
                 Ok((work(&*sources.metrics(tenant), budget)?, budget.damage().warnings()))
             });
@@ -47,7 +49,7 @@ pub(super) async fn read(
             warning::on((headers, body).into_response(), &warnings)
         }
         ResponseType::StreamedChunks => {
-            let work = move |source: &dyn MetricSource, budget: &Budget| chunks(source, &queries, budget);
+            let work = move |source: &dyn MetricSource, budget: &Budget| chunks(source, &queries, &external, budget);
             let found = app.query(tenant, Language::Lookup, &text, None, move |sources, budget| {
                 Ok((work(&*sources.metrics(tenant), budget)?, budget.damage().warnings()))
             });
@@ -58,7 +60,7 @@ pub(super) async fn read(
     })
 }
 
-fn query(query: &remote_read::Query) -> Result<SeriesQuery> {
+fn query(query: &remote_read::Query, external: &Labels) -> Result<SeriesQuery> {
     let matcher = |matcher: &remote_read::LabelMatcher| {
         let op = match matcher.op {
             MatchType::Equal => MatchOp::Equal,
@@ -66,7 +68,7 @@ fn query(query: &remote_read::Query) -> Result<SeriesQuery> {
             MatchType::Regex => MatchOp::Regex,
             MatchType::NotRegex => MatchOp::NotRegex,
         };
-        Matcher::new(op, matcher.name.clone(), matcher.value.clone())
+        Ok(external::without(Matcher::new(op, matcher.name.clone(), matcher.value.clone())?, external))
     };
     let matchers = query.matchers.iter().map(matcher).collect::<Result<Vec<_>>>()?;
     Ok(SeriesQuery { matchers, from_ms: query.start_ms, to_ms: query.end_ms })
@@ -89,6 +91,7 @@ struct Packed<T> {
 fn packed<T>(
     source: &dyn MetricSource,
     query: &SeriesQuery,
+    external: &Labels,
     budget: &Budget,
     pack: impl Fn(&Labels, &Points) -> (T, usize),
 ) -> Result<Packed<T>> {
@@ -97,11 +100,12 @@ fn packed<T>(
     while let Some(batch) = cursor.next_batch()? {
         for series in batch {
             budget.check()?;
-            let (pack, bytes) = pack(&series.labels, &series.points);
+            let labels = external::with(series.labels, external);
+            let (pack, bytes) = pack(&labels, &series.points);
             let bytes = (bytes + size_of::<(Labels, T)>()) as u64;
             charge(budget, bytes)?;
             found.bytes += bytes;
-            found.series.push((series.labels, pack));
+            found.series.push((labels, pack));
         }
     }
     found.series.sort_by(|one, other| one.0.cmp(&other.0));
@@ -117,10 +121,10 @@ fn values(points: &Points) -> impl Iterator<Item = (i64, br_model::Value)> {
 }
 
 /// The whole body of an answer of samples. All that is held on the way counts: the series, the message, its compressed form.
-fn samples(source: &dyn MetricSource, queries: &[SeriesQuery], budget: &Budget) -> Result<Vec<u8>> {
+fn samples(source: &dyn MetricSource, queries: &[SeriesQuery], external: &Labels, budget: &Budget) -> Result<Vec<u8>> {
     let (mut results, mut bytes) = (Vec::with_capacity(queries.len()), 0);
     for query in queries {
-        let found = packed(source, query, budget, |labels, points| {
+        let found = packed(source, query, external, budget, |labels, points| {
             let mut bytes = Vec::new();
             remote_read::put_series(&mut bytes, labels, values(points));
             let length = bytes.capacity();
@@ -139,13 +143,13 @@ fn samples(source: &dyn MetricSource, queries: &[SeriesQuery], budget: &Budget) 
 type Chunked = Packed<Vec<EncodedChunk>>;
 
 /// The series of each query.
-fn chunks(source: &dyn MetricSource, queries: &[SeriesQuery], budget: &Budget) -> Result<Vec<Chunked>> {
+fn chunks(source: &dyn MetricSource, queries: &[SeriesQuery], external: &Labels, budget: &Budget) -> Result<Vec<Chunked>> {
     let pack = |_: &Labels, points: &Points| {
         let chunks = chunk::encode(values(points));
         let bytes = chunks.iter().map(|chunk| chunk.data.len() + size_of::<EncodedChunk>()).sum();
         (chunks, bytes)
     };
-    queries.iter().map(|query| packed(source, query, budget, pack)).collect()
+    queries.iter().map(|query| packed(source, query, external, budget, pack)).collect()
 }
 
 /// Written out as it is sent. What is left of it keeps its room among the answers on their way.
@@ -215,7 +219,7 @@ mod tests {
     #[test]
     fn all_that_is_held_on_the_way_to_an_answer_counts() {
         let query = SeriesQuery { matchers: Vec::new(), from_ms: 0, to_ms: 1000 };
-        let parts = packed(&Source(50), &query, &Budget::unlimited(), |labels, points| {
+        let parts = packed(&Source(50), &query, &Labels::empty(), &Budget::unlimited(), |labels, points| {
             let mut bytes = Vec::new();
             remote_read::put_series(&mut bytes, labels, values(points));
             let length = bytes.capacity();
@@ -223,17 +227,19 @@ mod tests {
         });
         let parts = parts.expect("no limit").bytes;
         let queries = [query.clone(), query.clone()];
-        let error = samples(&Source(50), &queries, &Budget::new(2 * parts + parts / 2)).expect_err("the message is too much");
+        let error = samples(&Source(50), &queries, &Labels::empty(), &Budget::new(2 * parts + parts / 2))
+            .expect_err("the message is too much");
         assert!(error.kind() == Kind::OverLimit && error.message().starts_with("remote read"), "{error}");
-        samples(&Source(50), &queries, &Budget::new(5 * parts)).expect("parts and message, message and compressed");
+        samples(&Source(50), &queries, &Labels::empty(), &Budget::new(5 * parts))
+            .expect("parts and message, message and compressed");
 
         let budget = Budget::unlimited();
-        let found = chunks(&Source(50), &queries, &budget).expect("no limit");
+        let found = chunks(&Source(50), &queries, &Labels::empty(), &budget).expect("no limit");
         let held: u64 = found.iter().map(|found| found.bytes).sum();
         assert_eq!(budget.bytes_used(), held, "until they are sent");
         let answers = Answers::new(held);
         let body = stream(found, &answers).expect("room for one");
-        let found = chunks(&Source(50), &queries, &budget).expect("no limit");
+        let found = chunks(&Source(50), &queries, &Labels::empty(), &budget).expect("no limit");
         assert!(stream(found, &answers).is_err(), "no room for another");
         drop(body);
         assert_eq!(answers.bytes_taken(), 0);

@@ -9,7 +9,7 @@ use axum::Extension;
 use axum::extract::State;
 use br_ingest::scrape::{DiscoveryStatus, RelabelStep, TargetStatus};
 use br_model::labels::METRIC_NAME;
-use br_model::{Labels, Principal, TenantId};
+use br_model::{Labels, Metadata, Principal, TenantId};
 use br_query::door::Language;
 use br_std::Error;
 use br_storage::{Matcher, SeriesQuery};
@@ -128,6 +128,7 @@ pub(super) async fn target_metadata(
                 let names = source.label_values(METRIC_NAME, &query, budget)?;
                 for (family, metadata) in &known {
                     if names.iter().any(|name| is_of_family(name, family)) {
+                        budget.charge(metadata_bytes(family, metadata) + super::labels_bytes(&target.labels))?;
                         found.push((target.labels.clone(), family.clone(), metadata.clone()));
                     }
                 }
@@ -152,12 +153,19 @@ fn is_of_family(name: &str, family: &str) -> bool {
         .is_some_and(|suffix| matches!(suffix, "" | "_bucket" | "_count" | "_sum" | "_total" | "_created" | "_info"))
 }
 
+/// What is known of a family takes so much here and as JSON, about.
+fn metadata_bytes(family: &str, metadata: &Metadata) -> u64 {
+    512 + 4 * (family.len() + metadata.help.len() + metadata.unit.len()) as u64
+}
+
 pub(super) async fn metadata(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     let metric = params.get("metric").map(str::to_owned);
     let limit = params.number("limit", usize::MAX)?;
     let found = app
-        .query(principal.tenant, Language::Lookup, "metadata", None, move |sources, _| {
-            sources.metrics(principal.tenant).metadata(metric.as_deref())
+        .query(principal.tenant, Language::Lookup, "metadata", None, move |sources, budget| {
+            let found = sources.metrics(principal.tenant).metadata(metric.as_deref())?;
+            budget.charge(found.iter().map(|(name, metadata)| metadata_bytes(name, metadata)).sum())?;
+            Ok(found)
         })
         .await?;
     let mut families = Map::new();

@@ -1,5 +1,6 @@
-//! `metrics`: one row for each sample that is a number, over a metric source.
+//! `metrics`: one row for each sample, over a metric source.
 
+use super::histogram::histogram_json;
 use arrow::array::{
     ArrayRef, Float64Builder, MapBuilder, MapFieldNames, RecordBatch, RecordBatchOptions, StringBuilder,
     TimestampNanosecondBuilder,
@@ -21,6 +22,10 @@ use std::fmt;
 use std::sync::Arc;
 
 const SERVICE_NAME: &str = "service_name";
+/// Native histograms as JSON; `value` is null then.
+const HISTOGRAM: &str = "histogram";
+/// A batch ends when the text of its histograms has so many bytes.
+const BATCH_BYTES: usize = 4 << 20;
 /// Rows of one batch, about.
 const BATCH_ROWS: usize = 8192;
 const BATCHES_WAITING_MAX: usize = 2;
@@ -44,7 +49,8 @@ impl MetricsTable {
         let schema = Schema::new(vec![
             Field::new("metric", DataType::Utf8, false),
             Field::new("ts", DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())), false),
-            Field::new("value", DataType::Float64, false),
+            Field::new("value", DataType::Float64, true),
+            Field::new(HISTOGRAM, DataType::Utf8, true),
             Field::new(SERVICE_NAME, DataType::Utf8, true),
             Field::new("labels", labels, false),
         ]);
@@ -81,8 +87,10 @@ impl TableProvider for MetricsTable {
         if query.matchers.is_empty() {
             query.matchers.push(Matcher::new(br_storage::MatchOp::NotEqual, METRIC_NAME, "").map_err(sql_error)?);
         }
-        let partition: Arc<dyn PartitionStream> =
-            Arc::new(Samples { source: self.source.clone(), schema: self.schema.clone(), query, budget: self.budget.clone() });
+        let shows_histograms =
+            projection.is_none_or(|columns| columns.iter().any(|at| self.schema.field(*at).name() == HISTOGRAM));
+        let (source, schema, budget) = (self.source.clone(), self.schema.clone(), self.budget.clone());
+        let partition: Arc<dyn PartitionStream> = Arc::new(Samples { source, schema, query, shows_histograms, budget });
         Ok(Arc::new(StreamingTableExec::try_new(self.schema.clone(), vec![partition], projection, [], false, limit)?))
     }
 }
@@ -148,6 +156,8 @@ struct Samples {
     source: Arc<dyn MetricSource>,
     schema: SchemaRef,
     query: SeriesQuery,
+    /// Somebody looks at what is in them.
+    shows_histograms: bool,
     budget: Arc<Budget>,
 }
 
@@ -166,10 +176,10 @@ impl PartitionStream for Samples {
         let mut builder = RecordBatchReceiverStream::builder(self.schema.clone(), BATCHES_WAITING_MAX);
         let sender = builder.tx();
         let (source, query, budget) = (self.source.clone(), self.query.clone(), self.budget.clone());
-        let schema = self.schema.clone();
+        let (schema, shows_histograms) = (self.schema.clone(), self.shows_histograms);
         builder.spawn_blocking(move || {
             let mut give = |batch: RecordBatch| sender.blocking_send(Ok(batch)).is_ok();
-            read(&*source, &query, &budget, &schema, &mut give).map_err(sql_error)
+            read(&*source, &query, &budget, Rows::new(&schema, shows_histograms), &mut give).map_err(sql_error)
         });
         builder.build()
     }
@@ -180,60 +190,81 @@ fn read(
     source: &dyn MetricSource,
     query: &SeriesQuery,
     budget: &Budget,
-    schema: &SchemaRef,
+    mut rows: Rows,
     give: &mut dyn FnMut(RecordBatch) -> bool,
 ) -> Result<()> {
     let mut cursor = source.select(query, budget)?;
-    let mut rows = Rows::new();
     while let Some(batch) = cursor.next_batch()? {
         for series in &batch {
             budget.check()?;
             for at in 0..series.points.len() {
                 rows.push(series, at)?;
-                if rows.count >= BATCH_ROWS && !give(rows.finish(schema)?) {
+                if rows.is_full() && !give(rows.finish()?) {
                     return Ok(());
                 }
             }
         }
     }
     if rows.count > 0 {
-        give(rows.finish(schema)?);
+        give(rows.finish()?);
     }
     Ok(())
 }
 
 struct Rows {
+    schema: SchemaRef,
+    shows_histograms: bool,
     count: usize,
+    /// Of histograms.
+    text_bytes: usize,
     metrics: StringBuilder,
     times: TimestampNanosecondBuilder,
     values: Float64Builder,
+    histograms: StringBuilder,
     services: StringBuilder,
     labels: MapBuilder<StringBuilder, StringBuilder>,
 }
 
 impl Rows {
-    fn new() -> Self {
+    fn new(schema: &SchemaRef, shows_histograms: bool) -> Self {
         let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
         Self {
+            schema: schema.clone(),
+            shows_histograms,
             count: 0,
+            text_bytes: 0,
             metrics: StringBuilder::new(),
             times: TimestampNanosecondBuilder::new().with_timezone("UTC"),
             values: Float64Builder::new(),
+            histograms: StringBuilder::new(),
             services: StringBuilder::new(),
             labels: MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new()),
         }
     }
 
-    /// Adds a sample that is a number and no staleness marker; others are not rows.
+    fn is_full(&self) -> bool {
+        self.count >= BATCH_ROWS || self.text_bytes >= BATCH_BYTES
+    }
+
+    /// Adds a sample; staleness markers are not rows.
     fn push(&mut self, series: &SeriesData, at: usize) -> Result<()> {
-        let value = match series.points.value(at) {
-            Value::Float(value) if !br_model::is_stale(value) => value,
-            _ => return Ok(()),
-        };
+        match series.points.value(at) {
+            Value::Float(value) if br_model::is_stale(value) => return Ok(()),
+            Value::Histogram(histogram) if br_model::is_stale(histogram.sum) => return Ok(()),
+            Value::Float(value) => {
+                self.values.append_value(value);
+                self.histograms.append_null();
+            }
+            Value::Histogram(histogram) => {
+                self.values.append_null();
+                let text = self.shows_histograms.then(|| histogram_json(&histogram));
+                self.text_bytes += text.as_ref().map_or(0, String::len);
+                self.histograms.append_option(text);
+            }
+        }
         self.count += 1;
         self.metrics.append_value(series.labels.metric_name());
         self.times.append_value(series.points.timestamps_ms[at].saturating_mul(1_000_000));
-        self.values.append_value(value);
         self.services.append_option(series.labels.get(SERVICE_NAME));
         for (name, value) in series.labels.iter().filter(|(name, _)| *name != METRIC_NAME) {
             self.labels.keys().append_value(name);
@@ -242,15 +273,18 @@ impl Rows {
         self.labels.append(true).map_err(|error| Error::corrupt(error.to_string()))
     }
 
-    fn finish(&mut self, schema: &SchemaRef) -> Result<RecordBatch> {
+    fn finish(&mut self) -> Result<RecordBatch> {
+        self.text_bytes = 0;
         let columns: Vec<ArrayRef> = vec![
             Arc::new(self.metrics.finish()),
             Arc::new(self.times.finish()),
             Arc::new(self.values.finish()),
+            Arc::new(self.histograms.finish()),
             Arc::new(self.services.finish()),
             Arc::new(self.labels.finish()),
         ];
         let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.count)));
-        RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(|error| Error::corrupt(error.to_string()))
+        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
+            .map_err(|error| Error::corrupt(error.to_string()))
     }
 }

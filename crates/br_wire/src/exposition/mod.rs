@@ -5,6 +5,7 @@
 
 mod bounds;
 mod created;
+mod federation;
 mod line;
 mod protobuf;
 mod protocol;
@@ -13,6 +14,7 @@ mod text;
 mod write;
 
 pub use bounds::{Bounds, check_labels};
+pub use federation::{Accepted, Escaping, Latest, write_federation};
 pub use protocol::Protocol;
 pub use write::write_text;
 

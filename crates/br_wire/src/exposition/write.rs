@@ -79,7 +79,7 @@ fn write_series(text: &mut String, series: &SeriesSamples) {
     text.push('\n');
 }
 
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     if value.is_nan() {
         "NaN".into()
     } else if value.is_infinite() {
@@ -89,11 +89,11 @@ fn number(value: f64) -> String {
     }
 }
 
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
-fn push(text: &mut String, arguments: fmt::Arguments<'_>) {
+pub(super) fn push(text: &mut String, arguments: fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = text.write_fmt(arguments);
 }
