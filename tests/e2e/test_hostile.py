@@ -204,3 +204,31 @@ def test_the_authority_of_http2_is_checked_like_a_host(server):
         pytest.skip("curl speaks no HTTP/2 here")
     assert status("localhost") == "200 2"
     assert status("evil.example") == "401 2"
+
+
+def test_regular_expressions_are_compiled_by_who_asks_for_data(server):
+    selector = "{" + ",".join(['a=~"\\\\w{13}"'] * 700) + "}"
+    query = " + ".join([selector] * 3)
+    answers = []
+
+    def ask(path):
+        answers.append(requests.post(f"{server.url}/api/v1/{path}", data={"query": query}, timeout=60))
+
+    askers = [threading.Thread(target=ask, args=[path]) for path in ("format_query", "parse_query") * 4]
+    for asker in askers:
+        asker.start()
+    slowest = 0
+    while any(asker.is_alive() for asker in askers):
+        start = time.monotonic()
+        assert requests.get(f"{server.url}/-/healthy", timeout=20).status_code == 200
+        slowest = max(slowest, time.monotonic() - start)
+    assert slowest < 5, slowest
+    assert all(answer.status_code == 200 for answer in answers), [answer.text[:200] for answer in answers]
+    answer = requests.post(f"{server.url}/api/v1/query", data={"query": query}, timeout=60)
+    assert answer.status_code in (200, 422), answer.text[:200]
+    nested = "vector(1)"
+    for depth in range(20, 0, -1):
+        nested = "(" + nested + "+1" * (199 - depth) + ")"
+    answer = requests.post(f"{server.url}/api/v1/query", data={"query": nested}, timeout=60)
+    assert answer.status_code == 400 and "nested too deeply" in answer.json()["error"]
+    assert server.process.poll() is None and peak_mib(server) < 1024

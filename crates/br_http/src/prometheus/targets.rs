@@ -115,9 +115,10 @@ pub(super) async fn target_metadata(
     let metric = params.get("metric").map(str::to_owned);
     let limit = params.number("limit", usize::MAX)?;
     let mut targets = if principal.tenant == SCRAPING_TENANT { app.scrape.active() } else { Vec::new() };
-    targets.retain(|target| matchers.iter().all(|matcher| matcher.matches(target.labels.get(&matcher.name).unwrap_or(""))));
     let found = app
         .query(principal.tenant, Language::Lookup, "target metadata", None, move |sources, budget| {
+            matchers.iter().try_for_each(|matcher| matcher.prepare(budget))?;
+            targets.retain(|target| matchers.iter().all(|matcher| matcher.matches_labels(&target.labels)));
             let source = sources.metrics(principal.tenant);
             let known = source.metadata(metric.as_deref())?;
             let mut found = Vec::new();

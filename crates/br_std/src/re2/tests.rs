@@ -84,6 +84,25 @@ fn what_go_matches() {
     check("\\x{D800}|[\\x{D800}-\\x{DFFF}]", &[]);
 }
 
+/// [`matched`] asks both ways.
+#[test]
+fn words_and_gaps_say_what_an_automaton_says() {
+    const PARTS: [&str; 16] =
+        [".*", ".+", "a", "b", "xx", "é", "\\.", "[ab]", "(a|b)", "(|a)", "a?", "(x.*|b)", "(.+)", "|", "\n", "{,2}"];
+    let mut seed = 1_u64;
+    let mut with_globs = 0;
+    for _ in 0..3000 {
+        let mut next = |count: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % count
+        };
+        let pattern: String = (0..=next(5)).map(|_| PARTS[next(16) as usize]).collect();
+        matched(&pattern);
+        with_globs += usize::from(globs(&pattern).is_some());
+    }
+    assert!(with_globs > 2000, "{with_globs}");
+}
+
 #[test]
 fn what_go_refuses() {
     let check = |pattern: &str, expect: &str| {
