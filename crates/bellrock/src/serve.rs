@@ -134,14 +134,12 @@ impl Server {
         let config = arguments.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
         let promql = br_promql::Engine::new(promql_options(&arguments.enable_feature)?);
         let auth = Auth::new(config.tokens()?);
-        let listeners = bind(&arguments, &auth).await?;
-        let address = listeners[0].local_addr()?;
+        let (listeners, address) = bind(&arguments, &auth).await?;
         let data_lock = lock(&arguments.data_dir)?;
         start_log(&arguments)?;
         let jobs = scrape_jobs(&config)?;
         let stores = stores::open(&arguments.data_dir, &config).await?;
-        let tail = Tail::default();
-        let intake = start_intake(&stores, tail.clone(), &config).await?;
+        let (intake, tail) = start_intake(&stores, &config).await?;
         let clock = stores.env.clock.clone();
         let door = Door::new(door_limits(&config), clock.clone());
         let sources = Arc::new(StoreSources { metrics: stores.metrics.clone(), events: stores.events.clone() });
@@ -184,7 +182,6 @@ impl Server {
             config_text: Config::shown(arguments.config.as_deref())?.into(),
             table: std::sync::OnceLock::new(),
         });
-        tasks.push(supervised("memory", crate::memory::give_back(stopped.clone())));
         tasks.push(supervised("upkeep", upkeep(&config, &stores, &flusher).run(stopped.clone())));
         tasks.extend(serve_all(listeners, &app, &stopped));
         tracing::info!(event = "ServerStarted", address = %address, version = env!("CARGO_PKG_VERSION"));
@@ -285,7 +282,7 @@ pub(crate) fn supervised(name: &'static str, part: impl Future<Output = ()> + Se
 }
 
 /// Binds the ports first: what is taken already is known before anything is opened.
-async fn bind(arguments: &ServeArguments, auth: &Auth) -> Result<Vec<TcpListener>> {
+async fn bind(arguments: &ServeArguments, auth: &Auth) -> Result<(Vec<TcpListener>, SocketAddr)> {
     let mut listeners = Vec::new();
     for (flag, text) in [
         ("--listen", &arguments.listen),
@@ -302,7 +299,8 @@ async fn bind(arguments: &ServeArguments, auth: &Auth) -> Result<Vec<TcpListener
         }
         listeners.push(listener);
     }
-    Ok(listeners)
+    let address = listeners[0].local_addr()?;
+    Ok((listeners, address))
 }
 
 fn start_log(arguments: &ServeArguments) -> Result<()> {
@@ -319,7 +317,8 @@ fn start_log(arguments: &ServeArguments) -> Result<()> {
     Ok(())
 }
 
-async fn start_intake(stores: &Stores, tail: Tail, config: &Config) -> Result<Arc<Intake>> {
+async fn start_intake(stores: &Stores, config: &Config) -> Result<(Arc<Intake>, Tail)> {
+    let tail = Tail::default();
     let limits = DecodeLimits { wire: wire_limits(config), times: time_bounds(config) };
     let catalog = &stores.catalog;
     let metrics = LaneStart {
@@ -327,7 +326,7 @@ async fn start_intake(stores: &Stores, tail: Tail, config: &Config) -> Result<Ar
         progress: catalog.progress(br_catalog::Store::Metrics).await?,
     };
     let events = LaneStart {
-        applier: Box::new(EventsApplier { store: stores.events.clone(), sealed: stores.sealed.clone(), tail }),
+        applier: Box::new(EventsApplier { store: stores.events.clone(), sealed: stores.sealed.clone(), tail: tail.clone() }),
         progress: catalog.progress(br_catalog::Store::Events).await?,
     };
     let issues = LaneStart {
@@ -335,7 +334,8 @@ async fn start_intake(stores: &Stores, tail: Tail, config: &Config) -> Result<Ar
         progress: catalog.errors_recorded().await?,
     };
     let clock = stores.env.clock.clone();
-    Ok(Arc::new(Intake::start(stores.journal.clone(), clock, limits, stores.metrics.clone(), [metrics, events, issues])?))
+    let lanes = [metrics, events, issues];
+    Ok((Arc::new(Intake::start(stores.journal.clone(), clock, limits, stores.metrics.clone(), lanes)?), tail))
 }
 
 async fn start_scraping(
@@ -505,7 +505,10 @@ fn serve_all(listeners: Vec<TcpListener>, app: &Arc<App>, stopped: &watch::Recei
         let router = if at == 0 { all.clone() } else { otlp.clone() };
         tokio::spawn(br_http::listen::serve(listener, router, connections_max, stopped.clone()))
     };
-    listeners.into_iter().enumerate().map(serve).collect()
+    let mut tasks: Vec<_> = listeners.into_iter().enumerate().map(serve).collect();
+    // What a burst of requests took is not wanted for long.
+    tasks.push(supervised("memory", crate::memory::give_back(stopped.clone())));
+    tasks
 }
 
 /// Descriptors that files, the catalog and outgoing connections may take.

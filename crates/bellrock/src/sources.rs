@@ -184,8 +184,7 @@ impl Stats for StoreStats {
         family("bellrock_series_limits_hit", "gauge", help, &hits);
         let store = self.metrics.stats();
         let memory = |(tenant, stats): &(u32, br_tsdb::TenantStats)| {
-            let parts =
-                [("registry", stats.registry_bytes), ("open", stats.unflushed_bytes), ("retained", stats.retained_bytes)];
+            let parts = [("registry", stats.registry_bytes), ("open", stats.unflushed_bytes), ("retained", stats.retained_bytes)];
             parts.map(|(part, bytes)| (format!("{{tenant=\"{tenant}\",part=\"{part}\"}}"), bytes))
         };
         let mut memory: Vec<_> = tenants.iter().flat_map(memory).collect();
