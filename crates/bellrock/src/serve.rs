@@ -8,8 +8,10 @@ use crate::stores::{self, Stores};
 use anyhow::{Context, Result, bail};
 use br_catalog::Catalog;
 use br_env::Clock;
-use br_http::app::{App, Configuration, Loaded};
+use br_http::answers::Answers;
+use br_http::app::{App, Configuration, LastLoad, Loaded};
 use br_http::auth::Auth;
+use br_http::bodies::Bodies;
 use br_ingest::Intake;
 use br_ingest::appliers::{EventsApplier, IssuesApplier, MetricsApplier};
 use br_ingest::decode::DecodeLimits;
@@ -21,7 +23,7 @@ use br_ingest::times::TimeBounds;
 use br_jobs::flush::{Flusher, FlusherParts};
 use br_jobs::push::PushGroups;
 use br_jobs::upkeep::{Retention, Upkeep};
-use br_model::TenantId;
+use br_model::{Labels, TenantId};
 use br_query::door::{Door, Limits};
 use br_query::range_cache::RangeCache;
 use br_query::sql::{STACK_BYTES, SqlEngine, SqlLimits};
@@ -134,8 +136,7 @@ impl Server {
         let config = arguments.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
         let promql = br_promql::Engine::new(promql_options(&arguments.enable_feature)?);
         let auth = Auth::new(config.tokens()?);
-        let listeners = bind(&arguments, &auth).await?;
-        let address = listeners[0].local_addr()?;
+        let (listeners, address) = bind(&arguments, &auth).await?;
         let data_lock = lock(&arguments.data_dir)?;
         start_log(&arguments)?;
         let jobs = scrape_jobs(&config)?;
@@ -158,8 +159,8 @@ impl Server {
             started: clock.now(),
             intake: intake.clone(),
             limits: wire_limits(&config),
-            bodies: br_http::bodies::Bodies::default(),
-            answers: br_http::answers::Answers::new(config.bellrock.limits.queries_memory.0),
+            bodies: Bodies::default(),
+            answers: Answers::new(config.bellrock.limits.queries_memory.0),
             door: door.clone(),
             sources: sources.clone(),
             promql,
@@ -176,17 +177,16 @@ impl Server {
             tail,
             stats: Arc::new(StoreStats::new(&stores.metrics, &stores.events, &flusher)),
             errors: sources,
-            external_labels: br_model::Labels::from_pairs(&config.global.external_labels),
+            external_labels: Labels::from_pairs(&config.global.external_labels),
             retention: config.bellrock.retention.metrics.0,
             flags: flags(&arguments, &config),
             configuration: Arc::new(ConfigFile(arguments.config.clone())),
-            last_load: br_http::app::LastLoad::new(clock.now()),
+            last_load: LastLoad::new(clock.now()),
             config_text: Config::shown(arguments.config.as_deref())?.into(),
             table: std::sync::OnceLock::new(),
         });
         tasks.push(supervised("upkeep", upkeep(&config, &stores, &flusher).run(stopped.clone())));
-        tasks.extend(serve_all(listeners, &app, &stopped));
-        tracing::info!(event = "ServerStarted", address = %address, version = env!("CARGO_PKG_VERSION"));
+        tasks.extend(serve_all(listeners, address, &app, &stopped));
         Ok(Self {
             address,
             data_dir: arguments.data_dir,
@@ -283,8 +283,8 @@ pub(crate) fn supervised(name: &'static str, part: impl Future<Output = ()> + Se
     })
 }
 
-/// Binds the ports first: what is taken already is known before anything is opened.
-async fn bind(arguments: &ServeArguments, auth: &Auth) -> Result<Vec<TcpListener>> {
+/// Binds the ports first: what is taken already is known before anything is opened. The address is that of the first.
+async fn bind(arguments: &ServeArguments, auth: &Auth) -> Result<(Vec<TcpListener>, SocketAddr)> {
     let mut listeners = Vec::new();
     for (flag, text) in [
         ("--listen", &arguments.listen),
@@ -301,7 +301,8 @@ async fn bind(arguments: &ServeArguments, auth: &Auth) -> Result<Vec<TcpListener
         }
         listeners.push(listener);
     }
-    Ok(listeners)
+    let address = listeners[0].local_addr()?;
+    Ok((listeners, address))
 }
 
 fn start_log(arguments: &ServeArguments) -> Result<()> {
@@ -491,14 +492,21 @@ fn sql_engine(stores: &Stores) -> SqlEngine {
 
 /// The first port has everything, the others what exporters of OpenTelemetry send: one that speaks HTTP to the gRPC port, or the
 /// other way round, is served too.
-fn serve_all(listeners: Vec<TcpListener>, app: &Arc<App>, stopped: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+fn serve_all(
+    listeners: Vec<TcpListener>,
+    address: SocketAddr,
+    app: &Arc<App>,
+    stopped: &watch::Receiver<bool>,
+) -> Vec<JoinHandle<()>> {
     let (all, otlp) = (br_http::router(app.clone()), br_http::otlp_router(app.clone()));
     let connections_max = connections_max();
     let serve = |(at, listener)| {
         let router = if at == 0 { all.clone() } else { otlp.clone() };
         tokio::spawn(br_http::listen::serve(listener, router, connections_max, stopped.clone()))
     };
-    listeners.into_iter().enumerate().map(serve).collect()
+    let tasks = listeners.into_iter().enumerate().map(serve).collect();
+    tracing::info!(event = "ServerStarted", address = %address, version = env!("CARGO_PKG_VERSION"));
+    tasks
 }
 
 /// Descriptors that files, the catalog and outgoing connections may take.

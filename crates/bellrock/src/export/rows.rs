@@ -77,7 +77,7 @@ impl Columns {
         self.labels.append(true)?;
         self.timestamp.append_value(time_ms);
         self.value.append_option(value);
-        self.histogram.append_option(histogram.map(|histogram| histogram_json(histogram)));
+        self.histogram.append_option(histogram.map(histogram_json));
         Ok(())
     }
 
