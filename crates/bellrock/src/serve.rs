@@ -8,8 +8,10 @@ use crate::stores::{self, Stores};
 use anyhow::{Context, Result, bail};
 use br_catalog::Catalog;
 use br_env::Clock;
-use br_http::app::{App, Configuration, Loaded};
+use br_http::answers::Answers;
+use br_http::app::{App, Configuration, LastLoad, Loaded};
 use br_http::auth::Auth;
+use br_http::bodies::Bodies;
 use br_ingest::Intake;
 use br_ingest::appliers::{EventsApplier, IssuesApplier, MetricsApplier};
 use br_ingest::decode::DecodeLimits;
@@ -21,7 +23,7 @@ use br_ingest::times::TimeBounds;
 use br_jobs::flush::{Flusher, FlusherParts};
 use br_jobs::push::PushGroups;
 use br_jobs::upkeep::{Retention, Upkeep};
-use br_model::TenantId;
+use br_model::{Labels, TenantId};
 use br_query::door::{Door, Limits};
 use br_query::range_cache::RangeCache;
 use br_query::sql::{STACK_BYTES, SqlEngine, SqlLimits};
@@ -156,8 +158,8 @@ impl Server {
             started: clock.now(),
             intake: intake.clone(),
             limits: wire_limits(&config),
-            bodies: br_http::bodies::Bodies::default(),
-            answers: br_http::answers::Answers::new(config.bellrock.limits.queries_memory.0),
+            bodies: Bodies::default(),
+            answers: Answers::new(config.bellrock.limits.queries_memory.0),
             door: door.clone(),
             sources: sources.clone(),
             promql,
@@ -174,17 +176,16 @@ impl Server {
             tail,
             stats: Arc::new(StoreStats::new(&stores.metrics, &stores.events, &flusher)),
             errors: sources,
-            external_labels: br_model::Labels::from_pairs(&config.global.external_labels),
+            external_labels: Labels::from_pairs(&config.global.external_labels),
             retention: config.bellrock.retention.metrics.0,
             flags: flags(&arguments, &config),
             configuration: Arc::new(ConfigFile(arguments.config.clone())),
-            last_load: br_http::app::LastLoad::new(clock.now()),
+            last_load: LastLoad::new(clock.now()),
             config_text: Config::shown(arguments.config.as_deref())?.into(),
             table: std::sync::OnceLock::new(),
         });
         tasks.push(supervised("upkeep", upkeep(&config, &stores, &flusher).run(stopped.clone())));
-        tasks.extend(serve_all(listeners, &app, &stopped));
-        tracing::info!(event = "ServerStarted", address = %address, version = env!("CARGO_PKG_VERSION"));
+        tasks.extend(serve_all(listeners, address, &app, &stopped));
         Ok(Self {
             address,
             data_dir: arguments.data_dir,
@@ -281,7 +282,7 @@ pub(crate) fn supervised(name: &'static str, part: impl Future<Output = ()> + Se
     })
 }
 
-/// Binds the ports first: what is taken already is known before anything is opened.
+/// Binds the ports first: what is taken already is known before anything is opened. The address is that of the first.
 async fn bind(arguments: &ServeArguments, auth: &Auth) -> Result<(Vec<TcpListener>, SocketAddr)> {
     let mut listeners = Vec::new();
     for (flag, text) in [
@@ -498,7 +499,12 @@ fn sql_engine(stores: &Stores) -> SqlEngine {
 
 /// The first port has everything, the others what exporters of OpenTelemetry send: one that speaks HTTP to the gRPC port, or the
 /// other way round, is served too.
-fn serve_all(listeners: Vec<TcpListener>, app: &Arc<App>, stopped: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+fn serve_all(
+    listeners: Vec<TcpListener>,
+    address: SocketAddr,
+    app: &Arc<App>,
+    stopped: &watch::Receiver<bool>,
+) -> Vec<JoinHandle<()>> {
     let (all, otlp) = (br_http::router(app.clone()), br_http::otlp_router(app.clone()));
     let connections_max = connections_max();
     let serve = |(at, listener)| {
@@ -508,6 +514,7 @@ fn serve_all(listeners: Vec<TcpListener>, app: &Arc<App>, stopped: &watch::Recei
     let mut tasks: Vec<_> = listeners.into_iter().enumerate().map(serve).collect();
     // What a burst of requests took is not wanted for long.
     tasks.push(supervised("memory", crate::memory::give_back(stopped.clone())));
+    tracing::info!(event = "ServerStarted", address = %address, version = env!("CARGO_PKG_VERSION"));
     tasks
 }
 

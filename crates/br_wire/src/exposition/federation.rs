@@ -346,7 +346,13 @@ mod tests {
         ];
         let accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
         let accepted = Accepted::from_header(accept);
-        let batch = super::super::parse(&write_federation(&samples, accepted), &accepted.content_type(), false).expect("our own");
+        let batch = super::super::parse(
+            &write_federation(&samples, accepted),
+            &accepted.content_type(),
+            false,
+            &crate::Limits::default(),
+        )
+        .expect("our own");
         let found = |name: &str| {
             let series = batch.series.iter().find(|series| series.labels.metric_name() == name).expect("there");
             (series.samples[0].timestamp_ms, series.samples[0].value.clone())
