@@ -47,7 +47,9 @@ class Demo:
         command += ["--otlp-grpc-listen", f"127.0.0.1:{free_port()}", "--otlp-http-listen", f"127.0.0.1:{free_port()}"]
         command += ["--duration", "120s", "--rate", "20", "--exit"]
         with open(self.output, "wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            # A shell ignores SIGINT for what it starts in the background, and so would the demo until it listens for it.
+            default = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=default)
 
     def get(self, path):
         assert self.process.poll() is None, f"the demo ended with {self.process.returncode}:\n{self.log()}"
