@@ -54,18 +54,19 @@ async fn main() -> Result<()> {
     if arguments.area == "promql-differential" {
         return differential::run(&arguments.differential).await;
     }
-    let mut rows = match arguments.area.as_str() {
-        "smoke" => smoke::run(arguments.rounds).await?,
+    let (mut rows, mut outcome) = (Vec::new(), Ok(()));
+    match arguments.area.as_str() {
+        "smoke" => rows = smoke::run(arguments.rounds).await?,
         "metrics" => {
             let Arguments { series, scrapes, rounds, alone, .. } = arguments;
             let rules = arguments.shared.as_ref().map(|folder| folder.join(RULES)).filter(|path| path.exists());
             let kinds = if alone { vec![peer::Kind::Bellrock] } else { peer::Kind::all_installed() };
-            metrics::run(&kinds, metrics::Size { series, scrapes, rounds }, rules.as_deref()).await?
+            outcome = metrics::run(&kinds, metrics::Size { series, scrapes, rounds }, rules.as_deref(), &mut rows).await;
         }
-        "micro" => micro::run(arguments.series, arguments.rounds)?,
-        "hold" => hold::run(arguments.series, arguments.minutes).await?,
+        "micro" => rows = micro::run(arguments.series, arguments.rounds)?,
+        "hold" => rows = hold::run(arguments.series, arguments.minutes).await?,
         other => bail!("no benchmark for {other:?}; there are smoke, metrics, hold, micro and promql-differential"),
-    };
+    }
     for row in &mut rows {
         row.area.clone_from(&arguments.area);
     }
@@ -73,5 +74,5 @@ async fn main() -> Result<()> {
     if let Some(path) = arguments.json {
         std::fs::write(path, serde_json::to_string_pretty(&rows)?)?;
     }
-    Ok(())
+    outcome
 }

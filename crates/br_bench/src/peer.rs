@@ -3,8 +3,10 @@
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+const READY_TIME_MAX: Duration = Duration::from_mins(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -117,7 +119,9 @@ impl Server {
 
     pub(crate) async fn wait_ready(&self) -> Result<()> {
         let path = if self.kind == Kind::VictoriaMetrics { "/health" } else { "/-/ready" };
-        for _ in 0..400 {
+        // Prometheus reads an hour of its log back before it is.
+        let started = Instant::now();
+        while started.elapsed() < READY_TIME_MAX {
             let answer = self.client.get(format!("{}{path}", self.url)).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());

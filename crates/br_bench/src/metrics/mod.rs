@@ -30,8 +30,8 @@ struct Sent {
     series: usize,
 }
 
-/// `rules` is the file whose expressions are the read load; without it there are only the queries of our own.
-pub(crate) async fn run(kinds: &[Kind], size: Size, rules: Option<&Path>) -> Result<Vec<Row>> {
+/// What was measured before an error is among the rows. `rules` is the file whose expressions are the read load; without it there are only the queries of our own.
+pub(crate) async fn run(kinds: &[Kind], size: Size, rules: Option<&Path>, rows: &mut Vec<Row>) -> Result<()> {
     let mut servers = Vec::new();
     for kind in kinds {
         servers.push(Server::start(*kind).await?);
@@ -39,7 +39,7 @@ pub(crate) async fn run(kinds: &[Kind], size: Size, rules: Option<&Path>) -> Res
     let mut fleet = Fleet::new(size.series);
     let start_ms = (load::now_ms() / INTERVAL_MS - size.scrapes as i64) * INTERVAL_MS;
     println!("{} series, {} scrapes", fleet.series_count(), size.scrapes);
-    let mut rows = ingest::run(&servers, &mut fleet, start_ms, size.scrapes).await?;
+    rows.extend(ingest::run(&servers, &mut fleet, start_ms, size.scrapes).await?);
     let sent = Sent {
         end_ms: start_ms + size.scrapes as i64 * INTERVAL_MS,
         samples: (size.scrapes * fleet.series_count()) as f64,
@@ -52,7 +52,7 @@ pub(crate) async fn run(kinds: &[Kind], size: Size, rules: Option<&Path>) -> Res
     rows.extend(restart::run(&mut servers, &sent).await?);
     drop(servers);
     rows.extend(scraping::run(kinds, size.series).await?);
-    Ok(rows)
+    Ok(())
 }
 
 /// One row for each peer, or one alone when there is none. The first figure is ours.
