@@ -237,11 +237,13 @@ fn what_is_over_a_limit_is_cut_and_counted() {
     let events = EventStore::open(Vec::new(), store, options);
     let mut record = log(START, "abcdéfg");
     record.attributes = [("a", "1"), ("b", "2")].into_iter().collect();
+    record.severity_text = "Notice".to_owned();
     events.append_logs(TENANT, JournalPosition(1), &logs("shop", vec![record])).expect("append");
     let rows = read_logs(&events, &query(), usize::MAX);
     assert_eq!(rows[0].line, "abcd… [cut: 4 more bytes]");
-    let kept = [("a".to_owned(), "1".to_owned()), ("detected_level".to_owned(), "info".to_owned())];
-    assert_eq!(rows[0].metadata, kept, "the level comes from the severity");
+    let kept = [("a", "1"), ("severity_text", "Notice"), ("detected_level", "info")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(rows[0].metadata, kept, "the level comes from the severity, beside the sender's own word");
     let counters = events.counters();
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!((count(&counters.bodies_cut), count(&counters.attributes_dropped)), (1, 1));
