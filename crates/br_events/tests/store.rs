@@ -224,6 +224,14 @@ fn spans_by_trace_by_hint_and_their_names() {
     assert_eq!(search(vec![SpanHint::DurationNanosAtLeast(30)]).len(), 2);
     assert_eq!(source.services(TimeRange::ALL, &budget).expect("services"), ["pay", "shop"]);
     assert_eq!(source.operations("shop", TimeRange::ALL, &budget).expect("operations"), ["GET /a", "GET /b"]);
+    let mut cursor = source.scan(&SpanQuery { range: TimeRange::ALL, hints: Vec::new() }, &budget).expect("scan");
+    let (mut starts, mut bounds) = (Vec::new(), vec![cursor.newest_left().expect("known")]);
+    while let Some(batch) = cursor.next_batch().expect("batch") {
+        starts.push(batch.iter().map(|stored| stored.span.start).max().expect("a span"));
+        bounds.push(cursor.newest_left().expect("known"));
+    }
+    assert_eq!(bounds[..2], starts[..], "head, then file: the bound is that of what comes next");
+    assert_eq!(bounds[2], Nanos::MIN, "nothing is left");
     let other = events.spans(TenantId(8));
     assert!(other.trace(TraceId([1; 16]), None, &budget).expect("other tenant").is_empty());
 }
