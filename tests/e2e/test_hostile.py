@@ -169,7 +169,10 @@ def test_followers_with_heavy_stages_hold_up_nobody(server):
         time.sleep(0.1)
     assert max(waits) < 5, f"others waited {max(waits)} s"
     for follower in followers:
-        assert json.loads(follower.recv())["dropped_count"] > 1000, "told what was not looked at"
+        dropped = 0
+        while dropped == 0:
+            dropped = json.loads(follower.recv()).get("dropped_count", 0)
+        assert dropped > 1000, "told what was not looked at"
         follower.close()
 
 

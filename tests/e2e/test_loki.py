@@ -73,6 +73,21 @@ def test_the_tail_is_live_and_filters(server):
     connection.close()
 
 
+def test_a_long_request_reaches_an_idle_follower_whole(server):
+    url = server.url.replace("http", "ws") + "/loki/api/v1/tail?query=" + requests.utils.quote('{app="long"}')
+    connection = websocket.create_connection(url, timeout=10)
+    lines = [f"line {at}" for at in range(6000)]
+    assert push(server, {"app": "long"}, lines).status_code == 204
+    seen, frames = [], 0
+    while len(seen) < len(lines):
+        frame = json.loads(connection.recv())
+        assert "dropped_entries" not in frame, frame["dropped_count"]
+        seen.extend(value[1] for stream in frame["streams"] for value in stream["values"])
+        frames += 1
+    assert seen == lines and frames > 1
+    connection.close()
+
+
 def test_wrong_queries_say_where(server):
     answer = requests.get(f"{server.url}/loki/api/v1/query_range", params={"query": '{app="a"} |= '}, timeout=10)
     assert answer.status_code == 400 and ("line" in answer.text or "col" in answer.text), answer.text

@@ -1,8 +1,10 @@
 """The stock OpenTelemetry SDK over gRPC and HTTP: traces, metrics, logs."""
 
 import logging
+import time
 
 import pytest
+import requests
 from bellrock_server import eventually
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
@@ -121,3 +123,20 @@ def test_the_stdlib_logger_through_the_sdk(server):
     provider.shutdown()
     lines = eventually(lambda: server.logql('{service_name="otel-app"} |= "disk 91 % full"'))
     assert len(lines) == 1
+
+
+def test_what_is_cut_is_counted(server):
+    now = str(time.time_ns())
+    attributes = [{"key": f"key-{at}", "value": {"stringValue": "v"}} for at in range(150)]
+    attributes[0]["value"]["stringValue"] = "x" * 70_000
+    span = {"traceId": "ab" * 16, "spanId": "cd" * 8, "name": "large", "startTimeUnixNano": now, "endTimeUnixNano": now, "attributes": attributes}
+    answer = requests.post(f"{server.url}/v1/traces", json={"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}, timeout=10)
+    assert answer.status_code == 200, answer.text
+    counts = {"bellrock_event_attributes_cut_total": 1, "bellrock_event_attributes_dropped_total": 22, "bellrock_span_children_dropped_total": 0,
+              "bellrock_log_bodies_cut_total": 0, "bellrock_event_windows_joined_total": 0, "bellrock_spans_stored_total": 1}
+
+    def counted():
+        lines = requests.get(f"{server.url}/metrics", timeout=5).text.splitlines()
+        return all(f"{name} {count}" in lines for name, count in counts.items())
+
+    eventually(counted)

@@ -97,3 +97,22 @@ def test_a_trace_by_its_id_in_both_versions(tempo):
 def test_what_the_data_source_asks_when_it_is_saved(tempo):
     assert requests.get(f"{tempo.url}/tempo/api/echo", timeout=10).text == "echo"
     assert tempo.get("/tempo/api/status/buildinfo")["version"].count(".") == 2
+
+
+def test_a_trace_by_its_id_is_looked_for_where_the_client_says(tempo):
+    now = int(time.time())
+
+    def answer(path="/tempo/api/traces/", **parameters):
+        return requests.get(f"{tempo.url}{path}{TRACE}", params=parameters, timeout=10)
+
+    def spans(body):
+        return sum(len(scope["spans"]) for resource in body["resourceSpans"] for scope in resource["scopeSpans"])
+
+    for near in ({}, {"start": now - 60, "end": now + 60}, {"start": now + 600}, {"end": now + 1}, {"start": 0, "end": 0}):
+        assert spans(answer(**near).json()) == 2, near
+        assert spans(answer("/tempo/api/v2/traces/", **near).json()["trace"]) == 2, near
+    for far in ({"start": now - 20_000, "end": now - 10_000}, {"start": now + 10_000}, {"end": now - 10_000}):
+        assert answer(**far).status_code == 404, far
+    for wrong in ({"start": now, "end": now - 1}, {"start": "soon"}):
+        told = answer(**wrong)
+        assert told.status_code == 400 and "start" in told.text, wrong

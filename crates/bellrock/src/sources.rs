@@ -117,6 +117,50 @@ fn metric_file(file: FileEntry) -> MetricFile {
     }
 }
 
+/// The families of the event store; `family` takes name, kind, help and values by labels.
+fn event_families(events: &EventStore, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
+    let counters = events.counters();
+    let counts = [
+        ("bellrock_log_records_stored_total", "Log records that were stored.", &counters.logs_appended),
+        ("bellrock_spans_stored_total", "Spans that were stored.", &counters.spans_appended),
+        ("bellrock_log_bodies_cut_total", "Lines that were cut for their length when they were stored.", &counters.bodies_cut),
+        (
+            "bellrock_event_attributes_cut_total",
+            "Attributes of log records and spans that were cut for their length.",
+            &counters.attributes_cut,
+        ),
+        (
+            "bellrock_event_attributes_dropped_total",
+            "Attributes that were left out because their log record or span had too many.",
+            &counters.attributes_dropped,
+        ),
+        (
+            "bellrock_span_children_dropped_total",
+            "Events and links that were left out because their span had too many.",
+            &counters.span_children_dropped,
+        ),
+        (
+            "bellrock_event_windows_joined_total",
+            "Log records and spans that were stored with those of another hour because too many hours were open.",
+            &counters.windows_joined,
+        ),
+        ("bellrock_event_files_written_total", "Event files that were written.", &counters.files_written),
+        ("bellrock_event_page_reads_total", "Reads of pages of event files.", &counters.pages_read),
+        (
+            "bellrock_event_pages_pruned_total",
+            "Pages of event files that a query had no need to read, by summary or filter.",
+            &counters.pages_pruned,
+        ),
+    ];
+    for (name, help, count) in counts {
+        family(name, "counter", help, &[(String::new(), count.load(Ordering::Relaxed))]);
+    }
+    let damaged = counters.damages().len() as u64;
+    family("bellrock_event_files_damaged", "gauge", "Event files that could not be read.", &[(String::new(), damaged)]);
+    let head = events.head_bytes() as u64;
+    family("bellrock_event_head_bytes", "gauge", "Bytes of events in memory.", &[(String::new(), head)]);
+}
+
 impl Stats for StoreStats {
     fn metrics(&self, tenant: TenantId, top: usize) -> MetricStats {
         let stats = self.metrics.tenant_stats(tenant, top);
@@ -197,18 +241,7 @@ impl Stats for StoreStats {
         family("bellrock_metric_chunks_damaged_total", "counter", help, &plain(store.damaged_chunks));
         let help = "Exemplars that merges of files had no room for.";
         family("bellrock_exemplars_dropped_total", "counter", help, &plain(store.exemplars_dropped));
-        let counters = self.events.counters();
-        let logs = counters.logs_appended.load(Ordering::Relaxed);
-        let spans = counters.spans_appended.load(Ordering::Relaxed);
-        family("bellrock_log_records_stored_total", "counter", "Log records that were stored.", &plain(logs));
-        family("bellrock_spans_stored_total", "counter", "Spans that were stored.", &plain(spans));
-        family(
-            "bellrock_event_files_damaged",
-            "gauge",
-            "Event files that could not be read.",
-            &plain(counters.damages().len() as u64),
-        );
-        family("bellrock_event_head_bytes", "gauge", "Bytes of events in memory.", &plain(self.events.head_bytes() as u64));
+        event_families(&self.events, &mut family);
         text
     }
 

@@ -413,9 +413,7 @@ impl<'a> RowReader<'a> {
         };
         let (severity, severity_text) = (Severity(self.severities.value(row)), self.severity_texts.value(row));
         add("severity_text", severity_text.to_owned());
-        if severity_text.is_empty() {
-            add("detected_level", severity.as_str().to_owned());
-        }
+        add("detected_level", severity.as_str().to_owned());
         add(TRACE_ID, if trace_id.is_none() { String::new() } else { trace_id.to_string() });
         add(SPAN_ID, if span_id.is_none() { String::new() } else { span_id.to_string() });
         let kind: LogKind = kind_from_text(self.kinds.value(row))?;

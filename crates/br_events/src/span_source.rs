@@ -9,7 +9,7 @@ use crate::terms;
 use arrow::array::{RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::compute::{max, take_record_batch};
 use br_model::{TenantId, TraceId};
-use br_std::Result;
+use br_std::{Nanos, Result};
 use br_storage::{Budget, SpanCursor, SpanHint, SpanQuery, SpanSource, StoredSpan, Table, TimeRange};
 use hashbrown::HashSet;
 use std::collections::BTreeSet;
@@ -34,7 +34,7 @@ impl TenantSpans {
             parts.push((newest.unwrap_or(i64::MAX), Part::Memory(batch)));
         }
         parts.sort_by_key(|(newest, _)| *newest);
-        Cursor { parts: parts.into_iter().map(|(_, part)| part).collect(), conditions, budget, charged: 0 }
+        Cursor { parts, conditions, budget, charged: 0 }
     }
 }
 
@@ -133,8 +133,8 @@ enum Part {
 }
 
 struct Cursor<'a> {
-    /// The newest last.
-    parts: Vec<Part>,
+    /// The newest last, each with a time after which none of its spans starts.
+    parts: Vec<(i64, Part)>,
     conditions: Conditions,
     budget: &'a Budget,
     /// For the batch that was handed out last.
@@ -142,6 +142,13 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
+    fn push_pages(&mut self, file: Arc<EventFile>, tail: Arc<Tail>, pages: Vec<usize>, streams: Option<Arc<HashSet<u64>>>) {
+        if let Some(next) = pages.last() {
+            let newest = tail.summary.pages[*next].max_ts;
+            self.parts.push((newest, Part::Pages { file, tail, pages, streams }));
+        }
+    }
+
     /// The rows of the next part, or nothing when it has none.
     fn step(&mut self, part: Part) -> Result<Option<RecordBatch>> {
         let (file, tail, mut pages, streams) = match part {
@@ -155,14 +162,14 @@ impl Cursor<'_> {
                 let mut found = file.pages(&tail, &self.conditions)?;
                 found.pages.sort_by_key(|page| tail.summary.pages[*page].max_ts);
                 self.budget.expect_parts(found.pages.len() as u64);
-                self.parts.push(Part::Pages { file, tail, pages: found.pages, streams: found.streams.map(Arc::new) });
+                self.push_pages(file, tail, found.pages, found.streams.map(Arc::new));
                 return Ok(None);
             }
             Part::Pages { file, tail, pages, streams } => (file, tail, pages, streams),
         };
         let Some(page) = pages.pop() else { return Ok(None) };
         // Before reading: a damaged page does not hide the others.
-        self.parts.push(Part::Pages { file: file.clone(), tail: tail.clone(), pages, streams: streams.clone() });
+        self.push_pages(file.clone(), tail.clone(), pages, streams.clone());
         let page_rows = tail.page_rows(page);
         self.budget.parts_done(1);
         self.budget.scanned(page_rows.len() as u64);
@@ -188,7 +195,7 @@ fn pick(batch: &RecordBatch, rows: Vec<u32>) -> Result<RecordBatch> {
 
 impl SpanCursor for Cursor<'_> {
     fn next_batch(&mut self) -> Result<Option<Vec<StoredSpan>>> {
-        while let Some(part) = self.parts.pop() {
+        while let Some((_, part)) = self.parts.pop() {
             self.budget.release(std::mem::take(&mut self.charged));
             self.budget.check()?;
             let file = match &part {
@@ -208,6 +215,11 @@ impl SpanCursor for Cursor<'_> {
             return (0..batch.num_rows()).map(|row| reader.span(row)).collect::<Result<_>>().map(Some);
         }
         Ok(None)
+    }
+
+    fn newest_left(&self) -> Option<Nanos> {
+        // Those of an opened file lie on top of newer ones at times.
+        Some(Nanos(self.parts.iter().map(|(newest, _)| *newest).max().unwrap_or(i64::MIN)))
     }
 }
 

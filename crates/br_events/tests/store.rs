@@ -224,6 +224,14 @@ fn spans_by_trace_by_hint_and_their_names() {
     assert_eq!(search(vec![SpanHint::DurationNanosAtLeast(30)]).len(), 2);
     assert_eq!(source.services(TimeRange::ALL, &budget).expect("services"), ["pay", "shop"]);
     assert_eq!(source.operations("shop", TimeRange::ALL, &budget).expect("operations"), ["GET /a", "GET /b"]);
+    let mut cursor = source.scan(&SpanQuery { range: TimeRange::ALL, hints: Vec::new() }, &budget).expect("scan");
+    let (mut starts, mut bounds) = (Vec::new(), vec![cursor.newest_left().expect("known")]);
+    while let Some(batch) = cursor.next_batch().expect("batch") {
+        starts.push(batch.iter().map(|stored| stored.span.start).max().expect("a span"));
+        bounds.push(cursor.newest_left().expect("known"));
+    }
+    assert_eq!(bounds[..2], starts[..], "head, then file: the bound is that of what comes next");
+    assert_eq!(bounds[2], Nanos::MIN, "nothing is left");
     let other = events.spans(TenantId(8));
     assert!(other.trace(TraceId([1; 16]), None, &budget).expect("other tenant").is_empty());
 }
@@ -237,11 +245,13 @@ fn what_is_over_a_limit_is_cut_and_counted() {
     let events = EventStore::open(Vec::new(), store, options);
     let mut record = log(START, "abcdéfg");
     record.attributes = [("a", "1"), ("b", "2")].into_iter().collect();
+    record.severity_text = "Notice".to_owned();
     events.append_logs(TENANT, JournalPosition(1), &logs("shop", vec![record])).expect("append");
     let rows = read_logs(&events, &query(), usize::MAX);
     assert_eq!(rows[0].line, "abcd… [cut: 4 more bytes]");
-    let kept = [("a".to_owned(), "1".to_owned()), ("detected_level".to_owned(), "info".to_owned())];
-    assert_eq!(rows[0].metadata, kept, "the level comes from the severity");
+    let kept = [("a", "1"), ("severity_text", "Notice"), ("detected_level", "info")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(rows[0].metadata, kept, "the level comes from the severity, beside the sender's own word");
     let counters = events.counters();
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!((count(&counters.bodies_cut), count(&counters.attributes_dropped)), (1, 1));

@@ -171,21 +171,21 @@ fn stream_labels(resource: &Resource) -> Labels {
     Labels::from_pairs(resource.attributes.iter().map(|(key, value)| (label_name(key), value.to_string())))
 }
 
-/// The severity's word, for a record that has no text of its own for it; as stored rows have it.
-fn detected_level(record: &LogRecord) -> Option<&'static str> {
-    Some(record.severity.as_str()).filter(|word| !word.is_empty() && record.severity_text.is_empty())
-}
-
+/// A row as the store gives it: an attribute of the record's own stands before what is derived under its name.
 fn row(stream: &Labels, record: &LogRecord) -> LogRow {
     let mut metadata: Vec<(String, String)> =
         record.attributes.iter().map(|(key, value)| (label_name(key), value.to_string())).collect();
-    let ids = [
-        ("trace_id", (!record.trace_id.is_none()).then(|| record.trace_id.to_string())),
-        ("span_id", (!record.span_id.is_none()).then(|| record.span_id.to_string())),
-        ("severity_text", (!record.severity_text.is_empty()).then(|| record.severity_text.clone())),
-        ("detected_level", detected_level(record).map(str::to_owned)),
+    let derived = [
+        ("severity_text", record.severity_text.clone()),
+        ("detected_level", record.severity.as_str().to_owned()),
+        ("trace_id", if record.trace_id.is_none() { String::new() } else { record.trace_id.to_string() }),
+        ("span_id", if record.span_id.is_none() { String::new() } else { record.span_id.to_string() }),
     ];
-    metadata.extend(ids.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    for (name, text) in derived {
+        if !text.is_empty() && metadata.iter().all(|(known, _)| known != name) {
+            metadata.push((name.to_owned(), text));
+        }
+    }
     LogRow {
         timestamp: record.timestamp,
         stream: stream.clone(),
@@ -201,6 +201,7 @@ fn row(stream: &Labels, record: &LogRecord) -> LogRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use br_model::Severity;
 
     fn batch(rows: usize, bytes: usize) -> TailBatch {
         let line = |_| {
@@ -222,6 +223,19 @@ mod tests {
         let told = queue.pop().expect("a loss is told");
         assert_eq!((told.rows.len(), told.dropped), (0, 10));
         assert!(queue.pop().is_none() && queue.bytes == 0);
+    }
+
+    #[test]
+    fn the_level_is_always_among_the_metadata() {
+        let mut record = LogRecord { severity: Severity::WARN, severity_text: "Warning".into(), ..LogRecord::default() };
+        let metadata = |record: &LogRecord| {
+            let pairs = row(&Labels::empty(), record).metadata;
+            pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(metadata(&record), "severity_text=Warning detected_level=warn");
+        record.attributes.push("detected_level", "mine");
+        assert_eq!(metadata(&record), "detected_level=mine severity_text=Warning");
+        assert_eq!(metadata(&LogRecord::default()), "");
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub struct LogRow {
     pub trace_id: TraceId,
     pub span_id: SpanId,
     /// The record's own attributes, by label name, in the order in which they came: what LogQL calls structured metadata.
-    /// `trace_id`, `span_id` and `severity_text` are among them where the record has them; without a `severity_text` the word
-    /// of a known severity is there as `detected_level`.
+    /// `trace_id`, `span_id` and `severity_text` are among them where the record has them, and the word of a known severity as
+    /// `detected_level`, as in Loki.
     pub metadata: Vec<(String, String)>,
 }

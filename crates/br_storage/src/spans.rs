@@ -2,7 +2,7 @@
 
 use crate::{Budget, TimeRange};
 use br_model::{AttributeValue, Resource, Scope, Span, TraceId};
-use br_std::Result;
+use br_std::{Nanos, Result};
 use std::sync::Arc;
 
 /// Which spans: those that start in the range. They come newest first by window of time, so that a search can stop early.
@@ -47,6 +47,11 @@ pub trait SpanSource: Send + Sync {
 pub trait SpanCursor {
     /// `None` at the end.
     fn next_batch(&mut self) -> Result<Option<Vec<StoredSpan>>>;
+
+    /// No span that is still to come starts later than this; `None` when that is not known.
+    fn newest_left(&self) -> Option<Nanos> {
+        None
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

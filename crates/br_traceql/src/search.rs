@@ -1,6 +1,6 @@
 //! Finding traces, newest first.
 
-use crate::ast::{Expr, Field, FieldKind, Pipeline, Root, Stage};
+use crate::ast::{Expr, Field, FieldKind, Pipeline, Root, Spanset, Stage};
 use crate::attribute::{View, holds, is_local};
 use crate::hints::{leaves, span_hints};
 use crate::spanset::{Evaluation, Set};
@@ -8,7 +8,8 @@ use crate::trace::Trace;
 use br_model::{AttributeValue, SpanId, SpanStatus, TraceId};
 use br_std::{Error, Nanos, Result};
 use br_storage::{Budget, SpanHint, SpanQuery, SpanSource, StoredSpan, TimeRange};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
@@ -78,34 +79,32 @@ pub fn search(
     let Root::Search(pipeline) = &expr.root else {
         return Err(Error::fix_request("this is a metrics query: it answers with series, not with traces"));
     };
+    if options.limit == 0 {
+        return Ok(Vec::new());
+    }
     let mut search = Search { source, expr, text, pipeline, options, budget, found: Vec::new(), seen: HashSet::new() };
     let query = SpanQuery { range: options.range, hints: span_hints(pipeline) };
-    let leaves = leaves(pipeline);
-    let mut cursor = source.scan(&query, budget)?;
-    let mut candidates: HashMap<TraceId, Nanos> = HashMap::new();
-    let mut window = None;
-    while let Some(spans) = cursor.next_batch()? {
-        budget.check()?;
-        for stored in &spans {
-            if !options.range.contains(stored.span.start) {
-                continue;
-            }
-            let found = stored.span.start.window(WINDOW);
-            if window.is_some_and(|window| found < window) {
-                search.look_at(&mut candidates)?;
-                if search.found.len() >= options.limit {
-                    return Ok(search.finish());
-                }
-            }
-            window = Some(window.map_or(found, |window: Nanos| window.min(found)));
-            if is_candidate(stored, &leaves, expr) {
-                let start = candidates.entry(stored.span.trace_id).or_insert(stored.span.start);
-                *start = (*start).max(stored.span.start);
-            }
+    let is_answered = match local_filters(pipeline) {
+        Some(filters) => search.by_spans_alone(&query, &filters)?,
+        None => false,
+    };
+    if !is_answered {
+        search.by_windows(&query)?;
+    }
+    Ok(search.finish())
+}
+
+/// The filters of a query that looks at each span alone: one matches when all of them hold, and its trace with it.
+fn local_filters(pipeline: &Pipeline) -> Option<Vec<&Field>> {
+    let mut filters = Vec::new();
+    for stage in &pipeline.stages {
+        match stage {
+            Stage::Spanset(Spanset::Filter(field)) if is_local(field) => filters.push(field),
+            Stage::Select(_) => {}
+            _ => return None,
         }
     }
-    search.look_at(&mut candidates)?;
-    Ok(search.finish())
+    (!filters.is_empty()).then_some(filters)
 }
 
 /// What a store may skip when only spans that [`may_match`] are wanted.
@@ -149,11 +148,107 @@ fn services(trace: &Trace) -> Vec<(String, usize)> {
     services.into_iter().map(|(name, spans)| (name.to_owned(), spans)).collect()
 }
 
+/// The traces with the newest matching spans, no more than asked for.
+struct Newest {
+    traces_max: usize,
+    starts: HashMap<TraceId, Nanos>,
+    /// The same, the newest first.
+    ordered: BTreeSet<(Reverse<Nanos>, TraceId)>,
+    /// Whether there were more.
+    is_cut: bool,
+}
+
+impl Newest {
+    fn new(traces_max: usize) -> Self {
+        Self { traces_max, starts: HashMap::new(), ordered: BTreeSet::new(), is_cut: false }
+    }
+
+    fn offer(&mut self, id: TraceId, start: Nanos) {
+        match self.starts.get_mut(&id) {
+            Some(known) if *known >= start => return,
+            Some(known) => {
+                self.ordered.remove(&(Reverse(*known), id));
+                *known = start;
+            }
+            None => {
+                self.starts.insert(id, start);
+            }
+        }
+        self.ordered.insert((Reverse(start), id));
+        if self.ordered.len() > self.traces_max
+            && let Some((_, oldest)) = self.ordered.pop_last()
+        {
+            self.starts.remove(&oldest);
+            self.is_cut = true;
+        }
+    }
+
+    /// Whether spans that start no later than this cannot change anything.
+    fn is_settled(&self, newest_left: Option<Nanos>) -> bool {
+        let (Some((Reverse(oldest), _)), Some(left)) = (self.ordered.last(), newest_left) else { return false };
+        self.ordered.len() >= self.traces_max && left < *oldest
+    }
+}
+
 impl Search<'_> {
+    /// Decides by the spans alone which traces are the newest, and reads only these. False when that was not enough.
+    fn by_spans_alone(&mut self, query: &SpanQuery, filters: &[&Field]) -> Result<bool> {
+        let mut newest = Newest::new(self.options.limit);
+        let mut cursor = self.source.scan(query, self.budget)?;
+        let mut is_whole = true;
+        while let Some(spans) = cursor.next_batch()? {
+            self.budget.check()?;
+            for stored in spans.iter().filter(|stored| self.options.range.contains(stored.span.start)) {
+                let view = View { stored, trace: None, regexes: &self.expr.regexes };
+                if filters.iter().all(|field| holds(view, field)) {
+                    newest.offer(stored.span.trace_id, stored.span.start);
+                }
+            }
+            if newest.is_settled(cursor.newest_left()) {
+                is_whole = false;
+                break;
+            }
+        }
+        drop(cursor);
+        let is_whole = is_whole && !newest.is_cut;
+        self.look_at(&mut newest.starts)?;
+        // A span that was sent twice, and not the same, may match alone and not in its trace: then older traces have to fill the gap.
+        Ok(is_whole || self.found.len() >= self.options.limit)
+    }
+
+    /// Reads the trace of each span that may match, window by window.
+    fn by_windows(&mut self, query: &SpanQuery) -> Result<()> {
+        let leaves = leaves(self.pipeline);
+        let mut cursor = self.source.scan(query, self.budget)?;
+        let mut candidates: HashMap<TraceId, Nanos> = HashMap::new();
+        let mut window = None;
+        while let Some(spans) = cursor.next_batch()? {
+            self.budget.check()?;
+            for stored in &spans {
+                if !self.options.range.contains(stored.span.start) {
+                    continue;
+                }
+                let found = stored.span.start.window(WINDOW);
+                if window.is_some_and(|window| found < window) {
+                    self.look_at(&mut candidates)?;
+                    if self.found.len() >= self.options.limit {
+                        return Ok(());
+                    }
+                }
+                window = Some(window.map_or(found, |window: Nanos| window.min(found)));
+                if is_candidate(stored, &leaves, self.expr) {
+                    let start = candidates.entry(stored.span.trace_id).or_insert(stored.span.start);
+                    *start = (*start).max(stored.span.start);
+                }
+            }
+        }
+        self.look_at(&mut candidates)
+    }
+
     /// Reads the candidates' traces, newest first, until there are enough.
     fn look_at(&mut self, candidates: &mut HashMap<TraceId, Nanos>) -> Result<()> {
         let mut ordered: Vec<(TraceId, Nanos)> = candidates.drain().collect();
-        ordered.sort_by_key(|(id, start)| (std::cmp::Reverse(*start), *id));
+        ordered.sort_by_key(|(id, start)| (Reverse(*start), *id));
         for (id, start) in ordered {
             if self.found.len() >= self.options.limit {
                 break;
@@ -220,7 +315,7 @@ impl Search<'_> {
     }
 
     fn finish(mut self) -> Vec<TraceMatch> {
-        self.found.sort_by_key(|found| (std::cmp::Reverse(found.start), found.trace_id));
+        self.found.sort_by_key(|found| (Reverse(found.start), found.trace_id));
         self.found
     }
 }

@@ -5,6 +5,7 @@ use br_std::{Nanos, Result};
 use br_storage::{Budget, SpanCursor, SpanHint, SpanQuery, SpanSource, StoredSpan, TimeRange};
 use br_traceql::{Expr, SearchOptions, TraceMatch, ast::Root, parse, query_range, search, span_hints};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 #[derive(Default)]
@@ -22,10 +23,7 @@ impl SpanCursor for MemoryCursor {
 
 impl SpanSource for MemorySpans {
     fn scan<'a>(&'a self, query: &SpanQuery, _: &'a Budget) -> Result<Box<dyn SpanCursor + 'a>> {
-        let mut spans: Vec<StoredSpan> =
-            self.0.iter().filter(|stored| query.range.contains(stored.span.start)).cloned().collect();
-        spans.sort_by_key(|stored| std::cmp::Reverse(stored.span.start));
-        Ok(Box::new(MemoryCursor(spans.into_iter())))
+        Ok(Box::new(self.cursor(query)))
     }
 
     fn trace(&self, id: TraceId, _: Option<TimeRange>, _: &Budget) -> Result<Vec<StoredSpan>> {
@@ -42,6 +40,13 @@ impl SpanSource for MemorySpans {
 }
 
 impl MemorySpans {
+    fn cursor(&self, query: &SpanQuery) -> MemoryCursor {
+        let mut spans: Vec<StoredSpan> =
+            self.0.iter().filter(|stored| query.range.contains(stored.span.start)).cloned().collect();
+        spans.sort_by_key(|stored| std::cmp::Reverse(stored.span.start));
+        MemoryCursor(spans.into_iter())
+    }
+
     /// Ids are numbers; parent 0 is none. Times in seconds.
     fn add(
         &mut self,
@@ -157,6 +162,137 @@ fn pipelines() {
 fn newest_first_and_no_more_than_asked_for() {
     let found = find("{ }", 1);
     assert_eq!(found.iter().map(|found| found.trace_id.0[0]).collect::<Vec<_>>(), [2]);
+}
+
+/// Counts what a search takes.
+struct Counted {
+    spans: MemorySpans,
+    /// Whether the cursor can tell how new the rest is.
+    tells_times: bool,
+    rows: AtomicUsize,
+    traces: AtomicUsize,
+}
+
+struct CountedCursor<'a> {
+    inner: MemoryCursor,
+    of: &'a Counted,
+}
+
+impl SpanCursor for CountedCursor<'_> {
+    fn next_batch(&mut self) -> Result<Option<Vec<StoredSpan>>> {
+        let batch = self.inner.next_batch()?;
+        self.of.rows.fetch_add(batch.as_ref().map_or(0, Vec::len), Ordering::Relaxed);
+        Ok(batch)
+    }
+
+    fn newest_left(&self) -> Option<Nanos> {
+        let next = self.inner.0.as_slice().first();
+        self.of.tells_times.then(|| next.map_or(Nanos::MIN, |stored| stored.span.start))
+    }
+}
+
+impl SpanSource for Counted {
+    fn scan<'a>(&'a self, query: &SpanQuery, _: &'a Budget) -> Result<Box<dyn SpanCursor + 'a>> {
+        Ok(Box::new(CountedCursor { inner: self.spans.cursor(query), of: self }))
+    }
+
+    fn trace(&self, id: TraceId, around: Option<TimeRange>, budget: &Budget) -> Result<Vec<StoredSpan>> {
+        self.traces.fetch_add(1, Ordering::Relaxed);
+        self.spans.trace(id, around, budget)
+    }
+
+    fn services(&self, _: TimeRange, _: &Budget) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn operations(&self, _: &str, _: TimeRange, _: &Budget) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}
+
+impl Counted {
+    fn new(spans: MemorySpans, tells_times: bool) -> Self {
+        Self { spans, tells_times, rows: AtomicUsize::new(0), traces: AtomicUsize::new(0) }
+    }
+
+    fn find(&self, text: &str, limit: usize) -> Vec<TraceMatch> {
+        let options = SearchOptions { range: TimeRange::ALL, limit, spans_per_spanset: 10 };
+        search(self, &expr(text), text, &options, &Budget::unlimited()).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    /// Spans that were handed out and traces that were read since the last time.
+    fn taken(&self) -> (usize, usize) {
+        (self.rows.swap(0, Ordering::Relaxed), self.traces.swap(0, Ordering::Relaxed))
+    }
+}
+
+/// 200 traces of four spans over six hours, each over some ten minutes; every tenth span comes twice.
+fn busy() -> MemorySpans {
+    let mut spans = MemorySpans::default();
+    let mut state = 7u64;
+    let mut random = |below: i64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as i64 % below
+    };
+    for trace in 1..=200u8 {
+        let start = random(6 * 3600 - 700);
+        for id in 1..=4u8 {
+            let name = ["load", "save", "charge"][random(3) as usize];
+            let times = (start + random(600), random(20));
+            let service = ["web", "pay"][random(2) as usize];
+            for _ in 0..=usize::from(random(10) == 0) {
+                spans.add(trace, (id, id - 1), service, name, times);
+            }
+        }
+    }
+    spans
+}
+
+#[test]
+fn filters_on_single_spans_find_what_whole_traces_would() {
+    for tells_times in [true, false] {
+        let source = Counted::new(busy(), tells_times);
+        for query in
+            ["{ }", "{ name = `save` }", "{ duration > 15s && .service.name = `pay` }", "{ name = `load` } | { duration > 18s }"]
+        {
+            for limit in [0, 1, 7, 20, 500] {
+                // Behind another stage, the traces of all candidates are looked at.
+                let expect = source.find(&format!("{query} | coalesce()"), limit);
+                source.taken();
+                assert_eq!(source.find(query, limit), expect, "{query}, {limit} traces");
+                let (_, traces) = source.taken();
+                assert_eq!(traces, expect.len(), "{query}: only traces that are shown are read");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_search_stops_when_what_is_left_is_older() {
+    let source = Counted::new(busy(), true);
+    let all = source.spans.0.len();
+    assert_eq!(source.find("{ } | coalesce()", 5).len(), 5);
+    let (rows_by_windows, _) = source.taken();
+    assert_eq!(source.find("{ } | select(.amount)", 5).len(), 5);
+    let (rows, traces) = source.taken();
+    assert!(rows * 4 < rows_by_windows && rows < 40 && traces == 5, "{rows} and {rows_by_windows} spans, {traces} traces");
+    assert_eq!(source.find("{ name = `nothing` }", 5).len(), 0);
+    assert_eq!(source.taken(), (all, 0));
+}
+
+#[test]
+fn a_span_that_matches_alone_and_not_in_its_trace_leaves_no_gap() {
+    let mut spans = MemorySpans::default();
+    spans.add(1, (1, 0), "web", "load", (100, 1));
+    spans.add(1, (1, 0), "web", "save", (200, 1));
+    spans.add(2, (1, 0), "web", "save", (50, 1));
+    spans.add(3, (1, 0), "web", "save", (40, 1));
+    let found = Counted::new(spans, true).find("{ name = `save` }", 1);
+    assert_eq!(
+        found.iter().map(|found| found.trace_id.0[0]).collect::<Vec<_>>(),
+        [2],
+        "of the two that share an id the first counts"
+    );
 }
 
 #[test]

@@ -139,6 +139,11 @@ fn level(value: &Value, level_of_number: fn(i64) -> Severity) -> Option<(Severit
     }
 }
 
+/// The severity that a logger means by a number.
+pub(crate) fn severity_of_number(number: i64, is_pino: bool) -> Severity {
+    if is_pino { pino_level(number) } else { python_level(number) }
+}
+
 fn pino_level(number: i64) -> Severity {
     match number {
         i64::MIN..=0 => Severity::UNSPECIFIED,

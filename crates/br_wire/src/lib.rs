@@ -13,6 +13,7 @@ pub mod prometheus_tsdb;
 pub mod remote_read;
 pub mod remote_write;
 pub mod sentry;
+pub mod severity;
 pub mod traceback;
 
 mod amount;

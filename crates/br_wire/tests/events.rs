@@ -143,6 +143,100 @@ fn public_otlp_bodies() {
     assert!(metrics.value.cumulative.sample_count() + metrics.value.delta.sample_count() > 3);
 }
 
+/// The fields of a line of CSV.
+fn csv(line: &str) -> Vec<String> {
+    let mut fields = Vec::new();
+    let mut rest = line;
+    while let Some(after) = rest.strip_prefix('"') {
+        let mut end = 0;
+        while let Some(found) = after[end..].find('"') {
+            end += found;
+            if !after[end..].starts_with("\"\"") {
+                break;
+            }
+            end += 2;
+        }
+        fields.push(after[..end].replace("\"\"", "\""));
+        rest = after[end + 1..].trim_start_matches(',');
+        // A number has no quotes.
+        if let Some(number) = rest.find(',').filter(|_| !rest.starts_with('"')) {
+            fields.push(rest[..number].to_owned());
+            rest = &rest[number + 1..];
+        }
+    }
+    fields
+}
+
+/// The severities that a collector's own tests expect: text, number and line of each record. Where it writes a word of its own as the
+/// text, ours has the word of the number. Where it leaves the number at 0 since there is a text, ours has the number of that text.
+#[test]
+fn staged_severities() {
+    let Some(folder) = shared::folder("events/otlp/hyperdx-smoke") else { return };
+    let (mut pairs, mut texts) = (0, 0);
+    for entry in std::fs::read_dir(&folder).expect("a folder") {
+        let path = entry.expect("a file").path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        let Some(case) = name.strip_suffix("__expected.snap") else { continue };
+        if !case.starts_with("severity-inference") && !case.starts_with("normalize-severity") {
+            continue;
+        }
+        let body = std::fs::read(folder.join(format!("{case}__input.json"))).expect("the input");
+        let sent: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        let decoded = otlp::decode_logs(&body, otlp::Encoding::Json, NOW, &Limits::default()).expect("logs").value;
+        let records = &decoded.groups[0].records;
+        let expected = std::fs::read_to_string(&path).expect("text");
+        assert_eq!(records.len(), expected.lines().count(), "{case}");
+        for (at, (record, line)) in records.iter().zip(expected.lines()).enumerate() {
+            let fields = csv(line);
+            let wire = &sent["resourceLogs"][0]["scopeLogs"][0]["logRecords"][at];
+            let is_told = wire["severity_number"].as_u64().unwrap_or(0) > 0 || wire["severity_text"].is_string();
+            let text = record.severity_text.to_lowercase();
+            let text = if text.is_empty() && !is_told { record.severity.as_str().to_owned() } else { text };
+            assert_eq!(text, fields[0], "{case}, record {at}: {:?}", record.body);
+            texts += 1;
+            let Some(number) = fields.get(1) else { continue };
+            assert_eq!(record.body, fields[2], "{case}, record {at}");
+            let number = match number.as_str() {
+                "0" => Severity::from_text(&fields[0]),
+                number => Severity(number.parse().expect("a number")),
+            };
+            assert!(number != Severity::UNSPECIFIED && record.severity == number, "{case}, record {at}: {record:?}");
+            pairs += 1;
+        }
+    }
+    assert_eq!((pairs, texts), (PAIRS, PAIRS + TEXTS));
+}
+
+/// Records with an expected text and number, and with a text alone.
+const PAIRS: usize = 35;
+const TEXTS: usize = 22;
+
+#[test]
+fn a_sender_s_own_severity_stays() {
+    let severity_of = |record: &str| {
+        let body = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{record}]}}]}}]}}"#);
+        let decoded = otlp::decode_logs(body.as_bytes(), otlp::Encoding::Json, NOW, &Limits::default()).expect("logs").value;
+        let record = &decoded.groups[0].records[0];
+        (record.severity.0, record.severity_text.clone())
+    };
+    let line = |more: &str, line: &str| severity_of(&format!(r#"{{"body":{{"stringValue":{line:?}}}{more}}}"#));
+    assert_eq!(line(r#","severityNumber":6"#, "FATAL"), (6, String::new()));
+    assert_eq!(line(r#","severityText":"Err""#, r#"{"level":"debug"}"#), (17, "Err".to_owned()));
+    assert_eq!(line(r#","severityText":"Loud""#, "FATAL"), (21, "Loud".to_owned()));
+    assert_eq!(line(r#","severityText":"Loud""#, "nothing"), (0, "Loud".to_owned()));
+    assert_eq!(line("", "nothing"), (9, String::new()));
+    assert_eq!(line("", ""), (0, String::new()));
+    assert_eq!(line(r#","eventName":"cart""#, "FATAL"), (0, String::new()), "an event is no line");
+    assert_eq!(
+        severity_of(r#"{"body":{"kvlistValue":{"values":[{"key":"level","value":{"stringValue":"warn"}}]}}}"#),
+        (13, "warn".to_owned())
+    );
+    let push = r#"{"streams":[{"stream":{"app":"a","level":"Debug"},"values":[["1","ERROR"]]},{"stream":{"app":"a"},"values":[["1","a warning"],["2","nothing"]]}]}"#;
+    let pushed = loki::decode_json(push.as_bytes(), NOW, &Limits::default()).expect("a push").value;
+    let severities: Vec<Severity> = pushed.groups.iter().flat_map(|group| &group.records).map(|record| record.severity).collect();
+    assert_eq!(severities, [Severity::DEBUG, Severity::WARN, Severity::UNSPECIFIED]);
+}
+
 #[test]
 fn loki_json_keeps_the_good_entries() {
     let body = r#"{"streams":[

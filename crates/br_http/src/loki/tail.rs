@@ -9,7 +9,7 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use br_ingest::tail::Listener;
+use br_ingest::tail::{Listener, Received};
 use br_logql::{Expr, LogOptions, Pipeline};
 use br_model::{Labels, Principal};
 use br_query::door::Language;
@@ -20,11 +20,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Lines of one frame; more are counted as dropped, as nobody reads so fast.
+/// Lines of one frame; more of the same request follow in further ones.
 const FRAME_LINES_MAX: usize = 2000;
 /// Bytes of the lines and labels of one frame.
 const FRAME_BYTES_MAX: u64 = 8 << 20;
-/// How long the stages may take for the rows of one request.
+/// How long the stages may take for the rows of one request, over all of its frames.
 const BATCH_PATIENCE: Duration = Duration::from_secs(1);
 const BACKLOG_LINES_MAX: usize = 1000;
 /// A proxy that ends quiet connections sees life this often.
@@ -99,10 +99,11 @@ impl Client {
             }
         }
         let mut ping = tokio::time::interval(PING_INTERVAL);
+        let mut rest = None;
         loop {
             tokio::select! {
-                () = listener.wait() => {
-                    let Some(message) = self.next(&listener).await else { continue };
+                () = there_is_more(&listener, rest.as_ref()) => {
+                    let Some(message) = self.next(&listener, &mut rest).await else { continue };
                     if send(&mut socket, message).await.is_err() {
                         return;
                     }
@@ -120,29 +121,40 @@ impl Client {
         }
     }
 
-    /// What to send of the rows that wait. The stages run on the pool for blocking work, for a limited time: what they do not get
-    /// to is dropped, so that a follower with slow stages falls behind alone.
-    async fn next(&self, listener: &Listener) -> Option<Message> {
+    /// The next frame, of what is left of a request or of the next one that waits. The stages run on the pool for blocking work, for
+    /// a limited time: what they do not get to is dropped, so that a follower with slow stages falls behind alone.
+    async fn next(&self, listener: &Listener, rest: &mut Option<Rest>) -> Option<Message> {
         let turn = listener.turn().await?;
-        let received = listener.take()?;
+        let mut taken = rest.take().or_else(|| listener.take().map(Rest::new))?;
+        let patience = taken.patience;
+        let begin = tokio::time::Instant::now();
         let pipeline = self.pipeline.clone();
         let budget = Arc::new(Budget::new(FRAME_BYTES_MAX));
         let _stop = StopOnDrop(budget.clone());
         let watch = budget.clone();
         let mut job = tokio::task::spawn_blocking(move || {
-            let (lines, too_many) = matching(&pipeline, &received.rows, &budget);
-            let dropped = received.dropped + too_many;
+            let (lines, dropped) = taken.next_lines(&pipeline, &budget);
             drop(turn);
-            (!lines.is_empty() || dropped > 0).then(|| frame(lines, dropped))
+            let message = (!lines.is_empty() || dropped > 0).then(|| frame(lines, dropped));
+            (message, taken)
         });
         let outcome = tokio::select! {
             outcome = &mut job => outcome,
-            () = tokio::time::sleep(BATCH_PATIENCE) => {
+            () = tokio::time::sleep(patience) => {
                 watch.cancel(CancelReason::Deadline);
                 job.await
             }
         };
-        outcome.ok().flatten()
+        let (message, mut taken) = outcome.ok()?;
+        taken.patience = patience.saturating_sub(begin.elapsed());
+        *rest = (!taken.is_empty()).then_some(taken);
+        message
+    }
+}
+
+async fn there_is_more(listener: &Listener, rest: Option<&Rest>) {
+    if rest.is_none() {
+        listener.wait().await;
     }
 }
 
@@ -155,28 +167,59 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// The lines of a batch that match, and how many rows are too many: for one frame, for its bytes, or for the time there is.
-fn matching(pipeline: &Pipeline, rows: &[LogRow], budget: &Budget) -> (Lines, usize) {
-    let mut lines = Vec::new();
-    let mut dropped = 0;
-    for (at, row) in rows.iter().enumerate() {
-        if budget.check().is_err() {
-            return (lines, dropped + rows[at..].iter().filter(|row| pipeline.selects(&row.stream)).count());
-        }
-        if !pipeline.selects(&row.stream) {
-            continue;
-        }
-        let Some(processed) = pipeline.process(row, budget) else { continue };
-        let labels: usize = processed.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let bytes = (processed.line.len() + labels) as u64;
-        if lines.len() >= FRAME_LINES_MAX || budget.charge(bytes).is_err() {
-            budget.release(bytes);
-            dropped += 1;
-        } else {
-            lines.push((processed.labels, row.timestamp, processed.line));
-        }
+/// What is still to send of the rows of one request.
+struct Rest {
+    rows: Arc<Vec<LogRow>>,
+    /// The first row that no frame holds.
+    at: usize,
+    /// Rows before these that were let go, still to be told.
+    dropped: usize,
+    /// How long the stages may still take.
+    patience: Duration,
+}
+
+impl Rest {
+    fn new(received: Received) -> Self {
+        Self { rows: received.rows, at: 0, dropped: received.dropped, patience: BATCH_PATIENCE }
     }
-    (lines, dropped)
+
+    fn is_empty(&self) -> bool {
+        self.at >= self.rows.len()
+    }
+
+    /// The next lines that match, as many as a frame holds, and how many rows were let go: those that waited for too long before
+    /// these, a line that is longer than a frame, and all that are left once the time is up.
+    fn next_lines(&mut self, pipeline: &Pipeline, budget: &Budget) -> (Lines, usize) {
+        let mut lines = Vec::new();
+        let mut dropped = std::mem::take(&mut self.dropped);
+        while let Some(row) = self.rows.get(self.at) {
+            if budget.check().is_err() {
+                dropped += self.rows[self.at..].iter().filter(|row| pipeline.selects(&row.stream)).count();
+                self.at = self.rows.len();
+                break;
+            }
+            if lines.len() >= FRAME_LINES_MAX {
+                break;
+            }
+            let processed = if pipeline.selects(&row.stream) { pipeline.process(row, budget) } else { None };
+            if let Some(processed) = processed {
+                let labels: usize = processed.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+                let bytes = (processed.line.len() + labels) as u64;
+                if budget.charge(bytes).is_ok() {
+                    lines.push((processed.labels, row.timestamp, processed.line));
+                } else {
+                    budget.release(bytes);
+                    if !lines.is_empty() {
+                        // It begins the next frame.
+                        break;
+                    }
+                    dropped += 1;
+                }
+            }
+            self.at += 1;
+        }
+        (lines, dropped)
+    }
 }
 
 /// Lines by stream. What was dropped is told as so many entries without labels, since nobody knows them any more.
@@ -199,5 +242,71 @@ async fn send(socket: &mut WebSocket, message: Message) -> Result<(), ()> {
     match tokio::time::timeout(SEND_PATIENCE, socket.send(message)).await {
         Ok(Ok(())) => Ok(()),
         _ => Err(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use br_model::{LogKind, Severity, SpanId, TraceId};
+
+    fn rows(lines: impl Iterator<Item = String>) -> Received {
+        let stream = Labels::from_pairs([("app".to_owned(), "a".to_owned())]);
+        let row = |line| LogRow {
+            timestamp: Nanos(1),
+            stream: stream.clone(),
+            line,
+            kind: LogKind::Log,
+            severity: Severity::UNSPECIFIED,
+            trace_id: TraceId::default(),
+            span_id: SpanId::default(),
+            metadata: Vec::new(),
+        };
+        Received { rows: Arc::new(lines.map(row).collect()), dropped: 3 }
+    }
+
+    fn pipeline(text: &str) -> Pipeline {
+        let Ok(Expr::Log(log)) = br_logql::parse(text) else { panic!("{text} is a log query") };
+        Pipeline::compile(&log).unwrap_or_else(|(_, message)| panic!("{text}: {message}"))
+    }
+
+    /// The lines of each frame and what it tells as dropped, until nothing is left.
+    fn frames(received: Received, text: &str) -> Vec<(Vec<String>, usize)> {
+        let (mut rest, pipeline) = (Rest::new(received), pipeline(text));
+        let mut frames = Vec::new();
+        while !rest.is_empty() {
+            let (lines, dropped) = rest.next_lines(&pipeline, &Budget::new(FRAME_BYTES_MAX));
+            frames.push((lines.into_iter().map(|(_, _, line)| line).collect(), dropped));
+        }
+        frames
+    }
+
+    #[test]
+    fn a_long_request_goes_out_whole_in_several_frames() {
+        let all: Vec<String> = (0..6000).map(|at| format!("line {at}")).collect();
+        let sent = frames(rows(all.clone().into_iter()), r#"{app="a"}"#);
+        let sizes: Vec<(usize, usize)> = sent.iter().map(|(lines, dropped)| (lines.len(), *dropped)).collect();
+        assert_eq!(sizes, [(2000, 3), (2000, 0), (2000, 0)], "what was lost before is told once");
+        assert_eq!(sent.into_iter().flat_map(|(lines, _)| lines).collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn a_frame_has_a_limit_of_bytes_and_nothing_is_lost_by_it() {
+        let half = FRAME_BYTES_MAX as usize / 2;
+        let lines = ["a".repeat(half), "b".repeat(half), "c".repeat(3 * half), "d".to_owned()];
+        let sent = frames(rows(lines.into_iter()), r#"{app="a"}"#);
+        let starts: Vec<(String, usize)> =
+            sent.iter().map(|(lines, dropped)| (lines.iter().map(|line| &line[..1]).collect(), *dropped)).collect();
+        let expect = [("a", 3), ("b", 0), ("d", 1)].map(|(starts, dropped)| (starts.to_owned(), dropped));
+        assert_eq!(starts, expect, "only a line that no frame can hold is dropped");
+    }
+
+    #[test]
+    fn what_the_time_does_not_suffice_for_is_told() {
+        let mut rest = Rest::new(rows((0..50).map(|at| at.to_string())));
+        let budget = Budget::new(FRAME_BYTES_MAX);
+        budget.cancel(CancelReason::Deadline);
+        let (lines, dropped) = rest.next_lines(&pipeline(r#"{app="a"}"#), &budget);
+        assert_eq!((lines.len(), dropped, rest.is_empty()), (0, 53, true));
     }
 }

@@ -32,12 +32,31 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/tempo/api/status/buildinfo", Right::Read, build)
 }
 
-async fn spans(app: &App, principal: &Principal, id: &str) -> Result<br_model::SpanBatch> {
+/// A trace is wanted whole, and begins or ends a little outside of the range that a client knows: this much is looked through beside it.
+const BESIDE: Duration = Duration::from_hours(1);
+
+/// Where to look for a trace, by `start` and `end` in Unix seconds; everywhere without them. As in Tempo, 0 is not given.
+fn around(params: &Params) -> Result<Option<TimeRange>> {
+    let given = |name| params.time(name).map(|time| time.filter(|time| *time != Nanos(0)));
+    let (start, end) = (given("start")?, given("end")?);
+    if start.zip(end).is_some_and(|(start, end)| end < start) {
+        return Err(Error::fix_request("invalid parameter \"start\": it is after \"end\""));
+    }
+    if start.is_none() && end.is_none() {
+        return Ok(None);
+    }
+    let from = start.map_or(Nanos::MIN, |start| start - BESIDE);
+    let to = end.map_or(Nanos::MAX, |end| end + BESIDE);
+    Ok(Some(TimeRange::new(from, to)))
+}
+
+async fn spans(app: &App, principal: &Principal, id: &str, params: &Params) -> Result<br_model::SpanBatch> {
     let trace_id = TraceId::from_hex(id).filter(|id| !id.is_none());
     let trace_id = trace_id.ok_or_else(|| Error::fix_request(format!("{id:?} is no trace id: 32 hexadecimal digits")))?;
+    let around = around(params)?;
     let tenant = principal.tenant;
     let found = app
-        .query(tenant, Language::Lookup, id, None, move |sources, budget| sources.spans(tenant).trace(trace_id, None, budget))
+        .query(tenant, Language::Lookup, id, None, move |sources, budget| sources.spans(tenant).trace(trace_id, around, budget))
         .await?;
     if found.is_empty() {
         return Err(Error::not_found(format!("trace {trace_id} not found")));
@@ -75,8 +94,9 @@ async fn trace(
     Extension(principal): Extension<Principal>,
     Path(id): Path<String>,
     headers: HeaderMap,
+    params: Params,
 ) -> Result<Response, TextError> {
-    let batch = spans(&app, &principal, &id).await?;
+    let batch = spans(&app, &principal, &id, &params).await?;
     Ok(encoded(&headers, &batch))
 }
 
@@ -86,8 +106,9 @@ async fn trace_v2(
     Extension(principal): Extension<Principal>,
     Path(id): Path<String>,
     headers: HeaderMap,
+    params: Params,
 ) -> Result<Response, TextError> {
-    let batch = spans(&app, &principal, &id).await?;
+    let batch = spans(&app, &principal, &id, &params).await?;
     if wants_protobuf(&headers) {
         let response = br_wire::otlp::message_field(1, &br_wire::otlp::encode_traces(&batch));
         return Ok(([(header::CONTENT_TYPE, "application/protobuf")], response).into_response());

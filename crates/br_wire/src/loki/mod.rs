@@ -8,9 +8,8 @@ pub use labels::parse_labels;
 
 use crate::amount::Room;
 use crate::decompress::{Encoding, decompress};
-use crate::json_line;
 use crate::protobuf::Reader;
-use crate::{Decoded, Limits, Result, WireError};
+use crate::{Decoded, Limits, Result, WireError, severity};
 use br_model::{Attributes, LogBatch, LogRecord, Resource, ResourceLogs, Severity, SpanId, TraceId};
 use br_std::Nanos;
 use serde_json::Value;
@@ -163,10 +162,11 @@ impl<'a> Push<'a> {
                 _ => record.attributes.push(key, value),
             }
         }
-        let level = level_of(&record, resource);
-        if let Some(level) = level {
+        if let Some(level) = told_level(&record, resource) {
             record.severity = Severity::from_text(&level);
             record.severity_text = level;
+        } else if let Some(found) = severity::of_line(&record.body) {
+            (record.severity, record.severity_text) = (found.severity, found.text);
         }
         crate::otlp::cut_body(&mut record, self.limits);
         record
@@ -203,20 +203,11 @@ fn with_service_name(labels: Vec<(String, String)>) -> Resource {
 
 const LEVEL_KEYS: [&str; 4] = ["level", "detected_level", "severity", "severity_text"];
 
-/// The level from structured metadata, from a label, or from the line where it is JSON or `level=…`.
-fn level_of(record: &LogRecord, resource: &Resource) -> Option<String> {
-    let told = LEVEL_KEYS.iter().find_map(|key| record.attributes.get_str(key).or_else(|| resource.attributes.get_str(key)));
-    if let Some(level) = told {
-        return Some(level.to_owned());
-    }
-    if record.body.starts_with('{') {
-        let json = json_line::parse(&record.body, record.timestamp)?;
-        return (!json.severity_text.is_empty()).then_some(json.severity_text);
-    }
-    let at = record.body.find("level=").filter(|at| *at == 0 || record.body.as_bytes()[at - 1] == b' ')?;
-    let rest = record.body[at + 6..].trim_start_matches('"');
-    let word: String = rest.chars().take(16).take_while(char::is_ascii_alphabetic).collect();
-    (Severity::from_text(&word) != Severity::UNSPECIFIED).then_some(word)
+/// The level from structured metadata or from a label.
+fn told_level(record: &LogRecord, resource: &Resource) -> Option<String> {
+    let mut told =
+        LEVEL_KEYS.iter().filter_map(|key| record.attributes.get_str(key).or_else(|| resource.attributes.get_str(key)));
+    told.next().map(str::to_owned)
 }
 
 fn json_labels(stream: Option<&Value>) -> Result<Vec<(String, String)>, String> {

@@ -1,5 +1,8 @@
 //! OTLP/JSON: hexadecimal ids, enums as numbers, 64-bit integers as strings or numbers, unknown fields ignored.
 //!
+//! Fields may have the names of the `.proto` files, `time_unix_nano` beside `timeUnixNano`: protobuf's JSON mapping asks parsers to
+//! take both.
+//!
 //! What the generated types refuse but senders do write is put right first: names of enums, `null`, NaN as text,
 //! unknown fields inside a value. A record that cannot be read even then is left out, and told.
 
@@ -14,16 +17,82 @@ use std::fmt::Write as _;
 
 /// What could be read, and what is wrong with the rest.
 pub(super) fn decode<M: DeserializeOwned>(body: &[u8]) -> Result<(M, Vec<Complaint>)> {
+    let malformed = |error: serde_json::Error| WireError::Malformed(format!("OTLP JSON: {error}"));
+    // The generated types know one name of each field; by the other one they would take it for unknown.
+    if has_proto_names(body) {
+        let mut value = serde_json::from_slice(body).map_err(malformed)?;
+        rename(&mut value);
+        return salvaged(value).map_err(malformed);
+    }
     let error = match serde_json::from_slice(body) {
         Ok(message) => return Ok((message, Vec::new())),
-        Err(error) => WireError::Malformed(format!("OTLP JSON: {error}")),
+        Err(error) => malformed(error),
     };
-    let Ok(mut value) = serde_json::from_slice::<Value>(body) else { return Err(error) };
+    let Ok(value) = serde_json::from_slice::<Value>(body) else { return Err(error) };
+    salvaged(value).map_err(|_| error)
+}
+
+fn salvaged<M: DeserializeOwned>(mut value: Value) -> serde_json::Result<(M, Vec<Complaint>)> {
     normalise(&mut value);
     let mut salvage = Salvage::default();
     salvage.walk(&mut value, &mut String::new());
-    let message = serde_json::from_value(value).map_err(|_| error)?;
-    Ok((message, salvage.complaints))
+    Ok((serde_json::from_value(value)?, salvage.complaints))
+}
+
+/// The longest name of a field that is looked for, and more.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Whether some field has a name with an underscore. Names and texts that users choose are never names of fields in OTLP.
+fn has_proto_names(body: &[u8]) -> bool {
+    let is_of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let mut rest = 0;
+    while let Some(found) = memchr::memchr(b'_', &body[rest..]) {
+        let at = rest + found;
+        let before = body[..at].iter().rev().take(NAME_BYTES_MAX).find(|byte| !is_of_name(**byte));
+        let length = body[at..].iter().take(NAME_BYTES_MAX).take_while(|byte| is_of_name(**byte)).count();
+        let behind = &body[at + length..];
+        if before == Some(&b'"')
+            && let Some(behind) = behind.strip_prefix(b"\"")
+            && behind.trim_ascii_start().first() == Some(&b':')
+        {
+            return true;
+        }
+        rest = at + length;
+    }
+    false
+}
+
+/// Gives fields the names that the generated types know. Where a field is there by both, that one stays.
+fn rename(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(rename),
+        Value::Object(map) => {
+            map.values_mut().for_each(rename);
+            let names: Vec<String> = map.keys().filter(|name| name.contains('_')).cloned().collect();
+            for name in names {
+                let Some(inner) = map.remove(&name) else { continue };
+                map.entry(lower_camel(&name)).or_insert(inner);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// `time_unix_nano` is `timeUnixNano`.
+fn lower_camel(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    let mut is_start = false;
+    for character in name.chars() {
+        match character {
+            '_' => is_start = true,
+            _ if is_start => {
+                out.push(character.to_ascii_uppercase());
+                is_start = false;
+            }
+            _ => out.push(character),
+        }
+    }
+    out
 }
 
 /// What is wrong in one place of a body that can be read otherwise.
@@ -193,8 +262,10 @@ fn severity_number(name: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Encoding, decode_logs, decode_traces};
+    use super::super::{Encoding, MetricOptions, decode_logs, decode_metrics, decode_traces};
+    use super::has_proto_names;
     use crate::Limits;
+    use br_model::{LogBatch, Severity, SpanBatch};
     use br_std::Nanos;
 
     #[test]
@@ -215,5 +286,93 @@ mod tests {
         assert!(decoded.message().starts_with(
             r#"0: resourceLogs[0].scopeLogs[0].logRecords[0]: traceId "zz" is not hexadecimal; kept without it; 1: "#
         ));
+    }
+
+    fn logs(body: &str) -> LogBatch {
+        decode_logs(body.as_bytes(), Encoding::Json, Nanos(1), &Limits::default()).expect("logs").value
+    }
+
+    fn spans(body: &str) -> SpanBatch {
+        decode_traces(body.as_bytes(), Encoding::Json, Nanos(1), &Limits::default()).expect("traces").value
+    }
+
+    /// As another parser of the same messages names the fields.
+    fn with_proto_names(body: &str) -> String {
+        let mut out = String::new();
+        for (at, part) in body.split('"').enumerate() {
+            let is_name = at % 2 == 1 && part.starts_with(|first: char| first.is_ascii_lowercase()) && !part.contains([' ', '.']);
+            if at > 0 {
+                out.push('"');
+            }
+            for character in part.chars() {
+                if is_name && character.is_ascii_uppercase() {
+                    out.push('_');
+                    out.push(character.to_ascii_lowercase());
+                } else {
+                    out.push(character);
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn fields_go_by_both_of_their_names() {
+        let body = r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"my shop"}}]},
+            "scopeLogs":[{"logRecords":[{"timeUnixNano":"7","observedTimeUnixNano":"8","severityNumber":"SEVERITY_NUMBER_WARN2",
+            "traceId":"0102030405060708090a0b0c0d0e0f10","spanId":"0102030405060708","body":{"kvlistValue":{"values":[
+            {"key":"user_id","value":{"intValue":3}},{"key":"parts","value":{"arrayValue":{"values":[{"boolValue":true}]}}}]}},
+            "attributes":[{"key":"a_b","value":{"doubleValue":1.5}},{"key":"raw","value":{"bytesValue":"AQI="}}]}]}]}]}"#;
+        let expect = logs(body);
+        assert_eq!((expect.groups[0].records[0].severity, expect.groups[0].records[0].timestamp), (Severity(14), Nanos(7)));
+        let proto = with_proto_names(body);
+        assert!(has_proto_names(proto.as_bytes()) && !has_proto_names(body.as_bytes()), "{proto}");
+        assert_eq!(logs(&proto), expect);
+
+        let body = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0102030405060708090a0b0c0d0e0f10","spanId":"0102030405060708",
+            "parentSpanId":"0102030405060709","traceState":"a=b","name":"pay","kind":2,"startTimeUnixNano":"5","endTimeUnixNano":"9",
+            "events":[{"timeUnixNano":"6","name":"retry"}],"links":[{"traceId":"0102030405060708090a0b0c0d0e0f11","spanId":"0102030405060708"}],
+            "status":{"code":2,"message":"no"}}]}]}]}"#;
+        assert_eq!(spans(&with_proto_names(body)), spans(body));
+
+        let body = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[
+            {"name":"sold","sum":{"aggregationTemporality":2,"isMonotonic":true,"dataPoints":[{"asInt":"7","timeUnixNano":"9000000"}]}},
+            {"name":"took","histogram":{"aggregationTemporality":2,"dataPoints":[{"timeUnixNano":"9000000","count":"3","sum":4.5,
+            "bucketCounts":["1","2"],"explicitBounds":[2.5]}]}},
+            {"name":"size","exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[{"timeUnixNano":"9000000","count":"3","sum":4.5,
+            "scale":1,"zeroCount":"1","positive":{"offset":0,"bucketCounts":["2"]}}]}},
+            {"name":"old","summary":{"dataPoints":[{"timeUnixNano":"9000000","count":"3","sum":4.5,"quantileValues":[{"quantile":0.5,"value":1.5}]}]}}]}]}]}"#;
+        let metrics = |body: &str| {
+            let options = MetricOptions::default();
+            decode_metrics(body.as_bytes(), Encoding::Json, Nanos(1), &options, &Limits::default())
+                .expect("metrics")
+                .value
+                .cumulative
+        };
+        assert!(metrics(body).sample_count() > 5, "each of the four kinds is there");
+        assert_eq!(metrics(&with_proto_names(body)), metrics(body));
+    }
+
+    #[test]
+    fn only_names_of_fields_are_renamed() {
+        let body = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"severityText":"one","severity_text":"two",
+            "body":{"string_value":"{\"user_id\": \"a_b\"}"},"attributes":[{"key":"user_id","value":{"string_value":"c_d"}}]}]}]}]}"#;
+        let record = &logs(body).groups[0].records[0];
+        assert_eq!((record.severity_text.as_str(), record.body.as_str()), ("one", r#"{"user_id": "a_b"}"#));
+        assert_eq!(record.attributes.get_str("user_id"), Some("c_d"));
+        let texts = br#"{"key":"user_id","value":{"stringValue":"{\"user_id\":1} a_b\":"},"x":"a_b" , "y":["a_b"]}"#;
+        assert!(!has_proto_names(texts), "these are texts");
+        assert!(has_proto_names(br#"{"trace_id" : "00"}"#) && has_proto_names(br#"{"a_b_c":1}"#));
+        assert!(!has_proto_names(b"_") && !has_proto_names(b"\"_") && !has_proto_names(b"_\":"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_for_both_names() {
+        let body = r#"{"resource_spans":[{"scope_spans":[{"spans":[{"trace_id":"zz","span_id":"0102030405060708"}]}]}]}"#;
+        let decoded =
+            decode_traces(body.as_bytes(), Encoding::Json, Nanos(1), &Limits::default()).expect("nothing but complaints");
+        assert_eq!((decoded.rejected_count, decoded.value.span_count()), (1, 0));
+        let error = decode_traces(br#"{"resource_spans":7}"#, Encoding::Json, Nanos(1), &Limits::default()).expect_err("no list");
+        assert!(error.to_string().contains("OTLP JSON"), "{error}");
     }
 }

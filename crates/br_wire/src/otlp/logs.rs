@@ -5,7 +5,7 @@ use super::common::{
 };
 use super::exceptions::error_of_log;
 use super::{Encoding, request, with_complaints};
-use crate::{Decoded, Limits, Result, WireError};
+use crate::{Decoded, Limits, Result, WireError, severity};
 use br_model::{AttributeValue, LogBatch, LogKind, LogRecord, Resource, ResourceLogs, Severity, SpanId, TraceId};
 use br_std::Nanos;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -18,8 +18,8 @@ pub(crate) const CUT_KEY: &str = "bellrock.cut_from_bytes";
 /// The name of an event, which OTLP keeps in a field of its own.
 const EVENT_NAME_KEY: &str = "event.name";
 
-/// Reads an `ExportLogsServiceRequest`. A record with `exception.*` attributes is an error. `received` is when it was
-/// observed where the sender does not say.
+/// Reads an `ExportLogsServiceRequest`. A record with `exception.*` attributes is an error. A record without a severity number gets
+/// one by its severity text, else by its line. `received` is when it was observed where the sender does not say.
 pub fn decode_logs(body: &[u8], encoding: Encoding, received: Nanos, limits: &Limits) -> Result<Decoded<LogBatch>> {
     let (message, complaints) = request(body, encoding, limits)?;
     Ok(with_complaints(logs_of(message, received, limits)?, complaints))
@@ -76,7 +76,22 @@ fn record(wire: wire::LogRecord, resource: &Resource, received: Nanos, limits: &
     };
     cut_body(&mut record, limits);
     error_of_log(&mut record, resource);
+    infer_severity(&mut record);
     record
+}
+
+/// A line whose sender gives no severity gets the one that it tells; one that tells nothing is information.
+fn infer_severity(record: &mut LogRecord) {
+    if record.severity != Severity::UNSPECIFIED || record.kind != LogKind::Log || record.body.is_empty() {
+        return;
+    }
+    let found = severity::of_line(&record.body);
+    if !record.severity_text.is_empty() {
+        // A word of the sender's own that is not known stays.
+        record.severity = found.map_or(Severity::UNSPECIFIED, |found| found.severity);
+        return;
+    }
+    (record.severity, record.severity_text) = found.map_or((Severity::INFO, String::new()), |found| (found.severity, found.text));
 }
 
 /// Cuts a line that is too long, at a character, and says how long it was.
