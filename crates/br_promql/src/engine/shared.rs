@@ -30,11 +30,14 @@ impl CommonParts {
     /// `written` are the metrics that evaluating these expressions changes, as the rules of a group do: what reads them, or may
     /// read them, has no value that could be kept.
     pub fn of<'e>(expressions: impl IntoIterator<Item = &'e Expr>, written: &[&str]) -> Self {
+        let expressions: Vec<&Expr> = expressions.into_iter().filter(|expr| parts(expr) <= PARTS_MAX).collect();
+        // Most queries read one thing: they need not be written out to see that nothing in them occurs twice.
+        if expressions.iter().map(|expr| selectors(expr)).sum::<usize>() < 2 {
+            return Self::default();
+        }
         let mut found = Finder { written, seen: HashSet::default(), repeated: HashSet::default() };
         for expr in expressions {
-            if parts(expr) <= PARTS_MAX {
-                found.look_at(expr);
-            }
+            found.look_at(expr);
         }
         Self { texts: found.repeated }
     }
@@ -90,7 +93,7 @@ fn is_worth_keeping(expr: &Expr) -> bool {
     match &expr.kind {
         ExprKind::Vector(_) => true,
         ExprKind::Call { .. } | ExprKind::Aggregate { .. } | ExprKind::Binary { .. } => {
-            expr.value_type() == Type::Vector && reads(expr)
+            expr.value_type() == Type::Vector && selectors(expr) > 0
         }
         _ => false,
     }
@@ -105,8 +108,11 @@ fn parts(expr: &Expr) -> usize {
     1 + expr.children().into_iter().map(parts).sum::<usize>()
 }
 
-fn reads(expr: &Expr) -> bool {
-    matches!(expr.kind, ExprKind::Vector(_)) || expr.children().into_iter().any(reads)
+fn selectors(expr: &Expr) -> usize {
+    match expr.kind {
+        ExprKind::Vector(_) => 1,
+        _ => expr.children().into_iter().map(selectors).sum(),
+    }
 }
 
 /// What common parts gave, for one moment of the data.
