@@ -9,7 +9,6 @@ mod evaluator;
 mod export;
 mod import;
 mod lock;
-mod memory;
 mod rules;
 mod run;
 mod serve;

@@ -511,9 +511,7 @@ fn serve_all(
         let router = if at == 0 { all.clone() } else { otlp.clone() };
         tokio::spawn(br_http::listen::serve(listener, router, connections_max, stopped.clone()))
     };
-    let mut tasks: Vec<_> = listeners.into_iter().enumerate().map(serve).collect();
-    // What a burst of requests took is not wanted for long.
-    tasks.push(supervised("memory", crate::memory::give_back(stopped.clone())));
+    let tasks = listeners.into_iter().enumerate().map(serve).collect();
     tracing::info!(event = "ServerStarted", address = %address, version = env!("CARGO_PKG_VERSION"));
     tasks
 }
