@@ -1,7 +1,7 @@
 //! Chunks of histograms with float counts, which every histogram of the model has.
 
 use super::bits::{BitReader, BitWriter};
-use super::histogram::{Histograms, Layout, ResetHeader, header};
+use super::histogram::{ChunkState, Histograms, Layout, ResetHeader, decode_as};
 use super::xor::XorValue;
 use crate::Result;
 use br_model::metrics::is_stale;
@@ -19,7 +19,7 @@ struct State {
     negative: Vec<XorValue>,
 }
 
-impl State {
+impl ChunkState for State {
     fn first(reader: &mut BitReader<'_>, buckets: (usize, usize)) -> Result<Self> {
         let time = reader.varbit_int()?;
         let mut value = || reader.f64().map(XorValue::new);
@@ -38,34 +38,26 @@ impl State {
         }
         self.positive.iter_mut().chain(&mut self.negative).try_for_each(|bucket| bucket.read(reader).map(drop))
     }
+
+    fn time(&self) -> i64 {
+        self.time
+    }
+
+    fn sum(&self) -> f64 {
+        self.sum.value()
+    }
+
+    fn fill(&self, histogram: &mut FloatHistogram) {
+        let values = |buckets: &[XorValue]| buckets.iter().map(XorValue::value).collect();
+        histogram.count = self.count.value();
+        histogram.zero_count = self.zero_count.value();
+        histogram.positive_buckets = values(&self.positive);
+        histogram.negative_buckets = values(&self.negative);
+    }
 }
 
 pub(super) fn decode(data: &[u8]) -> Result<Histograms> {
-    let (count, header, stream) = header(data)?;
-    let mut histograms = Histograms::new();
-    if count == 0 {
-        return Ok(histograms);
-    }
-    let mut reader = BitReader::new(stream);
-    let layout = Layout::read(&mut reader)?;
-    let buckets = layout.bucket_counts()?;
-    let mut state = State::first(&mut reader, buckets)?;
-    let values = |buckets: &[XorValue]| buckets.iter().map(XorValue::value).collect();
-    for at in 0..count {
-        if at > 0 {
-            state.next(&mut reader, at == 1)?;
-        }
-        histograms.reserve(&layout, buckets.0 + buckets.1)?;
-        let mut histogram = layout.histogram(header.hint(at == 0), state.sum.value());
-        if !is_stale(histogram.sum) {
-            histogram.count = state.count.value();
-            histogram.zero_count = state.zero_count.value();
-            histogram.positive_buckets = values(&state.positive);
-            histogram.negative_buckets = values(&state.negative);
-        }
-        histograms.push(state.time, histogram);
-    }
-    Ok(histograms)
+    decode_as::<State>(data)
 }
 
 /// Writes one chunk.

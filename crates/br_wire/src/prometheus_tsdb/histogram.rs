@@ -239,7 +239,7 @@ struct WholeState {
     negative: Vec<Whole>,
 }
 
-impl WholeState {
+impl ChunkState for WholeState {
     fn first(reader: &mut BitReader<'_>, buckets: (usize, usize)) -> Result<Self> {
         let whole = |value| Whole { value, change: 0 };
         let time = whole(reader.varbit_int()?);
@@ -264,6 +264,21 @@ impl WholeState {
         }
         self.positive.iter_mut().chain(&mut self.negative).try_for_each(|bucket| bucket.read(reader))
     }
+
+    fn time(&self) -> i64 {
+        self.time.value
+    }
+
+    fn sum(&self) -> f64 {
+        self.sum.value()
+    }
+
+    fn fill(&self, histogram: &mut FloatHistogram) {
+        histogram.count = self.count.value as u64 as f64;
+        histogram.zero_count = self.zero_count.value as u64 as f64;
+        histogram.positive_buckets = absolute(&self.positive);
+        histogram.negative_buckets = absolute(&self.negative);
+    }
 }
 
 fn absolute(buckets: &[Whole]) -> Vec<f64> {
@@ -276,6 +291,24 @@ fn absolute(buckets: &[Whole]) -> Vec<f64> {
 }
 
 pub(super) fn decode(data: &[u8]) -> Result<Histograms> {
+    decode_as::<WholeState>(data)
+}
+
+/// What changes from one histogram of a chunk to the next, in one way of writing counts.
+pub(super) trait ChunkState: Sized {
+    fn first(reader: &mut BitReader<'_>, buckets: (usize, usize)) -> Result<Self>;
+
+    fn next(&mut self, reader: &mut BitReader<'_>, is_second: bool) -> Result<()>;
+
+    fn time(&self) -> i64;
+
+    fn sum(&self) -> f64;
+
+    /// Sets counts and buckets.
+    fn fill(&self, histogram: &mut FloatHistogram);
+}
+
+pub(super) fn decode_as<S: ChunkState>(data: &[u8]) -> Result<Histograms> {
     let (count, header, stream) = header(data)?;
     let mut histograms = Histograms::new();
     if count == 0 {
@@ -284,20 +317,17 @@ pub(super) fn decode(data: &[u8]) -> Result<Histograms> {
     let mut reader = BitReader::new(stream);
     let layout = Layout::read(&mut reader)?;
     let buckets = layout.bucket_counts()?;
-    let mut state = WholeState::first(&mut reader, buckets)?;
+    let mut state = S::first(&mut reader, buckets)?;
     for at in 0..count {
         if at > 0 {
             state.next(&mut reader, at == 1)?;
         }
         histograms.reserve(&layout, buckets.0 + buckets.1)?;
-        let mut histogram = layout.histogram(header.hint(at == 0), state.sum.value());
+        let mut histogram = layout.histogram(header.hint(at == 0), state.sum());
         if !is_stale(histogram.sum) {
-            histogram.count = state.count.value as u64 as f64;
-            histogram.zero_count = state.zero_count.value as u64 as f64;
-            histogram.positive_buckets = absolute(&state.positive);
-            histogram.negative_buckets = absolute(&state.negative);
+            state.fill(&mut histogram);
         }
-        histograms.push(state.time.value, histogram);
+        histograms.push(state.time(), histogram);
     }
     Ok(histograms)
 }
