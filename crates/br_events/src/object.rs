@@ -49,8 +49,8 @@ pub(crate) fn put_new(store: &Arc<dyn ObjectStore>, path: &str, bytes: Vec<u8>) 
 pub(crate) fn get_range(store: &Arc<dyn ObjectStore>, path: &str, range: Range<u64>) -> br_std::Result<Bytes> {
     let path = Path::from(path);
     wait(async {
-        match store.get_range(&path, range.clone()).await {
-            Ok(bytes) => Ok(bytes),
+        match store.get_ranges(&path, std::slice::from_ref(&range)).await {
+            Ok(read) => Ok(read.into_iter().next().unwrap_or_default()),
             Err(error) => match size_below(store, &path, range.end).await {
                 Some(size) => Err(br_std::Error::corrupt(too_short(size, range.end)).with_source(error)),
                 None => Err(store_error(error)),

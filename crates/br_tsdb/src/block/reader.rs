@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::{ParquetError, Result};
@@ -38,7 +38,9 @@ impl AsyncFileReader for BlockReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>> {
         async move {
             self.check(&range)?;
-            self.store.get_range(&self.location, range).await.map_err(external)
+            // A local store reads ranges in place, and a single range by way of a stream.
+            let read = self.store.get_ranges(&self.location, &[range]).await.map_err(external)?;
+            Ok(read.into_iter().next().unwrap_or_default())
         }
         .boxed()
     }
