@@ -1,6 +1,6 @@
 //! One tenant's series as a query sees them: files, sealed parts and the open head as one.
 
-use crate::block::file::BlockFile;
+use crate::block::file::{BlockFile, ChunkReads};
 use crate::block::footer::OpenFile;
 use crate::block::row::{ChunkKind, RowHead};
 use crate::block::section::SectionIndex;
@@ -74,6 +74,8 @@ struct Candidate {
 const SECTIONS_PER_READ: usize = 32;
 /// Series in one batch of a cursor.
 const BATCH_SERIES: usize = 512;
+/// A query of so many series leaves the pages that it read for the queries that come after.
+const SMALL_SERIES_MAX: usize = 256;
 /// What a candidate takes in memory beside its samples.
 const CANDIDATE_BYTES: u64 = 128;
 
@@ -223,6 +225,7 @@ impl MetricSource for TenantSource {
             mask,
             files,
             samples,
+            reads: ChunkReads { is_small: candidates.len() <= SMALL_SERIES_MAX, ..ChunkReads::default() },
             candidates: candidates.into_iter(),
             timestamps: SharedTimestamps::default(),
             buffer: FloatBuffer::default(),
@@ -304,6 +307,7 @@ impl TenantSource {
         budget: &Budget,
         found: &mut BTreeMap<Labels, Vec<Exemplar>>,
     ) -> Result<()> {
+        let mut reads = ChunkReads::default();
         for SelectedSection { index, series } in &selected.sections {
             budget.check()?;
             // Exemplars stand in the first row of their series.
@@ -312,7 +316,7 @@ impl TenantSource {
                 Some(((row, index.head(row)?), id))
             });
             let (rows, ids): (Vec<_>, Vec<u32>) = firsts.unzip();
-            let chunks = self.shared.files.chunks(&selected.file, &selected.open, &rows)?;
+            let chunks = self.shared.files.chunks(&selected.file, &selected.open, &rows, &mut reads)?;
             for ((chunk, id), (number, _)) in chunks.into_iter().flatten().zip(ids).zip(&rows) {
                 let Some((row, crc32)) = chunk else { continue };
                 if row.exemplars.is_none() {
@@ -393,6 +397,7 @@ struct TenantCursor<'a> {
     /// What is in memory.
     samples: HeadSamples,
     candidates: std::vec::IntoIter<Candidate>,
+    reads: ChunkReads,
     timestamps: SharedTimestamps,
     buffer: FloatBuffer,
     budget: &'a Budget,
@@ -497,11 +502,11 @@ impl TenantCursor<'_> {
     }
 
     /// Adds what one file has of the series of a batch. All rows are of that file, ascending.
-    fn read_file(&self, rows: &[WantedRow], batch: &[Candidate], parts: &mut [Vec<Points>]) -> Result<()> {
+    fn read_file(&mut self, rows: &[WantedRow], batch: &[Candidate], parts: &mut [Vec<Points>]) -> Result<()> {
         let Some(first) = rows.first() else { return Ok(()) };
         let SelectedFile { file, open, .. } = &self.files[first.file as usize];
         let numbers: Vec<(u32, RowHead)> = rows.iter().map(|wanted| (wanted.row, wanted.head)).collect();
-        let chunks = self.shared.files.chunks(file, open, &numbers)?;
+        let chunks = self.shared.files.chunks(file, open, &numbers, &mut self.reads)?;
         for (chunk, WantedRow { candidate, row: number, .. }) in chunks.into_iter().flatten().zip(rows) {
             let Some((row, crc32)) = chunk else { continue };
             let points = if row.crc32(batch[*candidate].hash) == crc32 { row.points().ok() } else { None };

@@ -1,9 +1,11 @@
 //! The files that the catalog lists, and what was read of those that were asked lately.
 
-use super::cache::{FileNumber, PartCache};
+use super::cache::{FileNumber, PageCache, PartCache};
 use super::footer::{OpenFile, read_metadata};
+use super::io::guard;
+use super::pages::{KeptPages, PageRow, RecentPages, read_chunks};
 use super::residency::{Residency, TimeSpan};
-use super::row::{ChunkRow, RowHead};
+use super::row::RowHead;
 use super::section::{SectionIndex, Wanted, read_sections};
 use super::stats::BlockStats;
 use crate::head::SealNumber;
@@ -43,13 +45,25 @@ struct Faults {
 }
 
 /// A chunk with the checksum that its file has for it; `None` where it is damaged.
-pub(crate) type ReadChunk = Option<(ChunkRow, u32)>;
+pub(crate) type ReadChunk = Option<(PageRow, u32)>;
+
+/// This part of the cache is for pages of chunks.
+const PAGES_PART: usize = 8;
+
+/// The chunks of one query.
+#[derive(Default)]
+pub(crate) struct ChunkReads {
+    pub(crate) recent: RecentPages,
+    /// Whether the pages may be of use to other queries: a large one would push out those of all others.
+    pub(crate) is_small: bool,
+}
 
 pub(crate) struct FileSet {
     pub(crate) store: Arc<dyn ObjectStore>,
     /// By tenant and path.
     files: RwLock<BTreeMap<(TenantId, String), Arc<BlockFile>>>,
     cache: Mutex<PartCache>,
+    pages: Mutex<PageCache>,
     next_number: AtomicU64,
     metadata: Mutex<BTreeMap<TenantId, KnownMetadata>>,
     damaged_files: AtomicU64,
@@ -69,7 +83,8 @@ impl FileSet {
         Self {
             store,
             files: RwLock::default(),
-            cache: Mutex::new(PartCache::new(cache_bytes_max)),
+            cache: Mutex::new(PartCache::new(cache_bytes_max - cache_bytes_max / PAGES_PART)),
+            pages: Mutex::new(PageCache::new(cache_bytes_max / PAGES_PART)),
             next_number: AtomicU64::new(0),
             metadata: Mutex::default(),
             damaged_files: AtomicU64::new(0),
@@ -103,10 +118,15 @@ impl FileSet {
         }
         drop(files);
         let mut cache = self.cache.lock();
-        for file in gone {
+        for file in &gone {
             cache.forget(file.number);
         }
         drop(cache);
+        let mut pages = self.pages.lock();
+        for file in &gone {
+            pages.forget(file.number);
+        }
+        drop(pages);
         self.forget_metadata(removed);
     }
 
@@ -272,20 +292,34 @@ impl FileSet {
     }
 
     /// The chunks at these rows (ascending) whose heads are known; `None` when the file is damaged.
-    pub(crate) fn chunks(&self, file: &BlockFile, open: &OpenFile, rows: &[(u32, RowHead)]) -> Result<Option<Vec<ReadChunk>>> {
+    pub(crate) fn chunks(
+        &self,
+        file: &BlockFile,
+        open: &OpenFile,
+        rows: &[(u32, RowHead)],
+        reads: &mut ChunkReads,
+    ) -> Result<Option<Vec<ReadChunk>>> {
         let known = file.faults.lock().rows.clone();
+        let shared = reads.is_small.then_some(&self.pages);
+        let mut kept = KeptPages { file: file.number, recent: &mut reads.recent, shared };
         if known.is_empty() {
-            return self.pass_damage(file, self.sound_chunks(file, open, rows));
+            return self.pass_damage(file, self.sound_chunks(file, open, rows, &mut kept));
         }
         let sound: Vec<(u32, RowHead)> = rows.iter().filter(|(row, _)| !known.contains(row)).copied().collect();
-        let Some(read) = self.pass_damage(file, self.sound_chunks(file, open, &sound))? else { return Ok(None) };
+        let Some(read) = self.pass_damage(file, self.sound_chunks(file, open, &sound, &mut kept))? else { return Ok(None) };
         let mut read = read.into_iter();
         Ok(Some(rows.iter().map(|(row, _)| if known.contains(row) { None } else { read.next().flatten() }).collect()))
     }
 
     /// A page that cannot be decoded costs its own rows only: they are found by halves, once.
-    fn sound_chunks(&self, file: &BlockFile, open: &OpenFile, rows: &[(u32, RowHead)]) -> Result<Vec<ReadChunk>> {
-        match (open.block.chunks(rows), rows) {
+    fn sound_chunks(
+        &self,
+        file: &BlockFile,
+        open: &OpenFile,
+        rows: &[(u32, RowHead)],
+        kept: &mut KeptPages<'_>,
+    ) -> Result<Vec<ReadChunk>> {
+        match (guard(&open.block.path, || read_chunks(&open.block, rows, kept)), rows) {
             (Ok(chunks), _) => Ok(chunks.into_iter().map(Some).collect()),
             (Err(error), [(row, _)]) if error.kind() == Kind::Corrupt => {
                 self.mark_damaged_chunk(file, *row);
@@ -293,8 +327,8 @@ impl FileSet {
             }
             (Err(error), _) if error.kind() == Kind::Corrupt && !rows.is_empty() => {
                 let (first, second) = rows.split_at(rows.len() / 2);
-                let mut chunks = self.sound_chunks(file, open, first)?;
-                chunks.extend(self.sound_chunks(file, open, second)?);
+                let mut chunks = self.sound_chunks(file, open, first, kept)?;
+                chunks.extend(self.sound_chunks(file, open, second, kept)?);
                 Ok(chunks)
             }
             (Err(error), _) => Err(error),
@@ -307,7 +341,7 @@ impl FileSet {
     }
 
     pub(crate) fn index_cache_bytes(&self) -> usize {
-        self.cache.lock().bytes()
+        self.cache.lock().bytes() + self.pages.lock().bytes()
     }
 
     /// What the files say about metric families.

@@ -7,6 +7,7 @@ mod directory;
 pub(crate) mod file;
 pub(crate) mod footer;
 pub(crate) mod io;
+pub(crate) mod pages;
 pub(crate) mod read;
 mod reader;
 pub(crate) mod residency;

@@ -27,8 +27,8 @@ const BATCH_ROWS: usize = 2048;
 #[derive(Clone)]
 pub(crate) struct OpenBlock {
     pub(crate) path: String,
-    reader: BlockReader,
-    metadata: ArrowReaderMetadata,
+    pub(super) reader: BlockReader,
+    pub(super) metadata: ArrowReaderMetadata,
 }
 
 impl OpenBlock {
@@ -83,24 +83,6 @@ impl OpenBlock {
             builder = builder.with_row_selection(selection);
         }
         builder.build().map_err(|error| error.into_store_error(&self.path))
-    }
-
-    /// The chunks at these rows (ascending) whose heads are known, each with the checksum that the file has for it.
-    pub(crate) fn chunks(&self, rows: &[(u32, RowHead)]) -> Result<Vec<(ChunkRow, u32)>> {
-        guard(&self.path, || {
-            let ranges = rows.iter().map(|(row, _)| *row as usize..*row as usize + 1);
-            let mut stream = self.stream_ranges(super::schema::column::OF_CHUNK, ranges)?;
-            let mut chunks = Vec::with_capacity(rows.len());
-            while let Some(batch) = next_batch(&mut stream, &self.path)? {
-                let columns = ChunkColumns::of(&batch, &self.path)?;
-                let heads = rows.get(chunks.len()..).unwrap_or_default();
-                chunks.extend(heads.iter().take(batch.num_rows()).enumerate().map(|(at, (_, head))| columns.row(at, *head)));
-            }
-            if chunks.len() != rows.len() {
-                return Err(Error::corrupt(format!("{}: {} of {} rows are there", self.path, chunks.len(), rows.len())));
-            }
-            Ok(chunks)
-        })
     }
 }
 

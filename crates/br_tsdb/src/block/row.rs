@@ -49,16 +49,16 @@ pub(crate) struct Aggregates {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct ChunkRow {
+pub(crate) struct ChunkRow<B = Vec<u8>> {
     pub(crate) head: RowHead,
     pub(crate) aggregates: Option<Aggregates>,
-    pub(crate) timestamps: Vec<u8>,
-    pub(crate) values: Vec<u8>,
-    pub(crate) starts: Option<Vec<u8>>,
-    pub(crate) exemplars: Option<Vec<u8>>,
+    pub(crate) timestamps: B,
+    pub(crate) values: B,
+    pub(crate) starts: Option<B>,
+    pub(crate) exemplars: Option<B>,
 }
 
-impl ChunkRow {
+impl<B: AsRef<[u8]>> ChunkRow<B> {
     /// Over everything that the row says, and whose it is.
     pub(crate) fn crc32(&self, series_hash: u128) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
@@ -68,9 +68,10 @@ impl ChunkRow {
                 hasher.update(&value.to_bits().to_le_bytes());
             }
         }
-        for bytes in [Some(&self.timestamps), Some(&self.values), self.starts.as_ref(), self.exemplars.as_ref()] {
+        let (starts, exemplars) = (self.starts.as_ref().map(B::as_ref), self.exemplars.as_ref().map(B::as_ref));
+        for bytes in [Some(self.timestamps.as_ref()), Some(self.values.as_ref()), starts, exemplars] {
             hasher.update(&bytes.map_or(u64::MAX, |bytes| bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes.map_or(&[], Vec::as_slice));
+            hasher.update(bytes.unwrap_or_default());
         }
         hasher.finalize()
     }
@@ -81,9 +82,9 @@ impl ChunkRow {
         if self.head.kind == ChunkKind::Empty || count == 0 {
             return Ok(None);
         }
-        let times = timestamps::decode(&self.timestamps, count)?.into();
-        let starts_ms = self.starts.as_ref().map(|bytes| starts::decode(bytes, count)).transpose()?;
-        let mut input = &self.values[..];
+        let times = timestamps::decode(self.timestamps.as_ref(), count)?.into();
+        let starts_ms = self.starts.as_ref().map(|bytes| starts::decode(bytes.as_ref(), count)).transpose()?;
+        let mut input = self.values.as_ref();
         let weights = if self.head.kind.is_weighted() { Some(decode_weights(&mut input, count)?) } else { None };
         if matches!(self.head.kind, ChunkKind::Histograms | ChunkKind::WeightedHistograms) {
             let histograms = points::histograms(times, histograms::decode(input, count)?, starts_ms);
@@ -97,7 +98,7 @@ impl ChunkRow {
     }
 
     pub(crate) fn exemplars(&self) -> Result<Vec<Exemplar>> {
-        self.exemplars.as_ref().map_or_else(|| Ok(Vec::new()), |bytes| exemplars::decode(bytes))
+        self.exemplars.as_ref().map_or_else(|| Ok(Vec::new()), |bytes| exemplars::decode(bytes.as_ref()))
     }
 }
 

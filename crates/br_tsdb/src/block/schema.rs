@@ -34,8 +34,10 @@ pub(crate) mod column {
     pub(crate) const OF_IDENTITY: Range<usize> = 0..2;
     /// Kind, times and count of a row.
     pub(crate) const OF_HEAD: Range<usize> = 2..6;
-    /// What a chunk is made of beside its head.
-    pub(crate) const OF_CHUNK: Range<usize> = 6..14;
+    /// What a chunk is made of beside its head, counted among the leaves of the schema: the labels are two.
+    pub(crate) const CHUNK_LEAVES: Range<usize> = 7..15;
+    /// Among these.
+    pub(crate) const VALUES: usize = 4;
     pub(crate) const ALL: Range<usize> = 0..14;
 }
 
@@ -83,6 +85,10 @@ pub(crate) fn properties(level: u16) -> WriterProperties {
         .set_created_by("bellrock".to_owned());
     for name in ["values", "starts", "exemplars", "crc32", "min", "max", "sum"] {
         properties = properties.set_column_dictionary_enabled(path(name), false);
+    }
+    // Most files have none of these in most row groups; a reader that knows so asks for no page of them.
+    for name in ["starts", "exemplars", "min", "max", "sum"] {
+        properties = properties.set_column_statistics_enabled(path(name), EnabledStatistics::Chunk);
     }
     for name in ["values", "starts", "exemplars"] {
         properties = properties.set_column_encoding(path(name), Encoding::DELTA_LENGTH_BYTE_ARRAY);
