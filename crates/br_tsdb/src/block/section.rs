@@ -122,7 +122,8 @@ impl SectionIndex {
     /// The series that match and have a chunk that touches the range.
     pub(crate) fn select(&self, verdicts: &mut Verdicts<'_>, from_ms: i64, to_ms: i64) -> Result<RoaringBitmap> {
         let found = self.table.resolve(verdicts)?;
-        Ok(found.iter().filter(|id| self.rows(*id, from_ms, to_ms).next().is_some()).collect())
+        let touching = found.iter().filter(|id| self.rows(*id, from_ms, to_ms).next().is_some());
+        Ok(RoaringBitmap::from_sorted_iter(touching).unwrap_or_default())
     }
 
     /// Rows of a series that touch the range, by their numbers in the file.

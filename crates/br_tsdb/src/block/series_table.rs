@@ -6,6 +6,9 @@ use crate::symbols::{Symbol, Symbols};
 use crate::verdicts::Verdicts;
 use br_model::Labels;
 use br_std::Result;
+use br_storage::{MatchOp, Matcher};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -13,6 +16,7 @@ use std::ops::Range;
 #[derive(Default)]
 pub(crate) struct SeriesTable {
     symbols: Symbols,
+    rare: RarePairs,
     /// Names and values of all series, one series after the other.
     pairs: Vec<(Symbol, Symbol)>,
     /// In the order of the file.
@@ -42,10 +46,11 @@ impl SeriesTable {
         self.rows += 1;
     }
 
-    /// Lets go of memory that was taken for rows to come.
+    /// No more rows come.
     pub(crate) fn finish(mut self) -> Self {
         self.pairs.shrink_to_fit();
         self.series.shrink_to_fit();
+        self.rare = RarePairs::of(&self);
         self
     }
 
@@ -89,10 +94,10 @@ impl SeriesTable {
         self.pairs(id).iter().find(|(other, _)| *other == name).map(|(_, value)| *value)
     }
 
-    /// The series that satisfy all matchers. A section is small: its series are looked at one by one, its texts once each.
+    /// The series that satisfy all matchers. Those that a matcher names by a rare label are looked at one by one; texts once each.
     /// An error once the query was cancelled.
     pub(crate) fn resolve(&self, verdicts: &mut Verdicts<'_>) -> Result<RoaringBitmap> {
-        let mut found: Vec<u32> = (0..self.series_count()).collect();
+        let Some(mut found) = self.named(verdicts.matchers) else { return Ok(RoaringBitmap::new()) };
         let (cheap, expensive): (Vec<_>, Vec<_>) =
             verdicts.matchers.iter().enumerate().partition(|(_, matcher)| matcher.is_cheap());
         for (at, matcher) in cheap.into_iter().chain(expensive) {
@@ -106,6 +111,11 @@ impl SeriesTable {
                 }
                 return Ok(RoaringBitmap::new());
             };
+            if matcher.op == MatchOp::Equal {
+                let wanted = self.symbols.find(&matcher.value);
+                found.retain(|id| self.value(*id, name).map_or(is_empty_allowed, |value| Some(value) == wanted));
+                continue;
+            }
             let mut allowed: Vec<Option<bool>> = vec![None; self.symbols.len()];
             let mut kept = Vec::with_capacity(found.len());
             for id in found {
@@ -122,12 +132,81 @@ impl SeriesTable {
             }
             found = kept;
         }
-        Ok(found.into_iter().collect())
+        // Both `named` and what was kept of it are ascending.
+        Ok(RoaringBitmap::from_sorted_iter(found).unwrap_or_default())
+    }
+
+    /// A superset, ascending, of the series that satisfy all matchers: of the matchers that name a rare label the one that leaves the
+    /// fewest. `None` when a matcher names a label that no series has.
+    fn named(&self, matchers: &[Matcher]) -> Option<Vec<u32>> {
+        let mut fewest: Option<&[u16]> = None;
+        for matcher in matchers.iter().filter(|matcher| matcher.op == MatchOp::Equal && !matcher.value.is_empty()) {
+            let (name, value) = (self.symbols.find(&matcher.name)?, self.symbols.find(&matcher.value)?);
+            let ids = self.rare.find(name, value);
+            fewest = [fewest, ids].into_iter().flatten().min_by_key(|ids| ids.len());
+        }
+        Some(match fewest {
+            Some(ids) => ids.iter().map(|id| u32::from(*id)).collect(),
+            None => (0..self.series_count()).collect(),
+        })
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
         let fixed = self.pairs.capacity() * size_of::<(Symbol, Symbol)>() + self.series.capacity() * size_of::<TableSeries>();
-        fixed + self.symbols.heap_bytes() + size_of::<Self>()
+        fixed + self.symbols.heap_bytes() + self.rare.heap_bytes() + size_of::<Self>()
+    }
+}
+
+/// Which series have a label that few have. A query for one series so looks at a handful, and of the labels that many have nothing is
+/// kept.
+#[derive(Default)]
+struct RarePairs {
+    /// For each pair, where its series begin, and how many there are.
+    places: HashMap<(Symbol, Symbol), (u32, u16), FixedState>,
+    ids: Box<[u16]>,
+}
+
+/// A pair is rare when fewer than one of so many series have it.
+const RARE_PART: usize = 8;
+
+impl RarePairs {
+    fn of(table: &SeriesTable) -> Self {
+        let count = table.series.len();
+        if count > usize::from(u16::MAX) {
+            return Self::default();
+        }
+        let mut places: HashMap<(Symbol, Symbol), (u32, u16), FixedState> = HashMap::default();
+        for pair in &table.pairs {
+            let (_, held) = places.entry(*pair).or_default();
+            *held = held.saturating_add(1);
+        }
+        places.retain(|_, (_, held)| usize::from(*held) * RARE_PART < count);
+        let mut end = 0;
+        for (start, held) in places.values_mut() {
+            *start = end;
+            end += u32::from(std::mem::take(held));
+        }
+        let mut ids = vec![0; end as usize].into_boxed_slice();
+        for id in 0..count {
+            for pair in table.pairs(id as u32) {
+                if let Some((start, filled)) = places.get_mut(pair) {
+                    ids[*start as usize + usize::from(*filled)] = id as u16;
+                    *filled += 1;
+                }
+            }
+        }
+        places.shrink_to_fit();
+        Self { places, ids }
+    }
+
+    /// The series that have a pair, ascending; `None` when it is not rare.
+    fn find(&self, name: Symbol, value: Symbol) -> Option<&[u16]> {
+        let (start, count) = self.places.get(&(name, value))?;
+        self.ids.get(*start as usize..*start as usize + usize::from(*count))
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.places.allocation_size() + size_of_val(&*self.ids)
     }
 }
 
@@ -154,4 +233,51 @@ pub(crate) fn hash_pairs(pairs: &[(&str, &str)], bytes: &mut Vec<u8>) -> u128 {
         bytes.push(0xff);
     }
     br_std::hash::hash128(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use br_storage::Budget;
+
+    #[test]
+    fn rare_labels_name_the_same_series_as_a_look_at_each() {
+        let mut table = SeriesTable::default();
+        let mut all = Vec::new();
+        for number in 0..400u32 {
+            let (common, shared, rare) = (format!("{}", number % 2), format!("{}", number % 20), format!("{}", number / 3));
+            let mut pairs = vec![("__name__", "m"), ("common", &*common), ("rare", &*rare)];
+            if number % 5 > 0 {
+                pairs.push(("shared", &*shared));
+            }
+            table.push_row(&pairs, u128::from(number) + 1);
+            all.push(Labels::from_pairs(pairs));
+        }
+        let table = table.finish();
+        assert!(table.rare.ids.len() < 2 * all.len(), "nothing is kept of labels that many series have");
+        let sets: &[&[(MatchOp, &str, &str)]] = &[
+            &[(MatchOp::Equal, "rare", "7")],
+            &[(MatchOp::Equal, "rare", "7"), (MatchOp::Equal, "shared", "3")],
+            &[(MatchOp::Equal, "shared", "3"), (MatchOp::Equal, "common", "1")],
+            &[(MatchOp::Equal, "shared", ""), (MatchOp::Equal, "common", "1")],
+            &[(MatchOp::Equal, "shared", ""), (MatchOp::Equal, "rare", "0")],
+            &[(MatchOp::Equal, "rare", "no such value")],
+            &[(MatchOp::Equal, "common", "13")],
+            &[(MatchOp::Equal, "no_such_name", "1")],
+            &[(MatchOp::Equal, "no_such_name", ""), (MatchOp::Equal, "rare", "9")],
+            &[(MatchOp::NotEqual, "rare", "9"), (MatchOp::Equal, "shared", "7")],
+            &[(MatchOp::Regex, "rare", "1.*"), (MatchOp::Equal, "shared", "7")],
+            &[],
+        ];
+        for set in sets {
+            let matchers: Vec<Matcher> =
+                set.iter().map(|(op, name, value)| Matcher::new(*op, *name, *value).expect("valid")).collect();
+            let budget = Budget::unlimited();
+            let mut verdicts = Verdicts::new(&matchers, &budget).expect("no limit");
+            let found: Vec<u32> = table.resolve(&mut verdicts).expect("no limit").iter().collect();
+            let matches = |id: &u32| matchers.iter().all(|matcher| matcher.matches_labels(&all[*id as usize]));
+            let expected: Vec<u32> = (0..400).filter(matches).collect();
+            assert_eq!(found, expected, "{set:?}");
+        }
+    }
 }
