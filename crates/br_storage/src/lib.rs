@@ -17,6 +17,6 @@ pub use damage::{Damage, DamageNotes};
 pub use logs::{LogCursor, LogHint, LogQuery, LogRow, LogSource};
 pub use manifest::{FileEntry, FoundFile, JournalPosition, Table};
 pub use matcher::{MatchOp, Matcher};
-pub use metrics::{MetricSource, Points, RollupUse, SeriesCursor, SeriesData, SeriesQuery, Values, Weight};
+pub use metrics::{BATCHES_AT_ONCE, MetricSource, Points, RollupUse, SeriesCursor, SeriesData, SeriesQuery, Values, Weight};
 pub use range::{Direction, TimeRange};
 pub use spans::{SpanCursor, SpanHint, SpanQuery, SpanSource, StoredSpan};

@@ -61,11 +61,14 @@ pub trait MetricSource: Send + Sync {
     }
 }
 
-/// Hands out series in batches, so that a query need not hold them all.
-pub trait SeriesCursor {
-    /// `None` at the end.
+/// Hands out series in batches, so that a query need not hold them all. Another thread may read on while a batch is looked at.
+pub trait SeriesCursor: Send {
+    /// `None` at the end. What a batch takes is charged to the query until [`BATCHES_AT_ONCE`] others were asked for.
     fn next_batch(&mut self) -> Result<Option<Vec<SeriesData>>>;
 }
+
+/// Batches that are held at a time by who reads on while a batch is looked at: this one, one that waits, and one that is being read.
+pub const BATCHES_AT_ONCE: usize = 3;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeriesData {

@@ -55,6 +55,78 @@ pub(crate) fn merge(mut parts: Vec<Points>) -> Option<Points> {
     Some(gather(&parts, &order))
 }
 
+/// How the timestamps of several parts come together within a range of time. Worked out once for series that share them.
+#[derive(Default)]
+pub(crate) struct Joints {
+    recent: Vec<Joint>,
+    next: usize,
+}
+
+struct Joint {
+    parts: Vec<Arc<[i64]>>,
+    /// Of the parts one after the other, those in the range.
+    timestamps_ms: Arc<[i64]>,
+    start: usize,
+}
+
+/// Combinations of parts that alternate in the order of series.
+const JOINTS_MAX: usize = 16;
+
+impl Joints {
+    /// As [`merge`] and then [`cut`], always to the same range. `None` unless the parts are plain floats that follow each other.
+    pub(crate) fn floats(&mut self, parts: &[Points], from_ms: i64, to_ms: i64) -> Option<Points> {
+        let is_plain = |part: &Points| {
+            matches!(part.values, Values::Floats(_)) && part.starts_ms.is_none() && part.weights.is_none() && !part.is_empty()
+        };
+        if parts.len() < 2 || !parts.iter().all(is_plain) {
+            return None;
+        }
+        let is_of = |joint: &Joint| {
+            joint.parts.len() == parts.len()
+                && joint.parts.iter().zip(parts).all(|(known, part)| Arc::ptr_eq(known, &part.timestamps_ms))
+        };
+        let at = match self.recent.iter().position(is_of) {
+            Some(at) => at,
+            None => self.add(Joint::of(parts, from_ms, to_ms)?),
+        };
+        let Joint { timestamps_ms, start, .. } = &self.recent[at];
+        let (mut skipped, count) = (*start, timestamps_ms.len());
+        let mut values = Vec::with_capacity(count);
+        for part in parts {
+            let Values::Floats(of_part) = &part.values else { return None };
+            let from = skipped.min(of_part.len());
+            skipped -= from;
+            let to = of_part.len().min(from + (count - values.len()));
+            values.extend_from_slice(&of_part[from..to]);
+        }
+        Some(floats(timestamps_ms.clone(), values, None))
+    }
+
+    /// The position at which it stands.
+    fn add(&mut self, joint: Joint) -> usize {
+        if self.recent.len() < JOINTS_MAX {
+            self.recent.push(joint);
+            return self.recent.len() - 1;
+        }
+        let at = self.next;
+        self.recent[at] = joint;
+        self.next = (at + 1) % JOINTS_MAX;
+        at
+    }
+}
+
+impl Joint {
+    fn of(parts: &[Points], from_ms: i64, to_ms: i64) -> Option<Self> {
+        let times = || parts.iter().flat_map(|part| part.timestamps_ms.iter().copied());
+        if !times().is_sorted_by(|one, other| one < other) {
+            return None;
+        }
+        let timestamps_ms = times().filter(|time| (from_ms..=to_ms).contains(time)).collect();
+        let start = times().take_while(|time| *time < from_ms).count();
+        Some(Self { parts: parts.iter().map(|part| part.timestamps_ms.clone()).collect(), timestamps_ms, start })
+    }
+}
+
 fn gather(parts: &[Points], order: &[(i64, u32, u32)]) -> Points {
     let timestamps_ms = order.iter().map(|(timestamp, ..)| *timestamp).collect();
     let places = || order.iter().map(|(_, part, at)| (&parts[*part as usize], *at as usize));
@@ -125,4 +197,47 @@ pub(crate) fn heap_bytes(points: &Points) -> u64 {
     };
     let weights = points.weights.as_ref().map_or(0, |weights| size_of::<Weight>() as u64 * weights.len() as u64);
     values + weights + 8 * points.len() as u64 + points.starts_ms.as_ref().map_or(0, |starts| 8 * starts.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_that_follow_each_other_come_together_as_by_a_merge() {
+        let part = |from: i64, count: i64, scale: f64| {
+            let times = (from..from + count).map(|at| at * 10);
+            floats(times.clone().collect(), times.map(|at| at as f64 * scale).collect(), None)
+        };
+        let (first, second, third) = (part(0, 5, 1.0), part(5, 3, 1.0), part(8, 4, 1.0));
+        let other_values = |points: &Points| {
+            let Values::Floats(values) = &points.values else { unreachable!("made of floats") };
+            floats(points.timestamps_ms.clone(), values.iter().map(|value| value + 0.5).collect(), None)
+        };
+        for (from_ms, to_ms) in [(0, 200), (20, 90), (50, 79), (80, 80), (60, 65), (-9, -1), (300, 400)] {
+            let mut joints = Joints::default();
+            for parts in [vec![&first, &second, &third], vec![&first, &third], vec![&second, &third]] {
+                for parts in
+                    [parts.iter().map(|part| (*part).clone()).collect(), parts.iter().map(|part| other_values(part)).collect()]
+                {
+                    let parts: Vec<Points> = parts;
+                    let joint = joints.floats(&parts, from_ms, to_ms).expect("plain parts");
+                    let merged = merge(parts).expect("two parts and more");
+                    assert_eq!(joint, cut(merged, from_ms, to_ms), "{from_ms}..={to_ms}");
+                }
+            }
+            assert_eq!(joints.recent.len(), 3, "worked out once for each combination");
+        }
+    }
+
+    #[test]
+    fn parts_that_overlap_or_say_more_are_left_to_the_merge() {
+        let plain = |times: &[i64]| floats(times.into(), vec![1.0; times.len()], None);
+        let started = floats([30].as_slice().into(), vec![1.0], Some(vec![7]));
+        let mut joints = Joints::default();
+        assert!(joints.floats(&[plain(&[10, 20]), plain(&[20, 30])], 0, 99).is_none(), "one time twice");
+        assert!(joints.floats(&[plain(&[10, 20]), plain(&[5])], 0, 99).is_none(), "the older part comes last");
+        assert!(joints.floats(&[plain(&[10, 20]), started], 0, 99).is_none(), "it says when its counter began");
+        assert!(joints.floats(&[plain(&[10, 20])], 0, 99).is_none(), "nothing to bring together");
+    }
 }

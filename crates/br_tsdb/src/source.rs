@@ -2,18 +2,18 @@
 
 use crate::block::file::{BlockFile, ChunkReads};
 use crate::block::footer::OpenFile;
-use crate::block::row::{ChunkKind, RowHead};
+use crate::block::row::{ChunkKind, DecodedTimes, RowHead};
 use crate::block::section::SectionIndex;
 use crate::compact::tidy_exemplars;
 use crate::head::{FloatBuffer, HeadSamples, HeadSelection, HeadSeries, SealNumber};
 use crate::index::LabelLookup;
 use crate::mask::{Hidden, Mask, covers, drop_hidden_exemplars, visible};
-use crate::points;
+use crate::points::{self, Joints};
 use crate::store::Shared;
 use crate::verdicts::Verdicts;
 use br_model::{Exemplar, Labels, Metadata, TenantId};
 use br_std::Result;
-use br_storage::{Budget, MetricSource, Points, RollupUse, SeriesCursor, SeriesData, SeriesQuery};
+use br_storage::{BATCHES_AT_ONCE, Budget, MetricSource, Points, RollupUse, SeriesCursor, SeriesData, SeriesQuery};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
@@ -228,10 +228,12 @@ impl MetricSource for TenantSource {
             reads: ChunkReads { is_small: candidates.len() <= SMALL_SERIES_MAX, ..ChunkReads::default() },
             candidates: candidates.into_iter(),
             timestamps: SharedTimestamps::default(),
+            decoded: DecodedTimes::default(),
+            joints: Joints::default(),
             buffer: FloatBuffer::default(),
             budget,
             held_bytes,
-            batch_bytes: 0,
+            batches_bytes: [0; BATCHES_AT_ONCE],
         }))
     }
 
@@ -399,12 +401,14 @@ struct TenantCursor<'a> {
     candidates: std::vec::IntoIter<Candidate>,
     reads: ChunkReads,
     timestamps: SharedTimestamps,
+    decoded: DecodedTimes,
+    joints: Joints,
     buffer: FloatBuffer,
     budget: &'a Budget,
     /// What the candidates were charged for.
     held_bytes: u64,
-    /// What the last batch was charged for.
-    batch_bytes: u64,
+    /// What the last batches were charged for, the newest first.
+    batches_bytes: [u64; BATCHES_AT_ONCE],
 }
 
 /// The series of a batch are charged in portions of this size.
@@ -424,7 +428,8 @@ impl SeriesCursor for TenantCursor<'_> {
     fn next_batch(&mut self) -> Result<Option<Vec<SeriesData>>> {
         loop {
             self.budget.check()?;
-            self.budget.release(std::mem::take(&mut self.batch_bytes));
+            self.batches_bytes.rotate_right(1);
+            self.budget.release(std::mem::take(&mut self.batches_bytes[0]));
             let batch: Vec<Candidate> = self.candidates.by_ref().take(BATCH_SERIES).collect();
             if batch.is_empty() {
                 return Ok(None);
@@ -464,7 +469,7 @@ impl TenantCursor<'_> {
     }
 
     fn charge_batch(&mut self, bytes: u64) -> Result<()> {
-        self.batch_bytes += bytes;
+        self.batches_bytes[0] += bytes;
         self.budget.charge(bytes)
     }
 
@@ -480,7 +485,13 @@ impl TenantCursor<'_> {
                 let timestamps_ms = self.timestamps.shared(&timestamps_ms[start..end]);
                 return Ok(Some(points::floats(timestamps_ms, values[start..end].to_vec(), None)));
             }
-            parts.extend(head.visible_points(&self.samples, &self.mask)?);
+            for mut part in head.visible_points(&self.samples, &self.mask)? {
+                part.timestamps_ms = self.timestamps.shared(&part.timestamps_ms);
+                parts.push(part);
+            }
+        }
+        if let Some(points) = self.joints.floats(&parts, from_ms, to_ms) {
+            return Ok(Some(points));
         }
         let Some(points) = points::merge(parts) else { return Ok(None) };
         let mut points = points::cut(points, from_ms, to_ms);
@@ -509,7 +520,7 @@ impl TenantCursor<'_> {
         let chunks = self.shared.files.chunks(file, open, &numbers, &mut self.reads)?;
         for (chunk, WantedRow { candidate, row: number, .. }) in chunks.into_iter().flatten().zip(rows) {
             let Some((row, crc32)) = chunk else { continue };
-            let points = if row.crc32(batch[*candidate].hash) == crc32 { row.points().ok() } else { None };
+            let points = if row.crc32(batch[*candidate].hash) == crc32 { row.points_at(&mut self.decoded).ok() } else { None };
             match points {
                 Some(points) => {
                     let hidden = self.hidden(&batch[*candidate], file);
@@ -537,7 +548,7 @@ impl TenantCursor<'_> {
 
 impl Drop for TenantCursor<'_> {
     fn drop(&mut self) {
-        self.budget.release(self.held_bytes + self.batch_bytes);
+        self.budget.release(self.held_bytes + self.batches_bytes.iter().sum::<u64>());
     }
 }
 

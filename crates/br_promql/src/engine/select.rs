@@ -10,9 +10,9 @@ use crate::histogram;
 use crate::syntax::ast::{Extension, VectorSelector};
 use crate::syntax::span::Span;
 use br_model::{CounterResetHint, FloatHistogram, Value};
-use br_std::Result;
-use br_storage::{Points, RollupUse, SeriesData, SeriesQuery, Values};
-use std::sync::Arc;
+use br_std::{Error, Result};
+use br_storage::{BATCHES_AT_ONCE, Points, RollupUse, SeriesCursor, SeriesData, SeriesQuery, Values};
+use std::sync::{Arc, mpsc};
 
 /// What is wanted of the sample that a step finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,8 +131,8 @@ pub(crate) fn read_each(
     each: &mut dyn FnMut(SeriesData) -> Result<()>,
 ) -> Result<()> {
     let query = SeriesQuery { matchers: selector.matchers.clone(), from_ms, to_ms };
-    let mut cursor = context.source.select_with(&query, rollups, context.budget)?;
-    while let Some(batch) = cursor.next_batch()? {
+    let cursor = context.source.select_with(&query, rollups, context.budget)?;
+    each_batch(cursor, &mut |batch| {
         for (at, mut data) in batch.into_iter().enumerate() {
             if at % CHECK_EVERY == 0 {
                 context.budget.check()?;
@@ -142,8 +142,34 @@ pub(crate) fn read_each(
             }
             each(data)?;
         }
+        Ok(())
+    })
+}
+
+/// So many batches are read before it is worth a thread to read on while a batch is looked at.
+const BATCHES_ALONE: usize = 4;
+
+/// To read and decode samples takes about as long as to evaluate them: a large selection uses two cores.
+fn each_batch(mut cursor: Box<dyn SeriesCursor + '_>, each: &mut dyn FnMut(Vec<SeriesData>) -> Result<()>) -> Result<()> {
+    for _ in 0..BATCHES_ALONE {
+        let Some(batch) = cursor.next_batch()? else { return Ok(()) };
+        each(batch)?;
     }
-    Ok(())
+    std::thread::scope(|scope| {
+        // One batch is looked at, one is in here, and one is being read.
+        let (sender, batches) = mpsc::sync_channel(BATCHES_AT_ONCE - 2);
+        let read = move || {
+            while let Some(batch) = cursor.next_batch().transpose() {
+                let is_last = batch.is_err();
+                if sender.send(batch).is_err() || is_last {
+                    break;
+                }
+            }
+        };
+        let reader = std::thread::Builder::new().name("promql-read".to_owned());
+        reader.spawn_scoped(scope, read).map_err(|error| Error::retry(format!("no thread to read with: {error}")))?;
+        batches.into_iter().try_for_each(|batch| each(batch?))
+    })
 }
 
 /// Says of each histogram of unknown kind whether a reset lies before it.

@@ -5,6 +5,7 @@ use crate::points;
 use br_model::{Exemplar, Labels};
 use br_std::{Error, Result};
 use br_storage::{Points, Values, Weight};
+use std::sync::Arc;
 
 /// What the values of a chunk are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,11 +79,16 @@ impl<B: AsRef<[u8]>> ChunkRow<B> {
 
     /// The samples of the chunk; `None` when it has none.
     pub(crate) fn points(&self) -> Result<Option<Points>> {
+        self.points_at(&mut DecodedTimes::default())
+    }
+
+    /// The same, of a row like those before it.
+    pub(crate) fn points_at(&self, decoded: &mut DecodedTimes) -> Result<Option<Points>> {
         let count = self.head.count as usize;
         if self.head.kind == ChunkKind::Empty || count == 0 {
             return Ok(None);
         }
-        let times = timestamps::decode(self.timestamps.as_ref(), count)?.into();
+        let times = decoded.times(self.timestamps.as_ref(), count)?;
         let starts_ms = self.starts.as_ref().map(|bytes| starts::decode(bytes.as_ref(), count)).transpose()?;
         let mut input = self.values.as_ref();
         let weights = if self.head.kind.is_weighted() { Some(decode_weights(&mut input, count)?) } else { None };
@@ -99,6 +105,38 @@ impl<B: AsRef<[u8]>> ChunkRow<B> {
 
     pub(crate) fn exemplars(&self) -> Result<Vec<Exemplar>> {
         self.exemplars.as_ref().map_or_else(|| Ok(Vec::new()), |bytes| exemplars::decode(bytes.as_ref()))
+    }
+}
+
+/// The timestamps that were decoded last: series that are scraped together have the same.
+#[derive(Default)]
+pub(crate) struct DecodedTimes {
+    recent: Vec<DecodedColumn>,
+    next: usize,
+}
+
+struct DecodedColumn {
+    bytes: Box<[u8]>,
+    times: Arc<[i64]>,
+}
+
+/// Scrape groups that alternate in the order of rows, in each of some files.
+const DECODED_MAX: usize = 16;
+
+impl DecodedTimes {
+    fn times(&mut self, bytes: &[u8], count: usize) -> Result<Arc<[i64]>> {
+        if let Some(known) = self.recent.iter().find(|known| known.times.len() == count && *known.bytes == *bytes) {
+            return Ok(known.times.clone());
+        }
+        let times: Arc<[i64]> = timestamps::decode(bytes, count)?.into();
+        let entry = DecodedColumn { bytes: bytes.into(), times: times.clone() };
+        if self.recent.len() < DECODED_MAX {
+            self.recent.push(entry);
+        } else {
+            self.recent[self.next] = entry;
+            self.next = (self.next + 1) % DECODED_MAX;
+        }
+        Ok(times)
     }
 }
 
