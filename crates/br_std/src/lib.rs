@@ -8,6 +8,7 @@ pub mod duration;
 pub mod error;
 pub mod hash;
 pub mod re2;
+pub mod ring;
 pub mod text;
 pub mod time;
 pub mod varint;

@@ -2,6 +2,7 @@
 
 use br_model::FloatHistogram;
 use br_model::Value;
+use br_std::ring::Ring;
 use br_storage::{Points, Values, Weight};
 use std::sync::Arc;
 
@@ -56,11 +57,7 @@ pub(crate) fn merge(mut parts: Vec<Points>) -> Option<Points> {
 }
 
 /// How the timestamps of several parts come together within a range of time. Worked out once for series that share them.
-#[derive(Default)]
-pub(crate) struct Joints {
-    recent: Vec<Joint>,
-    next: usize,
-}
+pub(crate) struct Joints(Ring<Joint>);
 
 struct Joint {
     parts: Vec<Arc<[i64]>>,
@@ -71,6 +68,12 @@ struct Joint {
 
 /// Combinations of parts that alternate in the order of series.
 const JOINTS_MAX: usize = 16;
+
+impl Default for Joints {
+    fn default() -> Self {
+        Self(Ring::new(JOINTS_MAX))
+    }
+}
 
 impl Joints {
     /// As [`merge`] and then [`cut`], always to the same range. `None` unless the parts are plain floats that follow each other.
@@ -85,11 +88,11 @@ impl Joints {
             joint.parts.len() == parts.len()
                 && joint.parts.iter().zip(parts).all(|(known, part)| Arc::ptr_eq(known, &part.timestamps_ms))
         };
-        let at = match self.recent.iter().position(is_of) {
+        let at = match self.0.position(is_of) {
             Some(at) => at,
-            None => self.add(Joint::of(parts, from_ms, to_ms)?),
+            None => self.0.push(Joint::of(parts, from_ms, to_ms)?),
         };
-        let Joint { timestamps_ms, start, .. } = &self.recent[at];
+        let Joint { timestamps_ms, start, .. } = &self.0[at];
         let (mut skipped, count) = (*start, timestamps_ms.len());
         let mut values = Vec::with_capacity(count);
         for part in parts {
@@ -100,18 +103,6 @@ impl Joints {
             values.extend_from_slice(&of_part[from..to]);
         }
         Some(floats(timestamps_ms.clone(), values, None))
-    }
-
-    /// The position at which it stands.
-    fn add(&mut self, joint: Joint) -> usize {
-        if self.recent.len() < JOINTS_MAX {
-            self.recent.push(joint);
-            return self.recent.len() - 1;
-        }
-        let at = self.next;
-        self.recent[at] = joint;
-        self.next = (at + 1) % JOINTS_MAX;
-        at
     }
 }
 
@@ -217,16 +208,18 @@ mod tests {
         for (from_ms, to_ms) in [(0, 200), (20, 90), (50, 79), (80, 80), (60, 65), (-9, -1), (300, 400)] {
             let mut joints = Joints::default();
             for parts in [vec![&first, &second, &third], vec![&first, &third], vec![&second, &third]] {
+                let mut shared: Option<Arc<[i64]>> = None;
                 for parts in
                     [parts.iter().map(|part| (*part).clone()).collect(), parts.iter().map(|part| other_values(part)).collect()]
                 {
                     let parts: Vec<Points> = parts;
                     let joint = joints.floats(&parts, from_ms, to_ms).expect("plain parts");
+                    let known = shared.get_or_insert_with(|| joint.timestamps_ms.clone());
+                    assert!(Arc::ptr_eq(known, &joint.timestamps_ms), "worked out once");
                     let merged = merge(parts).expect("two parts and more");
                     assert_eq!(joint, cut(merged, from_ms, to_ms), "{from_ms}..={to_ms}");
                 }
             }
-            assert_eq!(joints.recent.len(), 3, "worked out once for each combination");
         }
     }
 

@@ -13,10 +13,12 @@ use crate::store::Shared;
 use crate::verdicts::Verdicts;
 use br_model::{Exemplar, Labels, Metadata, TenantId};
 use br_std::Result;
+use br_std::ring::Ring;
 use br_storage::{BATCHES_AT_ONCE, Budget, MetricSource, Points, RollupUse, SeriesCursor, SeriesData, SeriesQuery};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -67,7 +69,7 @@ struct Candidate {
     hash: u128,
     head: Option<HeadSeries>,
     /// Files stored first come first.
-    places: Vec<Place>,
+    places: SmallVec<[Place; 4]>,
 }
 
 /// Sections that are read before looking whether the query shall go on.
@@ -371,7 +373,7 @@ fn candidates(head: Vec<HeadSeries>, samples: &HeadSamples, files: &[SelectedFil
             for id in series {
                 let hash = index.table.hash(id);
                 let position = *positions.entry(hash).or_insert_with(|| {
-                    candidates.push(Candidate { hash, head: None, places: Vec::new() });
+                    candidates.push(Candidate { hash, head: None, places: SmallVec::new() });
                     candidates.len() - 1
                 });
                 candidates[position].places.push(Place { file: file as u32, section: section as u32, id });
@@ -384,7 +386,7 @@ fn candidates(head: Vec<HeadSeries>, samples: &HeadSamples, files: &[SelectedFil
         let hash = if positions.is_empty() { 0 } else { samples.labels(&series).hash128_with(&mut bytes) };
         match positions.get(&hash) {
             Some(position) => candidates[*position].head = Some(series),
-            None => candidates.push(Candidate { hash, head: Some(series), places: Vec::new() }),
+            None => candidates.push(Candidate { hash, head: Some(series), places: SmallVec::new() }),
         }
     }
     candidates
@@ -553,30 +555,23 @@ impl Drop for TenantCursor<'_> {
 }
 
 /// The timestamp vectors that came last, so that series scraped together share one.
-#[derive(Default)]
-struct SharedTimestamps {
-    recent: Vec<Arc<[i64]>>,
-    next: usize,
-}
+struct SharedTimestamps(Ring<Arc<[i64]>>);
 
 /// Scrape groups that alternate in the order of series.
 const RECENT_MAX: usize = 16;
 
+impl Default for SharedTimestamps {
+    fn default() -> Self {
+        Self(Ring::new(RECENT_MAX))
+    }
+}
+
 impl SharedTimestamps {
     fn shared(&mut self, times: &[i64]) -> Arc<[i64]> {
-        let is_same = |other: &&Arc<[i64]>| {
-            other.len() == times.len() && other.first() == times.first() && other.last() == times.last() && ***other == *times
+        let is_same = |other: &Arc<[i64]>| {
+            other.len() == times.len() && other.first() == times.first() && other.last() == times.last() && **other == *times
         };
-        if let Some(known) = self.recent.iter().find(is_same) {
-            return known.clone();
-        }
-        let times: Arc<[i64]> = times.into();
-        if self.recent.len() < RECENT_MAX {
-            self.recent.push(times.clone());
-        } else {
-            self.recent[self.next] = times.clone();
-            self.next = (self.next + 1) % RECENT_MAX;
-        }
-        times
+        let at = self.0.position(is_same).unwrap_or_else(|| self.0.push(times.into()));
+        self.0[at].clone()
     }
 }

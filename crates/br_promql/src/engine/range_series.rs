@@ -7,6 +7,7 @@ use super::select;
 use super::series::{Column, Sample};
 use crate::syntax::ast::{DurationExpr, Expr, ExprKind, Extension};
 use br_model::{CounterResetHint, FloatHistogram, Labels, Value};
+use br_std::ring::Ring;
 use br_std::{Error, Result};
 use br_storage::{Points, Values};
 use std::borrow::Cow;
@@ -97,6 +98,7 @@ pub(crate) fn ranges_each(
             let reference = context.reference(selector.offset.as_ref(), selector.at)?;
             let range_ms = context.positive_millis(range)?;
             let mut windows = Windows::new(context, reference, range_ms);
+            let ends_ms = windows.ends_ms.clone();
             let (first_ms, last_ms) = context.reference_bounds(reference);
             let lookback_ms = context.options.lookback_ms;
             let extension = selector.extension;
@@ -110,13 +112,13 @@ pub(crate) fn ranges_each(
             let rollups = rollup_use(context, reference, range_ms, fit);
             select::read_each(context, selector, from_ms, last_ms.saturating_add(after_ms), rollups, &mut |data| {
                 let points = without_stale(data.points);
-                windows.of(&points.timestamps_ms);
+                let found = windows.of(&points.timestamps_ms);
                 each(RangeSeries {
                     labels: data.labels,
                     drop_name: false,
                     points,
-                    windows: &windows.found,
-                    ends_ms: &windows.ends_ms,
+                    windows: found,
+                    ends_ms: &ends_ms,
                     range_ms,
                     extension,
                 })
@@ -161,17 +163,18 @@ fn subquery_each(
     }
     let all_times: Arc<[i64]> = (0..inner.steps()).map(|step| inner.timeline.time_ms(step)).collect();
     let mut windows = Windows::new(context, reference, range_ms);
+    let ends_ms = windows.ends_ms.clone();
     context.budget.charge((inner.steps() * 8 + context.steps() * 16) as u64)?;
     for series in vector(&inner, expr)? {
         context.budget.check()?;
         let points = points_of(&series.points, &all_times);
-        windows.of(&points.timestamps_ms);
+        let found = windows.of(&points.timestamps_ms);
         each(RangeSeries {
             labels: series.labels,
             drop_name: series.drop_name,
             points,
-            windows: &windows.found,
-            ends_ms: &windows.ends_ms,
+            windows: found,
+            ends_ms: &ends_ms,
             range_ms,
             extension: Extension::None,
         })?;
@@ -230,27 +233,40 @@ fn without_stale(points: Points) -> Points {
 
 /// The windows of all steps. Computed once for series that share their timestamps.
 struct Windows {
-    ends_ms: Vec<i64>,
+    /// For each step the time at which its window ends.
+    ends_ms: Arc<[i64]>,
     range_ms: i64,
-    timestamps_ms: Option<Arc<[i64]>>,
-    found: Vec<(u32, u32)>,
+    recent: Ring<KnownWindows>,
 }
+
+struct KnownWindows {
+    timestamps_ms: Arc<[i64]>,
+    windows: Vec<(u32, u32)>,
+}
+
+/// Timestamps that alternate in the order of series.
+pub(crate) const SHARED_TIMES_MAX: usize = 4;
 
 impl Windows {
     fn new(context: &Context, reference: Reference, range_ms: i64) -> Self {
         let ends_ms = (0..context.steps()).map(|step| context.reference_ms(reference, step)).collect();
-        Self { ends_ms, range_ms, timestamps_ms: None, found: Vec::new() }
+        Self { ends_ms, range_ms, recent: Ring::new(SHARED_TIMES_MAX) }
+    }
+
+    fn of(&mut self, timestamps_ms: &Arc<[i64]>) -> &[(u32, u32)] {
+        let known = self.recent.position(|known| Arc::ptr_eq(&known.timestamps_ms, timestamps_ms));
+        let at = known.unwrap_or_else(|| {
+            let windows = self.found(timestamps_ms);
+            self.recent.push(KnownWindows { timestamps_ms: timestamps_ms.clone(), windows })
+        });
+        &self.recent[at].windows
     }
 
     /// Windows do not include their start.
-    fn of(&mut self, timestamps_ms: &Arc<[i64]>) {
-        if self.timestamps_ms.as_ref().is_some_and(|known| Arc::ptr_eq(known, timestamps_ms)) {
-            return;
-        }
-        self.timestamps_ms = Some(timestamps_ms.clone());
-        self.found.clear();
+    fn found(&self, timestamps_ms: &[i64]) -> Vec<(u32, u32)> {
+        let mut found = Vec::with_capacity(self.ends_ms.len());
         let (mut from, mut to) = (0, 0);
-        for end_ms in &self.ends_ms {
+        for end_ms in &*self.ends_ms {
             let start_ms = end_ms.saturating_sub(self.range_ms);
             while timestamps_ms.get(from).is_some_and(|time| *time <= start_ms) {
                 from += 1;
@@ -258,7 +274,8 @@ impl Windows {
             while timestamps_ms.get(to).is_some_and(|time| time <= end_ms) {
                 to += 1;
             }
-            self.found.push((from as u32, to as u32));
+            found.push((from as u32, to as u32));
         }
+        found
     }
 }

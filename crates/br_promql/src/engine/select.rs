@@ -2,6 +2,7 @@
 
 use super::context::{Context, Reference};
 use super::eval::Sink;
+use super::range_series::SHARED_TIMES_MAX;
 use super::rollups::{Fit, goes_on, rollup_use};
 use super::series::{Column, Sample, StepSeries};
 use crate::annotations::Annotation;
@@ -10,6 +11,7 @@ use crate::histogram;
 use crate::syntax::ast::{Extension, VectorSelector};
 use crate::syntax::span::Span;
 use br_model::{CounterResetHint, FloatHistogram, Value};
+use br_std::ring::Ring;
 use br_std::{Error, Result};
 use br_storage::{BATCHES_AT_ONCE, Points, RollupUse, SeriesCursor, SeriesData, SeriesQuery, Values};
 use std::sync::{Arc, mpsc};
@@ -45,8 +47,19 @@ pub(crate) fn instants_each(
     let rollups = rollup_use(context, reference, 0, fit);
     read_each(context, selector, from_ms, to_ms, rollups, &mut |data| {
         let mut column = Column::absent(context.steps());
-        positions.of(context, reference, &data.points.timestamps_ms);
-        for (step, position) in positions.found.iter().enumerate() {
+        let found = positions.of(context, reference, &data.points.timestamps_ms);
+        let plain = if smoothed || wanted != Wanted::Value { None } else { plain_floats(&data.points) };
+        if let Some(values) = plain {
+            for (step, position) in found.iter().enumerate() {
+                let Some(at) = (*position as usize).checked_sub(1) else { continue };
+                let is_fresh = data.points.timestamps_ms[at] > context.reference_ms(reference, step).saturating_sub(lookback_ms);
+                if is_fresh && !br_model::is_stale(values[at]) {
+                    column.set_float(step, values[at]);
+                }
+            }
+            return if column.is_all_absent() { Ok(()) } else { sink(StepSeries::new(data.labels, column)) };
+        }
+        for (step, position) in found.iter().enumerate() {
             let at_ms = context.reference_ms(reference, step);
             let sample = if smoothed && wanted == Wanted::Value {
                 extended::smoothed_instant(context, &data, *position as usize, at_ms, span)
@@ -62,6 +75,14 @@ pub(crate) fn instants_each(
         }
         sink(StepSeries::new(data.labels, column))
     })
+}
+
+/// Floats of which each stands for itself.
+fn plain_floats(points: &Points) -> Option<&[f64]> {
+    match &points.values {
+        Values::Floats(values) if points.weights.is_none() => Some(values),
+        _ => None,
+    }
 }
 
 /// The sample before `position`, unless it is too old or says that the series ended.
@@ -97,27 +118,35 @@ pub(crate) fn known_start(start_ms: i64) -> Option<i64> {
 }
 
 /// For each step, how many samples lie at or before its time. Computed once for series that share their timestamps.
-#[derive(Default)]
-struct Positions {
-    timestamps_ms: Option<Arc<[i64]>>,
+struct Positions(Ring<KnownPositions>);
+
+struct KnownPositions {
+    timestamps_ms: Arc<[i64]>,
     found: Vec<u32>,
 }
 
+impl Default for Positions {
+    fn default() -> Self {
+        Self(Ring::new(SHARED_TIMES_MAX))
+    }
+}
+
 impl Positions {
-    fn of(&mut self, context: &Context, reference: Reference, timestamps_ms: &Arc<[i64]>) {
-        if self.timestamps_ms.as_ref().is_some_and(|known| Arc::ptr_eq(known, timestamps_ms)) {
-            return;
-        }
-        self.timestamps_ms = Some(timestamps_ms.clone());
-        self.found.clear();
-        let mut at = 0;
-        for step in 0..context.steps() {
-            let time_ms = context.reference_ms(reference, step);
-            while timestamps_ms.get(at).is_some_and(|sample_ms| *sample_ms <= time_ms) {
-                at += 1;
-            }
-            self.found.push(at as u32);
-        }
+    fn of(&mut self, context: &Context, reference: Reference, timestamps_ms: &Arc<[i64]>) -> &[u32] {
+        let known = self.0.position(|known| Arc::ptr_eq(&known.timestamps_ms, timestamps_ms));
+        let at = known.unwrap_or_else(|| {
+            let mut at = 0;
+            let position = |step| {
+                let time_ms = context.reference_ms(reference, step);
+                while timestamps_ms.get(at).is_some_and(|sample_ms| *sample_ms <= time_ms) {
+                    at += 1;
+                }
+                at as u32
+            };
+            let found = (0..context.steps()).map(position).collect();
+            self.0.push(KnownPositions { timestamps_ms: timestamps_ms.clone(), found })
+        });
+        &self.0[at].found
     }
 }
 

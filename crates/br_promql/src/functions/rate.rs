@@ -3,10 +3,11 @@
 use super::call::{RangeBody, RangeCall};
 use super::{extended, starts};
 use crate::annotations::Annotation;
-use crate::engine::{Column, RangeSeries, Sample, gain, mixed_note};
+use crate::engine::{Column, RangeSeries, SHARED_TIMES_MAX, Sample, gain, mixed_note};
 use crate::histogram;
 use crate::syntax::ast::Extension;
 use br_model::{CounterResetHint, FloatHistogram, Value};
+use br_std::ring::Ring;
 use br_storage::Values;
 use std::sync::Arc;
 
@@ -65,11 +66,18 @@ const FAR_MARGIN: f64 = 1.000_001;
 const FAR_RESULT_MIN: f64 = 1e-200;
 
 /// The windows of all steps, worked out once for series that share their timestamps.
-#[derive(Default)]
-pub(super) struct Shapes {
-    timestamps_ms: Option<Arc<[i64]>>,
+pub(super) struct Shapes(Ring<KnownShapes>);
+
+struct KnownShapes {
+    timestamps_ms: Arc<[i64]>,
     /// Of the steps that see two samples or more.
     steps: Vec<StepShape>,
+}
+
+impl Default for Shapes {
+    fn default() -> Self {
+        Self(Ring::new(SHARED_TIMES_MAX))
+    }
 }
 
 struct StepShape {
@@ -86,28 +94,32 @@ impl Shapes {
     /// Of one call: its range and its steps stay the same.
     fn of(&mut self, series: &RangeSeries, per: Option<f64>) -> &[StepShape] {
         let times = &series.points.timestamps_ms;
-        if !self.timestamps_ms.as_ref().is_some_and(|known| Arc::ptr_eq(known, times)) {
-            self.timestamps_ms = Some(times.clone());
-            self.steps.clear();
-            for (step, (from, to)) in series.windows.iter().enumerate() {
-                let (from, to) = (*from as usize, *to as usize);
-                if to < from + 2 {
-                    continue;
-                }
-                let window = Window {
-                    first_ms: times[from],
-                    last_ms: times[to - 1],
-                    intervals: (to - from - 1) as f64,
-                    end_ms: series.ends_ms[step],
-                    range_ms: series.range_ms,
-                    begins_ms: None,
-                };
-                let shape = window.shape();
-                self.steps.push(StepShape { step, from, to, factor: shape.factor(None, per), shape });
-            }
-        }
-        &self.steps
+        let known = self.0.position(|known| Arc::ptr_eq(&known.timestamps_ms, times));
+        let at = known.unwrap_or_else(|| {
+            let steps = steps_of(series, per);
+            self.0.push(KnownShapes { timestamps_ms: times.clone(), steps })
+        });
+        &self.0[at].steps
     }
+}
+
+fn steps_of(series: &RangeSeries, per: Option<f64>) -> Vec<StepShape> {
+    let times = &series.points.timestamps_ms;
+    let windows = series.windows.iter().map(|(from, to)| (*from as usize, *to as usize)).enumerate();
+    let seen = windows.filter(|(_, (from, to))| *to >= from + 2);
+    seen.map(|(step, (from, to))| {
+        let window = Window {
+            first_ms: times[from],
+            last_ms: times[to - 1],
+            intervals: (to - from - 1) as f64,
+            end_ms: series.ends_ms[step],
+            range_ms: series.range_ms,
+            begins_ms: None,
+        };
+        let shape = window.shape();
+        StepShape { step, from, to, factor: shape.factor(None, per), shape }
+    })
+    .collect()
 }
 
 /// What the result is divided by: the seconds of the range for `rate`.

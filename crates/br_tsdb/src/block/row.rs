@@ -3,8 +3,10 @@
 use crate::codec::{CHUNK_SAMPLES_MAX, exemplars, histograms, starts, timestamps, values};
 use crate::points;
 use br_model::{Exemplar, Labels};
+use br_std::ring::Ring;
 use br_std::{Error, Result};
 use br_storage::{Points, Values, Weight};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// What the values of a chunk are.
@@ -59,21 +61,31 @@ pub(crate) struct ChunkRow<B = Vec<u8>> {
     pub(crate) exemplars: Option<B>,
 }
 
+/// Room for a head, whose it is, aggregates and two lengths: on the stack.
+type ShortBytes = SmallVec<[u8; 96]>;
+
 impl<B: AsRef<[u8]>> ChunkRow<B> {
     /// Over everything that the row says, and whose it is.
     pub(crate) fn crc32(&self, series_hash: u128) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        self.head.checksum(series_hash, &mut hasher);
+        // In one piece what is short: to begin a piece takes longer than its bytes.
+        let mut fixed = ShortBytes::new();
+        self.head.checked_bytes(series_hash, &mut fixed);
         if let Some(Aggregates { min, max, sum }) = self.aggregates {
             for value in [min, max, sum] {
-                hasher.update(&value.to_bits().to_le_bytes());
+                fixed.extend_from_slice(&value.to_bits().to_le_bytes());
             }
         }
+        let mut hasher = crc32fast::Hasher::new();
         let (starts, exemplars) = (self.starts.as_ref().map(B::as_ref), self.exemplars.as_ref().map(B::as_ref));
         for bytes in [Some(self.timestamps.as_ref()), Some(self.values.as_ref()), starts, exemplars] {
-            hasher.update(&bytes.map_or(u64::MAX, |bytes| bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes.unwrap_or_default());
+            fixed.extend_from_slice(&bytes.map_or(u64::MAX, |bytes| bytes.len() as u64).to_le_bytes());
+            if let Some(bytes) = bytes {
+                hasher.update(&fixed);
+                hasher.update(bytes);
+                fixed.clear();
+            }
         }
+        hasher.update(&fixed);
         hasher.finalize()
     }
 
@@ -109,11 +121,7 @@ impl<B: AsRef<[u8]>> ChunkRow<B> {
 }
 
 /// The timestamps that were decoded last: series that are scraped together have the same.
-#[derive(Default)]
-pub(crate) struct DecodedTimes {
-    recent: Vec<DecodedColumn>,
-    next: usize,
-}
+pub(crate) struct DecodedTimes(Ring<DecodedColumn>);
 
 struct DecodedColumn {
     bytes: Box<[u8]>,
@@ -123,30 +131,37 @@ struct DecodedColumn {
 /// Scrape groups that alternate in the order of rows, in each of some files.
 const DECODED_MAX: usize = 16;
 
+impl Default for DecodedTimes {
+    fn default() -> Self {
+        Self(Ring::new(DECODED_MAX))
+    }
+}
+
 impl DecodedTimes {
     fn times(&mut self, bytes: &[u8], count: usize) -> Result<Arc<[i64]>> {
-        if let Some(known) = self.recent.iter().find(|known| known.times.len() == count && *known.bytes == *bytes) {
-            return Ok(known.times.clone());
+        let known = self.0.position(|known| known.times.len() == count && *known.bytes == *bytes);
+        if let Some(at) = known {
+            return Ok(self.0[at].times.clone());
         }
         let times: Arc<[i64]> = timestamps::decode(bytes, count)?.into();
-        let entry = DecodedColumn { bytes: bytes.into(), times: times.clone() };
-        if self.recent.len() < DECODED_MAX {
-            self.recent.push(entry);
-        } else {
-            self.recent[self.next] = entry;
-            self.next = (self.next + 1) % DECODED_MAX;
-        }
+        self.0.push(DecodedColumn { bytes: bytes.into(), times: times.clone() });
         Ok(times)
     }
 }
 
 impl RowHead {
     pub(crate) fn checksum(&self, series_hash: u128, hasher: &mut crc32fast::Hasher) {
-        hasher.update(&series_hash.to_le_bytes());
-        hasher.update(&[self.kind as u8]);
-        hasher.update(&self.min_ms.to_le_bytes());
-        hasher.update(&self.max_ms.to_le_bytes());
-        hasher.update(&self.count.to_le_bytes());
+        let mut bytes = ShortBytes::new();
+        self.checked_bytes(series_hash, &mut bytes);
+        hasher.update(&bytes);
+    }
+
+    fn checked_bytes(&self, series_hash: u128, bytes: &mut ShortBytes) {
+        bytes.extend_from_slice(&series_hash.to_le_bytes());
+        bytes.push(self.kind as u8);
+        bytes.extend_from_slice(&self.min_ms.to_le_bytes());
+        bytes.extend_from_slice(&self.max_ms.to_le_bytes());
+        bytes.extend_from_slice(&self.count.to_le_bytes());
     }
 }
 
