@@ -389,3 +389,96 @@ impl ChunkReader for Pieces {
         piece.map(|piece| piece.slice(..length)).ok_or_else(|| ParquetError::EOF(format!("byte {start} was not read")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::row::rows_of;
+    use super::super::scan::BlockScan;
+    use super::super::write::{BlockSpec, BlockWriter};
+    use super::*;
+    use crate::points;
+    use crate::rollup::RollupOf;
+    use br_env::Rng;
+    use br_env::sim::Sim;
+    use br_model::{Exemplar, Labels, TenantId};
+    use br_storage::JournalPosition;
+    use object_store::ObjectStore;
+    use object_store::memory::InMemory;
+
+    /// Rows of more than one row group, and of each kind: with and without aggregates, starts and exemplars.
+    fn block(level: u16) -> (OpenBlock, Vec<(PageRow, u32)>) {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let spec = BlockSpec {
+            tenant: TenantId(1),
+            window_ms: 0,
+            window_secs: 7200,
+            level,
+            positions: Default::default(),
+            deleted_to: JournalPosition(0),
+            rollup: RollupOf::default(),
+            made_of: Vec::new(),
+            nonce: 7,
+        };
+        let mut writer = BlockWriter::new(store.clone(), spec).expect("a path");
+        for number in 0..67_000i64 {
+            let labels = Labels::from_pairs([("__name__", "m"), ("n", &*format!("{number:06}"))]);
+            let times = [number % 5, 1000 + number % 3];
+            let starts = (number > 66_000 && number % 7 == 0).then(|| vec![0, 5]);
+            let samples = points::floats(times.into(), vec![number as f64, number as f64 * 1.5], starts);
+            let exemplar = Exemplar { labels: Labels::from_pairs([("trace_id", "abc")]), value: 1.0, timestamp_ms: 3 };
+            let exemplars = if number % 1000 == 999 { vec![exemplar] } else { Vec::new() };
+            let rows = rows_of(Some(samples), &exemplars, level > 0);
+            writer.push(&labels, labels.hash128(), &rows).expect("written");
+        }
+        let entry = writer.finish(&BTreeMap::new()).expect("written");
+        let mut scan = BlockScan::new(store.clone(), &entry).expect("sound");
+        let mut rows = Vec::new();
+        while scan.peek().expect("sound").is_some() {
+            let series = scan.next_series().expect("sound").expect("was there");
+            rows.extend(series.rows.into_iter().map(|row| {
+                let crc32 = row.crc32(series.hash);
+                let ChunkRow { head, aggregates, timestamps, values, starts, exemplars } = row;
+                let [timestamps, values] = [timestamps, values].map(ByteArray::from);
+                let [starts, exemplars] = [starts, exemplars].map(|bytes| bytes.map(ByteArray::from));
+                (ChunkRow { head, aggregates, timestamps, values, starts, exemplars }, crc32)
+            }));
+        }
+        (OpenBlock::open(store, &entry.path, entry.size_bytes).expect("sound"), rows)
+    }
+
+    #[test]
+    fn any_rows_are_as_a_scan_of_the_whole_has_them() {
+        let rng = Sim::new(5).rng.clone();
+        for level in [0, 1] {
+            let (block, all) = block(level);
+            let shared = Mutex::new(PageCache::new(300_000));
+            let mut recent = RecentPages::default();
+            for round in 0..60u64 {
+                let mut kept = KeptPages { file: 1, recent: &mut recent, shared: (round % 2 == 0).then_some(&shared) };
+                let (first, step) = (rng.below(all.len() as u64), 1 + rng.below(1 << rng.below(14)));
+                let numbers: Vec<u32> =
+                    (first..all.len() as u64).step_by(step as usize).take(300).map(|row| row as u32).collect();
+                let rows: Vec<(u32, RowHead)> = numbers.iter().map(|row| (*row, all[*row as usize].0.head)).collect();
+                let read = read_chunks(&block, &rows, &mut kept).expect("sound");
+                assert_eq!(read.len(), rows.len());
+                for (number, (row, crc32)) in numbers.iter().zip(read) {
+                    let (expected, expected_crc32) = &all[*number as usize];
+                    assert_eq!(format!("{row:?}"), format!("{expected:?}"), "row {number}, level {level}");
+                    assert_eq!(crc32, *expected_crc32, "row {number}");
+                }
+                assert!(shared.lock().bytes() <= 300_000);
+            }
+            let beyond = (all.len() as u32, all[0].0.head);
+            let mut kept = KeptPages { file: 1, recent: &mut recent, shared: None };
+            assert!(read_chunks(&block, &[beyond], &mut kept).is_err());
+        }
+    }
+
+    #[test]
+    fn columns_without_values_are_not_read() {
+        let (block, _) = block(0);
+        let group = RowGroup::of(&block, 0).expect("there");
+        let null: Vec<bool> = group.columns.iter().map(Column::is_null).collect();
+        assert_eq!(null, [true, true, true, false, false, true, false, false]);
+    }
+}
