@@ -65,6 +65,7 @@ impl TenantHead {
             samples.push(id as SeriesId, &mut series.open);
         }
         samples.finish();
+        self.index.pack_when_grown();
         let unwritten = self.metadata.iter_mut().filter(|(_, known)| known.written_window_ms.is_none());
         let metadata: Vec<_> = unwritten
             .map(|(family, known)| {
