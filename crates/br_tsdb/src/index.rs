@@ -145,7 +145,7 @@ impl Iterator for Pairs<'_> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        let mut take = |bytes: &mut _| varint::take_u64(bytes).unwrap_or(0) as Symbol;
+        let take = |bytes: &mut _| varint::take_u64(bytes).unwrap_or(0) as Symbol;
         let (name, value) = (take(&mut self.full), take(&mut self.full));
         let is_differing = self.mask & 1 == 1;
         self.mask >>= 1;

@@ -205,26 +205,55 @@ fn take_value(code: u8, before: u64, input: &mut &[u8]) -> Result<u64> {
     }
 }
 
+/// Codes from here on, where values stand alone: so many more of the same, less one.
+const REPEATED: u8 = WHOLE_STEP + 1;
+/// From here on: both values are whole, and the second is larger by so much, less one.
+const SMALL_STEP: u8 = 0x80;
+const REPEATED_MAX: usize = (SMALL_STEP - REPEATED) as usize;
+const SMALL_STEPS: std::ops::RangeInclusive<i64> = 1..=0x80;
+
 /// Values alone, as in a strip whose times stand elsewhere.
 pub(crate) fn put_values(out: &mut Vec<u8>, values: &[f64]) {
-    let mut before = 0;
-    for value in values {
+    let mut before = 0u64;
+    let mut rest = values;
+    while let Some((value, behind)) = rest.split_first() {
+        let equal = rest.iter().take(REPEATED_MAX).take_while(|value| value.to_bits() == before).count();
+        if equal > 0 {
+            out.push(REPEATED + (equal - 1) as u8);
+            rest = &rest[equal..];
+            continue;
+        }
         let coded = Coded::of(before, *value);
-        let mut encoded = Encoded::default();
-        encoded.push(coded.code);
-        coded.put_rest(&mut encoded);
-        out.extend_from_slice(encoded.as_slice());
+        if coded.code == WHOLE_STEP && SMALL_STEPS.contains(&coded.step) {
+            out.push(SMALL_STEP + (coded.step - 1) as u8);
+        } else {
+            let mut encoded = Encoded::default();
+            encoded.push(coded.code);
+            coded.put_rest(&mut encoded);
+            out.extend_from_slice(encoded.as_slice());
+        }
         before = value.to_bits();
+        rest = behind;
     }
 }
 
 /// Reads `count` values that [`put_values`] wrote, after what the column has already.
 pub(crate) fn take_values(mut input: &[u8], count: usize, values: &mut Vec<f64>) -> Result<()> {
     let mut bits = 0;
-    for _ in 0..count {
+    let mut left = count;
+    while left > 0 {
         let code = take_byte(&mut input, "a strip")?;
-        bits = take_value(code, bits, &mut input)?;
-        values.push(f64::from_bits(bits));
+        let mut times = 1;
+        match code {
+            SMALL_STEP.. => {
+                let whole = f64::from_bits(bits) as i64;
+                bits = (whole.wrapping_add(i64::from(code - SMALL_STEP) + 1) as f64).to_bits();
+            }
+            REPEATED.. => times = usize::from(code - REPEATED) + 1,
+            _ => bits = take_value(code, bits, &mut input)?,
+        }
+        left = left.checked_sub(times).ok_or_else(|| damaged("a strip's repeats"))?;
+        values.extend(std::iter::repeat_n(f64::from_bits(bits), times));
     }
     Ok(())
 }
@@ -275,9 +304,30 @@ mod tests {
             prop_assert_eq!(values.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), bits);
         }
 
+        /// Runs, small and large steps of whole numbers, and any floats.
+        #[test]
+        fn round_trip_of_values_alone(
+            runs in prop::collection::vec(
+                (prop_oneof![(-300i64..300).prop_map(|step| step as f64), any::<u64>().prop_map(f64::from_bits)], any::<bool>(), 1usize..200),
+                0..20,
+            )
+        ) {
+            let (mut values, mut before) = (Vec::new(), 0.0);
+            for (value, is_step, count) in runs {
+                before = if is_step { before + value } else { value };
+                values.extend(std::iter::repeat_n(before, count));
+            }
+            let (mut bytes, mut decoded) = (Vec::new(), Vec::new());
+            put_values(&mut bytes, &values);
+            take_values(&bytes, values.len(), &mut decoded).expect("own bytes");
+            let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&decoded), bits(&values));
+        }
+
         #[test]
         fn foreign_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), count in 0usize..200) {
             let _ = decode(StripBase::default(), &bytes, count);
+            let _ = take_values(&bytes, count, &mut Vec::new());
         }
     }
 

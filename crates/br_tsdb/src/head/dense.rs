@@ -12,14 +12,27 @@ const SERIES_PER_MARK: usize = 16;
 /// Ways of being scraped that are told apart. A series beyond keeps its times to itself.
 const TIMES_MAX: usize = 4096;
 
+/// In the place of a number of times: before a mark there are none.
+const NO_TIMES: u64 = u64::MAX;
+
+/// Where a series stands, for [`DenseStrips::view`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DensePlace {
+    /// In the bytes.
+    at: u32,
+    /// Of the series before it.
+    times_before: u32,
+}
+
 /// Strips of many series. Never changes.
 #[derive(Debug, Default)]
 pub(super) struct DenseStrips {
     times: Vec<Box<[i64]>>,
     /// Every sixteenth series, and where it stands in `bytes`.
     marks: Vec<(SeriesId, u32)>,
-    /// Of each series as varints: its number less that of the one before (zero at a mark), one more than the number of its times,
-    /// and how many bytes its values take; then these. With zero for the times come count, length and strip as they were packed.
+    /// Of each series as varints: twice how many bytes its values take, where its number is one more than that of the series before and
+    /// its times are the same; else that and one more, its number less that of the one before (of the mark itself at a mark), and one
+    /// more than the number of its times. Then its values; with zero for the times come count, length and strip as they were packed.
     bytes: Vec<u8>,
     /// Of the strips that are as they were packed.
     base: StripBase,
@@ -32,7 +45,7 @@ impl DenseStrips {
         let mut dense = Self { base, ..Self::default() };
         let mut numbers: HashMap<Box<[i64]>, usize, FixedState> = HashMap::default();
         let (mut times, mut values, mut payload) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut before, mut usual) = (0, usize::MAX);
+        let (mut before, mut times_before, mut usual) = (0, 0, usize::MAX);
         for (id, packed) in strips {
             times.clear();
             values.clear();
@@ -56,13 +69,17 @@ impl DenseStrips {
             }
             if dense.series.is_multiple_of(SERIES_PER_MARK) {
                 dense.marks.push((id, u32::try_from(dense.bytes.len()).ok()?));
-                before = id;
+                (before, times_before) = (id, NO_TIMES);
             }
-            varint::put_u64(&mut dense.bytes, u64::from(id - before));
-            varint::put_u64(&mut dense.bytes, number.map_or(0, |number| number as u64 + 1));
-            varint::put_u64(&mut dense.bytes, payload.len() as u64);
+            let times = number.map_or(0, |number| number as u64 + 1);
+            let is_next = id.wrapping_sub(before) == 1 && times == times_before;
+            varint::put_u64(&mut dense.bytes, payload.len() as u64 * 2 + u64::from(!is_next));
+            if !is_next {
+                varint::put_u64(&mut dense.bytes, u64::from(id - before));
+                varint::put_u64(&mut dense.bytes, times);
+            }
             dense.bytes.extend_from_slice(&payload);
-            before = id;
+            (before, times_before) = (id, times);
             dense.series += 1;
         }
         dense.bytes.shrink_to_fit();
@@ -78,36 +95,40 @@ impl DenseStrips {
         self.series
     }
 
-    /// Where a series stands, for [`DenseStrips::view`].
-    pub(super) fn find(&self, id: SeriesId) -> Option<u32> {
+    pub(super) fn find(&self, id: SeriesId) -> Option<DensePlace> {
         let mark = self.marks.partition_point(|(first, _)| *first <= id).checked_sub(1)?;
         let (first, at) = *self.marks.get(mark)?;
-        let mut walk = self.walk(first, at);
+        let mut walk = self.walk(first, DensePlace { at, times_before: 0 });
         walk.find(|(other, ..)| *other >= id).filter(|(other, ..)| *other == id).map(|(_, place, _)| place)
     }
 
     /// `None` for a place that is none.
-    pub(super) fn view(&self, place: u32) -> Option<SeriesView<'_>> {
+    pub(super) fn view(&self, place: DensePlace) -> Option<SeriesView<'_>> {
         let (_, _, view) = self.walk(0, place).next()?;
         Some(view)
     }
 
     /// All series in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (SeriesId, SeriesView<'_>)> {
-        self.marks.iter().flat_map(|(first, at)| self.walk(*first, *at).map(|(id, _, view)| (id, view)))
+        self.marks.iter().flat_map(|(first, at)| self.walk(*first, DensePlace { at: *at, times_before: 0 }).map(|(id, _, view)| (id, view)))
     }
 
     /// From a mark to the next one: number, place and strip of each series.
-    fn walk(&self, first: SeriesId, at: u32) -> impl Iterator<Item = (SeriesId, u32, SeriesView<'_>)> {
-        let (mut id, mut rest) = (first, self.bytes.get(at as usize..).unwrap_or_default());
+    fn walk(&self, first: SeriesId, from: DensePlace) -> impl Iterator<Item = (SeriesId, DensePlace, SeriesView<'_>)> {
+        let (mut id, mut rest) = (first, self.bytes.get(from.at as usize..).unwrap_or_default());
+        let mut times = u64::from(from.times_before);
         (0..SERIES_PER_MARK).map_while(move |_| {
-            let place = (self.bytes.len() - rest.len()) as u32;
-            id += varint::take_u64(&mut rest)? as SeriesId;
-            let number = varint::take_u64(&mut rest)? as usize;
-            let length = varint::take_u64(&mut rest)? as usize;
-            let (payload, behind) = rest.split_at_checked(length)?;
+            let place = DensePlace { at: (self.bytes.len() - rest.len()) as u32, times_before: times as u32 };
+            let header = varint::take_u64(&mut rest)?;
+            if header.is_multiple_of(2) {
+                id += 1;
+            } else {
+                id += varint::take_u64(&mut rest)? as SeriesId;
+                times = varint::take_u64(&mut rest)?;
+            }
+            let (payload, behind) = rest.split_at_checked((header / 2) as usize)?;
             rest = behind;
-            let view = match number.checked_sub(1) {
+            let view = match (times as usize).checked_sub(1) {
                 Some(number) => SeriesView::Dense(DenseStrip { times: self.times.get(number)?, values: payload }),
                 None => SeriesView::Packed(PackedStrip::read(self.base, payload)?),
             };
@@ -185,6 +206,6 @@ mod tests {
         }
         let packed = slots.seal();
         let (before, after) = (packed.heap_bytes(), packed.condensed().expect("sound strips").heap_bytes());
-        assert!(after < 15_000 && after < before / 3 * 2, "{before} {after}");
+        assert!(after < 10_000 && after < before / 2, "{before} {after}");
     }
 }

@@ -1,7 +1,7 @@
 //! What was sealed, packed: the strips of all series in one run of bytes, so that keeping it costs little more than they take.
 
 use super::OpenSamples;
-use super::dense::{DenseStrip, DenseStrips};
+use super::dense::{DensePlace, DenseStrip, DenseStrips};
 use super::slots::PlainStrip;
 use crate::codec::strip::{self, StripBase};
 use crate::index::SeriesId;
@@ -29,7 +29,7 @@ pub(crate) struct SealedSamples {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SealedPlace {
     Packed(u32),
-    Dense(u32),
+    Dense(DensePlace),
     Whole(u32),
 }
 
