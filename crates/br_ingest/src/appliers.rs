@@ -52,11 +52,13 @@ pub struct MetricsApplier {
     limits: DecodeLimits,
     deltas: Accumulator,
     last_received: Nanos,
+    /// A flush was asked for, and the seal that begins it has not come yet.
+    has_asked: bool,
 }
 
 impl MetricsApplier {
     pub fn new(store: Arc<Tsdb>, sealed: Arc<Sealed>, limits: DecodeLimits) -> Self {
-        Self { store, sealed, limits, deltas: Accumulator::default(), last_received: Nanos::default() }
+        Self { store, sealed, limits, deltas: Accumulator::default(), last_received: Nanos::default(), has_asked: false }
     }
 
     /// What came with its labels; `identities` of its series may be empty.
@@ -102,6 +104,15 @@ fn tell(tenant: TenantId, outcome: &AppendOutcome, refused: &Mutex<Refused>) {
 }
 
 impl Applier for MetricsApplier {
+    /// There is always room: a head that is large is flushed soon.
+    fn make_room(&mut self) -> bool {
+        if !self.has_asked && self.store.is_flush_wanted() {
+            self.has_asked = true;
+            self.sealed.wanted.notify_one();
+        }
+        true
+    }
+
     fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Decoded) {
         self.last_received = received;
         if let Some(deletion) = &decoded.deletion {
@@ -123,6 +134,7 @@ impl Applier for MetricsApplier {
     }
 
     fn seal(&mut self, position: JournalPosition) -> Result<()> {
+        self.has_asked = false;
         self.deltas.forget_idle(self.last_received.as_millis());
         if self.deltas.dropped() > 0 {
             tracing::warn!(

@@ -54,33 +54,148 @@ pub(crate) struct LabelIndex {
     symbols: Symbols,
     by_name: HashMap<Symbol, NameEntry, FixedState>,
     all: RoaringBitmap,
-    /// Of each series how many labels it has, and names and values by symbol in the order of the label set, all as varints.
-    pairs: Vec<u8>,
+    pairs: PairTable,
+    /// Series that were inserted since the postings were packed.
+    unpacked: usize,
 }
+
+/// Names and values of many label sets by symbol, in the order of each set. All numbers are varints.
+///
+/// A set in full: twice the number of its labels, then names and values. Series of one metric and target differ in a value or two: a
+/// set that has the names of the last full one may stand as what differs. Then come twice the number and one more, how far before it
+/// that other set stands, a bit for each value that differs, lowest first, and these values.
+#[derive(Default)]
+struct PairTable {
+    bytes: Vec<u8>,
+    full_at: usize,
+    /// The set at `full_at`.
+    full: Vec<(Symbol, Symbol)>,
+}
+
+/// Label sets with more labels are always in full.
+const DIFFERING_MAX: usize = 64;
+
+impl PairTable {
+    /// `None` when there is no room.
+    fn push(&mut self, pairs: Vec<(Symbol, Symbol)>) -> Option<PairsAt> {
+        let at = u32::try_from(self.bytes.len()).ok()?;
+        if self.push_difference(&pairs) {
+            return Some(PairsAt(at));
+        }
+        self.full_at = self.bytes.len();
+        varint::put_u64(&mut self.bytes, pairs.len() as u64 * 2);
+        for (name, value) in &pairs {
+            varint::put_u64(&mut self.bytes, u64::from(*name));
+            varint::put_u64(&mut self.bytes, u64::from(*value));
+        }
+        self.full = pairs;
+        Some(PairsAt(at))
+    }
+
+    /// False, and nothing is written, when that would save little.
+    fn push_difference(&mut self, pairs: &[(Symbol, Symbol)]) -> bool {
+        let have_same_names = pairs.iter().map(|(name, _)| name).eq(self.full.iter().map(|(name, _)| name));
+        if !have_same_names || pairs.len() > DIFFERING_MAX {
+            return false;
+        }
+        let differing = || (0..pairs.len()).filter(|at| pairs[*at].1 != self.full[*at].1);
+        if differing().count() > pairs.len() / 2 {
+            return false;
+        }
+        let mask = differing().fold(0u64, |mask, at| mask | 1 << at);
+        let distance = self.bytes.len() - self.full_at;
+        varint::put_u64(&mut self.bytes, pairs.len() as u64 * 2 + 1);
+        varint::put_u64(&mut self.bytes, distance as u64);
+        varint::put_u64(&mut self.bytes, mask);
+        for at in differing() {
+            varint::put_u64(&mut self.bytes, u64::from(pairs[at].1));
+        }
+        true
+    }
+
+    /// What was put there is there: the zeros and empty slices that damage would give are never seen.
+    fn get(&self, at: PairsAt) -> Pairs<'_> {
+        let from = |at: usize| self.bytes.get(at..).unwrap_or_default();
+        let mut bytes = from(at.0 as usize);
+        let header = varint::take_u64(&mut bytes).unwrap_or(0);
+        let left = (header / 2) as usize;
+        if header.is_multiple_of(2) {
+            return Pairs { left, full: bytes, mask: 0, differing: &[] };
+        }
+        let distance = varint::take_u64(&mut bytes).unwrap_or(0) as usize;
+        let mask = varint::take_u64(&mut bytes).unwrap_or(0);
+        let mut full = from((at.0 as usize).saturating_sub(distance));
+        varint::take_u64(&mut full);
+        Pairs { left, full, mask, differing: bytes }
+    }
+}
+
+/// The labels of one series.
+struct Pairs<'a> {
+    left: usize,
+    full: &'a [u8],
+    /// Lowest first, whether the value is among the differing ones.
+    mask: u64,
+    differing: &'a [u8],
+}
+
+impl Iterator for Pairs<'_> {
+    type Item = (Symbol, Symbol);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let take = |bytes: &mut _| varint::take_u64(bytes).unwrap_or(0) as Symbol;
+        let (name, value) = (take(&mut self.full), take(&mut self.full));
+        let is_differing = self.mask & 1 == 1;
+        self.mask >>= 1;
+        Some((name, if is_differing { take(&mut self.differing) } else { value }))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Pairs<'_> {}
 
 impl LabelIndex {
     /// Adds a series under a number that is free; `None` when there is no room for its labels.
     pub(crate) fn insert(&mut self, id: SeriesId, labels: &Labels) -> Option<PairsAt> {
-        let at = u32::try_from(self.pairs.len()).ok()?;
-        varint::put_u64(&mut self.pairs, labels.len() as u64);
-        for (name, value) in labels.iter() {
-            let (name, value) = (self.symbols.intern(name), self.symbols.intern(value));
-            varint::put_u64(&mut self.pairs, u64::from(name));
-            varint::put_u64(&mut self.pairs, u64::from(value));
+        let intern = |(name, value): (&str, &str)| (self.symbols.intern(name), self.symbols.intern(value));
+        let pairs: Vec<(Symbol, Symbol)> = labels.iter().map(intern).collect();
+        let at = self.pairs.push(pairs.clone())?;
+        for (name, value) in pairs {
             let entry = self.by_name.entry(name).or_default();
             entry.series.insert(id);
             entry.by_value.entry(value).and_modify(|postings| postings.add(id)).or_insert(Postings::One(id));
         }
         self.all.insert(id);
-        Some(PairsAt(at))
+        self.unpacked += 1;
+        Some(at)
+    }
+
+    /// Makes the postings small after many series came: those of a target have numbers in a row.
+    pub(crate) fn pack_when_grown(&mut self) {
+        if self.unpacked < 1024 || (self.unpacked as u64) < self.all.len() / 16 {
+            return;
+        }
+        self.unpacked = 0;
+        pack(&mut self.all);
+        #[allow(clippy::iter_over_hash_type, reason = "each by itself")]
+        for entry in self.by_name.values_mut() {
+            pack(&mut entry.series);
+            for postings in entry.by_value.values_mut() {
+                if let Postings::Many(many) = postings {
+                    pack(many);
+                }
+            }
+        }
     }
 
     /// Names and values of a series that was inserted, by symbol, in the order of the label set.
     pub(crate) fn pairs(&self, at: PairsAt) -> impl ExactSizeIterator<Item = (Symbol, Symbol)> {
-        let mut bytes = self.pairs.get(at.0 as usize..).unwrap_or_default();
-        // What was put there is there: the zero is never seen.
-        let mut next = move || varint::take_u64(&mut bytes).unwrap_or(0) as Symbol;
-        (0..next()).map(move |_| (next(), next()))
+        self.pairs.get(at)
     }
 
     /// Removes a series that was inserted. Its texts stay until the index is built anew.
@@ -236,7 +351,7 @@ impl LabelIndex {
             let values: usize = entry.by_value.values().map(Postings::heap_bytes).sum();
             values + entry.by_value.capacity() * 24 + entry.series.serialized_size()
         };
-        let texts = self.symbols.heap_bytes() + self.pairs.capacity();
+        let texts = self.symbols.heap_bytes() + self.pairs.bytes.len();
         texts + self.all.serialized_size() + self.by_name.values().map(of_entry).sum::<usize>()
     }
 }
@@ -297,6 +412,12 @@ impl Postings {
     }
 }
 
+/// A copy has no room to grow, which the original may have as much of again.
+fn pack(postings: &mut RoaringBitmap) {
+    postings.optimize();
+    *postings = postings.clone();
+}
+
 /// Borrowed where one of them is all of it.
 fn union<'a>(postings: impl Iterator<Item = &'a Postings>) -> Cow<'a, RoaringBitmap> {
     let mut found: Cow<'a, RoaringBitmap> = Cow::default();
@@ -312,4 +433,53 @@ fn union<'a>(postings: impl Iterator<Item = &'a Postings>) -> Cow<'a, RoaringBit
         found.to_mut().extend(single);
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Label sets that resemble the one before, as those of a target do, and others.
+        #[test]
+        fn label_sets_come_back_and_postings_stay_what_they_were(
+            sets in prop::collection::vec((0usize..4, prop::collection::vec(0u8..5, 0..7)), 1..60)
+        ) {
+            let mut index = LabelIndex::default();
+            let mut known = Vec::new();
+            for (id, (target, values)) in sets.iter().enumerate() {
+                let pairs = values.iter().enumerate().map(|(at, value)| (format!("n{at}"), format!("v{value}")));
+                let target = ("instance".to_owned(), format!("host-{target}"));
+                let labels = Labels::from_pairs(pairs.chain([target]));
+                let at = index.insert(id as SeriesId, &labels).expect("room");
+                known.push((labels, at));
+            }
+            let resolve = |index: &LabelIndex, matcher: Matcher| index.resolve_cheap(&[matcher]);
+            let of_target = |index: &LabelIndex| resolve(index, Matcher::equal("instance", "host-1"));
+            let before = of_target(&index);
+            index.unpacked = usize::MAX;
+            index.pack_when_grown();
+            prop_assert_eq!(of_target(&index), before);
+            for (labels, at) in &known {
+                prop_assert_eq!(&index.labels(*at), labels);
+                prop_assert_eq!(index.pairs(*at).len(), labels.len());
+            }
+            for (id, (_, at)) in known.iter().enumerate() {
+                index.remove(id as SeriesId, *at);
+            }
+            prop_assert!(index.all.is_empty() && index.by_name.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_series_that_differs_in_a_value_takes_little() {
+        let mut index = LabelIndex::default();
+        for id in 0..1000 {
+            let bound = id.to_string();
+            let labels = [("__name__", "seconds_bucket"), ("instance", "a:1"), ("job", "shop"), ("le", &bound), ("pod", "a-1")];
+            index.insert(id, &Labels::from_pairs(labels)).expect("room");
+        }
+        assert!(index.pairs.bytes.len() < 6500, "{}", index.pairs.bytes.len());
+    }
 }

@@ -41,6 +41,8 @@ pub struct TsdbOptions {
     pub metadata_max: usize,
     /// A series without samples for this many flushes leaves the head.
     pub idle_flushes_max: u8,
+    /// Samples in memory that no file holds are worth a flush before its time once they take about this much, over all tenants.
+    pub head_bytes_wanted: usize,
     /// Memory for footers and series of files that were asked lately.
     pub index_cache_bytes: usize,
     /// Memory, over all tenants, for samples that are in files already: the last minutes are then answered without a file.
@@ -68,6 +70,7 @@ impl Default for TsdbOptions {
             exemplars_per_series_max: 10_000,
             metadata_max: 50_000,
             idle_flushes_max: 10,
+            head_bytes_wanted: 32 << 20,
             index_cache_bytes: 64 << 20,
             retained_bytes_max: 32 << 20,
             compaction_bytes_max: 512 << 20,

@@ -48,6 +48,8 @@ struct Applied {
     position: JournalPosition,
     /// The last record that was sealed.
     sealed: JournalPosition,
+    /// About what samples of all tenants take that are not sealed.
+    open_bytes: usize,
     now: Nanos,
 }
 
@@ -60,7 +62,7 @@ impl Tsdb {
         let set = FileSet::new(store, options.index_cache_bytes);
         set.replace(&[], &files);
         let position = set.position();
-        let applied = Mutex::new(Applied { position, sealed: position, now: Nanos::default() });
+        let applied = Mutex::new(Applied { position, sealed: position, open_bytes: 0, now: Nanos::default() });
         let (heads, in_force, rollup_levels) = (RwLock::default(), InForce::default(), RwLock::default());
         let (changes, exemplars_dropped) = (Mutex::default(), AtomicU64::new(0));
         let shared = Shared { options, files: set, heads, rng, in_force, rollup_levels, changes, exemplars_dropped, applied };
@@ -105,6 +107,7 @@ impl Tsdb {
         let mut cursor = append::AppendCursor::default();
         let times = append::AcceptedTimes::new(now, options);
         let mut locked = head.write();
+        let open_before = locked.open_bytes();
         locked.refuse_past(past, example, &mut outcome);
         locked.append_metadata(&batch.metadata, window_ms(now.as_millis()), options, &mut outcome);
         let mut identities = identities;
@@ -116,6 +119,7 @@ impl Tsdb {
         }
         locked.counters.accepted += outcome.accepted;
         locked.counters.repeated += outcome.repeated;
+        applied.open_bytes = (applied.open_bytes + locked.open_bytes()).saturating_sub(open_before);
         Ok(outcome)
     }
 
@@ -149,9 +153,11 @@ impl Tsdb {
         applied.now = now;
         let _changing = self.shared.changing(tenant, first_ms);
         let mut outcome = AppendOutcome::default();
+        let open_before = locked.open_bytes();
         locked.append_known(samples, append::AcceptedTimes::new(now, options), options, &mut outcome)?;
         locked.counters.accepted += outcome.accepted;
         locked.counters.repeated += outcome.repeated;
+        applied.open_bytes = (applied.open_bytes + locked.open_bytes()).saturating_sub(open_before);
         Ok(Some(outcome))
     }
 
@@ -173,9 +179,14 @@ impl Tsdb {
                 None => locked.drop_idle(&self.shared.options),
             }
         }
-        applied.sealed = applied.position;
+        (applied.sealed, applied.open_bytes) = (applied.position, 0);
         let position = applied.position;
         (!parts.is_empty()).then(|| SealedHead { parts, position, rng: self.shared.rng.clone() })
+    }
+
+    /// Whether so much waits to be sealed that a flush should not wait for its time.
+    pub fn is_flush_wanted(&self) -> bool {
+        self.shared.applied.lock().open_bytes >= self.shared.options.head_bytes_wanted
     }
 
     /// Lists the files of a seal after the catalog has them, and lets its memory go as soon as other seals need it.

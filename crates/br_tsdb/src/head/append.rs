@@ -2,6 +2,7 @@
 
 use super::caps::Cap;
 use super::series::is_same_value;
+use super::slots::{TIME_MAX_MS, TIME_MIN_MS};
 use super::{FamilyMetadata, TenantHead};
 use crate::index::SeriesId;
 use crate::options::TsdbOptions;
@@ -25,7 +26,8 @@ pub(crate) struct AcceptedTimes {
 
 impl AcceptedTimes {
     pub(crate) fn new(now: Nanos, options: &TsdbOptions) -> Self {
-        Self { from_ms: (now - options.age_max).as_millis(), to_ms: (now + options.future_max).as_millis() }
+        let (from_ms, to_ms) = ((now - options.age_max).as_millis(), (now + options.future_max).as_millis());
+        Self { from_ms: from_ms.max(TIME_MIN_MS), to_ms: to_ms.min(TIME_MAX_MS) }
     }
 
     fn check(self, timestamp_ms: i64) -> Result<(), RejectReason> {
@@ -150,7 +152,7 @@ impl TenantHead {
 
     /// The outer error is a damaged strip, the inner one a refusal.
     fn append_sample(&mut self, id: SeriesId, sample: &Sample, options: &TsdbOptions) -> Result<Result<Taken, RejectReason>> {
-        let Some(series) = self.series[id as usize].as_mut() else { return Ok(Err(RejectReason::SeriesLimit)) };
+        let Some(newest_ms) = self.series.newest_ms(id) else { return Ok(Err(RejectReason::SeriesLimit)) };
         if let Value::Histogram(histogram) = &sample.value
             && histogram.positive_buckets.len() + histogram.negative_buckets.len() + histogram.custom_values.len()
                 > options.histogram_buckets_max
@@ -158,31 +160,32 @@ impl TenantHead {
             return Ok(Err(RejectReason::HistogramLimit));
         }
         let timestamp = sample.timestamp_ms;
-        let newest_ms = series.open.newest_ms();
-        let taken = if newest_ms.is_none_or(|newest| timestamp > newest) {
-            series.open.push(sample);
+        let taken = if timestamp > newest_ms {
+            if !self.series.push(id, sample) {
+                return Ok(Err(RejectReason::SeriesLimit));
+            }
             Taken::Accepted
         } else {
             let window_ms = i64::try_from(options.out_of_order_window.as_millis()).unwrap_or(i64::MAX);
-            if newest_ms.is_some_and(|newest| timestamp < newest.saturating_sub(window_ms)) {
+            if timestamp < newest_ms.saturating_sub(window_ms) {
                 return Ok(Err(RejectReason::TooOld));
             }
-            if let Some(stored) = series.open.find(timestamp)? {
+            if let Some(stored) = self.series.find(id, timestamp)? {
                 let is_same = is_same_value(&stored, &sample.value);
                 return Ok(if is_same { Ok(Taken::Repeated) } else { Err(RejectReason::DuplicateTimestamp) });
             }
             // The newest sample may be sealed already: its bits say whether this is the same one again.
-            if newest_ms == Some(timestamp)
+            if newest_ms == timestamp
                 && let Value::Float(value) = sample.value
-                && let Some(newest_bits) = series.open.newest_bits()
+                && let Some(newest_bits) = self.series.newest_bits(id)
             {
                 let is_same = value.to_bits() == newest_bits;
                 return Ok(if is_same { Ok(Taken::Repeated) } else { Err(RejectReason::DuplicateTimestamp) });
             }
-            if series.open.late_count() >= options.out_of_order_samples_max {
+            if self.series.late_count(id) >= options.out_of_order_samples_max {
                 return Ok(Err(RejectReason::OutOfOrderLimit));
             }
-            series.open.insert_late(sample.clone());
+            self.series.insert_late(id, sample.clone());
             Taken::OutOfOrder
         };
         self.min_ms = self.min_ms.min(timestamp);
@@ -203,10 +206,8 @@ impl TenantHead {
             let bytes = label_bytes + EXEMPLAR_BYTES;
             let is_over = self.exemplar_bytes + bytes > options.exemplar_bytes_max || label_bytes > options.label_bytes_max;
             let checked = if is_over { Err(RejectReason::ExemplarLimit) } else { times.check(exemplar.timestamp_ms) };
-            let taken = checked.and_then(|()| {
-                let series = self.series[id as usize].as_mut();
-                series.map_or(Ok(false), |series| series.open.add_exemplar(exemplar, options.exemplars_per_series_max))
-            });
+            let taken =
+                checked.and_then(|()| self.series.add_exemplar(id, exemplar, options.exemplars_per_series_max));
             match taken {
                 Ok(is_new) => self.exemplar_bytes += if is_new { bytes } else { 0 },
                 Err(reason) => {

@@ -1,7 +1,7 @@
 //! Strips that are kept beyond their flush, as small as they can be asked: series that were scraped together share their times.
 
 use super::sealed::{PackedStrip, SeriesView};
-use crate::codec::strip;
+use crate::codec::strip::{self, StripBase};
 use crate::index::SeriesId;
 use br_std::varint;
 use foldhash::fast::FixedState;
@@ -12,30 +12,45 @@ const SERIES_PER_MARK: usize = 16;
 /// Ways of being scraped that are told apart. A series beyond keeps its times to itself.
 const TIMES_MAX: usize = 4096;
 
+/// In the place of a number of times: before a mark there are none.
+const NO_TIMES: u64 = u64::MAX;
+
+/// Where a series stands, for [`DenseStrips::view`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DensePlace {
+    /// In the bytes.
+    at: u32,
+    /// Of the series before it.
+    times_before: u32,
+}
+
 /// Strips of many series. Never changes.
 #[derive(Debug, Default)]
 pub(super) struct DenseStrips {
     times: Vec<Box<[i64]>>,
     /// Every sixteenth series, and where it stands in `bytes`.
     marks: Vec<(SeriesId, u32)>,
-    /// Of each series as varints: its number less that of the one before (zero at a mark), one more than the number of its times,
-    /// and how many bytes its values take; then these. With zero for the times come count, length and strip as they were packed.
+    /// Of each series as varints: twice how many bytes its values take, where its number is one more than that of the series before and
+    /// its times are the same; else that and one more, its number less that of the one before (of the mark itself at a mark), and one
+    /// more than the number of its times. Then its values; with zero for the times come count, length and strip as they were packed.
     bytes: Vec<u8>,
+    /// Of the strips that are as they were packed.
+    base: StripBase,
     series: usize,
 }
 
 impl DenseStrips {
     /// `None` when a strip cannot be read, or all of them are too long.
-    pub(super) fn of<'a>(strips: impl Iterator<Item = (SeriesId, PackedStrip<'a>)>) -> Option<Self> {
-        let mut dense = Self::default();
+    pub(super) fn of<'a>(base: StripBase, strips: impl Iterator<Item = (SeriesId, PackedStrip<'a>)>) -> Option<Self> {
+        let mut dense = Self { base, ..Self::default() };
         let mut numbers: HashMap<Box<[i64]>, usize, FixedState> = HashMap::default();
         let (mut times, mut values, mut payload) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut before, mut usual) = (0, usize::MAX);
+        let (mut before, mut times_before, mut usual) = (0, 0, usize::MAX);
         for (id, packed) in strips {
             times.clear();
             values.clear();
             payload.clear();
-            strip::decode_into(packed.bytes, packed.count, &mut times, &mut values).ok()?;
+            strip::decode_into(base, packed.bytes, packed.count, &mut times, &mut values).ok()?;
             let is_usual = dense.times.get(usual).is_some_and(|shared| **shared == *times);
             let known = if is_usual { Some(usual) } else { numbers.get(&*times).copied() };
             let number = known.or_else(|| {
@@ -54,13 +69,17 @@ impl DenseStrips {
             }
             if dense.series.is_multiple_of(SERIES_PER_MARK) {
                 dense.marks.push((id, u32::try_from(dense.bytes.len()).ok()?));
-                before = id;
+                (before, times_before) = (id, NO_TIMES);
             }
-            varint::put_u64(&mut dense.bytes, u64::from(id - before));
-            varint::put_u64(&mut dense.bytes, number.map_or(0, |number| number as u64 + 1));
-            varint::put_u64(&mut dense.bytes, payload.len() as u64);
+            let times = number.map_or(0, |number| number as u64 + 1);
+            let is_next = id.wrapping_sub(before) == 1 && times == times_before;
+            varint::put_u64(&mut dense.bytes, payload.len() as u64 * 2 + u64::from(!is_next));
+            if !is_next {
+                varint::put_u64(&mut dense.bytes, u64::from(id - before));
+                varint::put_u64(&mut dense.bytes, times);
+            }
             dense.bytes.extend_from_slice(&payload);
-            before = id;
+            (before, times_before) = (id, times);
             dense.series += 1;
         }
         dense.bytes.shrink_to_fit();
@@ -76,38 +95,42 @@ impl DenseStrips {
         self.series
     }
 
-    /// Where a series stands, for [`DenseStrips::view`].
-    pub(super) fn find(&self, id: SeriesId) -> Option<u32> {
+    pub(super) fn find(&self, id: SeriesId) -> Option<DensePlace> {
         let mark = self.marks.partition_point(|(first, _)| *first <= id).checked_sub(1)?;
         let (first, at) = *self.marks.get(mark)?;
-        let mut walk = self.walk(first, at);
+        let mut walk = self.walk(first, DensePlace { at, times_before: 0 });
         walk.find(|(other, ..)| *other >= id).filter(|(other, ..)| *other == id).map(|(_, place, _)| place)
     }
 
     /// `None` for a place that is none.
-    pub(super) fn view(&self, place: u32) -> Option<SeriesView<'_>> {
+    pub(super) fn view(&self, place: DensePlace) -> Option<SeriesView<'_>> {
         let (_, _, view) = self.walk(0, place).next()?;
         Some(view)
     }
 
     /// All series in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (SeriesId, SeriesView<'_>)> {
-        self.marks.iter().flat_map(|(first, at)| self.walk(*first, *at).map(|(id, _, view)| (id, view)))
+        self.marks.iter().flat_map(|(first, at)| self.walk(*first, DensePlace { at: *at, times_before: 0 }).map(|(id, _, view)| (id, view)))
     }
 
     /// From a mark to the next one: number, place and strip of each series.
-    fn walk(&self, first: SeriesId, at: u32) -> impl Iterator<Item = (SeriesId, u32, SeriesView<'_>)> {
-        let (mut id, mut rest) = (first, self.bytes.get(at as usize..).unwrap_or_default());
+    fn walk(&self, first: SeriesId, from: DensePlace) -> impl Iterator<Item = (SeriesId, DensePlace, SeriesView<'_>)> {
+        let (mut id, mut rest) = (first, self.bytes.get(from.at as usize..).unwrap_or_default());
+        let mut times = u64::from(from.times_before);
         (0..SERIES_PER_MARK).map_while(move |_| {
-            let place = (self.bytes.len() - rest.len()) as u32;
-            id += varint::take_u64(&mut rest)? as SeriesId;
-            let number = varint::take_u64(&mut rest)? as usize;
-            let length = varint::take_u64(&mut rest)? as usize;
-            let (payload, behind) = rest.split_at_checked(length)?;
+            let place = DensePlace { at: (self.bytes.len() - rest.len()) as u32, times_before: times as u32 };
+            let header = varint::take_u64(&mut rest)?;
+            if header.is_multiple_of(2) {
+                id += 1;
+            } else {
+                id += varint::take_u64(&mut rest)? as SeriesId;
+                times = varint::take_u64(&mut rest)?;
+            }
+            let (payload, behind) = rest.split_at_checked((header / 2) as usize)?;
             rest = behind;
-            let view = match number.checked_sub(1) {
+            let view = match (times as usize).checked_sub(1) {
                 Some(number) => SeriesView::Dense(DenseStrip { times: self.times.get(number)?, values: payload }),
-                None => SeriesView::Packed(PackedStrip::read(payload)?),
+                None => SeriesView::Packed(PackedStrip::read(self.base, payload)?),
             };
             Some((id, place, view))
         })
@@ -129,10 +152,15 @@ pub(crate) struct DenseStrip<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::OpenSamples;
-    use super::super::sealed::SealedSamples;
-    use br_model::Sample;
+    use super::super::slots::Slots;
+    use crate::index::LabelIndex;
+    use br_model::{Labels, Sample};
     use proptest::prelude::*;
+
+    fn add_series(slots: &mut Slots, id: crate::index::SeriesId) {
+        let labels = LabelIndex::default().insert(id, &Labels::empty()).expect("room");
+        slots.insert(id, labels);
+    }
 
     proptest! {
         /// Some series are scraped together, some by themselves, some have few samples or numbers far apart.
@@ -140,17 +168,19 @@ mod tests {
         fn condensed_samples_are_the_same_samples(
             series in prop::collection::vec((0u32..40, 0usize..3, prop::collection::vec(prop_oneof![Just(7.0), -1e3..1e3, Just(f64::NAN)], 1..9)), 1..60)
         ) {
-            let mut packed = SealedSamples::default();
+            let mut slots = Slots::default();
             let mut id = 0;
             for (gap, way, values) in &series {
-                id += gap + 1;
-                let mut open = OpenSamples::default();
+                for _ in 0..=*gap {
+                    id += 1;
+                    add_series(&mut slots, id);
+                }
                 for (at, value) in values.iter().enumerate() {
                     let own = if *way == 2 { i64::from(id) } else { 0 };
-                    open.push(&Sample::float(1_700_000_000_000 + *way as i64 + own + at as i64 * 15_000, *value));
+                    slots.push(id, &Sample::float(1_700_000_000_000 + *way as i64 + own + at as i64 * 15_000, *value));
                 }
-                packed.push(id, &mut open);
             }
+            let packed = slots.seal();
             let dense = packed.condensed().expect("sound strips");
             prop_assert_eq!(dense.ids().collect::<Vec<_>>(), packed.ids().collect::<Vec<_>>());
             prop_assert_eq!(dense.sample_count(), packed.sample_count());
@@ -167,16 +197,15 @@ mod tests {
 
     #[test]
     fn a_minute_of_a_steady_counter_takes_little() {
-        let mut packed = SealedSamples::default();
+        let mut slots = Slots::default();
         for id in 0..1000 {
-            let mut open = OpenSamples::default();
+            add_series(&mut slots, id);
             for at in 0..4 {
-                open.push(&Sample::float(1_700_000_000_000 + at * 15_000, 1_000_000.0 + f64::from(id) + at as f64 * 9.0));
+                slots.push(id, &Sample::float(1_700_000_000_000 + at * 15_000, 1_000_000.0 + f64::from(id) + at as f64 * 9.0));
             }
-            packed.push(id, &mut open);
         }
-        packed.finish();
+        let packed = slots.seal();
         let (before, after) = (packed.heap_bytes(), packed.condensed().expect("sound strips").heap_bytes());
-        assert!(after < 15_000 && before > 30_000, "{before} {after}");
+        assert!(after < 10_000 && after < before / 2, "{before} {after}");
     }
 }

@@ -1,6 +1,7 @@
 //! The head and what is hidden: deletions, and what it still holds of before them.
 
 use super::sealed::SeriesView;
+use super::slots::NOTHING_YET;
 use super::{HeadSamples, HeadSeries, SealedTenant, TenantHead};
 use crate::deletion::Deletion;
 use crate::mask::{Hidden, Mask, Reach, covers, drop_hidden_exemplars, visible};
@@ -35,10 +36,9 @@ impl TenantHead {
             let budget = Budget::unlimited();
             let found = Verdicts::new(matchers, &budget).and_then(|mut verdicts| self.index.resolve_now(&mut verdicts));
             for id in found.unwrap_or_default() {
-                let Some(series) = self.series.get_mut(id as usize).and_then(Option::as_mut) else { continue };
-                let newest_ms = series.open.newest_ms();
-                if newest_ms.is_some_and(|newest| (deletion.from_ms..=deletion.to_ms).contains(&newest)) {
-                    series.open.forget_newest();
+                let newest_ms = self.series.newest_ms(id);
+                if newest_ms.is_some_and(|newest| newest != NOTHING_YET && (deletion.from_ms..=deletion.to_ms).contains(&newest)) {
+                    self.series.forget_newest(id);
                 }
             }
         }
@@ -51,13 +51,13 @@ impl TenantHead {
         }
         let shows = |id: &u32| {
             let Some(labels) = self.labels(*id) else { return false };
-            let is_shown = |view: SeriesView<'_>, reach: Reach| {
-                let touching = view.time_range().filter(|(min, max)| *min <= query.to_ms && *max >= query.from_ms);
-                touching.is_some_and(|(min, max)| !covers(&mask.hidden(&labels, reach), min, max))
+            let is_shown = |(min, max): (i64, i64), reach: Reach| {
+                min <= query.to_ms && max >= query.from_ms && !covers(&mask.hidden(&labels, reach), min, max)
             };
-            let sealed = self.sealed.iter().filter_map(|held| Some((held.part.samples.get(*id)?, held.part.reach())));
-            let open = self.series[*id as usize].as_ref().map(|series| (SeriesView::Whole(&series.open), Reach::OPEN));
-            sealed.chain(open).any(|(view, reach)| is_shown(view, reach))
+            let sealed =
+                self.sealed.iter().filter_map(|held| Some((held.part.samples.get(*id)?.time_range()?, held.part.reach())));
+            let open = self.series.time_range(*id).map(|range| (range, Reach::OPEN));
+            sealed.chain(open).any(|(range, reach)| is_shown(range, reach))
         };
         found.iter().filter(shows).collect()
     }

@@ -6,13 +6,16 @@
 
 pub(crate) mod append;
 pub(crate) mod caps;
+mod cells;
 mod dense;
 mod hide;
+mod paged;
 pub(crate) mod registry;
 mod seal;
 mod sealed;
 mod select;
 mod series;
+mod slots;
 
 pub(crate) use seal::{SealNumber, SealedTenant};
 pub(crate) use select::{FloatBuffer, HeadSamples, HeadSelection, HeadSeries};
@@ -25,14 +28,9 @@ use br_model::{Labels, Metadata, TenantId};
 use caps::{Cap, CapHit, Refusals, SeriesCounts};
 use registry::SharedRegistry;
 use seal::HeldPart;
+use slots::Slots;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-struct Series {
-    labels: PairsAt,
-    idle_flushes: u8,
-    open: OpenSamples,
-}
 
 #[derive(Clone, Debug)]
 struct FamilyMetadata {
@@ -44,8 +42,7 @@ struct FamilyMetadata {
 pub(crate) struct TenantHead {
     pub(crate) tenant: TenantId,
     index: LabelIndex,
-    /// By [`SeriesId`]; `None` for numbers that are free.
-    series: Vec<Option<Series>>,
+    series: Slots,
     registry: SharedRegistry,
     free: Vec<SeriesId>,
     counts: SeriesCounts,
@@ -80,7 +77,7 @@ impl TenantHead {
         Self {
             tenant,
             index: LabelIndex::default(),
-            series: Vec::new(),
+            series: Slots::default(),
             registry: SharedRegistry::default(),
             free: Vec::new(),
             counts: SeriesCounts::default(),
@@ -127,12 +124,7 @@ impl TenantHead {
             return Err(RejectReason::SeriesLimit);
         };
         self.counts.add(&mut self.index, labels);
-        let series = Series { labels: pairs, idle_flushes: 0, open: OpenSamples::default() };
-        if id as usize == self.series.len() {
-            self.series.push(Some(series));
-        } else {
-            self.series[id as usize] = Some(series);
-        }
+        self.series.insert(id, pairs);
         self.registry.write().insert(id, hash, wire_bytes);
         self.counters.series_created += 1;
         Ok(id)
@@ -140,11 +132,11 @@ impl TenantHead {
 
     /// Forgets a series; its number may be given to another.
     fn drop_series(&mut self, id: SeriesId) {
-        let Some(series) = self.series[id as usize].take() else { return };
+        let Some(labels) = self.series.remove(id) else { return };
         self.registry.write().remove(id);
-        let pairs: Vec<_> = self.index.pairs(series.labels).collect();
+        let pairs: Vec<_> = self.index.pairs(labels).collect();
         self.counts.take_away(&self.index, &pairs);
-        self.index.remove(id, series.labels);
+        self.index.remove(id, labels);
         self.free.push(id);
         self.dropped_since_rebuild += 1;
         self.counters.series_dropped += 1;
@@ -167,12 +159,11 @@ impl TenantHead {
         }
         let mut index = LabelIndex::default();
         let mut counts = SeriesCounts::default();
-        for (id, slot) in self.series.iter_mut().enumerate() {
-            let Some(series) = slot else { continue };
-            let labels = self.index.labels(series.labels);
+        for (id, at) in self.series.labels_mut() {
+            let labels = self.index.labels(*at);
             // There was room for all of them and more.
-            let Some(at) = index.insert(id as SeriesId, &labels) else { return };
-            series.labels = at;
+            let Some(anew) = index.insert(id, &labels) else { return };
+            *at = anew;
             counts.add(&mut index, &labels);
         }
         self.index = index;
@@ -181,7 +172,7 @@ impl TenantHead {
     }
 
     fn labels(&self, id: SeriesId) -> Option<Labels> {
-        Some(self.index.labels(self.series.get(id as usize)?.as_ref()?.labels))
+        Some(self.index.labels(self.series.labels(id)?))
     }
 
     /// Label sets of some series that are kept.
@@ -193,8 +184,8 @@ impl TenantHead {
     pub(crate) fn by_metric(&self, ids: impl Iterator<Item = SeriesId>) -> Vec<Vec<SeriesId>> {
         let mut by_name: BTreeMap<&str, Vec<SeriesId>> = BTreeMap::new();
         for id in ids {
-            let Some(series) = self.series.get(id as usize).and_then(Option::as_ref) else { continue };
-            let metric = self.metric_symbol(series.labels).map_or("", |metric| self.index.text(metric));
+            let Some(labels) = self.series.labels(id) else { continue };
+            let metric = self.metric_symbol(labels).map_or("", |metric| self.index.text(metric));
             by_name.entry(metric).or_default().push(id);
         }
         by_name.into_values().collect()
@@ -223,11 +214,14 @@ impl TenantHead {
 
     /// Samples that no file holds yet, and about what they take in memory.
     pub(crate) fn unflushed(&self) -> (u64, u64) {
-        let add = |(count, bytes): (u64, u64), (more, more_bytes)| (count + more as u64, bytes + more_bytes as u64);
-        let open = self.series.iter().flatten().map(|series| &series.open).filter(|samples| !samples.is_empty());
-        let open = open.map(|samples| (samples.sample_count(), samples.heap_bytes()));
+        let open = (self.series.sample_count(), self.series.open_bytes());
         let sealed = self.unpublished().map(|part| (part.samples.sample_count(), part.samples.heap_bytes()));
-        open.chain(sealed).fold((0, 0), add)
+        sealed.chain([open]).fold((0, 0), |(count, bytes), (more, more_bytes)| (count + more as u64, bytes + more_bytes as u64))
+    }
+
+    /// About what samples take in memory that are not sealed.
+    pub(crate) fn open_bytes(&self) -> usize {
+        self.series.open_bytes()
     }
 
     fn unpublished(&self) -> impl Iterator<Item = &Arc<SealedTenant>> {
@@ -236,8 +230,7 @@ impl TenantHead {
 
     /// About what the registry of series takes in memory.
     pub(crate) fn registry_bytes(&self) -> usize {
-        let series = self.series.capacity() * size_of::<Option<Series>>();
-        series + self.counts.heap_bytes() + self.index.heap_bytes() + self.registry.read().heap_bytes()
+        self.series.slot_bytes() + self.counts.heap_bytes() + self.index.heap_bytes() + self.registry.read().heap_bytes()
     }
 
     pub(crate) fn sealed_count(&self) -> usize {

@@ -6,6 +6,7 @@
 //!
 //! [`Labels::wire_hash_with`]: br_model::Labels::wire_hash_with
 
+use super::paged::Paged;
 use crate::index::SeriesId;
 use br_model::{KnownSeries, SeriesHandle};
 use foldhash::fast::FixedState;
@@ -22,11 +23,11 @@ const ALIASES_MIN: usize = 10_000;
 #[derive(Default)]
 pub(crate) struct Registry {
     /// By [`SeriesId`], which is the order in which the series first came; of a number that is free, what it was.
-    hashes: Vec<u128>,
+    hashes: Paged<u128>,
     /// How many bytes those labels take, by [`SeriesId`]; zero for very many.
-    lengths: Vec<u16>,
+    lengths: Paged<u16>,
     /// How often each number has been given, by [`SeriesId`]; odd while it is free.
-    generations: Vec<u32>,
+    generations: Paged<u32>,
     by_hash: HashTable<SeriesId>,
     aliases: HashMap<u128, SeriesHandle, FixedState>,
 }
@@ -35,7 +36,7 @@ pub(crate) type SharedRegistry = Arc<RwLock<Registry>>;
 
 impl Registry {
     pub(crate) fn find(&self, hash: u128) -> Option<SeriesId> {
-        self.by_hash.find(hash as u64, |id| self.hashes[*id as usize] == hash).copied()
+        self.by_hash.find(hash as u64, |id| self.hashes.get(*id as usize) == Some(&hash)).copied()
     }
 
     /// The same, for who has an idea which one it might be.
@@ -45,31 +46,33 @@ impl Registry {
 
     fn is(&self, id: SeriesId, hash: u128) -> bool {
         let at = id as usize;
-        self.hashes.get(at) == Some(&hash) && self.generations[at].is_multiple_of(2)
+        self.hashes.get(at) == Some(&hash) && self.generations.get(at).is_some_and(|generation| generation.is_multiple_of(2))
     }
 
     /// Gives a number that is free, or the next one, to a series that has none.
     pub(crate) fn insert(&mut self, id: SeriesId, hash: u128, wire_bytes: usize) {
         let length = u16::try_from(wire_bytes).unwrap_or(0);
-        if id as usize == self.hashes.len() {
+        let at = id as usize;
+        let known = (self.hashes.get_mut(at), self.lengths.get_mut(at), self.generations.get_mut(at));
+        if let (Some(known_hash), Some(known_length), Some(generation)) = known {
+            (*known_hash, *known_length, *generation) = (hash, length, generation.wrapping_add(1));
+        } else {
             self.hashes.push(hash);
             self.lengths.push(length);
             self.generations.push(0);
-        } else {
-            self.hashes[id as usize] = hash;
-            self.lengths[id as usize] = length;
-            self.generations[id as usize] = self.generations[id as usize].wrapping_add(1);
         }
         let hashes = &self.hashes;
-        self.by_hash.insert_unique(hash as u64, id, |id| hashes[*id as usize] as u64);
+        self.by_hash.insert_unique(hash as u64, id, |id| hashes.get(*id as usize).map_or(0, |hash| *hash as u64));
     }
 
     /// The number is free from now on.
     pub(crate) fn remove(&mut self, id: SeriesId) {
-        let hash = self.hashes[id as usize];
-        if let Ok(slot) = self.by_hash.find_entry(hash as u64, |other| *other == id) {
+        let Some(hash) = self.hashes.get(id as usize) else { return };
+        if let Ok(slot) = self.by_hash.find_entry(*hash as u64, |other| *other == id)
+            && let Some(generation) = self.generations.get_mut(id as usize)
+        {
             slot.remove();
-            self.generations[id as usize] = self.generations[id as usize].wrapping_add(1);
+            *generation = generation.wrapping_add(1);
         }
     }
 
@@ -90,7 +93,7 @@ impl Registry {
     }
 
     fn handle(&self, id: SeriesId) -> SeriesHandle {
-        SeriesHandle { number: id, generation: self.generations[id as usize] }
+        SeriesHandle { number: id, generation: self.generations.get(id as usize).copied().unwrap_or(0) }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -98,7 +101,9 @@ impl Registry {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.hashes.capacity() * 22 + self.by_hash.capacity() * 5 + self.aliases.capacity() * 25
+        let by_number = self.hashes.heap_bytes() + self.lengths.heap_bytes() + self.generations.heap_bytes();
+        // A table is filled up to seven eighths of its places.
+        by_number + (self.by_hash.capacity() * 5 + self.aliases.capacity() * 25) * 8 / 7
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::TenantHead;
 use super::sealed::SealedSamples;
-use crate::index::SeriesId;
 use crate::options::TsdbOptions;
 use br_model::{Metadata, TenantId};
 use br_storage::JournalPosition;
@@ -53,18 +52,8 @@ impl TenantHead {
     /// Moves all open samples into a sealed part; `None` when there is nothing to write.
     pub(crate) fn seal(&mut self, positions: (JournalPosition, JournalPosition), window_ms: i64) -> Option<Arc<SealedTenant>> {
         self.seal_number += 1;
-        let mut samples = SealedSamples::default();
-        for (id, slot) in self.series.iter_mut().enumerate() {
-            let Some(series) = slot else { continue };
-            if series.open.is_empty() {
-                series.idle_flushes = series.idle_flushes.saturating_add(1);
-                series.open.release_memory();
-                continue;
-            }
-            series.idle_flushes = 0;
-            samples.push(id as SeriesId, &mut series.open);
-        }
-        samples.finish();
+        let samples = self.series.seal();
+        self.index.pack_when_grown();
         let unwritten = self.metadata.iter_mut().filter(|(_, known)| known.written_window_ms.is_none());
         let metadata: Vec<_> = unwritten
             .map(|(family, known)| {
@@ -116,10 +105,7 @@ impl TenantHead {
         if self.sealed.iter().any(|held| !held.is_published) {
             return;
         }
-        let is_idle = |series: &super::Series| series.idle_flushes > options.idle_flushes_max && series.open.is_empty();
-        let idle: Vec<SeriesId> =
-            (0..self.series.len() as SeriesId).filter(|id| self.series[*id as usize].as_ref().is_some_and(is_idle)).collect();
-        for id in idle {
+        for id in self.series.idle(options.idle_flushes_max) {
             self.drop_series(id);
         }
         self.rebuild_index_when_worn();

@@ -1,8 +1,9 @@
 //! What was sealed, packed: the strips of all series in one run of bytes, so that keeping it costs little more than they take.
 
 use super::OpenSamples;
-use super::dense::{DenseStrip, DenseStrips};
-use crate::codec::strip;
+use super::dense::{DensePlace, DenseStrip, DenseStrips};
+use super::slots::PlainStrip;
+use crate::codec::strip::{self, StripBase};
 use crate::index::SeriesId;
 use crate::points;
 use br_model::Exemplar;
@@ -16,6 +17,8 @@ pub(crate) struct SealedSamples {
     packed: Vec<(SeriesId, u32)>,
     /// Of each packed series: how many samples, their length in milliseconds, and the strip.
     bytes: Vec<u8>,
+    /// Of these strips.
+    base: StripBase,
     /// Series with more than one strip of floats, ascending by number.
     whole: Vec<(SeriesId, OpenSamples)>,
     /// In the place of the packed ones, once they are in files.
@@ -26,7 +29,7 @@ pub(crate) struct SealedSamples {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SealedPlace {
     Packed(u32),
-    Dense(u32),
+    Dense(DensePlace),
     Whole(u32),
 }
 
@@ -41,16 +44,17 @@ pub(crate) enum SeriesView<'a> {
 /// Floats in order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PackedStrip<'a> {
+    pub(super) base: StripBase,
     pub(super) count: usize,
     length_ms: i64,
     pub(super) bytes: &'a [u8],
 }
 
 impl<'a> PackedStrip<'a> {
-    pub(super) fn read(mut bytes: &'a [u8]) -> Option<Self> {
+    pub(super) fn read(base: StripBase, mut bytes: &'a [u8]) -> Option<Self> {
         let count = usize::try_from(varint::take_u64(&mut bytes)?).ok()?;
         let length_ms = varint::take_i64(&mut bytes)?;
-        Some(Self { count, length_ms, bytes })
+        Some(Self { base, count, length_ms, bytes })
     }
 
     pub(super) fn put(&self, out: &mut Vec<u8>) {
@@ -61,22 +65,30 @@ impl<'a> PackedStrip<'a> {
 }
 
 impl SealedSamples {
-    /// Takes what a series has. Series come in ascending order; `samples` is left empty, with its memory at hand for the next ones.
-    pub(crate) fn push(&mut self, id: SeriesId, samples: &mut OpenSamples) {
+    /// For so many strips with so many bytes, about.
+    pub(super) fn new(base: StripBase, strips: usize, bytes: usize) -> Self {
+        let (packed, bytes) = (Vec::with_capacity(strips), Vec::with_capacity(bytes + 4 * strips));
+        Self { base, packed, bytes, ..Self::default() }
+    }
+
+    /// Takes a strip that is written against the base of these samples. Series come in ascending order. False, and nothing is taken,
+    /// when all strips together would be too long.
+    pub(super) fn push_packed(&mut self, id: SeriesId, strip: &PlainStrip<'_>) -> bool {
         let packed_length = self.bytes.len();
-        if let Some(strip) = samples.only_strip()
-            && let Some((first, last)) = strip.time_range()
-        {
-            let strip = PackedStrip { count: strip.count(), length_ms: last.wrapping_sub(first), bytes: strip.bytes() };
-            strip.put(&mut self.bytes);
-            if let Ok(end) = u32::try_from(self.bytes.len()) {
-                self.packed.push((id, end));
-                samples.clear_strip();
-                return;
-            }
-            self.bytes.truncate(packed_length);
+        varint::put_u64(&mut self.bytes, u64::from(strip.count));
+        varint::put_i64(&mut self.bytes, strip.length_ms);
+        strip.copy(&mut self.bytes);
+        let end = u32::try_from(self.bytes.len());
+        match end {
+            Ok(end) => self.packed.push((id, end)),
+            Err(_) => self.bytes.truncate(packed_length),
         }
-        self.whole.push((id, samples.take()));
+        end.is_ok()
+    }
+
+    /// Series come in ascending order.
+    pub(super) fn push_whole(&mut self, id: SeriesId, samples: OpenSamples) {
+        self.whole.push((id, samples));
     }
 
     /// Lets go of memory that was taken for series to come.
@@ -89,7 +101,7 @@ impl SealedSamples {
     /// The same samples in less memory, for as long as they are kept beyond their flush; `None` when that cannot be.
     pub(crate) fn condensed(&self) -> Option<Self> {
         let strips = (0..self.packed.len()).filter_map(|at| Some((self.packed[at].0, self.packed_at(at)?)));
-        let dense = DenseStrips::of(strips)?;
+        let dense = DenseStrips::of(self.base, strips)?;
         (dense.len() == self.packed.len()).then(|| Self { dense, whole: self.whole.clone(), ..Self::default() })
     }
 
@@ -146,7 +158,7 @@ impl SealedSamples {
     fn packed_at(&self, at: usize) -> Option<PackedStrip<'_>> {
         let start = if at == 0 { 0 } else { self.packed.get(at - 1)?.1 as usize };
         let end = self.packed.get(at)?.1 as usize;
-        PackedStrip::read(self.bytes.get(start..end)?)
+        PackedStrip::read(self.base, self.bytes.get(start..end)?)
     }
 
     pub(crate) fn get(&self, id: SeriesId) -> Option<SeriesView<'_>> {
@@ -169,8 +181,8 @@ impl SealedSamples {
 
 impl<'a> SeriesView<'a> {
     /// Of a copy of a strip's bytes.
-    pub(super) fn of_strip(bytes: &'a [u8], count: usize, length_ms: i64) -> Self {
-        Self::Packed(PackedStrip { count, length_ms, bytes })
+    pub(super) fn of_strip(base: StripBase, bytes: &'a [u8], count: usize, length_ms: i64) -> Self {
+        Self::Packed(PackedStrip { base, count, length_ms, bytes })
     }
 
     /// Whether there is nothing but floats in order.
@@ -184,13 +196,13 @@ impl<'a> SeriesView<'a> {
     /// Appends the floats of a plain view to the columns.
     pub(super) fn plain_into(self, timestamps_ms: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<()> {
         match self {
-            Self::Packed(strip) => strip::decode_into(strip.bytes, strip.count, timestamps_ms, values),
+            Self::Packed(strip) => strip::decode_into(strip.base, strip.bytes, strip.count, timestamps_ms, values),
             Self::Dense(strip) => {
                 timestamps_ms.extend_from_slice(strip.times);
                 strip::take_values(strip.values, strip.times.len(), values)
             }
             Self::Whole(samples) => match samples.only_strip() {
-                Some(strip) => strip::decode_into(strip.bytes(), strip.count(), timestamps_ms, values),
+                Some(strip) => strip::decode_into(strip.base, &strip.bytes, strip.count(), timestamps_ms, values),
                 None => Ok(()),
             },
         }
@@ -208,7 +220,7 @@ impl<'a> SeriesView<'a> {
     pub(crate) fn time_range(self) -> Option<(i64, i64)> {
         match self {
             Self::Packed(strip) => {
-                let first = strip::first_timestamp_ms(strip.bytes);
+                let first = strip::first_timestamp_ms(strip.base, strip.bytes);
                 Some((first, first.wrapping_add(strip.length_ms)))
             }
             Self::Dense(strip) => strip.times.first().copied().zip(strip.times.last().copied()),
@@ -242,24 +254,24 @@ pub(crate) struct PointColumns {
 impl PointColumns {
     pub(crate) fn push(&mut self, view: SeriesView<'_>) -> Result<()> {
         let samples = match view {
-            SeriesView::Packed(strip) => return self.push_strip(strip.bytes, strip.count),
+            SeriesView::Packed(strip) => return self.push_strip(strip.base, strip.bytes, strip.count),
             SeriesView::Dense(strip) => return self.push_dense(strip),
             SeriesView::Whole(samples) => samples,
         };
         if let Some(strip) = samples.only_strip() {
-            return self.push_strip(strip.bytes(), strip.count());
+            return self.push_strip(strip.base, &strip.bytes, strip.count());
         }
         self.close();
         self.columns.extend(samples.points()?);
         Ok(())
     }
 
-    fn push_strip(&mut self, bytes: &[u8], count: usize) -> Result<()> {
-        let is_later = self.timestamps_ms.last().is_none_or(|last| *last < strip::first_timestamp_ms(bytes));
+    fn push_strip(&mut self, base: StripBase, bytes: &[u8], count: usize) -> Result<()> {
+        let is_later = self.timestamps_ms.last().is_none_or(|last| *last < strip::first_timestamp_ms(base, bytes));
         if !is_later {
             self.close();
         }
-        strip::decode_into(bytes, count, &mut self.timestamps_ms, &mut self.values)
+        strip::decode_into(base, bytes, count, &mut self.timestamps_ms, &mut self.values)
     }
 
     fn push_dense(&mut self, strip: DenseStrip<'_>) -> Result<()> {

@@ -1,7 +1,9 @@
 //! What the head knows of the series that a query asks for, taken so that no lock is needed any more.
 
 use super::sealed::{PointColumns, SealedPlace, SeriesView};
-use super::{OpenSamples, SealNumber, SealedTenant, Series, TenantHead};
+use super::slots::{NOTHING_YET, Slots};
+use super::{OpenSamples, SealNumber, SealedTenant, TenantHead};
+use crate::codec::strip::StripBase;
 use crate::index::SeriesId;
 use crate::symbols::Symbol;
 use br_model::{Exemplar, Labels, Texts};
@@ -27,8 +29,9 @@ pub(crate) struct HeadSamples {
     parts: Vec<Arc<SealedTenant>>,
     /// Positions in the list of parts, of each series ascending, with the place in each.
     places: Vec<(u32, SealedPlace)>,
-    /// Copies of open strips.
+    /// Copies of open strips, and what they are written against.
     strips: Vec<u8>,
+    base: StripBase,
     labels: LabelArena,
 }
 
@@ -117,21 +120,17 @@ impl HeadSamples {
     pub(super) fn open<'a>(&'a self, series: &'a HeadSeries) -> Option<SeriesView<'a>> {
         match series.open.as_ref()? {
             Open::Strip { at, count, length_ms } => {
-                Some(SeriesView::of_strip(self.strips.get(at.clone())?, *count as usize, *length_ms))
+                Some(SeriesView::of_strip(self.base, self.strips.get(at.clone())?, *count as usize, *length_ms))
             }
             Open::Whole(samples) => Some(SeriesView::Whole(samples)),
         }
     }
 
-    fn copy_open(&mut self, samples: &OpenSamples) -> Open {
-        if let Some(strip) = samples.only_strip()
-            && let Some((first, last)) = strip.time_range()
-        {
-            let from = self.strips.len();
-            self.strips.extend_from_slice(strip.bytes());
-            return Open::Strip { at: from..self.strips.len(), count: strip.count() as u32, length_ms: last.wrapping_sub(first) };
-        }
-        Open::Whole(Box::new(samples.clone()))
+    fn copy_open(&mut self, series: &Slots, id: SeriesId) -> Open {
+        let Some(strip) = series.plain(id) else { return Open::Whole(Box::new(series.copy(id))) };
+        let from = self.strips.len();
+        strip.copy(&mut self.strips);
+        Open::Strip { at: from..self.strips.len(), count: strip.count, length_ms: strip.length_ms }
     }
 }
 
@@ -186,9 +185,7 @@ impl TenantHead {
     pub(crate) fn touching(&self, query: &SeriesQuery, found: &RoaringBitmap) -> RoaringBitmap {
         let parts: Vec<&SealedTenant> =
             self.sealed.iter().map(|held| &*held.part).filter(|part| part.overlaps(query.from_ms, query.to_ms)).collect();
-        let touches = |id: &SeriesId| {
-            self.series.get(*id as usize).and_then(Option::as_ref).is_some_and(|series| series.touches(*id, query, &parts))
-        };
+        let touches = |id: &SeriesId| self.touches(*id, query, &parts);
         found.iter().filter(touches).collect()
     }
 
@@ -213,35 +210,34 @@ impl TenantHead {
         let open_overlaps = self.open_overlaps(query);
         selection.series.reserve(usize::try_from(found.len()).unwrap_or(0));
         let mut near = vec![0; samples.parts.len()];
-        samples.labels.texts = self.index.texts().clone();
+        (samples.labels.texts, samples.base) = (self.index.texts().clone(), self.series.base());
         for id in found {
-            let Some(series) = self.series.get(id as usize).and_then(Option::as_ref) else { continue };
+            let Some(labels) = self.series.labels(id) else { continue };
             let first_place = samples.places.len() as u32;
             for (at, (part, near)) in samples.parts.iter().zip(&mut near).enumerate() {
                 samples.places.extend(part.samples.find_next(id, near).map(|place| (at as u32, place)));
             }
             let sealed = first_place..samples.places.len() as u32;
-            let open = (open_overlaps && !series.open.is_empty()).then(|| samples.copy_open(&series.open));
+            let open = (open_overlaps && !self.series.is_empty(id)).then(|| samples.copy_open(&self.series, id));
             if sealed.is_empty() && open.is_none() {
                 continue;
             }
-            let labels = samples.labels.push(self.index.pairs(series.labels));
+            let labels = samples.labels.push(self.index.pairs(labels));
             selection.series.push(HeadSeries { labels, sealed, open });
         }
         samples.labels.finish();
         selection.samples = samples;
         selection
     }
-}
 
-impl Series {
-    /// Whether a sample lies in the range, as far as the first and last times of the parts say.
+    /// Whether a sample of a series lies in the range, as far as the first and last times of the parts say.
     fn touches(&self, id: SeriesId, query: &SeriesQuery, parts: &[&SealedTenant]) -> bool {
-        if self.open.newest_ms().is_some_and(|newest| (query.from_ms..=query.to_ms).contains(&newest)) {
+        let Some(newest_ms) = self.series.newest_ms(id) else { return false };
+        if newest_ms != NOTHING_YET && (query.from_ms..=query.to_ms).contains(&newest_ms) {
             return true;
         }
-        let overlaps =
-            |view: SeriesView<'_>| view.time_range().is_some_and(|(min, max)| min <= query.to_ms && max >= query.from_ms);
-        overlaps(SeriesView::Whole(&self.open)) || parts.iter().any(|part| part.samples.get(id).is_some_and(overlaps))
+        let overlaps = |range: Option<(i64, i64)>| range.is_some_and(|(min, max)| min <= query.to_ms && max >= query.from_ms);
+        let in_part = |part: &&SealedTenant| part.samples.get(id).is_some_and(|view| overlaps(view.time_range()));
+        overlaps(self.series.time_range(id)) || parts.iter().any(in_part)
     }
 }

@@ -1,6 +1,7 @@
-//! The samples of one series since the last flush.
+//! The samples of one series since the last flush, beside the one strip that most have.
 
-use crate::codec::{CHUNK_SAMPLES_MAX, histograms, strip::Strip};
+use crate::codec::histograms;
+use crate::codec::strip::Strip;
 use crate::outcome::RejectReason;
 use crate::points::{self, START_UNKNOWN};
 use br_model::{Exemplar, FloatHistogram, Sample, Value};
@@ -8,17 +9,18 @@ use br_std::Result;
 use br_storage::Points;
 use std::sync::Arc;
 
-/// Samples of one series: floats in order in a strip, all that is rarer in a box of its own.
+/// Samples of one series, taken out of the head or copied: floats in order in a strip, and all that is rarer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OpenSamples {
-    strip: Strip,
-    rare: Option<Box<Rare>>,
+    pub(super) strip: Strip,
+    pub(super) rare: Option<Box<Rare>>,
 }
 
+/// What few series have.
 #[derive(Clone, Debug, Default)]
-struct Rare {
-    /// Full strips before the open one, with the times of their first and last sample.
-    closed: Vec<(i64, i64, Strip)>,
+pub(crate) struct Rare {
+    /// Full strips before the open one.
+    pub(super) closed: Vec<Strip>,
     /// Changes of the start timestamp of float samples that came in order: from which sample on, and the start.
     starts: Vec<(u32, i64)>,
     histograms: Vec<HistogramSample>,
@@ -34,141 +36,70 @@ struct HistogramSample {
     histogram: Arc<FloatHistogram>,
 }
 
-impl OpenSamples {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.strip.count() == 0 && self.rare.is_none()
+impl Rare {
+    pub(super) fn is_empty(&self) -> bool {
+        let has_floats = !self.closed.is_empty() || !self.starts.is_empty();
+        !has_floats && self.histograms.is_empty() && self.late.is_empty() && self.exemplars.is_empty()
     }
 
-    /// The strip, when there is nothing else.
-    pub(crate) fn only_strip(&self) -> Option<&Strip> {
-        self.rare.is_none().then_some(&self.strip)
+    /// Times of the oldest and of the newest sample of each kind, unsorted, without decoding them.
+    fn time_ranges(&self) -> impl Iterator<Item = (i64, i64)> {
+        let closed = self.closed.iter().filter_map(Strip::time_range);
+        let histograms = self.histograms.first().zip(self.histograms.last());
+        let histograms = histograms.map(|(first, last)| (first.timestamp_ms, last.timestamp_ms));
+        let late = self.late.first().zip(self.late.last()).map(|(first, last)| (first.timestamp_ms, last.timestamp_ms));
+        closed.chain(histograms).chain(late)
     }
 
-    /// Empties the strip; its memory stays for the samples to come.
-    pub(crate) fn clear_strip(&mut self) {
-        self.strip.clear();
+    pub(super) fn push_histogram(&mut self, timestamp_ms: i64, start_ms: Option<i64>, histogram: &Arc<FloatHistogram>) {
+        let start_ms = start_ms.unwrap_or(START_UNKNOWN);
+        self.histograms.push(HistogramSample { timestamp_ms, start_ms, histogram: histogram.clone() });
     }
 
-    /// For a series that has gone quiet.
-    pub(crate) fn release_memory(&mut self) {
-        if self.is_empty() {
-            self.strip.take();
-        }
-    }
-
-    /// Takes all samples away; which was the newest stays known.
-    pub(crate) fn take(&mut self) -> Self {
-        Self { strip: self.strip.take(), rare: self.rare.take() }
-    }
-
-    /// Time of the newest sample that came in order, also when that was taken away; `None` before the first.
-    pub(crate) fn newest_ms(&self) -> Option<i64> {
-        self.strip.newest_ms()
-    }
-
-    /// As if nothing had come yet: the next sample may have any time. What is in here stays.
-    pub(crate) fn forget_newest(&mut self) {
-        self.close_strip();
-        self.strip = Strip::default();
-    }
-
-    /// Bits of the newest float, to tell a repeat from a contradiction after its strip was sealed; `None` when it was none or zero.
-    pub(crate) fn newest_bits(&self) -> Option<u64> {
-        Some(self.strip.newest_bits()).filter(|bits| *bits != 0)
-    }
-
-    /// Times of the oldest and of the newest sample, without decoding them; `None` when there are only exemplars.
-    pub(crate) fn time_range(&self) -> Option<(i64, i64)> {
-        let open = self.strip.time_range();
-        let rare = self.rare.iter().flat_map(|rare| {
-            let closed = rare.closed.iter().map(|(first, last, _)| (*first, *last));
-            let histograms = rare.histograms.first().zip(rare.histograms.last());
-            let histograms = histograms.map(|(first, last)| (first.timestamp_ms, last.timestamp_ms));
-            let late = rare.late.first().zip(rare.late.last()).map(|(first, last)| (first.timestamp_ms, last.timestamp_ms));
-            closed.chain(histograms).chain(late)
-        });
-        rare.chain(open).reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
-    }
-
-    /// Appends a sample that is newer than all that came in order before it.
-    pub(crate) fn push(&mut self, sample: &Sample) {
-        match &sample.value {
-            Value::Float(value) => self.push_float(sample.timestamp_ms, *value, sample.start_ms),
-            Value::Histogram(histogram) => {
-                self.close_strip();
-                self.strip.pass(sample.timestamp_ms);
-                self.rare().histograms.push(HistogramSample {
-                    timestamp_ms: sample.timestamp_ms,
-                    start_ms: sample.start_ms.unwrap_or(START_UNKNOWN),
-                    histogram: histogram.clone(),
-                });
-            }
-        }
-    }
-
-    /// The next sample begins a new strip.
-    fn close_strip(&mut self) {
-        if self.strip.count() == 0 {
-            return;
-        }
-        let full = self.strip.take();
-        if let Some((first, last)) = full.time_range() {
-            self.rare().closed.push((first, last, full));
-        }
-    }
-
-    fn push_float(&mut self, timestamp_ms: i64, value: f64, start_ms: Option<i64>) {
-        if self.strip.count() >= CHUNK_SAMPLES_MAX {
-            self.close_strip();
-        }
-        let known = self.rare.as_ref().and_then(|rare| rare.starts.last()).map_or(START_UNKNOWN, |(_, start)| *start);
+    /// Takes note of the start of the next float in order, which comes after `open_count` ones that are not closed.
+    pub(super) fn note_start(&mut self, start_ms: Option<i64>, open_count: usize) {
+        let known = self.starts.last().map_or(START_UNKNOWN, |(_, start)| *start);
         let start = start_ms.unwrap_or(START_UNKNOWN);
         if start != known {
-            let at = self.float_count() as u32;
-            self.rare().starts.push((at, start));
+            let at = self.closed_count() + open_count;
+            self.starts.push((at as u32, start));
         }
-        self.strip.push(timestamp_ms, value);
     }
 
-    fn float_count(&self) -> usize {
-        let closed = self.rare.as_ref().map_or(0, |rare| rare.closed.iter().map(|(.., strip)| strip.count()).sum());
-        closed + self.strip.count()
+    fn closed_count(&self) -> usize {
+        self.closed.iter().map(Strip::count).sum()
     }
 
     /// The value at a time, if there is one.
-    pub(crate) fn find(&self, timestamp_ms: i64) -> Result<Option<Value>> {
-        if let Some(value) = find_in(&self.strip, timestamp_ms)? {
-            return Ok(Some(value));
-        }
-        let Some(rare) = &self.rare else { return Ok(None) };
-        for (first, last, strip) in &rare.closed {
-            if (*first..=*last).contains(&timestamp_ms)
-                && let Some(value) = find_in(strip, timestamp_ms)?
-            {
-                return Ok(Some(value));
+    pub(super) fn find(&self, timestamp_ms: i64) -> Result<Option<Value>> {
+        for strip in &self.closed {
+            if strip.time_range().is_some_and(|(first, last)| (first..=last).contains(&timestamp_ms)) {
+                let (timestamps, values) = strip.decode()?;
+                if let Ok(at) = timestamps.binary_search(&timestamp_ms) {
+                    return Ok(Some(Value::Float(values[at])));
+                }
             }
         }
-        if let Ok(at) = rare.histograms.binary_search_by_key(&timestamp_ms, |sample| sample.timestamp_ms) {
-            return Ok(Some(Value::Histogram(rare.histograms[at].histogram.clone())));
+        if let Ok(at) = self.histograms.binary_search_by_key(&timestamp_ms, |sample| sample.timestamp_ms) {
+            return Ok(Some(Value::Histogram(self.histograms[at].histogram.clone())));
         }
-        let at = rare.late.binary_search_by_key(&timestamp_ms, |sample| sample.timestamp_ms);
-        Ok(at.ok().map(|at| rare.late[at].value.clone()))
+        let at = self.late.binary_search_by_key(&timestamp_ms, |sample| sample.timestamp_ms);
+        Ok(at.ok().map(|at| self.late[at].value.clone()))
     }
 
-    pub(crate) fn late_count(&self) -> usize {
-        self.rare.as_ref().map_or(0, |rare| rare.late.len())
+    pub(super) fn late_count(&self) -> usize {
+        self.late.len()
     }
 
     /// Adds a sample whose time is not among those of this part.
-    pub(crate) fn insert_late(&mut self, sample: Sample) {
-        let late = &mut self.rare().late;
-        let at = late.partition_point(|other| other.timestamp_ms < sample.timestamp_ms);
-        late.insert(at, sample);
+    pub(super) fn insert_late(&mut self, sample: Sample) {
+        let at = self.late.partition_point(|other| other.timestamp_ms < sample.timestamp_ms);
+        self.late.insert(at, sample);
     }
 
     /// Adds an exemplar: false when it was there already, an error when there are `count_max` others.
-    pub(crate) fn add_exemplar(&mut self, exemplar: &Exemplar, count_max: usize) -> Result<bool, RejectReason> {
-        let exemplars = &mut self.rare().exemplars;
+    pub(super) fn add_exemplar(&mut self, exemplar: &Exemplar, count_max: usize) -> Result<bool, RejectReason> {
+        let exemplars = &mut self.exemplars;
         let end = exemplars.partition_point(|other| other.timestamp_ms <= exemplar.timestamp_ms);
         let same_time = |other: &&Exemplar| other.timestamp_ms == exemplar.timestamp_ms;
         if exemplars[..end].iter().rev().take_while(same_time).any(|other| other == exemplar) {
@@ -181,27 +112,45 @@ impl OpenSamples {
         Ok(true)
     }
 
+    /// Samples beside those of the open strip.
+    pub(super) fn sample_count(&self) -> usize {
+        self.closed_count() + self.histograms.len() + self.late.len()
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        let closed: usize = self.closed.iter().map(|strip| size_of::<Strip>() + strip.heap_bytes()).sum();
+        let fixed = size_of::<Self>() + self.starts.len() * 16 + self.late.len() * size_of::<Sample>();
+        closed + fixed + self.histograms.len() * 512 + self.exemplars.len() * 256
+    }
+}
+
+impl OpenSamples {
+    /// The strip, when there is nothing else.
+    pub(crate) fn only_strip(&self) -> Option<&Strip> {
+        self.rare.is_none().then_some(&self.strip)
+    }
+
+    /// Times of the oldest and of the newest sample, without decoding them; `None` when there are only exemplars.
+    pub(crate) fn time_range(&self) -> Option<(i64, i64)> {
+        range_of(self.strip.time_range(), self.rare.as_deref())
+    }
+
     pub(crate) fn exemplars(&self) -> &[Exemplar] {
         self.rare.as_ref().map_or(&[], |rare| &rare.exemplars)
     }
 
     pub(crate) fn sample_count(&self) -> usize {
-        self.float_count() + self.rare.as_ref().map_or(0, |rare| rare.histograms.len() + rare.late.len())
+        self.strip.count() + self.rare.as_ref().map_or(0, |rare| rare.sample_count())
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        let of_rare = |rare: &Rare| {
-            let closed: usize = rare.closed.iter().map(|(.., strip)| strip.heap_bytes() + 72).sum();
-            let fixed = size_of::<Rare>() + rare.starts.len() * 16 + rare.late.len() * size_of::<Sample>();
-            closed + fixed + rare.histograms.len() * 512 + rare.exemplars.len() * 256
-        };
-        self.strip.heap_bytes() + self.rare.as_deref().map_or(0, of_rare)
+        self.strip.heap_bytes() + self.rare.as_deref().map_or(0, Rare::heap_bytes)
     }
 
     /// All samples in time order.
     pub(crate) fn points(&self) -> Result<Option<Points>> {
         let (mut timestamps, mut values) = (Vec::new(), Vec::new());
-        let closed = self.rare.iter().flat_map(|rare| rare.closed.iter().map(|(.., strip)| strip));
+        let closed = self.rare.iter().flat_map(|rare| &rare.closed);
         for strip in closed.chain([&self.strip]) {
             let (times, floats) = strip.decode()?;
             timestamps.extend(times);
@@ -215,10 +164,12 @@ impl OpenSamples {
         }
         Ok(points::merge(parts))
     }
+}
 
-    fn rare(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
-    }
+/// Times of the oldest and of the newest of a strip and of what else there is.
+pub(super) fn range_of(strip: Option<(i64, i64)>, rare: Option<&Rare>) -> Option<(i64, i64)> {
+    let rare = rare.into_iter().flat_map(Rare::time_ranges);
+    rare.chain(strip).reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
 }
 
 /// Whether a sender that sends both means the same.
@@ -230,14 +181,6 @@ pub(crate) fn is_same_value(one: &Value, other: &Value) -> bool {
         }
         _ => false,
     }
-}
-
-fn find_in(strip: &Strip, timestamp_ms: i64) -> Result<Option<Value>> {
-    if strip.count() == 0 || strip.newest_ms().is_some_and(|newest| timestamp_ms > newest) {
-        return Ok(None);
-    }
-    let (timestamps, values) = strip.decode()?;
-    Ok(timestamps.binary_search(&timestamp_ms).ok().map(|at| Value::Float(values[at])))
 }
 
 fn float_starts(changes: &[(u32, i64)], count: usize) -> Option<Vec<i64>> {
