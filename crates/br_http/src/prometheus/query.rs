@@ -186,7 +186,8 @@ pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Ext
 
 /// The tree of a query, as Prometheus' own pages show it.
 pub(super) async fn parse_query(State(app): State<Arc<App>>, params: Params) -> Answer {
-    success(super::tree::tree(&parse_enabled(&app, params.required("query")?)?))
+    let tree = super::tree::tree(&parse_enabled(&app, params.required("query")?)?);
+    Ok(json_text(format!("{{\"status\":\"success\",\"data\":{tree}}}")))
 }
 
 pub(super) async fn format(State(app): State<Arc<App>>, params: Params) -> Answer {
