@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The metrics store. Cheap to clone; all clones are the same store.
 #[derive(Clone)]
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     changes: Mutex<BTreeMap<TenantId, ChangeLog>>,
     /// By merges, since the start.
     pub(crate) exemplars_dropped: AtomicU64,
+    /// Samples that merges left out for another value of the same time, since the start.
+    pub(crate) contradictions: Mutex<BTreeMap<TenantId, u64>>,
     /// Held while a batch is taken in and while a seal is made, so that a seal holds whole batches.
     applied: Mutex<Applied>,
 }
@@ -62,8 +64,19 @@ impl Tsdb {
         let position = set.position();
         let applied = Mutex::new(Applied { position, sealed: position, now: Nanos::default() });
         let (heads, in_force, rollup_levels) = (RwLock::default(), InForce::default(), RwLock::default());
-        let (changes, exemplars_dropped) = (Mutex::default(), AtomicU64::new(0));
-        let shared = Shared { options, files: set, heads, rng, in_force, rollup_levels, changes, exemplars_dropped, applied };
+        let (changes, exemplars_dropped, contradictions) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
+        let shared = Shared {
+            options,
+            files: set,
+            heads,
+            rng,
+            in_force,
+            rollup_levels,
+            changes,
+            exemplars_dropped,
+            contradictions,
+            applied,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -204,11 +217,14 @@ impl Tsdb {
     /// Where an input is damaged, the next plan goes without it; queries go on reading what of it is sound.
     pub fn compact(&self, job: &CompactionJob) -> Result<Vec<FileEntry>> {
         let mask = self.shared.mask(job.tenant, i64::MIN, i64::MAX);
-        let compacted = {
-            let shared = &self.shared;
-            compact::compact_masked(job, &mask, &shared.files.store, &*shared.rng, &shared.exemplars_dropped)
-        };
-        compacted.inspect_err(|error| self.set_damaged_aside(job, error))
+        let compacted = compact::compact_masked(job, &mask, &self.shared.files.store, &*self.shared.rng);
+        let (files, left_out) = compacted.inspect_err(|error| self.set_damaged_aside(job, error))?;
+        self.shared.exemplars_dropped.fetch_add(left_out.exemplars, Ordering::Relaxed);
+        // What a rollup is made of stays, and is merged by itself.
+        if job.rollup.is_raw() && left_out.contradictions > 0 {
+            *self.shared.contradictions.lock().entry(job.tenant).or_default() += left_out.contradictions;
+        }
+        Ok(files)
     }
 
     /// Takes files off the list and puts others on it in one step: after a compaction, and with no new ones after retention.

@@ -548,3 +548,25 @@ fn exemplars_are_kept_up_to_their_bytes_and_what_is_too_much_is_counted() {
     assert_eq!(count(&store), kept, "a merge keeps them");
     assert_eq!(store.tsdb.stats().exemplars_dropped, 0);
 }
+
+/// A file is not read to take a sample in: that its time has another value shows when both are merged.
+#[test]
+fn contradictions_that_a_merge_finds_are_counted() {
+    let mut store = Store::new();
+    store.floats("m", &[(T0, 1.0), (T0 + 1000, 1.0), (T0 + 60_000, 1.0)]);
+    store.flush();
+    store.reopen();
+    store.floats("m", &[(T0 + 61_000, 1.0)]);
+    let outcome = store.floats("m", &[(T0, 2.0), (T0 + 1000, 1.0), (T0 + 2000, 2.0)]);
+    assert_eq!(outcome.rejected_count(), 0, "what is in files is not known");
+    store.flush();
+    for at in 0..8 {
+        store.floats("other", &[(T0 + at, 1.0)]);
+        store.flush();
+    }
+    assert_eq!(store.tsdb.tenant_stats(TENANT, 0).contradicted, 0);
+    assert!(store.compact_all() > 0);
+    assert_eq!(store.tsdb.tenant_stats(TENANT, 0).contradicted, 1, "one has another value, one the same");
+    let samples = [(T0, 1.0f64), (T0 + 1000, 1.0), (T0 + 2000, 2.0), (T0 + 60_000, 1.0), (T0 + 61_000, 1.0)];
+    assert_eq!(store.dump(i64::MIN, i64::MAX)["m"], samples.map(|(time, value)| (time, value.to_bits())), "the first stays");
+}
