@@ -54,9 +54,9 @@ pub trait MetricSource: Send + Sync {
     }
 
     /// The earliest time (milliseconds) of a sample that may have come, changed or gone since a version; `i64::MAX` when there is
-    /// none, `None` when the source does not know.
-    fn changed_since(&self, version: u64) -> Option<i64> {
-        let _ = version;
+    /// none, `None` when the source does not know. Of these metrics only, or of all.
+    fn changed_since(&self, version: u64, metrics: Option<&[String]>) -> Option<i64> {
+        let _ = (version, metrics);
         None
     }
 }

@@ -1,9 +1,12 @@
 //! Deleting series, and writing files anew without what was deleted or whose time is over.
 
 use crate::block::file::BlockFile;
+use crate::changes::Change;
 use crate::compact::CompactionJob;
-use crate::deletion::{Deletion, Tombstone};
+use crate::deletion::{Deletion, Foreseen, Tombstone};
 use crate::flush::SealedHead;
+use crate::head::TenantHead;
+use crate::index::Resolved;
 use crate::retention::{RetentionRule, RetentionRules};
 use crate::store::Tsdb;
 use crate::verdicts::Verdicts;
@@ -54,7 +57,7 @@ impl Tsdb {
     /// Takes back what a former life of the store had deleted and not carried out.
     pub fn restore_tombstone(&self, tombstone: Tombstone) {
         let key = (tombstone.tenant, tombstone.position);
-        let _changing = self.shared.changing(tombstone.tenant, Some(tombstone.deletion.from_ms));
+        let _changing = self.shared.changing(tombstone.tenant, Change::from(tombstone.deletion.from_ms));
         self.shared.in_force.tombstones.write().insert(key, Arc::new(tombstone));
     }
 

@@ -4,6 +4,7 @@ use crate::block::file::BlockFile;
 use crate::block::footer::OpenFile;
 use crate::block::row::{ChunkKind, RowHead};
 use crate::block::section::SectionIndex;
+use crate::changes::{Group, group_of};
 use crate::compact::tidy_exemplars;
 use crate::head::{FloatBuffer, HeadSamples, HeadSelection, HeadSeries, SealNumber};
 use crate::index::LabelLookup;
@@ -188,8 +189,9 @@ impl MetricSource for TenantSource {
         Some(self.shared.version(self.tenant))
     }
 
-    fn changed_since(&self, version: u64) -> Option<i64> {
-        Some(self.shared.changed_since(self.tenant, version))
+    fn changed_since(&self, version: u64, metrics: Option<&[String]>) -> Option<i64> {
+        let groups: Option<Vec<Group>> = metrics.map(|metrics| metrics.iter().map(|metric| group_of(metric)).collect());
+        Some(self.shared.changed_since(self.tenant, version, groups.as_deref()))
     }
 
     fn select<'a>(&'a self, query: &SeriesQuery, budget: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {

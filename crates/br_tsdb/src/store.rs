@@ -1,7 +1,7 @@
 //! The store as a whole: a head for each tenant, and the files of all.
 
 use crate::block::file::FileSet;
-use crate::changes::ChangeLog;
+use crate::changes::{Change, ChangeLog, Group};
 use crate::compact::{self, CompactionJob};
 use crate::flush::{SealedHead, window_ms};
 use crate::head::registry::KnownCursor;
@@ -112,7 +112,7 @@ impl Tsdb {
         let head = self.shared.head_or_new(tenant);
         let samples = batch.series.iter().flat_map(|series| &series.samples);
         let first_ms = samples.map(|sample| sample.timestamp_ms).min();
-        let _changing = self.shared.changing(tenant, first_ms);
+        let _changing = self.shared.changing(tenant, Change::of_batch(batch, now));
         let (batch, past, example) = self.shared.in_time(batch, first_ms, now);
         let mut outcome = AppendOutcome::default();
         let mut cursor = append::AppendCursor::default();
@@ -160,7 +160,9 @@ impl Tsdb {
         }
         applied.position = applied.position.max(position);
         applied.now = now;
-        let _changing = self.shared.changing(tenant, first_ms);
+        let labels_of = |sample: &KnownSample| locked.label_sets(std::iter::once(sample.series.number)).pop().flatten();
+        let change = Change::of_samples(samples, now, |sample| sample.timestamp_ms, labels_of);
+        let _changing = self.shared.changing(tenant, change);
         let mut outcome = AppendOutcome::default();
         locked.append_known(samples, append::AcceptedTimes::new(now, options), options, &mut outcome)?;
         locked.counters.accepted += outcome.accepted;
@@ -232,7 +234,8 @@ impl Tsdb {
     pub fn replace(&self, removed: &[FileEntry], added: &[FileEntry]) {
         // A merge may leave out what was deleted or has been rolled up.
         let files = removed.iter().chain(added);
-        let changing: Vec<_> = files.map(|file| self.shared.changing(file.tenant, Some(file.min_time.as_millis()))).collect();
+        let changing: Vec<_> =
+            files.map(|file| self.shared.changing(file.tenant, Change::from(file.min_time.as_millis()))).collect();
         self.shared.files.replace(removed, added);
         drop(changing);
     }
@@ -264,26 +267,24 @@ impl Tsdb {
 pub(crate) struct Changing<'s> {
     shared: &'s Shared,
     tenant: TenantId,
-    from_ms: Option<i64>,
+    change: Change,
 }
 
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
-        self.shared.record_change(self.tenant, self.from_ms);
+        self.shared.record_change(self.tenant, &self.change);
     }
 }
 
 impl Shared {
-    /// To be held while a tenant's samples at this time and later change; `None` changes nothing.
-    pub(crate) fn changing(&self, tenant: TenantId, from_ms: Option<i64>) -> Changing<'_> {
-        self.record_change(tenant, from_ms);
-        Changing { shared: self, tenant, from_ms }
+    /// To be held while a tenant's samples change.
+    pub(crate) fn changing(&self, tenant: TenantId, change: Change) -> Changing<'_> {
+        self.record_change(tenant, &change);
+        Changing { shared: self, tenant, change }
     }
 
-    fn record_change(&self, tenant: TenantId, from_ms: Option<i64>) {
-        if let Some(from_ms) = from_ms {
-            self.changes.lock().entry(tenant).or_default().record(from_ms);
-        }
+    fn record_change(&self, tenant: TenantId, change: &Change) {
+        self.changes.lock().entry(tenant).or_default().record(change);
     }
 
     /// The version of a tenant's samples. Damage that was found counts in the upper half: it is rare and changes anything.
@@ -292,12 +293,12 @@ impl Shared {
         self.damage_count() << 40 | version
     }
 
-    pub(crate) fn changed_since(&self, tenant: TenantId, version: u64) -> i64 {
+    pub(crate) fn changed_since(&self, tenant: TenantId, version: u64, groups: Option<&[Group]>) -> i64 {
         if version >> 40 != self.damage_count() {
             return i64::MIN;
         }
         let version = version & ((1 << 40) - 1);
-        self.changes.lock().get(&tenant).map_or(i64::MAX, |changes| changes.since(version))
+        self.changes.lock().get(&tenant).map_or(i64::MAX, |changes| changes.since(version, groups))
     }
 
     fn damage_count(&self) -> u64 {
