@@ -48,7 +48,7 @@ impl LogSource for TenantLogs {
                 continue;
             }
             let key = cursor.key(file.entry.min_time.0, file.entry.max_time.0);
-            budget.expect_parts(1);
+            budget.expect_parts(1)?;
             let at = cursor.add(Source::File { file, tail: None });
             cursor.heap.push((key, Node { at, step: Step::OpenFile }));
         }
@@ -242,7 +242,7 @@ impl Cursor<'_> {
             Err(error) => return Err(error),
         };
         *slot = Some((tail.clone(), pages.streams));
-        self.budget.expect_parts(pages.pages.len() as u64);
+        self.budget.expect_parts(pages.pages.len() as u64)?;
         for page in pages.pages {
             let summary = &tail.summary.pages[page];
             let key = self.key(summary.min_ts, summary.max_ts);

@@ -181,7 +181,7 @@ impl Cursor<'_> {
                 let tail = file.tail()?;
                 let mut found = file.pages(&tail, &self.conditions)?;
                 found.pages.sort_by_key(|page| tail.summary.pages[*page].max_ts);
-                self.budget.expect_parts(found.pages.len() as u64);
+                self.budget.expect_parts(found.pages.len() as u64)?;
                 self.push_pages(file, tail, found.pages, found.streams.map(Arc::new));
                 return Ok(None);
             }

@@ -1,23 +1,16 @@
 //! Long rows of operators give what the same row in parentheses gives, and hold no more than they need.
 
-use br_model::{Exemplar, Labels, Metadata};
+use br_model::Labels;
 use br_promql::{Engine, Options, Value, parse};
 use br_std::{Kind, Result};
-use br_storage::{Budget, MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
+use br_storage::testing::{AtOnce, SelectOnly};
+use br_storage::{Budget, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
 
 const STEP_MS: i64 = 15_000;
 const STEPS: i64 = 12;
 
 /// `m` of three jobs, and for each number `n` a series of the metric `s<n>`.
 struct Source;
-
-struct Once(Vec<SeriesData>);
-
-impl SeriesCursor for Once {
-    fn next_batch(&mut self) -> Result<Option<Vec<SeriesData>>> {
-        Ok((!self.0.is_empty()).then(|| std::mem::take(&mut self.0)))
-    }
-}
 
 fn series(name: &str, job: &str, first: f64) -> SeriesData {
     let timestamps_ms = (0..STEPS).map(|at| at * STEP_MS).collect();
@@ -26,33 +19,13 @@ fn series(name: &str, job: &str, first: f64) -> SeriesData {
     SeriesData { labels, points: Points { timestamps_ms, values, starts_ms: None, weights: None } }
 }
 
-impl MetricSource for Source {
-    fn select<'a>(&'a self, query: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
+impl SelectOnly for Source {
+    fn select_only<'a>(&'a self, query: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
         let name = &query.matchers[0].value;
-        Ok(Box::new(Once(match name.strip_prefix('s') {
+        Ok(AtOnce::new(match name.strip_prefix('s') {
             Some(number) => vec![series("s", number, number.parse().expect("a number"))],
             None => [("a", 1.0), ("b", 2.0), ("c", 30.0)].map(|(job, first)| series(name, job, first)).into(),
-        })))
-    }
-
-    fn series(&self, _: &[SeriesQuery], _: &Budget) -> Result<Vec<Labels>> {
-        Ok(Vec::new())
-    }
-
-    fn label_names(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-
-    fn label_values(&self, _: &str, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-
-    fn metadata(&self, _: Option<&str>) -> Result<Vec<(String, Metadata)>> {
-        Ok(Vec::new())
-    }
-
-    fn exemplars(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
-        Ok(Vec::new())
+        }))
     }
 }
 

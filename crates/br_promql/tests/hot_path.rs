@@ -1,9 +1,10 @@
 //! Aggregations of rates over many series: right on few, and timed on many when `BELLROCK_BENCH_SERIES` says how many.
 
-use br_model::{Exemplar, Labels, Metadata};
+use br_model::Labels;
 use br_promql::{CommonParts, Engine, Options, Point, SharedValues, Value, parse};
 use br_std::Result;
-use br_storage::{Budget, MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
+use br_storage::testing::SelectOnly;
+use br_storage::{Budget, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -51,30 +52,10 @@ impl SeriesCursor for Batches<'_> {
     }
 }
 
-impl MetricSource for Counters {
-    fn select<'a>(&'a self, _query: &SeriesQuery, _budget: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
+impl SelectOnly for Counters {
+    fn select_only<'a>(&'a self, _query: &SeriesQuery, _budget: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
         self.selects.fetch_add(1, Ordering::Relaxed);
         Ok(Box::new(Batches { source: self, next: 0 }))
-    }
-
-    fn series(&self, _queries: &[SeriesQuery], _budget: &Budget) -> Result<Vec<Labels>> {
-        Ok(self.labels.clone())
-    }
-
-    fn label_names(&self, _query: &SeriesQuery, _budget: &Budget) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-
-    fn label_values(&self, _name: &str, _query: &SeriesQuery, _budget: &Budget) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-
-    fn metadata(&self, _metric: Option<&str>) -> Result<Vec<(String, Metadata)>> {
-        Ok(Vec::new())
-    }
-
-    fn exemplars(&self, _query: &SeriesQuery, _budget: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
-        Ok(Vec::new())
     }
 }
 

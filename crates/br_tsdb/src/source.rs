@@ -214,10 +214,9 @@ impl MetricSource for TenantSource {
         let coarsest_ms = files.iter().map(|selected| selected.file.rollup.interval_ms).max();
         budget.used_rollup(coarsest_ms.unwrap_or(0));
         let candidates = candidates(series, &samples, &files);
-        budget.check_parts(candidates.len() as u64)?;
         let held_bytes = candidates.len() as u64 * CANDIDATE_BYTES;
         budget.charge(held_bytes)?;
-        budget.expect_parts(candidates.len() as u64);
+        budget.expect_parts(candidates.len() as u64)?;
         Ok(Box::new(TenantCursor {
             shared: &self.shared,
             from_ms: query.from_ms,
