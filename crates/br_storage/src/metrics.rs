@@ -43,7 +43,7 @@ pub trait MetricSource: Send + Sync {
     fn label_values(&self, name: &str, query: &SeriesQuery, budget: &Budget) -> Result<Vec<String>>;
 
     /// What is known of one metric family, or of all; sorted by name.
-    fn metadata(&self, metric: Option<&str>) -> Result<Vec<(String, Metadata)>>;
+    fn metadata(&self, metric: Option<&str>, budget: &Budget) -> Result<Vec<(String, Metadata)>>;
 
     /// Exemplars of the series that match, in time order.
     fn exemplars(&self, query: &SeriesQuery, budget: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>>;

@@ -2,7 +2,7 @@
 
 use super::sealed::{PointColumns, SealedPlace, SeriesView};
 use super::{OpenSamples, SealNumber, SealedTenant, Series, TenantHead};
-use crate::index::SeriesId;
+use crate::index::{LabelLookup, SeriesId};
 use crate::symbols::Symbol;
 use br_model::{Exemplar, Labels, Texts};
 use br_std::Result;
@@ -201,10 +201,6 @@ impl TenantHead {
         self.min_ms <= query.to_ms && self.max_ms >= query.from_ms
     }
 
-    pub(crate) fn labels_of<'a>(&'a self, series: &'a RoaringBitmap) -> impl Iterator<Item = Labels> {
-        series.iter().filter_map(|id| self.labels(id))
-    }
-
     /// What the head holds of series that match; samples outside of the range may be among them.
     pub(crate) fn select(&self, query: &SeriesQuery, found: RoaringBitmap) -> HeadSelection {
         let overlapping = self.sealed.iter().map(|held| &held.part).filter(|part| part.overlaps(query.from_ms, query.to_ms));
@@ -243,5 +239,19 @@ impl Series {
         let overlaps =
             |view: SeriesView<'_>| view.time_range().is_some_and(|(min, max)| min <= query.to_ms && max >= query.from_ms);
         overlaps(SeriesView::Whole(&self.open)) || parts.iter().any(|part| part.samples.get(id).is_some_and(overlaps))
+    }
+}
+
+impl LabelLookup for TenantHead {
+    fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str> {
+        self.index.names_unsorted(series)
+    }
+
+    fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<&str> {
+        self.index.values_unsorted(name, series)
+    }
+
+    fn labels_of(&self, id: SeriesId) -> Option<Labels> {
+        self.labels(id)
     }
 }
