@@ -14,8 +14,8 @@ fuzz_target!(|bytes: &[u8]| {
         2 => drop(chunk::decode(Encoding::FloatHistogram, bytes)),
         3 => drop(aggregate::decode(bytes)),
         4 => drop((tombstones::parse(bytes), meta::parse(bytes))),
-        5 => drop(wal::parse(bytes)),
-        6 => drop((wal::Pages::default().read(bytes, |record| wal::parse(record).map(drop)), segment::read_chunk(&bytes, 0))),
+        5 => drop((wal::parse(bytes), chunk::decode(Encoding::Xor2, bytes))),
+        6 => drop((wal::Pages::default().read(bytes, |_, record| wal::parse(record).map(drop)), segment::read_chunk(&bytes, 0))),
         _ => {
             let Ok(index) = Index::open(bytes) else { return };
             for (_, postings) in index.metrics() {

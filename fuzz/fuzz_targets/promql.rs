@@ -1,25 +1,18 @@
 //! PromQL: what is read is printed so that it reads back, and evaluates to an answer or an error within its budget.
 #![no_main]
 
-use br_model::{Exemplar, Labels, Metadata};
+use br_model::Labels;
 use br_promql::{Engine, Options, parse, pretty};
 use br_std::Result;
-use br_storage::{Budget, MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
+use br_storage::testing::{AtOnce, SelectOnly};
+use br_storage::{Budget, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
 use libfuzzer_sys::fuzz_target;
 
 /// A handful of series, whatever the matchers say: the fewer match, the less is run.
 struct Tiny;
 
-struct Once(Vec<SeriesData>);
-
-impl SeriesCursor for Once {
-    fn next_batch(&mut self) -> Result<Option<Vec<SeriesData>>> {
-        Ok((!self.0.is_empty()).then(|| std::mem::take(&mut self.0)))
-    }
-}
-
-impl MetricSource for Tiny {
-    fn select<'a>(&'a self, query: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
+impl SelectOnly for Tiny {
+    fn select_only<'a>(&'a self, query: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
         let values = [1.0, 5.0, f64::NAN, 2.0, f64::INFINITY, f64::from_bits(0x7ff0_0000_0000_0002), -3.0, 0.0, 7.5, 7.5];
         let series =
             [("a", "1"), ("a", "+Inf"), ("b", "0.5"), ("", "x")].into_iter().enumerate().filter_map(|(at, (job, le))| {
@@ -31,27 +24,7 @@ impl MetricSource for Tiny {
                     Points { timestamps_ms: times.into(), values: Values::Floats(values), starts_ms: None, weights: None };
                 (!points.is_empty()).then_some(SeriesData { labels, points })
             });
-        Ok(Box::new(Once(series.collect())))
-    }
-
-    fn series(&self, _: &[SeriesQuery], _: &Budget) -> Result<Vec<Labels>> {
-        Ok(Vec::new())
-    }
-
-    fn label_names(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-
-    fn label_values(&self, _: &str, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-
-    fn metadata(&self, _: Option<&str>) -> Result<Vec<(String, Metadata)>> {
-        Ok(Vec::new())
-    }
-
-    fn exemplars(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
-        Ok(Vec::new())
+        Ok(AtOnce::new(series))
     }
 }
 

@@ -59,7 +59,7 @@ fn dump(mut entry: FileEntry, bytes: Vec<u8>) -> Dump {
     let budget = Budget::new(64 << 20);
     let query = SeriesQuery { matchers: Vec::new(), from_ms: i64::MIN, to_ms: i64::MAX };
     let _ = source.series(std::slice::from_ref(&query), &budget);
-    let _ = source.metadata(None);
+    let _ = source.metadata(None, &Budget::unlimited());
     let mut found = Dump::new();
     let Ok(mut cursor) = source.select(&query, &budget) else { return found };
     while let Ok(Some(batch)) = cursor.next_batch() {

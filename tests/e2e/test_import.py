@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import struct
 import subprocess
 import threading
 import time
@@ -148,6 +149,37 @@ def test_a_series_whose_labels_are_no_text_costs_no_other(make_server, tmp_path)
     shutil.rmtree(block / "chunks")
     _, told = run_import(block, "--server", server.url, "--again", status=1)
     assert "1 of 1 could not be imported" in told and "others" not in told
+
+
+def test_a_log_with_labels_that_are_no_text(make_server, tmp_path):
+    """Prometheus 2 took such labels: the series that has them is left out of the log, and told with its place."""
+    uvarint = lambda value: bytes([value]) if value < 128 else bytes([value & 127 | 128]) + uvarint(value >> 7)
+    text = lambda value: uvarint(len(value)) + value
+    now = int(time.time() * 1000) // 1000 * 1000 - 60_000
+
+    def series(reference, job):
+        return reference.to_bytes(8, "big") + uvarint(2) + text(b"__name__") + text(b"logged") + text(b"job") + text(job)
+
+    def record(content):
+        return b"\x01" + len(content).to_bytes(2, "big") + crc32c(content).to_bytes(4, "big") + content
+
+    def samples(*found):
+        steps = b"".join(uvarint(2 * (reference - 1)) + uvarint(2 * at) + struct.pack(">d", value) for reference, at, value in found)
+        return b"\x02" + (1).to_bytes(8, "big") + now.to_bytes(8, "big") + steps
+
+    log = record(b"\x01" + series(1, b"a") + series(2, b"b\xff") + series(3, "ö".encode()))
+    log += record(samples((1, 0, 1.0), (2, 0, 2.0), (3, 0, 3.0), (1, 1000, 4.0), (2, 1000, 5.0), (9, 0, 6.0)))
+    (tmp_path / "wal").mkdir()
+    (tmp_path / "wal/00000000").write_bytes(log)
+    server = make_server().start()
+    rows, told = run_import(tmp_path, "--server", server.url)
+    assert [(row["outcome"], row["series"], row["samples"]) for row in rows] == [("imported", 2, 3)], rows
+    assert "1 series of the log with 2 samples" in told and "not UTF-8" in told, told
+    assert "wal/00000000, in the record that ends at byte 0 and following" in told, told
+    assert "1 samples in the log are of series that it does not name" in told, told
+    assert sorted(server.promql("logged", time=now / 1000 + 1), key=str) == sorted(
+        [({"__name__": "logged", "job": "a"}, 4.0), ({"__name__": "logged", "job": "ö"}, 3.0)], key=str
+    )
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 use crate::sources::StoreSources;
 use br_jobs::alerts::{Curve, CurveQuery, Evaluator, GroupEvaluator};
 use br_model::{Labels, TenantId};
-use br_promql::{BinaryOp, CommonParts, Engine, Expr, ExprKind, Point, Series, SharedValues, Value};
+use br_promql::{BinaryOp, CommonParts, Engine, Expr, ExprKind, Link, Point, Series, SharedValues, Value};
 use br_query::door::Sources;
 use br_rules::{ResultSample, Rule, RuleKind};
 use br_std::{Error, Nanos, Result};
@@ -42,7 +42,7 @@ impl Evaluator for PromqlEvaluator {
         let text = wanted.expression.get(compared.span.start as usize..compared.span.end as usize);
         let query = text.unwrap_or(wanted.expression).trim().to_owned();
         let (from, to, step) = (wanted.from.as_millis(), wanted.to.as_millis(), wanted.step.as_millis() as i64);
-        let output = self.engine.range(&*self.sources.metrics(wanted.tenant), compared, from, to, step, budget)?;
+        let output = self.engine.range(&*self.sources.metrics(wanted.tenant), &compared, from, to, step, budget)?;
         let Value::Matrix(series) = output.value else {
             return Err(Error::fix_request("the rule's expression has no curve"));
         };
@@ -92,16 +92,22 @@ fn parse(expression: &str) -> Result<Expr> {
 
 /// What a condition compares with a number, and the number; the condition itself where it has another form.
 /// Of `a > 1 and b` it is `a`, whose values the alert has.
-fn compared(expr: &Expr) -> (&Expr, Option<f64>) {
-    match &expr.kind {
-        ExprKind::Paren(inner) => compared(inner),
-        ExprKind::Binary { op: BinaryOp::And | BinaryOp::Unless, lhs, .. } => compared(lhs),
-        ExprKind::Binary { op, lhs, rhs, return_bool: false, .. } if op.is_comparison() => match (number(lhs), number(rhs)) {
-            (None, Some(value)) => (lhs, Some(value)),
-            (Some(value), None) => (rhs, Some(value)),
-            _ => (expr, None),
-        },
-        _ => (expr, None),
+fn compared(expr: &Expr) -> (Expr, Option<f64>) {
+    let (links, end) = match &expr.kind {
+        ExprKind::Paren(inner) => return compared(inner),
+        ExprKind::Binary { links, .. } => {
+            let restricts = |link: &Link| matches!(link.op, BinaryOp::And | BinaryOp::Unless);
+            (links, links.iter().rposition(|link| !restricts(link)).map_or(0, |last| last + 1))
+        }
+        _ => return (expr.clone(), None),
+    };
+    let Some(last) = end.checked_sub(1) else { return compared(&expr.up_to(0)) };
+    let Link { op, return_bool, rhs, .. } = &links[last];
+    let lhs = expr.up_to(last);
+    match (number(&lhs), number(rhs)) {
+        (None, Some(value)) if op.is_comparison() && !return_bool => (lhs, Some(value)),
+        (Some(value), None) if op.is_comparison() && !return_bool => (rhs.clone(), Some(value)),
+        _ => (expr.up_to(end), None),
     }
 }
 

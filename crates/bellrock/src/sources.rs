@@ -209,6 +209,8 @@ impl Stats for StoreStats {
             "Samples that came out of order.",
             &by_tenant(|stats| stats.out_of_order),
         );
+        let help = "Samples that a merge left out: another value of the same time was stored before.";
+        family("bellrock_samples_contradicted_total", "counter", help, &by_tenant(|stats| stats.contradicted));
         let rejected: Vec<_> = tenants
             .iter()
             .flat_map(|(tenant, stats)| {

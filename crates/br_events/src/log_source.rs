@@ -48,7 +48,7 @@ impl LogSource for TenantLogs {
                 continue;
             }
             let key = cursor.key(file.entry.min_time.0, file.entry.max_time.0);
-            budget.expect_parts(1);
+            budget.expect_parts(1)?;
             let at = cursor.add(Source::File { file, tail: None });
             cursor.heap.push((key, Node { at, step: Step::OpenFile }));
         }
@@ -72,20 +72,36 @@ impl LogSource for TenantLogs {
             let mut seen = HashSet::new();
             for row in conditions.rows_in_memory(batch)? {
                 if seen.insert(ids.value(row as usize)) {
-                    found.insert((*labels.get(row as usize)?).clone());
+                    let labels = labels.get(row as usize)?;
+                    if !found.contains(&*labels) {
+                        budget.charge(labels_bytes(&labels))?;
+                        found.insert((*labels).clone());
+                    }
                 }
             }
         }
         for file in snapshot.files.iter().filter(|file| file.may_hold(&conditions)) {
             budget.check()?;
             match file_streams(file, &conditions) {
-                Ok(streams) => found.extend(streams),
+                Ok(streams) => {
+                    for labels in streams {
+                        if !found.contains(&labels) {
+                            budget.charge(labels_bytes(&labels))?;
+                            found.insert(labels);
+                        }
+                    }
+                }
                 Err(error) if file.is_damaged(&error) => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(found.into_iter().collect())
     }
+}
+
+/// What the labels of one stream weigh in an answer, about.
+fn labels_bytes(labels: &Labels) -> u64 {
+    labels.iter().map(|(name, value)| name.len() + value.len() + 32).sum::<usize>() as u64 + 64
 }
 
 fn file_streams(file: &EventFile, conditions: &Conditions) -> Result<Vec<Labels>> {
@@ -226,7 +242,7 @@ impl Cursor<'_> {
             Err(error) => return Err(error),
         };
         *slot = Some((tail.clone(), pages.streams));
-        self.budget.expect_parts(pages.pages.len() as u64);
+        self.budget.expect_parts(pages.pages.len() as u64)?;
         for page in pages.pages {
             let summary = &tail.summary.pages[page];
             let key = self.key(summary.min_ts, summary.max_ts);

@@ -49,8 +49,9 @@ impl SpanSource for TenantSpans {
         }
         let conditions = Conditions::new(Table::Spans, around.unwrap_or(TimeRange::ALL)).with_trace_id(id);
         let mut cursor = self.cursor(conditions, budget);
-        let mut spans = Vec::new();
+        let (mut spans, mut held) = (Vec::new(), Held { budget, bytes: 0 });
         while let Some(batch) = cursor.next_batch()? {
+            held.add(batch.iter().map(StoredSpan::heap_bytes).sum())?;
             spans.extend(batch);
         }
         Ok(spans)
@@ -120,6 +121,25 @@ fn conditions_of(query: &SpanQuery) -> Conditions {
     conditions
 }
 
+/// Charged while this lives.
+struct Held<'b> {
+    budget: &'b Budget,
+    bytes: u64,
+}
+
+impl Held<'_> {
+    fn add(&mut self, bytes: u64) -> Result<()> {
+        self.bytes += bytes;
+        self.budget.charge(bytes)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.budget.release(self.bytes);
+    }
+}
+
 enum Part {
     Memory(RecordBatch),
     File(Arc<EventFile>),
@@ -161,7 +181,7 @@ impl Cursor<'_> {
                 let tail = file.tail()?;
                 let mut found = file.pages(&tail, &self.conditions)?;
                 found.pages.sort_by_key(|page| tail.summary.pages[*page].max_ts);
-                self.budget.expect_parts(found.pages.len() as u64);
+                self.budget.expect_parts(found.pages.len() as u64)?;
                 self.push_pages(file, tail, found.pages, found.streams.map(Arc::new));
                 return Ok(None);
             }

@@ -219,7 +219,7 @@ impl Scan {
     fn file(&self, file: &EventFile, give: &mut dyn FnMut(RecordBatch) -> bool) -> Result<bool> {
         let tail = file.tail()?;
         let found = file.pages(&tail, &self.conditions)?;
-        self.budget.expect_parts(found.pages.len() as u64);
+        self.budget.expect_parts(found.pages.len() as u64)?;
         for page in found.pages {
             self.budget.parts_done(1);
             self.budget.check()?;

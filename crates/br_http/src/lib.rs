@@ -22,6 +22,7 @@ mod routes;
 mod tempo;
 mod time;
 mod warning;
+mod written;
 
 pub use routes::Route;
 

@@ -116,7 +116,8 @@ impl Applier for MetricsApplier {
     fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Decoded) {
         self.last_received = received;
         if let Some(deletion) = &decoded.deletion {
-            self.sealed.metrics.lock().extend(self.store.delete(tenant, position, deletion.clone(), received));
+            let foreseen = std::mem::take(&mut *decoded.foreseen.lock());
+            self.sealed.metrics.lock().extend(self.store.delete(tenant, position, deletion.clone(), foreseen, received));
             return;
         }
         let at = Place { tenant, position, received };

@@ -2,7 +2,7 @@
 
 use br_journal::Record;
 use br_model::{KnownSample, LogBatch, MetricBatch, SpanBatch};
-use br_tsdb::Deletion;
+use br_tsdb::{Deletion, Foreseen};
 use br_wire::Rejection;
 use parking_lot::Mutex;
 
@@ -17,6 +17,8 @@ pub struct Decoded {
     pub record: Option<Record>,
     /// Of an administrator: what the metrics store had before this goes.
     pub deletion: Option<Deletion>,
+    /// What is known of it already; taken by the lane.
+    pub foreseen: Mutex<Foreseen>,
     /// Each sample counts what came since the one before it.
     pub delta_metrics: MetricBatch,
     pub logs: LogBatch,

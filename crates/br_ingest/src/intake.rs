@@ -8,7 +8,8 @@ use br_env::Clock;
 use br_journal::{Journal, Protocol, Record};
 use br_model::{MetricBatch, TenantId};
 use br_std::{Error, Result};
-use br_tsdb::{Deletion, Tsdb};
+use br_storage::Budget;
+use br_tsdb::{Deletion, Foreseen, Tsdb};
 use br_wire::{Rejection, WireError};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -242,13 +243,19 @@ impl Intake {
     }
 
     /// Deletes samples between two times, both included, of the series that any of these selectors matches. What comes later stays.
-    pub async fn delete_series(&self, tenant: TenantId, deletion: Deletion) -> Result<()> {
+    /// `foreseen` is what [`Intake::foresee_deletion`] gave a moment before.
+    pub async fn delete_series(&self, tenant: TenantId, deletion: Deletion, foreseen: Foreseen) -> Result<()> {
         self.metrics.check_deletion(tenant)?;
         self.journal.check_accepting()?;
         let (received, body) = (self.clock.now(), Bytes::from(deletion.encode()));
         let (protocol, context) = (Protocol::DELETE_SERIES, Vec::new());
         let record = Record { tenant, protocol, received, is_compressed: false, context, body };
-        self.keep(record, Decoded { deletion: Some(deletion), ..Decoded::default() }).await.map(drop)
+        self.keep(record, Decoded { deletion: Some(deletion), foreseen: foreseen.into(), ..Decoded::default() }).await.map(drop)
+    }
+
+    /// What takes long of a deletion, within the budget of a query: everything that comes in waits while a deletion is carried out.
+    pub fn foresee_deletion(&self, tenant: TenantId, deletion: &Deletion, budget: &Budget) -> Result<Foreseen> {
+        self.metrics.foresee(tenant, deletion, budget)
     }
 
     async fn keep(&self, record: Record, mut decoded: Decoded) -> Result<Receipt> {

@@ -15,5 +15,5 @@ pub mod sink;
 pub mod tail;
 pub mod times;
 
-pub use br_tsdb::Deletion;
+pub use br_tsdb::{Deletion, Foreseen};
 pub use intake::{Incoming, Intake, Receipt};

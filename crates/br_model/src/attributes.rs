@@ -122,7 +122,25 @@ impl From<bool> for AttributeValue {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attributes(pub Vec<(String, AttributeValue)>);
 
+impl AttributeValue {
+    /// What it holds beside itself, about.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::String(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Array(values) => values.iter().map(|value| size_of::<Self>() + value.heap_bytes()).sum(),
+            Self::Map(map) => map.heap_bytes(),
+            Self::Bool(_) | Self::Int(_) | Self::Double(_) | Self::Empty => 0,
+        }
+    }
+}
+
 impl Attributes {
+    /// What they take in memory, about.
+    pub fn heap_bytes(&self) -> usize {
+        self.0.iter().map(|(key, value)| size_of::<(String, AttributeValue)>() + key.len() + value.heap_bytes()).sum()
+    }
+
     pub fn get(&self, key: &str) -> Option<&AttributeValue> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }

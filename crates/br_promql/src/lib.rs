@@ -19,7 +19,7 @@ pub use functions::signature::{Signature, signatures};
 pub use number::{format_float, write_float};
 pub use output::{Point, QueryOutput, RangeOutput, Series, Value, VectorSample};
 pub use syntax::ast::{
-    AggregateOp, At, BinaryOp, Cardinality, DurationExpr, DurationOp, Expr, ExprKind, Extension, Fill, Matching, Type,
+    AggregateOp, At, BinaryOp, Cardinality, DurationExpr, DurationOp, Expr, ExprKind, Extension, Fill, Link, Matching, Type,
     VectorSelector,
 };
 pub use syntax::parser::parse;

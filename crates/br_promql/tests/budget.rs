@@ -1,9 +1,10 @@
 //! Queries that would hold much are refused before they do, whatever the operator that holds it.
 
-use br_model::{Exemplar, Labels, Metadata};
+use br_model::Labels;
 use br_promql::{Engine, Options, parse};
 use br_std::{Kind, Result};
-use br_storage::{Budget, MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
+use br_storage::testing::SelectOnly;
+use br_storage::{Budget, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
 
 const SERIES: usize = 1500;
 
@@ -34,30 +35,10 @@ impl SeriesCursor for Many {
 
 struct Source;
 
-impl MetricSource for Source {
-    fn select<'a>(&'a self, query: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
+impl SelectOnly for Source {
+    fn select_only<'a>(&'a self, query: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
         let is_info = query.matchers.iter().any(|matcher| matcher.value == "target_info");
         Ok(Box::new(Many { next: 0, is_info }))
-    }
-
-    fn series(&self, _: &[SeriesQuery], _: &Budget) -> Result<Vec<Labels>> {
-        Ok(Vec::new())
-    }
-
-    fn label_names(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-
-    fn label_values(&self, _: &str, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-
-    fn metadata(&self, _: Option<&str>) -> Result<Vec<(String, Metadata)>> {
-        Ok(Vec::new())
-    }
-
-    fn exemplars(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
-        Ok(Vec::new())
     }
 }
 

@@ -58,9 +58,40 @@ fn says_what_and_where() {
     refuse(&"(".repeat(100_000), "nested too deeply");
     refuse(&"-".repeat(100_000), "nested too deeply");
     refuse(&format!("a[{}", "(".repeat(100_000)), "nested too deeply");
-    refuse(&multiplied("vector(1)", "+1"), "operators in a row and parentheses around them may be 200 together");
+    refuse(&format!("a{}", " ^ a".repeat(100_000)), "nested too deeply");
+    refuse(&format!("a{}", " + a".repeat(100_000)), "the expression has more than 20000 operators");
+    refuse(&format!("{}1{}", "(1+".repeat(101), ")".repeat(101)), "calls and parentheses within one another may be 200");
     refuse(&format!("a offset ({})", multiplied("1", "+1")), "the duration has too many operators");
     refuse(&format!("a[{}:1m]", multiplied("1", "^1")), "the duration has too many operators");
+}
+
+/// Prometheus reads thousands, and generators of rules write them. They are read, printed, compared, copied and dropped on the stack
+/// of a test's thread.
+#[test]
+fn rows_of_operators_may_be_long() {
+    for op in ["+", "or", "* on (job) group_left ()", "unless"] {
+        let query = vec![r#"a{b="c"}"#; 6000].join(&format!(" {op} "));
+        check(&query, &query);
+        let expr = parse(&query).expect("valid");
+        let lines = pretty(&expr);
+        assert_eq!(parse(&lines).expect("reads back").to_string(), query);
+        assert!(lines.lines().all(|line| line.len() <= 100) && expr == expr.clone());
+    }
+    check(&multiplied("vector(1)", " + 1"), &multiplied("vector(1)", " + 1"));
+    let errors = parse(&format!("1{} and a", " + a".repeat(5000))).map(|expr| expr.value_type());
+    assert_eq!(errors, Ok(br_promql::Type::Vector));
+    refuse(&format!("1{} and a", " + 1".repeat(5000)), "set operator \"and\" not allowed in binary scalar expression");
+}
+
+#[test]
+fn rows_of_operators_are_split_as_their_tree_is() {
+    let long = |name: &str| name.repeat(30);
+    let (a, b, c, d) = (long("a"), long("b"), long("c"), long("d"));
+    let printed = pretty(&parse(&format!("{a} + {b} > bool {c} and {d}")).expect("valid"));
+    assert_eq!(printed, format!("    {a} + {b}\n  > bool\n    {c}\nand\n  {d}"));
+    let printed = pretty(&parse(&format!("sum({a}) + sum({b}) * sum({c}) - sum({d})")).expect("valid"));
+    let expected = format!("    sum({a})\n  +\n    sum({b}) * sum({c})\n-\n  sum({d})");
+    assert_eq!(printed, expected);
 }
 
 /// Parentheses around chains of operators around parentheses: each is within its bound, the tree is the product.

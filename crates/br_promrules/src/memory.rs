@@ -4,6 +4,7 @@ use br_model::labels::METRIC_NAME;
 use br_model::{CounterResetHint, Exemplar, FloatHistogram, Labels, Metadata, Sample, Value};
 use br_promql::histogram;
 use br_std::Result;
+use br_storage::testing::AtOnce;
 use br_storage::{Budget, MatchOp, MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -153,18 +154,10 @@ fn points(entries: &[Entry]) -> Points {
     }
 }
 
-struct Once(Option<Vec<SeriesData>>);
-
-impl SeriesCursor for Once {
-    fn next_batch(&mut self) -> Result<Option<Vec<SeriesData>>> {
-        Ok(self.0.take())
-    }
-}
-
 impl MetricSource for Memory {
     fn select<'a>(&'a self, query: &SeriesQuery, budget: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
         query.matchers.iter().try_for_each(|matcher| matcher.prepare(budget))?;
-        Ok(Box::new(Once(Some(self.matching(query)))))
+        Ok(AtOnce::new(self.matching(query)))
     }
 
     fn series(&self, queries: &[SeriesQuery], _budget: &Budget) -> Result<Vec<Labels>> {
@@ -191,7 +184,7 @@ impl MetricSource for Memory {
         Ok(values)
     }
 
-    fn metadata(&self, _metric: Option<&str>) -> Result<Vec<(String, Metadata)>> {
+    fn metadata(&self, _metric: Option<&str>, _budget: &Budget) -> Result<Vec<(String, Metadata)>> {
         Ok(Vec::new())
     }
 

@@ -3,12 +3,13 @@
 //!
 //! An answer is kept with the version of the store from before it was read. When it is used again, the store says from which
 //! time on anything may have changed since that version; a step sees samples up to its own time only, so that those before stay
-//! right. What can see further, or depends on where the query begins and ends, is not kept.
+//! right; what has come late of metrics that the query does not read is left out of account. What can see further, or depends on where the query begins and ends, is not kept.
 
+use br_model::labels::METRIC_NAME;
 use br_model::{Labels, TenantId};
 use br_promql::{AggregateOp, DurationExpr, Engine, Expr, ExprKind, Extension, Point, QueryOutput, Series, Value};
 use br_std::Result;
-use br_storage::{Budget, MetricSource};
+use br_storage::{Budget, MatchOp, MetricSource};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -114,7 +115,7 @@ impl RangeCache {
             step_ms: steps.step_ms,
             steps: (last_ms - first_ms) / steps.step_ms,
         };
-        let known = self.known(&key, source, first_ms, last_ms);
+        let known = self.known(&key, source, metrics_of(expr).as_deref(), (first_ms, last_ms));
         let mut parts = Vec::new();
         let evaluate = |start_ms: i64, end_ms: i64| {
             let count = (end_ms - start_ms) / steps.step_ms + 1;
@@ -156,10 +157,16 @@ impl RangeCache {
     }
 
     /// What is still right of an entry, within the steps that are asked for.
-    fn known(&self, key: &Key, source: &dyn MetricSource, first_ms: i64, last_ms: i64) -> Option<Entry> {
+    fn known(
+        &self,
+        key: &Key,
+        source: &dyn MetricSource,
+        metrics: Option<&[String]>,
+        (first_ms, last_ms): (i64, i64),
+    ) -> Option<Entry> {
         let mut entries = self.entries.lock();
         let entry = entries.used(key)?;
-        let changed_ms = source.changed_since(entry.version)?;
+        let changed_ms = source.changed_since(entry.version, metrics)?;
         let (from_ms, mut to_ms) = (entry.first_ms.max(first_ms), entry.last_ms.min(last_ms));
         if changed_ms <= to_ms {
             // Steps count from zero, as all here are multiples of their width.
@@ -268,6 +275,19 @@ fn joined(mut parts: Vec<QueryOutput>) -> QueryOutput {
     }
     let series = by_labels.into_iter().map(|(labels, points)| Series { labels, points });
     QueryOutput { value: Value::Matrix(series.collect()), warnings, infos }
+}
+
+/// The metrics that an expression reads; `None` where a selector does not name its metric.
+fn metrics_of(expr: &Expr) -> Option<Vec<String>> {
+    if let ExprKind::Vector(selector) = &expr.kind {
+        let mut names = selector.matchers.iter().filter(|matcher| matcher.name == METRIC_NAME && matcher.op == MatchOp::Equal);
+        return names.next().map(|matcher| vec![matcher.value.clone()]);
+    }
+    let mut all = Vec::new();
+    for child in expr.children() {
+        all.extend(metrics_of(child)?);
+    }
+    Some(all)
 }
 
 /// Whether each step depends only on samples up to its own time, and on nothing of the query around it.

@@ -6,7 +6,9 @@ use br_promql::{Engine, Point, QueryOutput, Value, parse};
 use br_query::range_cache::{RangeCache, Steps};
 use br_std::Nanos;
 use br_storage::{Budget, FileEntry, JournalPosition, Matcher, Points, Values};
-use br_tsdb::{CompactionJob, Deletion, ImportSpec, ImportWriter, SealedHead, Tsdb, TsdbOptions, WINDOW_SECS, import_window_ms};
+use br_tsdb::{
+    CompactionJob, Deletion, Foreseen, ImportSpec, ImportWriter, SealedHead, Tsdb, TsdbOptions, WINDOW_SECS, import_window_ms,
+};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use proptest::prelude::*;
@@ -16,12 +18,15 @@ use std::sync::atomic::Ordering;
 
 const TENANT: TenantId = TenantId(1);
 const T0: i64 = 1_700_006_400_000;
-const QUERIES: [&str; 9] = [
+const QUERIES: [&str; 12] = [
     "m_total",
     "sum by (i) (rate(m_total[2m]))",
     "max_over_time(sum(m_total)[3m:30s])",
     "m_total offset 1m > 3",
     "absent(m_total{i=\"2\"})",
+    "other",
+    "sum(rate(m_total[2m])) - sum(other)",
+    "{i=\"1\"} * 1",
     // Not kept, and answered all the same.
     "m_total offset -1m",
     "sum(m_total @ end())",
@@ -29,12 +34,14 @@ const QUERIES: [&str; 9] = [
     "rate(m_total[1m] smoothed)",
 ];
 
+const METRICS: [&str; 2] = ["m_total", "other"];
+
 #[derive(Clone, Debug)]
 enum Step {
     /// The time goes on, and all series get a sample.
     Scrape,
     /// A sample of one series that comes so many seconds late.
-    Late(i64, i64),
+    Late(&'static str, i64, i64),
     Flush,
     /// Files are merged, as often as is worth it.
     Compact,
@@ -53,7 +60,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => Just(Step::Scrape),
-        2 => (1i64..900, 0i64..3).prop_map(|(secs, series)| Step::Late(secs, series)),
+        3 => (prop::sample::select(METRICS.to_vec()), 1i64..900, 0i64..3).prop_map(|(metric, secs, series)| Step::Late(metric, secs, series)),
         1 => Just(Step::Flush),
         1 => Just(Step::Compact),
         1 => Just(Step::Forget),
@@ -83,9 +90,10 @@ impl World {
         Self { tsdb, objects, files: Vec::new(), position: 0, now_ms: T0, imports: 0, cache, engine }
     }
 
-    fn append(&mut self, series: impl Iterator<Item = i64>, at_ms: i64) {
-        let series = series.map(|number| {
-            let labels = Labels::from_pairs([("__name__", "m_total".to_owned()), ("i", number.to_string())]);
+    fn append(&mut self, metrics: &[&str], series: impl Iterator<Item = i64> + Clone, at_ms: i64) {
+        let series = metrics.iter().flat_map(|metric| series.clone().map(move |number| (*metric, number)));
+        let series = series.map(|(metric, number)| {
+            let labels = Labels::from_pairs([("__name__", metric.to_owned()), ("i", number.to_string())]);
             let value = ((at_ms - T0) / 15_000 * (number + 1) % 97) as f64;
             SeriesSamples { labels, samples: vec![Sample::float(at_ms, value)], exemplars: Vec::new() }
         });
@@ -99,9 +107,9 @@ impl World {
         match step {
             Step::Scrape => {
                 self.now_ms += 15_000;
-                self.append(0..3, self.now_ms);
+                self.append(&METRICS, 0..3, self.now_ms);
             }
-            Step::Late(secs, series) => self.append(std::iter::once(*series), self.now_ms - secs * 1000),
+            Step::Late(metric, secs, series) => self.append(&[metric], std::iter::once(*series), self.now_ms - secs * 1000),
             Step::Flush => {
                 let sealed = self.tsdb.seal(JournalPosition(self.position));
                 self.publish(sealed);
@@ -122,7 +130,7 @@ impl World {
                 let matchers = vec![Matcher::equal("i", series)];
                 let deletion = Deletion::new(vec![matchers], from_ms, from_ms + length * 1000).expect("valid");
                 let now = Nanos::from_millis(self.now_ms);
-                let sealed = self.tsdb.delete(TENANT, JournalPosition(self.position), deletion, now);
+                let sealed = self.tsdb.delete(TENANT, JournalPosition(self.position), deletion, Foreseen::default(), now);
                 self.publish(sealed);
             }
             Step::Import(secs, series) => self.import(self.now_ms - secs * 1000, *series),
@@ -203,10 +211,10 @@ fn a_dashboard_asks_for_its_new_end() {
     world.ask(QUERIES[1], 120, 0);
     assert_eq!(world.cache.counters.steps_evaluated.load(Ordering::Relaxed), 121);
     let mut before = 121;
-    let mut refresh = |world: &mut World, late: Option<i64>| {
+    let mut refresh = |world: &mut World, late: Option<Step>| {
         (0..2).for_each(|_| world.take(&Step::Scrape));
-        if let Some(secs) = late {
-            world.take(&Step::Late(secs, 1));
+        if let Some(late) = late {
+            world.take(&late);
         }
         world.ask(QUERIES[1], 120, 0);
         let now = world.cache.counters.steps_evaluated.load(Ordering::Relaxed);
@@ -214,8 +222,10 @@ fn a_dashboard_asks_for_its_new_end() {
     };
     // The step at the last scrape is as new as the next: another sample might have come with its time.
     assert!((0..20).all(|_| refresh(&mut world, None) <= 2));
-    let touched = refresh(&mut world, Some(307));
+    let touched = refresh(&mut world, Some(Step::Late("m_total", 307, 1)));
     assert!((11..=13).contains(&touched), "{touched}");
+    let touched = refresh(&mut world, Some(Step::Late("other", 900, 1)));
+    assert!(touched <= 2, "what is late of another metric costs nothing: {touched}");
     assert!(world.cache.counters.bytes.load(Ordering::Relaxed) < 64 << 10);
 }
 

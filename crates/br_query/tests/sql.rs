@@ -2,10 +2,11 @@
 
 use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
-use br_model::{BucketSpan, Exemplar, FloatHistogram, Labels, Metadata, TenantId};
+use br_model::{BucketSpan, FloatHistogram, Labels, TenantId};
 use br_query::sql::{STACK_BYTES, SqlEngine, SqlLimits, write_csv, write_json_lines};
 use br_std::{Error, Kind, Result};
-use br_storage::{Budget, CancelReason, Matcher, MetricSource, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
+use br_storage::testing::{AtOnce, SelectOnly};
+use br_storage::{Budget, CancelReason, Matcher, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use futures::TryStreamExt;
@@ -15,16 +16,8 @@ use std::time::Duration;
 /// Two series of three samples each, a minute apart.
 struct TwoSeries;
 
-struct Once(Option<Vec<SeriesData>>);
-
-impl SeriesCursor for Once {
-    fn next_batch(&mut self) -> Result<Option<Vec<SeriesData>>> {
-        Ok(self.0.take())
-    }
-}
-
-impl MetricSource for TwoSeries {
-    fn select<'a>(&'a self, query: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
+impl SelectOnly for TwoSeries {
+    fn select_only<'a>(&'a self, query: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
         let all = ["a", "b"].into_iter().map(|job| {
             let labels = Labels::from_pairs([("__name__", "up"), ("job", job)]);
             let points = Points {
@@ -36,27 +29,7 @@ impl MetricSource for TwoSeries {
             SeriesData { labels, points }
         });
         let kept = all.filter(|series| query.matchers.iter().all(|matcher: &Matcher| matcher.matches_labels(&series.labels)));
-        Ok(Box::new(Once(Some(kept.collect()))))
-    }
-
-    fn series(&self, _: &[SeriesQuery], _: &Budget) -> Result<Vec<Labels>> {
-        Ok(Vec::new())
-    }
-
-    fn label_names(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-
-    fn label_values(&self, _: &str, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-
-    fn metadata(&self, _: Option<&str>) -> Result<Vec<(String, Metadata)>> {
-        Ok(Vec::new())
-    }
-
-    fn exemplars(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
-        Ok(Vec::new())
+        Ok(AtOnce::new(kept))
     }
 }
 
@@ -99,8 +72,8 @@ async fn metrics_are_rows() {
 /// One histogram, and its end.
 struct Histograms;
 
-impl MetricSource for Histograms {
-    fn select<'a>(&'a self, _: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
+impl SelectOnly for Histograms {
+    fn select_only<'a>(&'a self, _: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
         let span = BucketSpan { offset: -1, length: 2 };
         let histogram = FloatHistogram {
             count: 3.0,
@@ -117,27 +90,7 @@ impl MetricSource for Histograms {
             weights: None,
         };
         let labels = Labels::from_pairs([("__name__", "latency")]);
-        Ok(Box::new(Once(Some(vec![SeriesData { labels, points }]))))
-    }
-
-    fn series(&self, _: &[SeriesQuery], _: &Budget) -> Result<Vec<Labels>> {
-        Ok(Vec::new())
-    }
-
-    fn label_names(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-
-    fn label_values(&self, _: &str, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-
-    fn metadata(&self, _: Option<&str>) -> Result<Vec<(String, Metadata)>> {
-        Ok(Vec::new())
-    }
-
-    fn exemplars(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
-        Ok(Vec::new())
+        Ok(AtOnce::new([SeriesData { labels, points }]))
     }
 }
 

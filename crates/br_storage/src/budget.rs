@@ -232,9 +232,11 @@ impl Budget {
         self.rows_scanned.fetch_add(rows, Ordering::Relaxed);
     }
 
-    /// So many parts more will be read: series, files or pages, whatever the store goes through one by one.
-    pub fn expect_parts(&self, parts: u64) {
+    /// So many parts more will be read: series, files or pages, whatever the store goes through one by one. An error when a quick
+    /// query would not read as many.
+    pub fn expect_parts(&self, parts: u64) -> Result<()> {
         self.parts_known.fetch_add(parts, Ordering::Relaxed);
+        self.check_parts(parts)
     }
 
     pub fn parts_done(&self, parts: u64) {
@@ -290,6 +292,7 @@ mod tests {
         let budget = Budget::unlimited().attempt(10, || false);
         assert!(budget.check_parts(10).is_ok());
         assert_eq!(reason(budget.check_parts(11)), Some(CancelReason::NotQuick));
+        assert_eq!(reason(Budget::unlimited().attempt(10, || false).expect_parts(11)), Some(CancelReason::NotQuick));
         assert_eq!(reason(Budget::unlimited().attempt(10, || true).check()), Some(CancelReason::NotQuick));
         assert!(Budget::unlimited().check_parts(u64::MAX).is_ok());
     }
@@ -298,10 +301,10 @@ mod tests {
     fn progress_is_of_what_is_known() {
         let budget = Budget::unlimited();
         assert_eq!(budget.progress(), None);
-        budget.expect_parts(4);
+        budget.expect_parts(4).expect("any number");
         budget.parts_done(2);
         assert_eq!(budget.progress(), Some(0.5));
-        budget.expect_parts(4);
+        budget.expect_parts(4).expect("any number");
         assert_eq!(budget.progress(), Some(0.25));
     }
 

@@ -11,6 +11,7 @@ pub mod matcher;
 pub mod metrics;
 pub mod range;
 pub mod spans;
+pub mod testing;
 
 pub use budget::{Budget, CancelReason, SharedMemory};
 pub use damage::{Damage, DamageNotes};

@@ -43,7 +43,7 @@ pub trait MetricSource: Send + Sync {
     fn label_values(&self, name: &str, query: &SeriesQuery, budget: &Budget) -> Result<Vec<String>>;
 
     /// What is known of one metric family, or of all; sorted by name.
-    fn metadata(&self, metric: Option<&str>) -> Result<Vec<(String, Metadata)>>;
+    fn metadata(&self, metric: Option<&str>, budget: &Budget) -> Result<Vec<(String, Metadata)>>;
 
     /// Exemplars of the series that match, in time order.
     fn exemplars(&self, query: &SeriesQuery, budget: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>>;
@@ -54,9 +54,9 @@ pub trait MetricSource: Send + Sync {
     }
 
     /// The earliest time (milliseconds) of a sample that may have come, changed or gone since a version; `i64::MAX` when there is
-    /// none, `None` when the source does not know.
-    fn changed_since(&self, version: u64) -> Option<i64> {
-        let _ = version;
+    /// none, `None` when the source does not know. Of these metrics only, or of all.
+    fn changed_since(&self, version: u64, metrics: Option<&[String]>) -> Option<i64> {
+        let _ = (version, metrics);
         None
     }
 }

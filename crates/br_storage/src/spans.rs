@@ -33,7 +33,8 @@ pub enum SpanHint {
 pub trait SpanSource: Send + Sync {
     fn scan<'a>(&'a self, query: &SpanQuery, budget: &'a Budget) -> Result<Box<dyn SpanCursor + 'a>>;
 
-    /// All spans of one trace, in no particular order; empty when it is not known.
+    /// All spans of one trace, in no particular order; empty when it is not known. They are charged while they are gathered:
+    /// whoever holds them then charges [`StoredSpan::heap_bytes`].
     /// `around` narrows where to look when the caller knows it.
     fn trace(&self, id: TraceId, around: Option<TimeRange>, budget: &Budget) -> Result<Vec<StoredSpan>>;
 
@@ -59,4 +60,15 @@ pub struct StoredSpan {
     pub resource: Arc<Resource>,
     pub scope: Arc<Scope>,
     pub span: Span,
+}
+
+impl StoredSpan {
+    /// What the span takes in memory, about; what it shares with others does not count.
+    pub fn heap_bytes(&self) -> u64 {
+        let Span { trace_state, name, status_message, attributes, events, links, .. } = &self.span;
+        let texts = trace_state.len() + name.len() + status_message.len();
+        let of_events: usize = events.iter().map(|event| 64 + event.name.len() + event.attributes.heap_bytes()).sum();
+        let of_links: usize = links.iter().map(|link| 64 + link.attributes.heap_bytes()).sum();
+        (size_of::<Self>() + texts + attributes.heap_bytes() + of_events + of_links) as u64
+    }
 }

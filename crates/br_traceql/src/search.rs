@@ -39,6 +39,19 @@ pub struct TraceMatch {
     pub spansets: Vec<MatchedSpanset>,
 }
 
+impl TraceMatch {
+    /// What it takes in memory, about.
+    fn heap_bytes(&self) -> u64 {
+        let services: usize = self.services.iter().map(|(name, _)| 64 + name.len()).sum();
+        let of_spanset = |set: &MatchedSpanset| {
+            let groups: usize = set.groups.iter().map(|group| 64 + group.heap_bytes()).sum();
+            groups + set.spans.iter().map(MatchedSpan::heap_bytes).sum::<usize>()
+        };
+        let spansets: usize = self.spansets.iter().map(of_spanset).sum();
+        (size_of::<Self>() + self.root_service.len() + self.root_name.len() + services + spansets) as u64
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct MatchedSpanset {
     /// How many spans matched, shown or not.
@@ -57,6 +70,13 @@ pub struct MatchedSpan {
     pub duration_nanos: i64,
     /// Fields that the query names, as it writes them; those that are missing are left out.
     pub attributes: Vec<(String, AttributeValue)>,
+}
+
+impl MatchedSpan {
+    fn heap_bytes(&self) -> usize {
+        let attributes: usize = self.attributes.iter().map(|(name, value)| 64 + name.len() + value.heap_bytes()).sum();
+        size_of::<Self>() + self.name.len() + attributes
+    }
 }
 
 /// Sources hand out spans newest first by windows of this width; candidates of one window are looked at together.
@@ -259,11 +279,14 @@ impl Search<'_> {
             self.budget.check()?;
             let around = TimeRange::new(start - AROUND, start + AROUND);
             let spans = self.source.trace(id, Some(around), self.budget)?;
-            let bytes = spans.len() as u64 * SPAN_BYTES;
+            let bytes = spans.len() as u64 * SPAN_BYTES + spans.iter().map(StoredSpan::heap_bytes).sum::<u64>();
             self.budget.charge(bytes)?;
             let trace = Trace::new(spans);
             let sets = Evaluation { trace: &trace, regexes: &self.expr.regexes }.run(self.pipeline);
-            self.found.extend(self.matched(id, &trace, &sets));
+            if let Some(matched) = self.matched(id, &trace, &sets) {
+                self.budget.charge(matched.heap_bytes())?;
+                self.found.push(matched);
+            }
             self.budget.release(bytes);
         }
         Ok(())

@@ -17,7 +17,6 @@ use br_storage::{FileEntry, JournalPosition, Points, Table};
 use object_store::ObjectStore;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// This many files of one window and level are merged while the window is still being written.
@@ -121,25 +120,30 @@ fn job_of(
 ///
 /// An input that is damaged makes the whole fail with [`br_std::Kind::Corrupt`], naming the file: a merge never loses data silently.
 pub fn compact(job: &CompactionJob, store: &Arc<dyn ObjectStore>, rng: &dyn Rng) -> Result<Vec<FileEntry>> {
-    compact_masked(job, &Mask::default(), store, rng, &AtomicU64::new(0))
+    compact_masked(job, &Mask::default(), store, rng).map(|(files, _)| files)
 }
 
-/// The same, without what is hidden. Counts exemplars for which there is no room.
+/// What a merge has left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LeftOut {
+    /// There was no room for them.
+    pub(crate) exemplars: u64,
+    /// Samples that have another value than one of the same time that was stored before.
+    pub(crate) contradictions: u64,
+}
+
+/// The same, without what is hidden.
 pub(crate) fn compact_masked(
     job: &CompactionJob,
     mask: &Mask,
     store: &Arc<dyn ObjectStore>,
     rng: &dyn Rng,
-    exemplars_dropped: &AtomicU64,
-) -> Result<Vec<FileEntry>> {
+) -> Result<(Vec<FileEntry>, LeftOut)> {
     let mut merge = Merge::open(job, mask, store)?;
     let (positions, metadata, deleted_to) = (merge.positions, merge.metadata.clone(), mask.last());
     let mut output = Output { job, store, rng, positions, deleted_to, metadata, writer: None, files: Vec::new() };
     match output.write_all(&mut merge).and_then(|()| output.finish()) {
-        Ok(()) => {
-            exemplars_dropped.fetch_add(merge.exemplars_dropped, Ordering::Relaxed);
-            Ok(output.files)
-        }
+        Ok(()) => Ok((output.files, merge.left_out)),
         Err(error) => {
             remove_files(&**store, &output.files);
             let aborted = output.abort();
@@ -154,7 +158,7 @@ struct Merge<'a> {
     mask: &'a Mask,
     positions: (JournalPosition, JournalPosition),
     metadata: BTreeMap<String, Metadata>,
-    exemplars_dropped: u64,
+    left_out: LeftOut,
 }
 
 struct MergedSeries {
@@ -180,7 +184,7 @@ impl<'a> Merge<'a> {
         let scan = |(_, reach, entry): &(_, Reach, &FileEntry)| Ok((BlockScan::new(store.clone(), entry)?, *reach));
         let scans = inputs.iter().map(scan).collect::<Result<Vec<_>>>()?;
         let metadata = scans.iter().flat_map(|(scan, _)| scan.metadata.iter().cloned()).collect();
-        Ok(Self { scans, mask, positions: (from, to), metadata, exemplars_dropped: 0 })
+        Ok(Self { scans, mask, positions: (from, to), metadata, left_out: LeftOut::default() })
     }
 
     fn next(&mut self) -> Result<Option<MergedSeries>> {
@@ -208,8 +212,10 @@ impl<'a> Merge<'a> {
             }
             drop_hidden_exemplars(&mut merged.exemplars, &hidden);
         }
-        merged.samples = points::merge(parts);
-        self.exemplars_dropped += tidy_exemplars(&mut merged.exemplars, EXEMPLAR_BYTES_MAX);
+        let (samples, contradictions) = points::merge_counting(parts);
+        merged.samples = samples;
+        self.left_out.contradictions += contradictions;
+        self.left_out.exemplars += tidy_exemplars(&mut merged.exemplars, EXEMPLAR_BYTES_MAX);
         Ok(Some(merged))
     }
 }

@@ -3,6 +3,7 @@
 //! A deletion takes its place in the order of the journal: what was accepted before it is gone, what comes after it stays.
 //! Until the files are written anew without what it names, it is kept as a tombstone that hides it.
 
+use crate::verdicts::Known;
 use br_model::{Labels, TenantId};
 use br_std::{Error, Result};
 use br_storage::{Budget, JournalPosition, MatchOp, Matcher};
@@ -80,6 +81,14 @@ impl Deletion {
     pub(crate) fn overlaps(&self, from_ms: i64, to_ms: i64) -> bool {
         self.from_ms <= to_ms && self.to_ms >= from_ms
     }
+}
+
+/// What the expressions of a deletion say of the values that the head has: asking them may take long, and is done before the
+/// deletion takes its place in the journal, where everything else waits for it.
+#[derive(Debug, Default)]
+pub struct Foreseen {
+    /// By selector.
+    pub(crate) known: Vec<Known>,
 }
 
 /// A deletion that was applied, and still has to hide what it names.

@@ -3,7 +3,7 @@
 use crate::symbols::{Symbol, Symbols};
 use crate::verdicts::Verdicts;
 use br_model::{Labels, Texts};
-use br_std::{Result, varint};
+use br_std::varint;
 use br_storage::{MatchOp, Matcher};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -47,6 +47,8 @@ pub(crate) trait LabelLookup {
 
     /// Values of one label on these series, unsorted.
     fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<&str>;
+
+    fn labels_of(&self, id: SeriesId) -> Option<Labels>;
 }
 
 #[derive(Default)]
@@ -274,16 +276,6 @@ impl LabelIndex {
         Resolved::Series(found)
     }
 
-    /// The same, for who may take the time.
-    pub(crate) fn resolve_now(&self, verdicts: &mut Verdicts<'_>) -> Result<RoaringBitmap> {
-        loop {
-            match self.resolve(verdicts) {
-                Resolved::Series(found) => return Ok(found),
-                Resolved::Unknown { matcher, values } => verdicts.ask_all(matcher, &values)?,
-            }
-        }
-    }
-
     /// The series that satisfy all matchers that are cheap to ask.
     fn resolve_cheap(&self, matchers: &[Matcher]) -> RoaringBitmap {
         let cheap = matchers.iter().filter(|matcher| matcher.is_cheap());
@@ -356,13 +348,13 @@ impl LabelIndex {
     }
 }
 
-impl LabelLookup for LabelIndex {
-    fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str> {
+impl LabelIndex {
+    pub(crate) fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str> {
         let on_series = self.by_name.iter().filter(|(_, entry)| !entry.series.is_disjoint(series));
         on_series.map(|(name, _)| self.text(*name)).collect()
     }
 
-    fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<&str> {
+    pub(crate) fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<&str> {
         let Some(entry) = self.symbols.find(name).and_then(|name| self.by_name.get(&name)) else { return Vec::new() };
         let on_series = entry.by_value.iter().filter(|(_, postings)| postings.overlaps(series));
         on_series.map(|(value, _)| self.text(*value)).collect()

@@ -31,7 +31,7 @@ mod verdicts;
 
 pub use block::stats::BlockStats;
 pub use compact::{CompactionJob, compact, plan_compaction};
-pub use deletion::{Deletion, Tombstone};
+pub use deletion::{Deletion, Foreseen, Tombstone};
 pub use flush::SealedHead;
 pub use found::describe;
 pub use head::caps::{Cap, CapHit};

@@ -1,7 +1,6 @@
 //! Samples by column: cutting them to a range, and merging what several parts hold of one series.
 
-use br_model::FloatHistogram;
-use br_model::Value;
+use br_model::{CounterResetHint, FloatHistogram, Value};
 use br_std::ring::Ring;
 use br_storage::{Points, Values, Weight};
 use std::sync::Arc;
@@ -40,7 +39,30 @@ pub(crate) fn slice(points: &Points, start: usize, end: usize) -> Points {
 }
 
 /// One column from several parts. Where two hold a sample of the same time, the part that stands first wins.
-pub(crate) fn merge(mut parts: Vec<Points>) -> Option<Points> {
+pub(crate) fn merge(parts: Vec<Points>) -> Option<Points> {
+    merge_telling(parts, |_, _| {})
+}
+
+/// The same, with how many samples are left out that have another value than the one that wins.
+pub(crate) fn merge_counting(parts: Vec<Points>) -> (Option<Points>, u64) {
+    let mut contradictions = 0;
+    let merged = merge_telling(parts, |kept, left_out| contradictions += u64::from(!is_same(kept, left_out)));
+    (merged, contradictions)
+}
+
+/// By the bits of floats; what a histogram says of a reset before it depends on where it was written.
+fn is_same(one: &Value, other: &Value) -> bool {
+    let unhinted =
+        |histogram: &FloatHistogram| FloatHistogram { counter_reset_hint: CounterResetHint::Unknown, ..histogram.clone() };
+    match (one, other) {
+        (Value::Float(one), Value::Float(other)) => one.to_bits() == other.to_bits(),
+        (Value::Histogram(one), Value::Histogram(other)) => one == other || unhinted(one) == unhinted(other),
+        _ => false,
+    }
+}
+
+/// `tell` hears of each sample that is left out, behind the one that wins.
+fn merge_telling(mut parts: Vec<Points>, mut tell: impl FnMut(&Value, &Value)) -> Option<Points> {
     parts.retain(|part| !part.is_empty());
     if parts.len() <= 1 {
         return parts.pop();
@@ -52,7 +74,14 @@ pub(crate) fn merge(mut parts: Vec<Points>) -> Option<Points> {
     if !order.is_sorted() {
         order.sort_unstable();
     }
-    order.dedup_by_key(|(timestamp, ..)| *timestamp);
+    let value = |(_, part, at): &(i64, u32, u32)| parts[*part as usize].value(*at as usize);
+    order.dedup_by(|next, kept| {
+        let is_repeated = next.0 == kept.0;
+        if is_repeated {
+            tell(&value(kept), &value(next));
+        }
+        is_repeated
+    });
     Some(gather(&parts, &order))
 }
 

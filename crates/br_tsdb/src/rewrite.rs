@@ -1,15 +1,19 @@
 //! Deleting series, and writing files anew without what was deleted or whose time is over.
 
 use crate::block::file::BlockFile;
+use crate::changes::Change;
 use crate::compact::CompactionJob;
-use crate::deletion::{Deletion, Tombstone};
+use crate::deletion::{Deletion, Foreseen, Tombstone};
 use crate::flush::SealedHead;
+use crate::head::TenantHead;
+use crate::index::Resolved;
 use crate::retention::{RetentionRule, RetentionRules};
 use crate::store::Tsdb;
 use crate::verdicts::Verdicts;
 use br_model::TenantId;
 use br_std::{Error, Nanos, Result};
-use br_storage::{Budget, JournalPosition, Matcher};
+use br_storage::{Budget, JournalPosition, Matcher, SeriesQuery};
+use parking_lot::{RwLock, RwLockUpgradableReadGuard};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -22,6 +26,21 @@ impl Tsdb {
     /// From now on series are kept as these rules say.
     pub fn set_retention(&self, rules: RetentionRules) {
         *self.shared.in_force.retention.write() = Some(rules);
+    }
+
+    /// Asks the expressions of a deletion about the values that the head has, for [`Tsdb::delete`] to be quick. An error when that
+    /// takes more than the budget has.
+    pub fn foresee(&self, tenant: TenantId, deletion: &Deletion, budget: &Budget) -> Result<Foreseen> {
+        let mut known = Vec::new();
+        if let Some(head) = self.shared.head(tenant) {
+            for matchers in &deletion.selectors {
+                let mut verdicts = Verdicts::new(matchers, budget)?;
+                let (from_ms, to_ms) = (deletion.from_ms, deletion.to_ms);
+                drop(verdicts.resolve(&head, &SeriesQuery { matchers: matchers.clone(), from_ms, to_ms })?);
+                known.push(verdicts.into_known());
+            }
+        }
+        Ok(Foreseen { known })
     }
 
     /// An error when so many deletions wait for their files that another has to wait too.
@@ -38,13 +57,20 @@ impl Tsdb {
     /// Deletes what was appended before this record of the journal. Called as [`Tsdb::append`] is, by the same thread.
     ///
     /// What was open is sealed first, so that no part holds records of both sides: the caller writes the seal as any other.
-    pub fn delete(&self, tenant: TenantId, position: JournalPosition, deletion: Deletion, now: Nanos) -> Option<SealedHead> {
+    pub fn delete(
+        &self,
+        tenant: TenantId,
+        position: JournalPosition,
+        deletion: Deletion,
+        foreseen: Foreseen,
+        now: Nanos,
+    ) -> Option<SealedHead> {
         let head = self.shared.head(tenant);
         let has_open = head.as_ref().is_some_and(|head| head.read().has_open(deletion.from_ms, deletion.to_ms));
         let before = JournalPosition(position.0.saturating_sub(1));
         let sealed = if has_open { self.seal(before) } else { None };
         if let Some(head) = head {
-            head.write().forget_newest(&deletion);
+            forget_newest(&head, &deletion, foreseen);
         }
         self.shared.pass(position, now);
         self.restore_tombstone(Tombstone { tenant, position, deletion });
@@ -54,7 +80,7 @@ impl Tsdb {
     /// Takes back what a former life of the store had deleted and not carried out.
     pub fn restore_tombstone(&self, tombstone: Tombstone) {
         let key = (tombstone.tenant, tombstone.position);
-        let _changing = self.shared.changing(tombstone.tenant, Some(tombstone.deletion.from_ms));
+        let _changing = self.shared.changing(tombstone.tenant, Change::from(tombstone.deletion.from_ms));
         self.shared.in_force.tombstones.write().insert(key, Arc::new(tombstone));
     }
 
@@ -84,7 +110,7 @@ impl Tsdb {
     fn plan_deletion(&self, tombstone: &Tombstone) -> Result<Option<CompactionJob>> {
         let Deletion { from_ms, to_ms, .. } = tombstone.deletion;
         // The head is asked first: what it publishes meanwhile is then found among the files.
-        let held = |head: &crate::head::TenantHead| head.holds_before(tombstone.position, from_ms, to_ms);
+        let held = |head: &TenantHead| head.holds_before(tombstone.position, from_ms, to_ms);
         let is_in_memory = self.shared.head(tombstone.tenant).is_some_and(|head| held(&head.read()));
         for file in self.shared.files.of_tenant(tombstone.tenant) {
             if !file.is_sound() || !file.reach.is_concerned(tombstone) || !file.may_hold(from_ms, to_ms) {
@@ -147,6 +173,31 @@ impl Tsdb {
             }
         }
         Ok(false)
+    }
+}
+
+/// What a deletion means to the head. Expressions are never asked under its lock.
+fn forget_newest(head: &RwLock<TenantHead>, deletion: &Deletion, foreseen: Foreseen) {
+    let mut foreseen = foreseen.known.into_iter();
+    for matchers in &deletion.selectors {
+        // Its expressions were compiled when it was made, and nothing cancels this.
+        let budget = Budget::unlimited();
+        let Ok(mut verdicts) = Verdicts::with(matchers, &budget, foreseen.next()) else { continue };
+        loop {
+            let locked = head.upgradable_read();
+            match locked.index().resolve(&verdicts) {
+                Resolved::Series(found) => {
+                    RwLockUpgradableReadGuard::upgrade(locked).forget_newest(&found, deletion);
+                    break;
+                }
+                Resolved::Unknown { matcher, values } => {
+                    drop(locked);
+                    if verdicts.ask_all(matcher, &values).is_err() {
+                        break;
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use crate::block::file::{BlockFile, ChunkReads};
 use crate::block::footer::OpenFile;
 use crate::block::row::{ChunkKind, DecodedTimes, RowHead};
 use crate::block::section::SectionIndex;
+use crate::changes::{Group, group_of};
 use crate::compact::tidy_exemplars;
 use crate::head::{FloatBuffer, HeadSamples, HeadSelection, HeadSeries, SealNumber};
 use crate::index::LabelLookup;
@@ -80,6 +81,8 @@ const BATCH_SERIES: usize = 512;
 const SMALL_SERIES_MAX: usize = 256;
 /// What a candidate takes in memory beside its samples.
 const CANDIDATE_BYTES: u64 = 128;
+/// What a text takes in an answer beside its bytes.
+const TEXT_BYTES: u64 = 32;
 
 impl TenantSource {
     pub(crate) fn new(tenant: TenantId, shared: Arc<Shared>) -> Self {
@@ -109,11 +112,12 @@ impl TenantSource {
     ) -> Result<Vec<SelectedFile>> {
         let mut selected = Vec::new();
         for file in files {
-            budget.check()?;
-            let opened = self.shared.files.open(&file)?;
-            note_damage(&file, budget);
-            let Some(open) = opened else { continue };
-            let sections = self.select_sections(query, mask, (&file, &open), verdicts, budget)?;
+            let Some(open) = self.open(&file, budget)? else { continue };
+            let mut sections = Vec::new();
+            self.each_section(query, mask, (&file, &open), verdicts, budget, &mut |section| {
+                sections.push(section);
+                Ok(())
+            })?;
             if !sections.is_empty() {
                 selected.push(SelectedFile { file, open, sections });
             }
@@ -121,30 +125,38 @@ impl TenantSource {
         Ok(selected)
     }
 
-    fn select_sections(
+    fn open(&self, file: &BlockFile, budget: &Budget) -> Result<Option<Arc<OpenFile>>> {
+        budget.check()?;
+        let opened = self.shared.files.open(file)?;
+        note_damage(file, budget);
+        Ok(opened)
+    }
+
+    /// Hands on the sections of a file with the series that match. What is not kept of them need not be held together.
+    fn each_section(
         &self,
         query: &SeriesQuery,
         mask: &Mask,
         (file, open): (&BlockFile, &OpenFile),
         verdicts: &mut Verdicts<'_>,
         budget: &Budget,
-    ) -> Result<Vec<SelectedSection>> {
-        let mut selected = Vec::new();
+        each: &mut dyn FnMut(SelectedSection) -> Result<()>,
+    ) -> Result<()> {
         for numbers in open.directory.find(&query.matchers).chunks(SECTIONS_PER_READ) {
             budget.check()?;
             let Some(sections) = self.shared.files.sections(file, open, numbers)? else {
                 note_damage(file, budget);
-                return Ok(Vec::new());
+                return Ok(());
             };
             for index in sections {
                 let found = index.select(verdicts, query.from_ms, query.to_ms)?;
                 let series = showing(found, query, mask, file, &index);
                 if !series.is_empty() {
-                    selected.push(SelectedSection { index, series });
+                    each(SelectedSection { index, series })?;
                 }
             }
         }
-        Ok(selected)
+        Ok(())
     }
 
     /// What files have beside the seals that are in memory.
@@ -168,23 +180,108 @@ impl TenantSource {
         budget: &Budget,
         find: impl for<'a> Fn(&'a dyn LabelLookup, &RoaringBitmap) -> Vec<&'a str>,
     ) -> Result<Vec<String>> {
-        let mask = self.mask(query);
         let mut texts = BTreeSet::new();
+        self.each_lookup(query, budget, &mut |labels, series| {
+            // Of values a series has one at most; of names there are few.
+            let listed = series.len() * size_of::<&str>() as u64;
+            budget.charge(listed)?;
+            for text in find(labels, series) {
+                if !texts.contains(text) {
+                    budget.charge(text.len() as u64 + TEXT_BYTES)?;
+                    texts.insert(text.to_owned());
+                }
+            }
+            budget.release(listed);
+            Ok(())
+        })?;
+        Ok(texts.into_iter().collect())
+    }
+
+    /// Hands on the series that match and are not hidden: those of the head, then those of files, section by section.
+    fn each_lookup(
+        &self,
+        query: &SeriesQuery,
+        budget: &Budget,
+        each: &mut dyn FnMut(&dyn LabelLookup, &RoaringBitmap) -> Result<()>,
+    ) -> Result<()> {
+        let mask = self.mask(query);
         let mut held = BTreeSet::new();
         let mut verdicts = Verdicts::new(&query.matchers, budget)?;
         if let Some(head) = self.shared.head(self.tenant) {
             let (head, found) = verdicts.resolve(&head, query)?;
             held = head.held();
-            let touching = head.showing(head.touching(query, &found), query, &mask);
-            texts.extend(find(head.index(), &touching).into_iter().map(str::to_owned));
+            let touching = head.touching(query, &found);
+            if mask.is_empty() {
+                each(&*head, &touching)?;
+            } else {
+                // Deletions have expressions too: they are asked when the lock is free.
+                let selection = head.select(query, touching);
+                drop(head);
+                let shown = Listed::shown(&selection, query, &mask, budget)?;
+                each(&shown, &shown.all())?;
+                budget.release(shown.bytes());
+            }
         }
-        let files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, &mut verdicts, budget)?;
-        for section in files.iter().flat_map(|file| &file.sections) {
-            texts.extend(find(&*section.index.table, &section.series).into_iter().map(str::to_owned));
+        for file in self.shared.files.overlapping(self.tenant, query.from_ms, query.to_ms, &held, RollupUse::WhenRawIsGone) {
+            let Some(open) = self.open(&file, budget)? else { continue };
+            self.each_section(query, &mask, (&file, &open), &mut verdicts, budget, &mut |section| {
+                each(&*section.index.table, &section.series)
+            })?;
         }
-        budget.charge(texts.iter().map(|text| text.len() as u64 + 24).sum())?;
-        Ok(texts.into_iter().collect())
+        Ok(())
     }
+}
+
+/// Series by themselves.
+struct Listed(Vec<Labels>);
+
+impl Listed {
+    /// Of a selection what is not hidden, charged until [`Listed::bytes`] are released.
+    fn shown(selection: &HeadSelection, query: &SeriesQuery, mask: &Mask, budget: &Budget) -> Result<Self> {
+        budget.charge(selection.series.len() as u64 * CANDIDATE_BYTES)?;
+        let mut shown = Vec::with_capacity(selection.series.len());
+        for series in &selection.series {
+            budget.check()?;
+            if series.shows(&selection.samples, query, mask) {
+                shown.push(selection.samples.labels(series));
+            }
+        }
+        budget.release((selection.series.len() - shown.len()) as u64 * CANDIDATE_BYTES);
+        Ok(Self(shown))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.len() as u64 * CANDIDATE_BYTES
+    }
+
+    fn all(&self) -> RoaringBitmap {
+        (0..self.0.len() as u32).collect()
+    }
+
+    fn of<'a>(&'a self, series: &RoaringBitmap) -> impl Iterator<Item = &'a Labels> {
+        series.iter().filter_map(|at| self.0.get(at as usize))
+    }
+}
+
+impl LabelLookup for Listed {
+    fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str> {
+        let names: BTreeSet<&str> = self.of(series).flat_map(|labels| labels.iter().map(|(name, _)| name)).collect();
+        names.into_iter().collect()
+    }
+
+    fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<&str> {
+        let values: BTreeSet<&str> = self.of(series).filter_map(|labels| labels.get(name)).collect();
+        values.into_iter().collect()
+    }
+
+    fn labels_of(&self, id: u32) -> Option<Labels> {
+        self.0.get(id as usize).cloned()
+    }
+}
+
+/// What a set of labels weighs of which an answer is made, about.
+fn labels_bytes(labels: &Labels) -> u64 {
+    labels.iter().map(|(name, value)| (name.len() + value.len()) as u64 + TEXT_BYTES).sum::<u64>() + 64
 }
 
 impl MetricSource for TenantSource {
@@ -192,8 +289,9 @@ impl MetricSource for TenantSource {
         Some(self.shared.version(self.tenant))
     }
 
-    fn changed_since(&self, version: u64) -> Option<i64> {
-        Some(self.shared.changed_since(self.tenant, version))
+    fn changed_since(&self, version: u64, metrics: Option<&[String]>) -> Option<i64> {
+        let groups: Option<Vec<Group>> = metrics.map(|metrics| metrics.iter().map(|metric| group_of(metric)).collect());
+        Some(self.shared.changed_since(self.tenant, version, groups.as_deref()))
     }
 
     fn select<'a>(&'a self, query: &SeriesQuery, budget: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
@@ -216,10 +314,9 @@ impl MetricSource for TenantSource {
         let coarsest_ms = files.iter().map(|selected| selected.file.rollup.interval_ms).max();
         budget.used_rollup(coarsest_ms.unwrap_or(0));
         let candidates = candidates(series, &samples, &files);
-        budget.check_parts(candidates.len() as u64)?;
         let held_bytes = candidates.len() as u64 * CANDIDATE_BYTES;
         budget.charge(held_bytes)?;
-        budget.expect_parts(candidates.len() as u64);
+        budget.expect_parts(candidates.len() as u64)?;
         Ok(Box::new(TenantCursor {
             shared: &self.shared,
             from_ms: query.from_ms,
@@ -242,21 +339,16 @@ impl MetricSource for TenantSource {
     fn series(&self, queries: &[SeriesQuery], budget: &Budget) -> Result<Vec<Labels>> {
         let mut found = BTreeSet::new();
         for query in queries {
-            let mask = self.mask(query);
-            let mut held = BTreeSet::new();
-            let mut verdicts = Verdicts::new(&query.matchers, budget)?;
-            if let Some(head) = self.shared.head(self.tenant) {
-                let (head, matching) = verdicts.resolve(&head, query)?;
-                held = head.held();
-                let touching = head.showing(head.touching(query, &matching), query, &mask);
-                budget.charge(touching.len() * CANDIDATE_BYTES)?;
-                found.extend(head.labels_of(&touching));
-            }
-            let files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, &mut verdicts, budget)?;
-            for SelectedSection { index, series } in files.iter().flat_map(|file| &file.sections) {
-                budget.charge(series.len() * CANDIDATE_BYTES)?;
-                found.extend(series.iter().map(|id| index.table.labels(id)));
-            }
+            self.each_lookup(query, budget, &mut |lookup, series| {
+                for labels in series.iter().filter_map(|id| lookup.labels_of(id)) {
+                    if !found.contains(&labels) {
+                        budget.charge(labels_bytes(&labels))?;
+                        // On their own: else they would keep all texts of the section.
+                        found.insert(Labels::from_pairs(labels.iter()));
+                    }
+                }
+                Ok(())
+            })?;
         }
         Ok(found.into_iter().collect())
     }
@@ -269,12 +361,19 @@ impl MetricSource for TenantSource {
         self.texts(query, budget, |labels, series| labels.values_unsorted(name, series))
     }
 
-    fn metadata(&self, metric: Option<&str>) -> Result<Vec<(String, Metadata)>> {
-        let mut families = self.shared.files.metadata(self.tenant)?;
+    fn metadata(&self, metric: Option<&str>, budget: &Budget) -> Result<Vec<(String, Metadata)>> {
+        let mut families = BTreeMap::new();
+        let mut take = |family: &String, metadata: &Metadata| {
+            if metric.is_none_or(|metric| metric == family) {
+                budget.charge((family.len() + metadata.help.len() + metadata.unit.len()) as u64 + CANDIDATE_BYTES)?;
+                families.insert(family.clone(), metadata.clone());
+            }
+            Ok(())
+        };
+        self.shared.files.each_metadata(self.tenant, &mut take)?;
         if let Some(head) = self.shared.head(self.tenant) {
-            families.extend(head.read().metadata().map(|(family, metadata)| (family.clone(), metadata.clone())));
+            head.read().metadata().try_for_each(|(family, metadata)| take(family, metadata))?;
         }
-        families.retain(|family, _| metric.is_none_or(|metric| metric == family));
         Ok(families.into_iter().collect())
     }
 
@@ -286,6 +385,7 @@ impl MetricSource for TenantSource {
         for series in series {
             let exemplars = series.visible_exemplars(&samples, &mask);
             if !exemplars.is_empty() {
+                budget.charge(exemplars.len() as u64 * CANDIDATE_BYTES)?;
                 found.entry(samples.labels(&series).alone()).or_default().extend(exemplars);
             }
         }

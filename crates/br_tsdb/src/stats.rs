@@ -42,6 +42,8 @@ pub struct TenantStats {
     pub out_of_order: u64,
     pub series_created: u64,
     pub series_dropped: u64,
+    /// Found by merges since the start: another value of the same time was stored before.
+    pub contradicted: u64,
     /// Since the start, each reason once.
     pub rejected: Vec<(RejectReason, u64)>,
     /// Targets, jobs and metrics that came to their cap, those that refused most first.
@@ -117,7 +119,8 @@ impl Tsdb {
 
     /// What a tenant has; of each of the rankings the first `top` entries.
     pub fn tenant_stats(&self, tenant: TenantId, top: usize) -> TenantStats {
-        let mut stats = TenantStats::default();
+        let contradicted = self.shared.contradictions.lock().get(&tenant).copied().unwrap_or(0);
+        let mut stats = TenantStats { contradicted, ..TenantStats::default() };
         for file in self.shared.files.of_tenant(tenant) {
             stats.files += 1;
             stats.file_bytes += file.entry.size_bytes;

@@ -1,7 +1,7 @@
 //! The store as a whole: a head for each tenant, and the files of all.
 
 use crate::block::file::FileSet;
-use crate::changes::ChangeLog;
+use crate::changes::{Change, ChangeLog, Group};
 use crate::compact::{self, CompactionJob};
 use crate::flush::{SealedHead, window_ms};
 use crate::head::registry::KnownCursor;
@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The metrics store. Cheap to clone; all clones are the same store.
 #[derive(Clone)]
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     changes: Mutex<BTreeMap<TenantId, ChangeLog>>,
     /// By merges, since the start.
     pub(crate) exemplars_dropped: AtomicU64,
+    /// Samples that merges left out for another value of the same time, since the start.
+    pub(crate) contradictions: Mutex<BTreeMap<TenantId, u64>>,
     /// Held while a batch is taken in and while a seal is made, so that a seal holds whole batches.
     applied: Mutex<Applied>,
 }
@@ -64,8 +66,19 @@ impl Tsdb {
         let position = set.position();
         let applied = Mutex::new(Applied { position, sealed: position, open_bytes: 0, now: Nanos::default() });
         let (heads, in_force, rollup_levels) = (RwLock::default(), InForce::default(), RwLock::default());
-        let (changes, exemplars_dropped) = (Mutex::default(), AtomicU64::new(0));
-        let shared = Shared { options, files: set, heads, rng, in_force, rollup_levels, changes, exemplars_dropped, applied };
+        let (changes, exemplars_dropped, contradictions) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
+        let shared = Shared {
+            options,
+            files: set,
+            heads,
+            rng,
+            in_force,
+            rollup_levels,
+            changes,
+            exemplars_dropped,
+            contradictions,
+            applied,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -101,7 +114,7 @@ impl Tsdb {
         let head = self.shared.head_or_new(tenant);
         let samples = batch.series.iter().flat_map(|series| &series.samples);
         let first_ms = samples.map(|sample| sample.timestamp_ms).min();
-        let _changing = self.shared.changing(tenant, first_ms);
+        let _changing = self.shared.changing(tenant, Change::of_batch(batch, now));
         let (batch, past, example) = self.shared.in_time(batch, first_ms, now);
         let mut outcome = AppendOutcome::default();
         let mut cursor = append::AppendCursor::default();
@@ -151,7 +164,9 @@ impl Tsdb {
         }
         applied.position = applied.position.max(position);
         applied.now = now;
-        let _changing = self.shared.changing(tenant, first_ms);
+        let labels_of = |sample: &KnownSample| locked.label_sets(std::iter::once(sample.series.number)).pop().flatten();
+        let change = Change::of_samples(samples, now, |sample| sample.timestamp_ms, labels_of);
+        let _changing = self.shared.changing(tenant, change);
         let mut outcome = AppendOutcome::default();
         let open_before = locked.open_bytes();
         locked.append_known(samples, append::AcceptedTimes::new(now, options), options, &mut outcome)?;
@@ -215,11 +230,14 @@ impl Tsdb {
     /// Where an input is damaged, the next plan goes without it; queries go on reading what of it is sound.
     pub fn compact(&self, job: &CompactionJob) -> Result<Vec<FileEntry>> {
         let mask = self.shared.mask(job.tenant, i64::MIN, i64::MAX);
-        let compacted = {
-            let shared = &self.shared;
-            compact::compact_masked(job, &mask, &shared.files.store, &*shared.rng, &shared.exemplars_dropped)
-        };
-        compacted.inspect_err(|error| self.set_damaged_aside(job, error))
+        let compacted = compact::compact_masked(job, &mask, &self.shared.files.store, &*self.shared.rng);
+        let (files, left_out) = compacted.inspect_err(|error| self.set_damaged_aside(job, error))?;
+        self.shared.exemplars_dropped.fetch_add(left_out.exemplars, Ordering::Relaxed);
+        // What a rollup is made of stays, and is merged by itself.
+        if job.rollup.is_raw() && left_out.contradictions > 0 {
+            *self.shared.contradictions.lock().entry(job.tenant).or_default() += left_out.contradictions;
+        }
+        Ok(files)
     }
 
     /// Takes files off the list and puts others on it in one step: after a compaction, and with no new ones after retention.
@@ -227,7 +245,8 @@ impl Tsdb {
     pub fn replace(&self, removed: &[FileEntry], added: &[FileEntry]) {
         // A merge may leave out what was deleted or has been rolled up.
         let files = removed.iter().chain(added);
-        let changing: Vec<_> = files.map(|file| self.shared.changing(file.tenant, Some(file.min_time.as_millis()))).collect();
+        let changing: Vec<_> =
+            files.map(|file| self.shared.changing(file.tenant, Change::from(file.min_time.as_millis()))).collect();
         self.shared.files.replace(removed, added);
         drop(changing);
     }
@@ -259,26 +278,24 @@ impl Tsdb {
 pub(crate) struct Changing<'s> {
     shared: &'s Shared,
     tenant: TenantId,
-    from_ms: Option<i64>,
+    change: Change,
 }
 
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
-        self.shared.record_change(self.tenant, self.from_ms);
+        self.shared.record_change(self.tenant, &self.change);
     }
 }
 
 impl Shared {
-    /// To be held while a tenant's samples at this time and later change; `None` changes nothing.
-    pub(crate) fn changing(&self, tenant: TenantId, from_ms: Option<i64>) -> Changing<'_> {
-        self.record_change(tenant, from_ms);
-        Changing { shared: self, tenant, from_ms }
+    /// To be held while a tenant's samples change.
+    pub(crate) fn changing(&self, tenant: TenantId, change: Change) -> Changing<'_> {
+        self.record_change(tenant, &change);
+        Changing { shared: self, tenant, change }
     }
 
-    fn record_change(&self, tenant: TenantId, from_ms: Option<i64>) {
-        if let Some(from_ms) = from_ms {
-            self.changes.lock().entry(tenant).or_default().record(from_ms);
-        }
+    fn record_change(&self, tenant: TenantId, change: &Change) {
+        self.changes.lock().entry(tenant).or_default().record(change);
     }
 
     /// The version of a tenant's samples. Damage that was found counts in the upper half: it is rare and changes anything.
@@ -287,12 +304,12 @@ impl Shared {
         self.damage_count() << 40 | version
     }
 
-    pub(crate) fn changed_since(&self, tenant: TenantId, version: u64) -> i64 {
+    pub(crate) fn changed_since(&self, tenant: TenantId, version: u64, groups: Option<&[Group]>) -> i64 {
         if version >> 40 != self.damage_count() {
             return i64::MIN;
         }
         let version = version & ((1 << 40) - 1);
-        self.changes.lock().get(&tenant).map_or(i64::MAX, |changes| changes.since(version))
+        self.changes.lock().get(&tenant).map_or(i64::MAX, |changes| changes.since(version, groups))
     }
 
     fn damage_count(&self) -> u64 {

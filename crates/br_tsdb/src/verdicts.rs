@@ -16,10 +16,12 @@ const VALUE_BYTES: u64 = 64;
 pub(crate) struct Verdicts<'m> {
     pub(crate) matchers: &'m [Matcher],
     budget: &'m Budget,
-    /// By position of the matcher.
-    by_value: Vec<HashMap<Box<str>, bool, FixedState>>,
+    by_value: Known,
     charged: u64,
 }
+
+/// What was said of values, by position of the matcher.
+pub(crate) type Known = Vec<HashMap<Box<str>, bool, FixedState>>;
 
 impl<'m> Verdicts<'m> {
     /// Compiles what is to be compiled.
@@ -27,6 +29,19 @@ impl<'m> Verdicts<'m> {
         matchers.iter().try_for_each(|matcher| matcher.prepare(budget))?;
         let by_value = matchers.iter().map(|_| HashMap::default()).collect();
         Ok(Self { matchers, budget, by_value, charged: 0 })
+    }
+
+    /// With what the same matchers said before.
+    pub(crate) fn with(matchers: &'m [Matcher], budget: &'m Budget, known: Option<Known>) -> Result<Self> {
+        let mut verdicts = Self::new(matchers, budget)?;
+        if let Some(known) = known.filter(|known| known.len() == matchers.len()) {
+            verdicts.by_value = known;
+        }
+        Ok(verdicts)
+    }
+
+    pub(crate) fn into_known(mut self) -> Known {
+        std::mem::take(&mut self.by_value)
     }
 
     /// Whether a value satisfies a matcher, where that was asked before.

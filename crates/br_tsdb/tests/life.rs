@@ -6,9 +6,9 @@ use br_env::Clock;
 use br_env::sim::SimClock;
 use br_model::{Labels, MetricBatch, Sample, SeriesSamples};
 use br_std::Nanos;
-use br_storage::{Budget, MatchOp, Matcher, SeriesQuery};
-use br_tsdb::{AppendOutcome, BlockStats, Cap, Deletion, RejectReason, RetentionRule, RetentionRules, TsdbOptions};
-use common::{Store, T0, TENANT, labels, matcher};
+use br_storage::{Budget, CancelReason, JournalPosition, MatchOp, Matcher, SeriesQuery};
+use br_tsdb::{AppendOutcome, BlockStats, Cap, Deletion, Foreseen, RejectReason, RetentionRule, RetentionRules, TsdbOptions};
+use common::{Store, T0, TENANT, batch, labels, matcher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -279,4 +279,53 @@ fn what_is_past_its_rule_is_refused_with_the_reason() {
     assert!(too_old.contains(&(RejectReason::TooOld, 1)), "{too_old:?}");
     let kept = store.dump(i64::MIN, i64::MAX);
     assert_eq!((kept.len(), kept.values().map(Vec::len).sum::<usize>()), (2, 2), "{kept:?}");
+}
+
+/// Values that this expression takes long to look at.
+const SLOW: &str = "[01]*1[01]{600}";
+
+fn series_with_long_values(store: &mut Store, count: usize) {
+    for at in 0..count {
+        let bits: String = (0..3000).map(|bit| if (bit * 7 + at) % 5 < 2 { '1' } else { '0' }).collect();
+        store.floats(&format!("slow{{big={bits}}}"), &[(T0, at as f64)]);
+    }
+}
+
+/// An expression takes its time where nobody waits for it: what comes in meanwhile is taken.
+#[test]
+fn a_slow_deletion_holds_up_no_one() {
+    let mut store = Store::new();
+    series_with_long_values(&mut store, 40);
+    let deletion = Deletion::new(vec![vec![matcher(MatchOp::Regex, "big", SLOW)]], i64::MIN, i64::MAX).expect("valid");
+    let budget = Budget::unlimited();
+    budget.cancel(CancelReason::Caller);
+    assert!(store.tsdb.foresee(TENANT, &deletion, &budget).is_err(), "whoever asked may go");
+    let (tsdb, position) = (store.tsdb.clone(), JournalPosition(store.position + 1_000_000));
+    let appended = std::thread::scope(|scope| {
+        let deleting = scope.spawn(|| {
+            let sealed = tsdb.delete(TENANT, position, deletion, Foreseen::default(), Nanos::from_millis(T0));
+            store.pending.extend(sealed);
+        });
+        let other = batch("other", &[(T0, 1.0)]);
+        let mut appended = 0;
+        while !deleting.is_finished() {
+            appended += 1;
+            tsdb.append(TENANT, JournalPosition(10_000 + appended), &other, Nanos::from_millis(T0)).expect("sound store");
+        }
+        appended
+    });
+    assert!(appended > 20, "{appended} batches were taken in meanwhile");
+}
+
+#[test]
+fn what_was_foreseen_of_a_deletion_is_what_it_does() {
+    let mut store = Store::new();
+    series_with_long_values(&mut store, 3);
+    store.floats("slow{big=2}", &[(T0, 7.0)]);
+    store.delete(vec![matcher(MatchOp::Regex, "big", "[01]*1[01]*")], T0, T0);
+    assert_eq!(store.dump(i64::MIN, i64::MAX).into_keys().collect::<Vec<_>>(), ["slow{big=\"2\"}"]);
+    series_with_long_values(&mut store, 3);
+    assert_eq!(store.dump(i64::MIN, i64::MAX).len(), 4, "written again at the time that was deleted");
+    let outcome = store.floats("slow{big=2}", &[(T0, 8.0)]);
+    assert_eq!(outcome.rejected_count(), 1, "this one is still there");
 }

@@ -6,7 +6,7 @@ use br_model::{
     BucketSpan, CounterResetHint, Exemplar, FloatHistogram, KnownSample, KnownSeries, Labels, Metadata, MetricBatch, MetricType,
     Sample, SeriesSamples, Value, stale_nan,
 };
-use br_std::Nanos;
+use br_std::{Kind, Nanos};
 use br_storage::{Budget, JournalPosition, MatchOp, SeriesQuery, Values};
 use br_tsdb::{RejectReason, TsdbOptions};
 use common::{Store, T0, TENANT, batch, labels, matcher};
@@ -196,8 +196,8 @@ fn exemplars_and_metadata_survive_a_restart() {
     }
     let check = |store: &Store| {
         let source = store.tsdb.source(TENANT);
-        assert_eq!(source.metadata(Some("m")).expect("read"), vec![("m".to_owned(), about("after"))]);
-        assert!(source.metadata(Some("n")).expect("read").is_empty());
+        assert_eq!(source.metadata(Some("m"), &Budget::unlimited()).expect("read"), vec![("m".to_owned(), about("after"))]);
+        assert!(source.metadata(Some("n"), &Budget::unlimited()).expect("read").is_empty());
         let query = SeriesQuery { matchers: vec![matcher(MatchOp::Equal, "a", "1")], from_ms: T0, to_ms: T0 + 5 };
         let found = source.exemplars(&query, &Budget::unlimited()).expect("read");
         assert_eq!(found, vec![(labels("m{a=1}"), vec![exemplar(0), exemplar(1)])]);
@@ -221,7 +221,7 @@ fn metadata_alone_is_kept_too() {
     store.append(&MetricBatch { series: vec![], metadata: vec![("m".to_owned(), about.clone())] });
     store.flush();
     store.reopen();
-    assert_eq!(store.tsdb.source(TENANT).metadata(None).expect("read"), vec![("m".to_owned(), about)]);
+    assert_eq!(store.tsdb.source(TENANT).metadata(None, &Budget::unlimited()).expect("read"), vec![("m".to_owned(), about)]);
     assert!(store.select(&[], i64::MIN, i64::MAX).is_empty());
 }
 
@@ -332,6 +332,36 @@ fn labels_and_series_come_from_head_and_files() {
     assert_eq!(stats.values_by_label[0].name, "job");
 }
 
+/// What an answer is made of is charged before it is held: a tenant may have any number of texts, and long ones.
+#[test]
+fn lookups_end_at_their_budget() {
+    let long = "x".repeat(10_000);
+    let about = |help: &str| Metadata { metric_type: MetricType::Gauge, help: help.to_owned(), unit: String::new() };
+    let query = SeriesQuery { matchers: vec![], from_ms: i64::MIN, to_ms: i64::MAX };
+    for is_flushed in [false, true] {
+        let mut store = Store::new();
+        for at in 0..100 {
+            store.floats(&format!("m{{a={at}{long}}}"), &[(T0, 1.0)]);
+            store.append(&MetricBatch { series: vec![], metadata: vec![(format!("m{at}"), about(&long))] });
+        }
+        if is_flushed {
+            store.flush();
+        }
+        let source = store.tsdb.source(TENANT);
+        let asked = |what: &str, budget: &Budget| match what {
+            "series" => source.series(std::slice::from_ref(&query), budget).map(|found| found.len()),
+            "values" => source.label_values("a", &query, budget).map(|found| found.len()),
+            _ => source.metadata(None, budget).map(|found| found.len()),
+        };
+        for what in ["series", "values", "metadata"] {
+            let budget = Budget::new(256 << 10);
+            assert_eq!(asked(what, &budget).map_err(|error| error.kind()), Err(Kind::OverLimit), "{what}");
+            assert!(budget.bytes_used() < 300 << 10, "{what} stops where its budget ends: {}", budget.bytes_used());
+            assert_eq!(asked(what, &Budget::new(2 << 20)).expect("enough"), 100, "{what}");
+        }
+    }
+}
+
 /// Of files with many metrics, a query for one metric reads and keeps what is about that one.
 #[test]
 fn a_query_keeps_only_what_its_metric_needs() {
@@ -387,7 +417,7 @@ fn a_query_over_its_budget_is_told_so() {
     let budget = Budget::new(1000);
     let query = SeriesQuery { matchers: vec![], from_ms: T0, to_ms: T0 + 1000 };
     let mut cursor = source.select(&query, &budget).expect("small so far");
-    assert_eq!(cursor.next_batch().expect_err("too large").kind(), br_std::Kind::OverLimit);
+    assert_eq!(cursor.next_batch().expect_err("too large").kind(), Kind::OverLimit);
 }
 
 #[test]
@@ -547,4 +577,26 @@ fn exemplars_are_kept_up_to_their_bytes_and_what_is_too_much_is_counted() {
     store.reopen();
     assert_eq!(count(&store), kept, "a merge keeps them");
     assert_eq!(store.tsdb.stats().exemplars_dropped, 0);
+}
+
+/// A file is not read to take a sample in: that its time has another value shows when both are merged.
+#[test]
+fn contradictions_that_a_merge_finds_are_counted() {
+    let mut store = Store::new();
+    store.floats("m", &[(T0, 1.0), (T0 + 1000, 1.0), (T0 + 60_000, 1.0)]);
+    store.flush();
+    store.reopen();
+    store.floats("m", &[(T0 + 61_000, 1.0)]);
+    let outcome = store.floats("m", &[(T0, 2.0), (T0 + 1000, 1.0), (T0 + 2000, 2.0)]);
+    assert_eq!(outcome.rejected_count(), 0, "what is in files is not known");
+    store.flush();
+    for at in 0..8 {
+        store.floats("other", &[(T0 + at, 1.0)]);
+        store.flush();
+    }
+    assert_eq!(store.tsdb.tenant_stats(TENANT, 0).contradicted, 0);
+    assert!(store.compact_all() > 0);
+    assert_eq!(store.tsdb.tenant_stats(TENANT, 0).contradicted, 1, "one has another value, one the same");
+    let samples = [(T0, 1.0f64), (T0 + 1000, 1.0), (T0 + 2000, 2.0), (T0 + 60_000, 1.0), (T0 + 61_000, 1.0)];
+    assert_eq!(store.dump(i64::MIN, i64::MAX)["m"], samples.map(|(time, value)| (time, value.to_bits())), "the first stays");
 }

@@ -88,14 +88,14 @@ proptest! {
 
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        for encoding in [Encoding::Xor, Encoding::Histogram, Encoding::FloatHistogram] {
+        for encoding in [Encoding::Xor, Encoding::Histogram, Encoding::FloatHistogram, Encoding::Xor2] {
             let _ = chunk::decode(encoding, &bytes);
         }
         let _ = aggregate::decode(&bytes);
         let _ = tombstones::parse(&bytes);
         let _ = meta::parse(&bytes);
         let _ = wal::parse(&bytes);
-        let _ = wal::Pages::default().read(&bytes, |record| wal::parse(record).map(drop));
+        let _ = wal::Pages::default().read(&bytes, |_, record| wal::parse(record).map(drop));
         let _ = segment::read_chunk(&&bytes[..], 0);
         let _ = Index::open(&bytes[..]);
     }

@@ -33,6 +33,22 @@ pub(super) struct BlockReader<'a> {
     deleted: BTreeMap<u64, Intervals>,
     /// Series whose labels are not UTF-8.
     illegible: RefCell<BTreeSet<u32>>,
+    unread: RefCell<Unread>,
+}
+
+/// Chunks of an encoding that is not known.
+#[derive(Default)]
+pub(super) struct Unread {
+    /// By segment and place: a chunk may reach into several windows.
+    chunks: BTreeSet<(u32, u32)>,
+    first: Option<String>,
+}
+
+impl Unread {
+    pub(super) fn note(&self) -> Option<String> {
+        let first = self.first.as_ref()?;
+        Some(format!("{} chunks are left out, their encoding is not known; the first is {first}", self.chunks.len()))
+    }
 }
 
 const TOMBSTONES_BYTES_MAX: u64 = 256 << 20;
@@ -66,7 +82,16 @@ impl<'a> BlockReader<'a> {
         } else {
             BTreeMap::new()
         };
-        Ok(Self { block, options, index_path, index, segments, deleted, illegible: RefCell::default() })
+        Ok(Self {
+            block,
+            options,
+            index_path,
+            index,
+            segments,
+            deleted,
+            illegible: RefCell::default(),
+            unread: RefCell::default(),
+        })
     }
 
     /// Hands out the series that have samples in a window, with these.
@@ -90,6 +115,10 @@ impl<'a> BlockReader<'a> {
     /// How many series were left out because their labels are not UTF-8.
     pub(super) fn illegible_count(&self) -> usize {
         self.illegible.borrow().len()
+    }
+
+    pub(super) fn unread_note(&self) -> Option<String> {
+        self.unread.borrow().note()
     }
 
     /// In the order of the names that they are written under.
@@ -166,13 +195,20 @@ impl<'a> BlockReader<'a> {
                 self.segments.len()
             ));
         };
-        let decoded = segment::read_chunk(file, u64::from(place.offset)).and_then(|(encoding, data)| {
+        let read = segment::read_chunk(file, u64::from(place.offset));
+        if let Err(error @ br_wire::WireError::Unsupported(_)) = &read {
+            let mut unread = self.unread.borrow_mut();
+            unread.chunks.insert((place.segment, place.offset));
+            unread.first.get_or_insert_with(|| format!("{}, at byte {}: {error}", path.display(), place.offset));
+            return Ok(None);
+        }
+        let decoded = read.and_then(|(encoding, data)| {
             let Some(aggregate) = aggregate else { return chunk::decode(encoding, &data).map(Some) };
             if encoding != Encoding::Aggregates {
                 return Err(br_wire::WireError::Unsupported("a chunk of samples in a downsampled block".into()));
             }
             let found = aggregate::decode(&data)?.into_iter().find(|(found, ..)| *found == aggregate);
-            Ok(found.map(|(_, times_ms, values)| ChunkSamples { times_ms, values: ChunkValues::Floats(values) }))
+            Ok(found.map(|(_, times_ms, values)| ChunkSamples { times_ms, values: ChunkValues::Floats(values), starts_ms: None }))
         });
         decoded.with_context(|| format!("{}: the chunk at byte {}", path.display(), place.offset))
     }
@@ -205,5 +241,6 @@ pub(super) fn points_of(samples: ChunkSamples, is_wanted: impl Fn(i64) -> bool) 
         ChunkValues::Floats(values) => Values::Floats(kept(values, &wanted)),
         ChunkValues::Histograms(values) => Values::Histograms(kept(values, &wanted)),
     };
-    Some(Points { timestamps_ms, values, starts_ms: None, weights: None })
+    let starts_ms = samples.starts_ms.map(|starts| kept(starts, &wanted));
+    Some(Points { timestamps_ms, values, starts_ms, weights: None })
 }

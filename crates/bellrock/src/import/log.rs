@@ -10,7 +10,7 @@ use br_model::labels::METRIC_NAME;
 use br_model::{Exemplar, Labels, Metadata, Value};
 use br_tsdb::{ImportWriter, WINDOW_SECS, import_window_ms};
 use br_wire::prometheus_tsdb::chunk::{self, EncodedChunk};
-use br_wire::prometheus_tsdb::wal::{self, PAGE_BYTES, Pages, Record};
+use br_wire::prometheus_tsdb::wal::{self, Illegible, PAGE_BYTES, Pages, Record};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -65,20 +65,27 @@ impl Log {
     pub(super) fn read(&self, cutoff_ms: i64, sink: &mut Sink<'_>) -> Result<Vec<String>> {
         let mut held = Held::default();
         let mut notes = BTreeSet::new();
-        self.records(&mut notes, |record| held.learn(record))?;
-        let mut ignored = BTreeSet::new();
-        self.records(&mut ignored, |record| {
+        let mut illegible = IllegibleNotes::default();
+        self.records(&mut notes, &mut illegible, |record| held.learn(record))?;
+        let mut ignored = (BTreeSet::new(), IllegibleNotes::default());
+        self.records(&mut ignored.0, &mut ignored.1, |record| {
             held.take(record);
             if held.bytes > HELD_BYTES_MAX { held.write(cutoff_ms, sink) } else { Ok(()) }
         })?;
         held.write(cutoff_ms, sink)?;
+        notes.extend(illegible.note(held.illegible_samples));
         if held.strangers > 0 {
             notes.insert(format!("{} samples in the log are of series that it does not name: left out", held.strangers));
         }
         Ok(notes.into_iter().collect())
     }
 
-    fn records(&self, notes: &mut BTreeSet<String>, mut take: impl FnMut(Record) -> Result<()>) -> Result<()> {
+    fn records(
+        &self,
+        notes: &mut BTreeSet<String>,
+        illegible: &mut IllegibleNotes,
+        mut take: impl FnMut(Logged) -> Result<()>,
+    ) -> Result<()> {
         let mut page = vec![0; PAGE_BYTES];
         for (at, path) in self.files.iter().enumerate() {
             let mut file = open(path)?;
@@ -86,14 +93,15 @@ impl Log {
             let mut failure = None;
             loop {
                 let read = read_page(&mut file, &mut page).with_context(|| format!("cannot read {}", path.display()))?;
-                let outcome = pages.read(&page[..read], |record| {
-                    let record = wal::parse(record)?;
+                let outcome = pages.read(&page[..read], |place, record| {
+                    let (record, unread) = wal::parse(record)?;
+                    illegible.add(path, place, &unread);
                     if let Record::Unknown(kind) = record {
                         notes.insert(format!(
                             "{}: records of kind {kind} are not read: their samples are left out",
                             path.display()
                         ));
-                    } else if let Err(error) = take(record) {
+                    } else if let Err(error) = take(Logged { record, illegible: unread.series }) {
                         failure = Some(error);
                         return Err(br_wire::WireError::Malformed("stopped".into()));
                     }
@@ -117,6 +125,41 @@ impl Log {
             }
         }
         Ok(())
+    }
+}
+
+/// A record, and the series that it names in something else than UTF-8.
+struct Logged {
+    record: Record,
+    illegible: Vec<u64>,
+}
+
+/// What is left out because it is not UTF-8.
+#[derive(Default)]
+struct IllegibleNotes {
+    series: BTreeSet<u64>,
+    others: u64,
+    first: Option<String>,
+}
+
+impl IllegibleNotes {
+    fn add(&mut self, path: &Path, place: u64, found: &Illegible) {
+        if found.series.is_empty() && found.others == 0 {
+            return;
+        }
+        self.series.extend(&found.series);
+        self.others += found.others;
+        self.first.get_or_insert_with(|| format!("{}, in the record that ends at byte {place} and following", path.display()));
+    }
+
+    fn note(self, samples: u64) -> Option<String> {
+        let Self { series, others, first } = self;
+        let place = first?;
+        Some(format!(
+            "{} series of the log with {samples} samples, and {others} exemplars and descriptions, are left out: their labels or \
+             texts are not UTF-8; the first is in {place}",
+            series.len()
+        ))
     }
 }
 
@@ -149,6 +192,9 @@ struct Held {
     metadata: BTreeMap<String, Metadata>,
     bytes: usize,
     strangers: u64,
+    /// Series that are left out, and how many samples they have.
+    illegible: BTreeSet<u64>,
+    illegible_samples: u64,
 }
 
 /// What an unpacked sample takes, about.
@@ -157,8 +203,9 @@ const SAMPLE_BYTES: usize = 24;
 impl Held {
     /// Series, deletions, metadata.
     #[allow(clippy::unnecessary_wraps, reason = "as the second reading has it")]
-    fn learn(&mut self, record: Record) -> Result<()> {
-        match record {
+    fn learn(&mut self, logged: Logged) -> Result<()> {
+        self.illegible.extend(logged.illegible);
+        match logged.record {
             Record::Series(found) => {
                 for (reference, labels) in found {
                     let next = self.series.len();
@@ -166,6 +213,7 @@ impl Held {
                     if at == next {
                         self.series.push(LogSeries { labels, ..LogSeries::default() });
                     }
+                    self.illegible.remove(&reference);
                     self.by_reference.insert(reference, at);
                 }
             }
@@ -190,8 +238,8 @@ impl Held {
         Ok(())
     }
 
-    fn take(&mut self, record: Record) {
-        match record {
+    fn take(&mut self, logged: Logged) {
+        match logged.record {
             Record::Floats(found) => {
                 for (series, time, value) in found {
                     self.push(series, time, Value::Float(value));
@@ -216,7 +264,7 @@ impl Held {
 
     fn push(&mut self, reference: u64, time: i64, value: Value) {
         let Some(at) = self.by_reference.get(&reference) else {
-            self.strangers += 1;
+            *if self.illegible.contains(&reference) { &mut self.illegible_samples } else { &mut self.strangers } += 1;
             return;
         };
         let series = &mut self.series[*at];

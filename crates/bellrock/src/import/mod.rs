@@ -191,6 +191,9 @@ impl Import<'_> {
             if illegible > 0 {
                 eprintln!("bellrock: {illegible} series of {} are left out: their labels are not UTF-8", block.meta.ulid);
             }
+            if let Some(note) = reader.unread_note() {
+                eprintln!("bellrock: {}: {note}", block.meta.ulid);
+            }
             Ok(sink.finish())
         })
     }

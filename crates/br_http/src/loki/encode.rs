@@ -1,65 +1,121 @@
 //! Results as Loki writes them.
 
-use crate::json::labels;
-use br_logql::{LogResult, MetricValue, Series, Stats};
+use crate::written::{Each, Shown};
+use br_logql::{LogEntry, LogResult, LogStream, MetricValue, Series, Stats};
 use br_std::Nanos;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-pub(super) fn streams(result: &LogResult, categorize: bool, took: Duration) -> Value {
-    let streams: Vec<Value> = result
-        .streams
-        .iter()
-        .map(|stream| {
-            let values: Vec<Value> = stream
-                .entries
-                .iter()
-                .map(|entry| {
-                    let (time, line) = (entry.timestamp.0.to_string(), &entry.line);
-                    if !categorize {
-                        return json!([time, line]);
-                    }
-                    json!([time, line, { "structuredMetadata": labels(&entry.metadata), "parsed": labels(&entry.parsed) }])
-                })
-                .collect();
-            json!({ "stream": labels(&stream.labels), "values": values })
-        })
-        .collect();
-    let mut data = json!({ "resultType": "streams", "result": streams, "stats": stats(result.stats, took) });
-    if categorize {
-        data["encodingFlags"] = json!(["categorize-labels"]);
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Data<R> {
+    result_type: &'static str,
+    result: R,
+    stats: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding_flags: Option<[&'static str; 1]>,
+}
+
+pub(super) fn streams(result: &LogResult, categorize: bool, took: Duration) -> impl Serialize {
+    Data {
+        result_type: "streams",
+        result: Each(move || result.streams.iter().map(move |stream| Stream { stream, categorize })),
+        stats: stats(result.stats, took),
+        encoding_flags: categorize.then_some(["categorize-labels"]),
     }
-    data
+}
+
+struct Stream<'r> {
+    stream: &'r LogStream,
+    categorize: bool,
+}
+
+impl Serialize for Stream<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Written<'r, V> {
+            stream: Shown<'r>,
+            values: V,
+        }
+        let Self { stream, categorize } = *self;
+        let values = Each(move || stream.entries.iter().map(move |entry| Entry { entry, categorize }));
+        Written { stream: Shown(&stream.labels), values }.serialize(serializer)
+    }
+}
+
+struct Entry<'r> {
+    entry: &'r LogEntry,
+    categorize: bool,
+}
+
+impl Serialize for Entry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Categories<'r> {
+            structured_metadata: Shown<'r>,
+            parsed: Shown<'r>,
+        }
+        let LogEntry { timestamp, line, metadata, parsed } = self.entry;
+        let time = timestamp.0.to_string();
+        if !self.categorize {
+            return (time, line).serialize(serializer);
+        }
+        let categories = Categories { structured_metadata: Shown(metadata), parsed: Shown(parsed) };
+        (time, line, categories).serialize(serializer)
+    }
 }
 
 /// An instant query answers a scalar or a vector, a range query a matrix.
-pub(super) fn metric(value: &MetricValue, is_instant: bool, counted: Stats, took: Duration) -> Value {
-    let (kind, result) = match value {
-        MetricValue::Scalar(points) if is_instant => {
-            ("scalar", points.first().map_or(Value::Null, |(at, value)| point(*at, *value)))
-        }
-        MetricValue::Scalar(points) => {
-            let points: Vec<Value> = points.iter().map(|(at, value)| point(*at, *value)).collect();
-            ("matrix", json!([{ "metric": {}, "values": points }]))
-        }
-        MetricValue::Series(series) if is_instant => ("vector", series.iter().map(vector_sample).collect()),
-        MetricValue::Series(series) => ("matrix", series.iter().map(matrix_series).collect()),
+pub(super) fn metric(value: &MetricValue, is_instant: bool, counted: Stats, took: Duration) -> impl Serialize {
+    let result_type = match value {
+        MetricValue::Scalar(_) if is_instant => "scalar",
+        MetricValue::Series(_) if is_instant => "vector",
+        _ => "matrix",
     };
-    json!({ "resultType": kind, "result": result, "stats": stats(counted, took) })
+    Data { result_type, result: Metric { value, is_instant }, stats: stats(counted, took), encoding_flags: None }
 }
 
-fn point(at: Nanos, value: f64) -> Value {
-    json!([seconds(at), br_promql::format_float(value)])
+struct Metric<'r> {
+    value: &'r MetricValue,
+    is_instant: bool,
 }
 
-fn vector_sample(series: &Series) -> Value {
-    let value = series.points.first().map(|(at, value)| point(*at, *value));
-    json!({ "metric": labels(&series.labels), "value": value })
+#[derive(Serialize)]
+struct Sample<'r> {
+    metric: Shown<'r>,
+    value: Option<(Value, String)>,
 }
 
-fn matrix_series(series: &Series) -> Value {
-    let points: Vec<Value> = series.points.iter().map(|(at, value)| point(*at, *value)).collect();
-    json!({ "metric": labels(&series.labels), "values": points })
+#[derive(Serialize)]
+struct Row<M, V> {
+    metric: M,
+    values: V,
+}
+
+impl Serialize for Metric<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.value {
+            MetricValue::Scalar(points) if self.is_instant => points.first().map(point).serialize(serializer),
+            MetricValue::Scalar(points) => {
+                [Row { metric: json!({}), values: Each(|| points.iter().map(point)) }].serialize(serializer)
+            }
+            MetricValue::Series(all) if self.is_instant => serializer.collect_seq(
+                all.iter().map(|Series { labels, points }| Sample { metric: Shown(labels), value: points.first().map(point) }),
+            ),
+            MetricValue::Series(all) => {
+                serializer.collect_seq(all.iter().map(|Series { labels, points }| Row {
+                    metric: Shown(labels),
+                    values: Each(move || points.iter().map(point)),
+                }))
+            }
+        }
+    }
+}
+
+fn point((at, value): &(Nanos, f64)) -> (Value, String) {
+    (seconds(*at), br_promql::format_float(*value))
 }
 
 fn seconds(at: Nanos) -> Value {

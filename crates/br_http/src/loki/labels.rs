@@ -1,9 +1,9 @@
 //! Labels and streams.
 
-use super::{Answer, range, success};
+use super::{Answer, json_text, range, success_text};
 use crate::app::App;
-use crate::json;
 use crate::params::Params;
+use crate::written::Shown;
 use axum::Extension;
 use axum::extract::{Path, State};
 use br_logql::Expr;
@@ -11,7 +11,7 @@ use br_model::{Labels, Principal};
 use br_query::door::Language;
 use br_std::{Error, Result};
 use br_storage::Matcher;
-use serde_json::Value;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -24,18 +24,33 @@ fn matchers(text: Option<&str>) -> Result<Vec<Matcher>> {
     }
 }
 
-async fn streams(app: &App, principal: &Principal, params: &Params, matchers: Vec<Matcher>) -> Result<Vec<Labels>> {
+/// What `answer` makes of the streams that satisfy any of the selectors.
+async fn lookup<T: Serialize>(
+    app: &App,
+    principal: &Principal,
+    params: &Params,
+    selectors: Vec<Vec<Matcher>>,
+    answer: impl FnOnce(BTreeSet<Labels>) -> T + Send + 'static,
+) -> Answer {
     let (tenant, range) = (principal.tenant, range(app, params)?);
-    app.query(tenant, Language::Lookup, "streams", None, move |sources, budget| {
-        sources.logs(tenant).streams(range, &matchers, budget)
-    })
-    .await
+    let text = app
+        .query(tenant, Language::Lookup, "streams", None, move |sources, budget| {
+            let mut found = BTreeSet::new();
+            for matchers in selectors {
+                found.extend(sources.logs(tenant).streams(range, &matchers, budget)?);
+            }
+            success_text(&answer(found), None, budget)
+        })
+        .await?;
+    json_text(text)
 }
 
 pub(super) async fn names(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
-    let streams = streams(&app, &principal, &params, matchers(params.get("query"))?).await?;
-    let names: BTreeSet<&str> = streams.iter().flat_map(|stream| stream.iter().map(|(name, _)| name)).collect();
-    success(names.into_iter().collect())
+    let selectors = vec![matchers(params.get("query"))?];
+    lookup(&app, &principal, &params, selectors, |streams| {
+        streams.iter().flat_map(|stream| stream.iter().map(|(name, _)| name.to_owned())).collect::<BTreeSet<String>>()
+    })
+    .await
 }
 
 pub(super) async fn values(
@@ -44,9 +59,12 @@ pub(super) async fn values(
     Path(name): Path<String>,
     params: Params,
 ) -> Answer {
-    let streams = streams(&app, &principal, &params, matchers(params.get("query"))?).await?;
-    let values: BTreeSet<&str> = streams.iter().filter_map(|stream| stream.get(&name)).collect();
-    success(values.into_iter().collect())
+    let selectors = vec![matchers(params.get("query"))?];
+    lookup(&app, &principal, &params, selectors, move |streams| {
+        // The streams go as their values are taken: both are never held whole.
+        streams.into_iter().filter_map(|stream| stream.get(&name).map(str::to_owned)).collect::<BTreeSet<String>>()
+    })
+    .await
 }
 
 pub(super) async fn series(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
@@ -54,10 +72,15 @@ pub(super) async fn series(State(app): State<Arc<App>>, Extension(principal): Ex
     if selectors.is_empty() {
         selectors.push("");
     }
-    let mut found = BTreeSet::new();
-    for selector in selectors {
-        let matchers = matchers((!selector.is_empty() && selector != "{}").then_some(selector))?;
-        found.extend(streams(&app, &principal, &params, matchers).await?);
+    let selectors = selectors.into_iter().map(|text| matchers((!text.is_empty() && text != "{}").then_some(text)));
+    let selectors = selectors.collect::<Result<_>>()?;
+    lookup(&app, &principal, &params, selectors, Streams).await
+}
+
+struct Streams(BTreeSet<Labels>);
+
+impl Serialize for Streams {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(Shown))
     }
-    success(found.iter().map(json::labels).collect::<Vec<Value>>().into())
 }

@@ -10,12 +10,13 @@ use crate::app::App;
 use crate::error::TextError;
 use crate::params::Params;
 use crate::routes::Routes;
+use crate::written;
 use axum::Json;
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use br_model::Right;
 use br_std::{Nanos, Result};
-use br_storage::TimeRange;
+use br_storage::{Budget, TimeRange};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -54,20 +55,19 @@ async fn build() -> Json<Value> {
     )
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "handlers end with it")]
-fn success(data: Value) -> Answer {
-    json_text(success_text(data, None))
-}
-
-/// An answer written out. What may be long is written on the pool for blocking work, next to the query that found it.
-fn success_text(data: Value, warning: Option<String>) -> String {
-    // Put together by hand: `json!` would copy the data.
-    let pairs = [("status".to_owned(), Value::from("success")), ("data".to_owned(), data)];
-    let warnings = warning.map(|warning| ("warnings".to_owned(), json!([warning])));
-    Value::Object(pairs.into_iter().chain(warnings).collect()).to_string()
+/// An answer written out, on the pool for blocking work, next to the query that found it.
+fn success_text(data: &impl Serialize, warning: Option<String>, budget: &Budget) -> Result<String> {
+    #[derive(Serialize)]
+    struct Success<'d, D> {
+        status: &'static str,
+        data: &'d D,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        warnings: Option<[String; 1]>,
+    }
+    written::json(&Success { status: "success", data, warnings: warning.map(|warning| [warning]) }, budget)
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "handlers end with it")]
 fn json_text(text: String) -> Answer {
-    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+    Ok(written::response(text))
 }

@@ -89,7 +89,8 @@ async fn lines(
         .query(tenant, Language::LogQl, text, None, move |sources, budget| {
             let started = clock.monotonic();
             let result = br_logql::query_log(&*sources.logs(tenant), &log, &options, budget)?;
-            Ok(success_text(encode::streams(&result, categorize, clock.monotonic().saturating_sub(started)), partial))
+            let took = clock.monotonic().saturating_sub(started);
+            success_text(&encode::streams(&result, categorize, took), partial, budget)
         })
         .await?;
     json_text(text)
@@ -108,7 +109,8 @@ async fn over_range(
         .query(tenant, Language::LogQl, text, None, move |sources, budget| {
             let started = clock.monotonic();
             let (value, stats) = br_logql::query_range(&*sources.logs(tenant), &metric, (range.from, range.to), step, budget)?;
-            Ok(success_text(encode::metric(&value, false, stats, clock.monotonic().saturating_sub(started)), partial))
+            let took = clock.monotonic().saturating_sub(started);
+            success_text(&encode::metric(&value, false, stats, took), partial, budget)
         })
         .await?;
     json_text(text)
@@ -128,7 +130,8 @@ pub(super) async fn instant(State(app): State<Arc<App>>, Extension(principal): E
                 .query(tenant, Language::LogQl, &text, None, move |sources, budget| {
                     let started = clock.monotonic();
                     let (value, stats) = br_logql::query_instant(&*sources.logs(tenant), &metric, at, budget)?;
-                    Ok(success_text(encode::metric(&value, true, stats, clock.monotonic().saturating_sub(started)), partial))
+                    let took = clock.monotonic().saturating_sub(started);
+                    success_text(&encode::metric(&value, true, stats, took), partial, budget)
                 })
                 .await?;
             json_text(text)

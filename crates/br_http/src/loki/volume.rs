@@ -1,8 +1,9 @@
 //! How much there is: streams, entries and bytes of a selector, and who wrote them.
 
-use super::{Answer, json_text, range, success};
+use super::{Answer, json_text, range, success_text};
 use crate::app::App;
 use crate::params::Params;
+use crate::written::{self, Shown};
 use axum::Extension;
 use axum::extract::State;
 use br_logql::{Expr, LogExpr, MetricValue};
@@ -82,28 +83,29 @@ pub(super) async fn volume(State(app): State<Arc<App>>, Extension(principal): Ex
     let targets = targets(&params, &log)?;
     let (tenant, range) = (principal.tenant, range(&app, &params)?);
     let shown = text.clone();
-    let mut volumes = app
+    let at = range.to.as_millis() as f64 / 1000.0;
+    let text = app
         .query(tenant, Language::LogQl, &shown, None, move |sources, budget| {
             let source = sources.logs(tenant);
-            if !by_labels {
-                let sums = over(&*source, ("bytes_over_time", &text), Some(&targets.join(",")), range, budget)?;
-                return Ok(sums.iter().map(|(labels, bytes)| (crate::json::labels(labels), *bytes)).collect::<Vec<_>>());
-            }
-            let mut volumes = Vec::new();
-            for name in targets {
-                let sums = over(&*source, ("bytes_over_time", &text), Some(&name), range, budget)?;
-                let bytes = sums.iter().filter(|(labels, _)| labels.get(&name).is_some()).map(|(_, bytes)| bytes).sum();
-                volumes.push((json!({ name: "" }), bytes));
-            }
-            Ok(volumes)
+            let mut volumes = if by_labels {
+                let sums = |name: &String| {
+                    let sums = over(&*source, ("bytes_over_time", &text), Some(name), range, budget)?;
+                    let bytes = sums.iter().filter(|(labels, _)| labels.get(name).is_some()).map(|(_, bytes)| bytes).sum();
+                    Ok((Labels::from_pairs([(name.as_str(), "")]), bytes))
+                };
+                targets.iter().map(sums).collect::<Result<Vec<(Labels, f64)>>>()?
+            } else {
+                over(&*source, ("bytes_over_time", &text), Some(&targets.join(",")), range, budget)?
+            };
+            volumes.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+            volumes.truncate(limit);
+            let volume =
+                |(labels, bytes): &(Labels, f64)| json!({ "metric": Shown(labels), "value": [at, (*bytes as u64).to_string()] });
+            let result: Vec<Value> = volumes.iter().map(volume).collect();
+            success_text(&json!({ "resultType": "vector", "result": result, "stats": {} }), None, budget)
         })
         .await?;
-    volumes.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-    volumes.truncate(limit);
-    let at = range.to.as_millis() as f64 / 1000.0;
-    let result: Vec<Value> =
-        volumes.iter().map(|(metric, bytes)| json!({ "metric": metric, "value": [at, (*bytes as u64).to_string()] })).collect();
-    success(json!({ "resultType": "vector", "result": result, "stats": {} }))
+    json_text(text)
 }
 
 /// Names of labels as LogQL takes them: what else came in their place would become part of a query.
@@ -133,15 +135,17 @@ pub(super) async fn detected_labels(
     let matchers =
         params.get("query").filter(|text| *text != "{}").map(selector).transpose()?.map_or_else(Vec::new, |log| log.matchers);
     let (tenant, range) = (principal.tenant, range(&app, &params)?);
-    let streams = app
+    let text = app
         .query(tenant, Language::Lookup, "detected labels", None, move |sources, budget| {
-            sources.logs(tenant).streams(range, &matchers, budget)
+            let streams = sources.logs(tenant).streams(range, &matchers, budget)?;
+            let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+            for (name, value) in streams.iter().flat_map(Labels::iter) {
+                values.entry(name).or_default().insert(value);
+            }
+            let label = |(name, values): (&&str, &BTreeSet<&str>)| json!({ "label": name, "cardinality": values.len() });
+            let labels: Vec<Value> = values.iter().map(label).collect();
+            written::json(&json!({ "detectedLabels": labels }), budget)
         })
         .await?;
-    let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (name, value) in streams.iter().flat_map(Labels::iter) {
-        values.entry(name).or_default().insert(value);
-    }
-    let labels: Vec<Value> = values.iter().map(|(name, values)| json!({ "label": name, "cardinality": values.len() })).collect();
-    json_text(json!({ "detectedLabels": labels }).to_string())
+    json_text(text)
 }

@@ -1,17 +1,21 @@
 //! Traces: search, and one by its id.
 
-use super::{Answer, range};
+use super::range;
 use crate::app::App;
+use crate::error::ApiError;
 use crate::json::attributes;
 use crate::params::Params;
 use crate::time::{millis, rfc3339};
+use crate::written::{self, Each};
+use axum::Extension;
 use axum::extract::{Path, State};
-use axum::{Extension, Json};
+use axum::response::Response;
 use br_model::{Principal, TenantId, TraceId};
 use br_query::door::Language;
 use br_std::{Error, Result};
-use br_storage::StoredSpan;
+use br_storage::{Budget, StoredSpan};
 use br_traceql::{SearchOptions, TraceMatch};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -19,22 +23,38 @@ use std::sync::Arc;
 const LIMIT_DEFAULT: usize = 20;
 const LIMIT_MAX: usize = 1000;
 
-pub(super) async fn search(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
+#[derive(Serialize)]
+struct Summaries<T> {
+    traces: T,
+}
+
+pub(super) async fn search(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    params: Params,
+) -> Result<Response, ApiError> {
     let range = range(&app, &params)?;
     let limit = params.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
     let text = narrowed(params.get("q"), conditions(&params)?)?;
     let options = SearchOptions { range, limit, spans_per_spanset: 0 };
-    let found = search_traces(&app, principal.tenant, text, options).await?;
-    let traces: Vec<Value> = found.iter().map(summary).collect();
-    Ok(Json(json!({ "traces": traces })))
+    let text = search_traces(&app, principal.tenant, text, options, |found, budget| {
+        written::json(&Summaries { traces: Each(|| found.iter().map(summary)) }, budget)
+    });
+    Ok(written::response(text.await?))
 }
 
-/// Searches through the query door.
-pub(crate) async fn search_traces(app: &App, tenant: TenantId, text: String, options: SearchOptions) -> Result<Vec<TraceMatch>> {
+/// Searches through the query door; `write` makes the answer there too.
+pub(crate) async fn search_traces<T: Send + 'static>(
+    app: &App,
+    tenant: TenantId,
+    text: String,
+    options: SearchOptions,
+    write: impl FnOnce(Vec<TraceMatch>, &Budget) -> Result<T> + Send + 'static,
+) -> Result<T> {
     let expr = br_traceql::parse(&text).map_err(|error| Error::fix_request(format!("invalid parameter \"q\": {error}")))?;
     let shown = text.clone();
     app.query(tenant, Language::TraceQl, &shown, None, move |sources, budget| {
-        br_traceql::search(&*sources.spans(tenant), &expr, &text, &options, budget)
+        write(br_traceql::search(&*sources.spans(tenant), &expr, &text, &options, budget)?, budget)
     })
     .await
 }
@@ -123,33 +143,39 @@ pub(super) async fn trace(
     State(app): State<Arc<App>>,
     Extension(principal): Extension<Principal>,
     Path(id): Path<String>,
-) -> Answer {
+) -> Result<Response, ApiError> {
     let trace_id = TraceId::from_hex(&id).filter(|id| !id.is_none());
     let trace_id = trace_id.ok_or_else(|| Error::fix_request(format!("{id:?} is no trace id: 32 hexadecimal digits")))?;
-    let spans = app
-        .query(principal.tenant, Language::Lookup, &id, None, move |sources, budget| {
-            sources.spans(principal.tenant).trace(trace_id, None, budget)
-        })
-        .await?;
-    if spans.is_empty() {
-        return Err(
-            Error::not_found(format!("no trace {trace_id}: it may not have arrived yet, or be past its retention")).into()
-        );
-    }
-    Ok(Json(whole(trace_id, spans)))
+    let text = app.query(principal.tenant, Language::Lookup, &id, None, move |sources, budget| {
+        let spans = sources.spans(principal.tenant).trace(trace_id, None, budget)?;
+        if spans.is_empty() {
+            return Err(Error::not_found(format!("no trace {trace_id}: it may not have arrived yet, or be past its retention")));
+        }
+        budget.charge(spans.iter().map(StoredSpan::heap_bytes).sum())?;
+        whole(trace_id, spans, budget)
+    });
+    Ok(written::response(text.await?))
 }
 
-fn whole(trace_id: TraceId, mut spans: Vec<StoredSpan>) -> Value {
+#[derive(Serialize)]
+struct Whole<T> {
+    trace_id: String,
+    started_at: String,
+    duration_ms: f64,
+    spans: T,
+}
+
+fn whole(trace_id: TraceId, mut spans: Vec<StoredSpan>, budget: &Budget) -> Result<String> {
     spans.sort_by_key(|stored| (stored.span.start, stored.span.span_id));
     let start = spans.iter().map(|stored| stored.span.start).min().unwrap_or_default();
     let end = spans.iter().map(|stored| stored.span.end).max().unwrap_or_default();
-    let shown: Vec<Value> = spans.iter().map(|stored| span(stored, start.0)).collect();
-    json!({
-        "trace_id": trace_id.to_string(),
-        "started_at": rfc3339(start),
-        "duration_ms": millis(end.0.saturating_sub(start.0).max(0)),
-        "spans": shown,
-    })
+    let whole = Whole {
+        trace_id: trace_id.to_string(),
+        started_at: rfc3339(start),
+        duration_ms: millis(end.0.saturating_sub(start.0).max(0)),
+        spans: Each(|| spans.iter().map(|stored| span(stored, start.0))),
+    };
+    written::json(&whole, budget)
 }
 
 fn span(stored: &StoredSpan, start: i64) -> Value {

@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use br_ingest::Deletion;
 use br_model::Principal;
+use br_query::door::Language;
 use br_std::{Error, Nanos};
 use serde_json::json;
 use std::sync::Arc;
@@ -22,9 +23,17 @@ pub(super) async fn delete_series(
 ) -> Answer {
     let queries = selector::queries(&params, true)?;
     let (from_ms, to_ms) = queries.first().map_or((i64::MIN, i64::MAX), |query| (query.from_ms, query.to_ms));
-    let deletion = Deletion::new(queries.into_iter().map(|query| query.matchers).collect(), from_ms, to_ms)?;
-    tracing::info!(event = "SeriesDeleted", tenant = principal.tenant.0, by = principal.name, ?deletion);
-    app.intake.delete_series(principal.tenant, deletion).await?;
+    let (tenant, intake) = (principal.tenant, app.intake.clone());
+    let (deletion, foreseen) = app
+        .query(tenant, Language::Lookup, "delete series", None, move |_, budget| {
+            queries.iter().flat_map(|query| &query.matchers).try_for_each(|matcher| matcher.prepare(budget))?;
+            let deletion = Deletion::new(queries.into_iter().map(|query| query.matchers).collect(), from_ms, to_ms)?;
+            let foreseen = intake.foresee_deletion(tenant, &deletion, budget)?;
+            Ok((deletion, foreseen))
+        })
+        .await?;
+    tracing::info!(event = "SeriesDeleted", tenant = tenant.0, by = principal.name, ?deletion);
+    app.intake.delete_series(tenant, deletion, foreseen).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -1,6 +1,6 @@
 //! Series, label names, label values.
 
-use super::{Answer, encode, json_text, labels_bytes, limit, selector};
+use super::{Answer, encode, json_text, limit, selector};
 use crate::app::App;
 use crate::params::Params;
 use axum::Extension;
@@ -17,7 +17,6 @@ pub(super) async fn series(State(app): State<Arc<App>>, Extension(principal): Ex
     let limit = limit(&params)?;
     let found = lookup(&app, principal, "series", move |source, budget| {
         let found = source.series(&queries, budget)?;
-        budget.charge(found.iter().map(labels_bytes).sum())?;
         encode::list(found, limit, budget, encode::labels)
     });
     Ok(json_text(found.await?))

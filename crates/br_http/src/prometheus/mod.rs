@@ -18,8 +18,8 @@ mod tree;
 use crate::error::PrometheusError;
 use crate::params::Params;
 use crate::routes::Routes;
+use crate::written;
 use axum::Json;
-use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use br_model::{Labels, Right};
 use br_std::Error;
@@ -81,15 +81,7 @@ fn labels_bytes(labels: &Labels) -> u64 {
 
 /// An answer written out already, next to the query that found it: a long one would hold up whoever else waits for this thread.
 fn json_text(text: String) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
-}
-
-#[allow(clippy::unnecessary_wraps, reason = "handlers end with it")]
-fn success_warning(data: Value, warnings: &[String]) -> Answer {
-    if warnings.is_empty() {
-        return success(data);
-    }
-    Ok(Json(json!({ "status": "success", "data": data, "warnings": warnings })).into_response())
+    written::response(text)
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "handlers end with it")]

@@ -1,18 +1,20 @@
 //! Queries: instant, range, exemplars.
 
-use super::{Answer, encode, json_text, success, success_warning};
+use super::{Answer, encode, json_text, success};
 use crate::app::App;
 use crate::error::PrometheusError;
 use crate::params::Params;
+use crate::written::{self, Each, Shown};
 use axum::Extension;
 use axum::extract::State;
 use br_env::Clock;
-use br_model::Principal;
+use br_model::{Exemplar, Labels, Principal};
 use br_promql::{Engine, Expr, ExprKind, QueryOutput, SourceResolution, Value as OutputValue};
 use br_query::door::Language;
 use br_query::range_cache::Steps;
 use br_std::{Error, Nanos, Result};
 use br_storage::{Budget, Matcher, SeriesQuery};
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,7 +188,8 @@ pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Ext
 
 /// The tree of a query, as Prometheus' own pages show it.
 pub(super) async fn parse_query(State(app): State<Arc<App>>, params: Params) -> Answer {
-    success(super::tree::tree(&parse_enabled(&app, params.required("query")?)?))
+    let tree = super::tree::tree(&parse_enabled(&app, params.required("query")?)?);
+    Ok(json_text(format!("{{\"status\":\"success\",\"data\":{tree}}}")))
 }
 
 pub(super) async fn format(State(app): State<Arc<App>>, params: Params) -> Answer {
@@ -212,25 +215,50 @@ pub(super) async fn exemplars(State(app): State<Arc<App>>, Extension(principal):
     if from_ms > to_ms {
         return Err(Error::fix_request("invalid parameter \"end\": end timestamp must not be before start time").into());
     }
-    let (exemplars, warnings) = app
+    let text = app
         .query(principal.tenant, Language::Lookup, &text, None, move |sources, budget| {
             let source = sources.metrics(principal.tenant);
             let mut all = Vec::new();
             for matchers in found {
                 all.extend(source.exemplars(&SeriesQuery { matchers, from_ms, to_ms }, budget)?);
             }
-            Ok((all, budget.damage().warnings()))
+            let answer = ExemplarAnswer {
+                status: "success",
+                data: Each(|| all.iter().map(|(labels, exemplars)| SeriesExemplars { labels, exemplars })),
+                warnings: budget.damage().warnings(),
+            };
+            written::json(&answer, budget)
         })
         .await?;
-    let shown = exemplars.into_iter().map(|(labels, exemplars)| {
-        let exemplars: Vec<Value> = exemplars
-            .iter()
-            .map(|exemplar| {
-                let value = br_promql::format_float(exemplar.value);
-                json!({ "labels": crate::json::labels(&exemplar.labels), "value": value, "timestamp": exemplar.timestamp_ms as f64 / 1000.0 })
-            })
-            .collect();
-        json!({ "seriesLabels": crate::json::labels(&labels), "exemplars": exemplars })
-    });
-    success_warning(shown.collect(), &warnings)
+    Ok(written::response(text))
+}
+
+#[derive(Serialize)]
+struct ExemplarAnswer<D> {
+    status: &'static str,
+    data: D,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+struct SeriesExemplars<'e> {
+    labels: &'e Labels,
+    exemplars: &'e [Exemplar],
+}
+
+impl Serialize for SeriesExemplars<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Written<'e, E> {
+            series_labels: Shown<'e>,
+            exemplars: E,
+        }
+        let exemplar = |exemplar: &Exemplar| {
+            let value = br_promql::format_float(exemplar.value);
+            json!({ "labels": Shown(&exemplar.labels), "value": value, "timestamp": exemplar.timestamp_ms as f64 / 1000.0 })
+        };
+        let exemplars = Each(|| self.exemplars.iter().map(exemplar));
+        Written { series_labels: Shown(self.labels), exemplars }.serialize(serializer)
+    }
 }

@@ -169,8 +169,8 @@ fn stream(found: Vec<Chunked>, answers: &Answers) -> Result<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use br_model::{Exemplar, Metadata};
     use br_std::Kind;
+    use br_storage::testing::SelectOnly;
     use br_storage::{SeriesCursor, SeriesData, Values};
 
     /// So many series of a thousand samples, in one batch.
@@ -190,29 +190,9 @@ mod tests {
         }
     }
 
-    impl MetricSource for Source {
-        fn select<'a>(&'a self, _: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
+    impl SelectOnly for Source {
+        fn select_only<'a>(&'a self, _: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
             Ok(Box::new(*self))
-        }
-
-        fn series(&self, _: &[SeriesQuery], _: &Budget) -> Result<Vec<Labels>> {
-            Ok(Vec::new())
-        }
-
-        fn label_names(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
-            Ok(Vec::new())
-        }
-
-        fn label_values(&self, _: &str, _: &SeriesQuery, _: &Budget) -> Result<Vec<String>> {
-            Ok(Vec::new())
-        }
-
-        fn metadata(&self, _: Option<&str>) -> Result<Vec<(String, Metadata)>> {
-            Ok(Vec::new())
-        }
-
-        fn exemplars(&self, _: &SeriesQuery, _: &Budget) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
-            Ok(Vec::new())
         }
     }
 

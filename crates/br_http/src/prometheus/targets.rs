@@ -120,7 +120,7 @@ pub(super) async fn target_metadata(
             matchers.iter().try_for_each(|matcher| matcher.prepare(budget))?;
             targets.retain(|target| matchers.iter().all(|matcher| matcher.matches_labels(&target.labels)));
             let source = sources.metrics(principal.tenant);
-            let known = source.metadata(metric.as_deref())?;
+            let known = source.metadata(metric.as_deref(), budget)?;
             let mut found = Vec::new();
             for target in targets {
                 let of_target = target.labels.iter().filter(|(name, _)| matches!(*name, "job" | "instance"));
@@ -164,13 +164,14 @@ pub(super) async fn metadata(State(app): State<Arc<App>>, Extension(principal): 
     let limit = params.number("limit", usize::MAX)?;
     let found = app
         .query(principal.tenant, Language::Lookup, "metadata", None, move |sources, budget| {
-            let found = sources.metrics(principal.tenant).metadata(metric.as_deref())?;
+            let mut found = sources.metrics(principal.tenant).metadata(metric.as_deref(), budget)?;
+            found.truncate(limit);
             budget.charge(found.iter().map(|(name, metadata)| metadata_bytes(name, metadata)).sum())?;
             Ok(found)
         })
         .await?;
     let mut families = Map::new();
-    for (name, metadata) in found.into_iter().take(limit) {
+    for (name, metadata) in found {
         let entry = json!({ "type": metadata.metric_type.as_str(), "help": metadata.help, "unit": metadata.unit });
         families.insert(name, json!([entry]));
     }

@@ -1,71 +1,103 @@
 //! A query as a tree in JSON. Source: Prometheus' `web/api/v1/translate_ast.go`.
 
 use br_model::labels::METRIC_NAME;
-use br_promql::{At, DurationExpr, Expr, ExprKind, Matching, Type, VectorSelector};
+use br_promql::{At, DurationExpr, Expr, ExprKind, Link, Matching, Signature, Type, VectorSelector};
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 
-pub(super) fn tree(expr: &Expr) -> Value {
+/// A row of operators is as deep in the JSON as it is long: it is written, not built.
+pub(super) fn tree(expr: &Expr) -> String {
+    let mut out = String::new();
+    write(&mut out, expr);
+    out
+}
+
+fn write(out: &mut String, expr: &Expr) {
     match &expr.kind {
-        ExprKind::Number { value, .. } => json!({ "type": "numberLiteral", "val": br_promql::format_float(*value) }),
-        ExprKind::String { value, .. } => json!({ "type": "stringLiteral", "val": value }),
-        ExprKind::Paren(inner) => json!({ "type": "parenExpr", "expr": tree(inner) }),
-        ExprKind::Unary { negative, expr } => {
-            json!({ "type": "unaryExpr", "op": if *negative { "-" } else { "+" }, "expr": tree(expr) })
+        ExprKind::Number { value, .. } => {
+            *out += &json!({ "type": "numberLiteral", "val": br_promql::format_float(*value) }).to_string();
         }
-        ExprKind::Vector(vector) => selector(vector, "vectorSelector"),
+        ExprKind::String { value, .. } => *out += &json!({ "type": "stringLiteral", "val": value }).to_string(),
+        ExprKind::Paren(inner) => write_around(out, &json!({ "type": "parenExpr" }), &[("expr", Some(inner))]),
+        ExprKind::Unary { negative, expr } => {
+            let fields = json!({ "type": "unaryExpr", "op": if *negative { "-" } else { "+" } });
+            write_around(out, &fields, &[("expr", Some(expr))]);
+        }
+        ExprKind::Vector(vector) => *out += &selector(vector, "vectorSelector").to_string(),
         ExprKind::Matrix { vector, range } => match &vector.kind {
             ExprKind::Vector(vector) => {
                 let mut shown = selector(vector, "matrixSelector");
                 shown["range"] = millis(Some(range));
-                shown
+                *out += &shown.to_string();
             }
-            _ => tree(vector),
+            _ => write(out, vector),
         },
-        ExprKind::Subquery { expr, range, step, offset, at } => json!({
-            "type": "subquery",
-            "expr": tree(expr),
-            "range": millis(Some(range)),
-            "offset": millis(offset.as_ref()),
-            "step": millis(step.as_ref()),
-            "timestamp": timestamp(*at),
-            "startOrEnd": start_or_end(*at),
-        }),
-        ExprKind::Call { function, arguments } => {
-            let least = function.argument_counts().0;
-            let variadic = match function.argument_counts().1 {
-                Some(most) => most as i64 - least as i64,
-                None => -1,
-            };
-            json!({
-                "type": "call",
-                "func": {
-                    "name": function.name,
-                    "argTypes": function.arguments.iter().map(|of| type_name(*of)).collect::<Vec<_>>(),
-                    "variadic": variadic,
-                    "returnType": type_name(function.returns),
-                },
-                "args": arguments.iter().map(tree).collect::<Vec<_>>(),
-            })
+        ExprKind::Subquery { expr, range, step, offset, at } => {
+            let fields = json!({
+                "type": "subquery",
+                "range": millis(Some(range)),
+                "offset": millis(offset.as_ref()),
+                "step": millis(step.as_ref()),
+                "timestamp": timestamp(*at),
+                "startOrEnd": start_or_end(*at),
+            });
+            write_around(out, &fields, &[("expr", Some(expr))]);
         }
-        ExprKind::Aggregate { op, parameter, expr, grouping, without } => json!({
-            "type": "aggregation",
-            "op": op.as_str(),
-            "expr": tree(expr),
-            "param": parameter.as_deref().map(tree),
-            "grouping": grouping,
-            "without": without,
-        }),
-        ExprKind::Binary { op, lhs, rhs, return_bool, matching } => {
-            let joins = lhs.value_type() == Type::Vector && rhs.value_type() == Type::Vector;
-            json!({
-                "type": "binaryExpr",
-                "op": op.as_str(),
-                "lhs": tree(lhs),
-                "rhs": tree(rhs),
-                "matching": joins.then(|| self::matching(matching)),
-                "bool": return_bool,
-            })
+        ExprKind::Call { function, arguments } => write_call(out, function, arguments),
+        ExprKind::Aggregate { op, parameter, expr, grouping, without } => {
+            let fields = json!({ "type": "aggregation", "op": op.as_str(), "grouping": grouping, "without": without });
+            write_around(out, &fields, &[("expr", Some(expr)), ("param", parameter.as_deref())]);
         }
+        ExprKind::Binary { first, links } => write_chain(out, first, links),
+    }
+}
+
+/// An object of these fields and of sub-expressions.
+fn write_around(out: &mut String, fields: &Value, expressions: &[(&str, Option<&Expr>)]) {
+    *out += &fields.to_string();
+    out.pop();
+    for (name, expr) in expressions {
+        let _ = write!(out, ",\"{name}\":");
+        match expr {
+            Some(expr) => write(out, expr),
+            None => *out += "null",
+        }
+    }
+    out.push('}');
+}
+
+fn write_call(out: &mut String, function: &Signature, arguments: &[Expr]) {
+    let (least, most) = function.argument_counts();
+    let signature = json!({
+        "name": function.name,
+        "argTypes": function.arguments.iter().map(|of| type_name(*of)).collect::<Vec<_>>(),
+        "variadic": most.map_or(-1, |most| most as i64 - least as i64),
+        "returnType": type_name(function.returns),
+    });
+    let _ = write!(out, "{{\"type\":\"call\",\"func\":{signature},\"args\":[");
+    for (at, argument) in arguments.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        write(out, argument);
+    }
+    *out += "]}";
+}
+
+/// Each operator is around what stands before it.
+fn write_chain(out: &mut String, first: &Expr, links: &[Link]) {
+    *out += &"{\"type\":\"binaryExpr\",\"lhs\":".repeat(links.len());
+    write(out, first);
+    let mut left = first.value_type();
+    for link in links {
+        let right = link.rhs.value_type();
+        let joins = left == Type::Vector && right == Type::Vector;
+        let matching = if joins { matching(&link.matching) } else { Value::Null };
+        let (op, is_bool) = (link.op.as_str(), link.return_bool);
+        let _ = write!(out, ",\"op\":\"{op}\",\"matching\":{matching},\"bool\":{is_bool},\"rhs\":");
+        write(out, &link.rhs);
+        out.push('}');
+        left = if left == Type::Scalar && right == Type::Scalar { Type::Scalar } else { Type::Vector };
     }
 }
 
@@ -143,7 +175,7 @@ mod tests {
 
     #[test]
     fn trees() {
-        let tree = |text: &str| tree(&br_promql::parse(text).expect("valid"));
+        let tree = |text: &str| -> Value { serde_json::from_str(&tree(&br_promql::parse(text).expect("valid"))).expect("JSON") };
         let whole = tree("sum by (job) (rate(up{job=~\"a.*\"}[5m] offset 1m))");
         assert_eq!((&whole["type"], &whole["grouping"]), (&json!("aggregation"), &json!(["job"])));
         assert_eq!(
@@ -156,5 +188,14 @@ mod tests {
         assert_eq!(tree("a / on(x) group_left(y) b")["matching"]["card"], "many-to-one");
         assert_eq!(tree("a > bool 2")["matching"], Value::Null);
         assert_eq!(tree("a @ end()")["startOrEnd"], "end");
+        let row = tree("1 + 2 > bool 0 * a");
+        assert_eq!((&row["op"], &row["bool"], &row["matching"]), (&json!(">"), &json!(true), &Value::Null));
+        assert_eq!((&row["lhs"]["op"], &row["lhs"]["rhs"]["val"]), (&json!("+"), &json!("2")));
+        assert_eq!((&row["rhs"]["op"], &row["rhs"]["rhs"]["name"]), (&json!("*"), &json!("a")));
+        let other = tree("(a or b and c)[5m:]")["expr"]["expr"].clone();
+        assert_eq!(
+            (&other["op"], &other["rhs"]["op"], &other["matching"]["card"]),
+            (&json!("or"), &json!("and"), &json!("many-to-many"))
+        );
     }
 }

@@ -7,15 +7,17 @@ use crate::app::App;
 use crate::error::TextError;
 use crate::params::Params;
 use crate::routes::Routes;
+use crate::written;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use br_model::{Principal, Right, TraceId};
+use br_model::{Principal, ResourceSpans, Right, Span, SpanBatch, TraceId};
 use br_query::door::Language;
 use br_std::{Error, Nanos, Result};
-use br_storage::TimeRange;
+use br_storage::{Budget, StoredSpan, TimeRange};
 use serde_json::{Value, json};
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,30 +52,41 @@ fn around(params: &Params) -> Result<Option<TimeRange>> {
     Ok(Some(TimeRange::new(from, to)))
 }
 
-async fn spans(app: &App, principal: &Principal, id: &str, params: &Params) -> Result<br_model::SpanBatch> {
+/// A trace as `write` writes it. What it takes counts: the spans, a copy of them in the form of the wire, and the answer.
+async fn found<T: Send + 'static>(
+    app: &App,
+    principal: &Principal,
+    id: &str,
+    params: &Params,
+    write: impl FnOnce(&SpanBatch, &Budget) -> Result<T> + Send + 'static,
+) -> Result<T> {
     let trace_id = TraceId::from_hex(id).filter(|id| !id.is_none());
     let trace_id = trace_id.ok_or_else(|| Error::fix_request(format!("{id:?} is no trace id: 32 hexadecimal digits")))?;
     let around = around(params)?;
     let tenant = principal.tenant;
-    let found = app
-        .query(tenant, Language::Lookup, id, None, move |sources, budget| sources.spans(tenant).trace(trace_id, around, budget))
-        .await?;
-    if found.is_empty() {
-        return Err(Error::not_found(format!("trace {trace_id} not found")));
-    }
-    let mut batch = br_model::SpanBatch::default();
-    for stored in found {
-        let same = |group: &&mut br_model::ResourceSpans| group.resource == stored.resource && group.scope == stored.scope;
+    app.query(tenant, Language::Lookup, id, None, move |sources, budget| {
+        let spans = sources.spans(tenant).trace(trace_id, around, budget)?;
+        if spans.is_empty() {
+            return Err(Error::not_found(format!("trace {trace_id} not found")));
+        }
+        budget.charge(2 * spans.iter().map(StoredSpan::heap_bytes).sum::<u64>())?;
+        write(&batch(spans), budget)
+    })
+    .await
+}
+
+fn batch(spans: Vec<StoredSpan>) -> SpanBatch {
+    let mut batch = SpanBatch::default();
+    for stored in spans {
+        let same = |group: &&mut ResourceSpans| group.resource == stored.resource && group.scope == stored.scope;
         match batch.groups.iter_mut().find(same) {
             Some(group) => group.spans.push(stored.span),
-            None => batch.groups.push(br_model::ResourceSpans {
-                resource: stored.resource,
-                scope: stored.scope,
-                spans: vec![stored.span],
-            }),
+            None => {
+                batch.groups.push(ResourceSpans { resource: stored.resource, scope: stored.scope, spans: vec![stored.span] });
+            }
         }
     }
-    Ok(batch)
+    batch
 }
 
 /// Protobuf where the client asks for it, as Grafana does; JSON otherwise.
@@ -81,12 +94,15 @@ fn wants_protobuf(headers: &HeaderMap) -> bool {
     headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("protobuf"))
 }
 
-fn encoded(headers: &HeaderMap, batch: &br_model::SpanBatch) -> Response {
-    if wants_protobuf(headers) {
-        ([(header::CONTENT_TYPE, "application/protobuf")], br_wire::otlp::encode_traces(batch)).into_response()
-    } else {
-        ([(header::CONTENT_TYPE, "application/json")], br_wire::otlp::encode_traces_json(batch)).into_response()
-    }
+fn protobuf(batch: &SpanBatch, budget: &Budget) -> Result<Vec<u8>> {
+    // Shorter than the spans are in memory, which is not known before it is there.
+    let spans = batch.groups.iter().flat_map(|group| &group.spans);
+    budget.charge(spans.map(|span| (size_of::<Span>() + span.attributes.heap_bytes()) as u64).sum())?;
+    Ok(br_wire::otlp::encode_traces(batch))
+}
+
+fn protobuf_response(bytes: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/protobuf")], bytes).into_response()
 }
 
 async fn trace(
@@ -96,8 +112,13 @@ async fn trace(
     headers: HeaderMap,
     params: Params,
 ) -> Result<Response, TextError> {
-    let batch = spans(&app, &principal, &id, &params).await?;
-    Ok(encoded(&headers, &batch))
+    if wants_protobuf(&headers) {
+        return Ok(protobuf_response(found(&app, &principal, &id, &params, protobuf).await?));
+    }
+    let text = found(&app, &principal, &id, &params, |batch, budget| {
+        written::text(budget, |out| br_wire::otlp::write_traces_json(batch, out))
+    });
+    Ok(written::response(text.await?))
 }
 
 /// A `tempopb.TraceByIDResponse`: the trace is its field 1, and what else it has is left at its default, which says "complete".
@@ -108,14 +129,22 @@ async fn trace_v2(
     headers: HeaderMap,
     params: Params,
 ) -> Result<Response, TextError> {
-    let batch = spans(&app, &principal, &id, &params).await?;
     if wants_protobuf(&headers) {
-        let response = br_wire::otlp::message_field(1, &br_wire::otlp::encode_traces(&batch));
-        return Ok(([(header::CONTENT_TYPE, "application/protobuf")], response).into_response());
+        let response = found(&app, &principal, &id, &params, |batch, budget| {
+            let trace = protobuf(batch, budget)?;
+            budget.charge(trace.len() as u64)?;
+            Ok(br_wire::otlp::message_field(1, &trace))
+        });
+        return Ok(protobuf_response(response.await?));
     }
-    let trace: Value = serde_json::from_str(&br_wire::otlp::encode_traces_json(&batch))
-        .map_err(|error| Error::corrupt(format!("the trace cannot be written as JSON: {error}")))?;
-    Ok(Json(json!({ "trace": trace, "status": "COMPLETE" })).into_response())
+    let text = found(&app, &principal, &id, &params, |batch, budget| {
+        written::text(budget, |out| {
+            out.write_all(br#"{"trace":"#)?;
+            br_wire::otlp::write_traces_json(batch, &mut *out)?;
+            out.write_all(br#","status":"COMPLETE"}"#)
+        })
+    });
+    Ok(written::response(text.await?))
 }
 
 /// Grafana chooses features by this version: it is that of the Tempo whose API is spoken.

@@ -5,30 +5,50 @@ use crate::app::App;
 use crate::error::TextError;
 use crate::native::traces::{attribute_condition, narrowed, quoted, search_traces};
 use crate::params::Params;
+use crate::written::{self, Each};
+use axum::Extension;
 use axum::extract::State;
-use axum::{Extension, Json};
+use axum::response::Response;
 use br_model::{AttributeValue, Principal};
 use br_std::{Error, Result};
 use br_traceql::{MatchedSpanset, SearchOptions, TraceMatch};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 const LIMIT_DEFAULT: usize = 20;
 const LIMIT_MAX: usize = 1000;
 const SPANS_OF_A_SPANSET: usize = 3;
+/// As in Tempo.
+const SPANS_OF_A_SPANSET_MAX: usize = 100;
 
 pub(super) async fn search(
     State(app): State<Arc<App>>,
     Extension(principal): Extension<Principal>,
     params: Params,
-) -> Result<Json<Value>, TextError> {
+) -> Result<Response, TextError> {
     let range = range(&app, &params)?;
     let limit = params.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
     let text = narrowed(params.get("q"), conditions(&params)?)?;
-    let options = SearchOptions { range, limit, spans_per_spanset: params.number("spss", SPANS_OF_A_SPANSET)? };
-    let found = search_traces(&app, principal.tenant, text, options).await?;
-    let traces: Vec<Value> = found.iter().map(trace).collect();
-    Ok(Json(json!({ "traces": traces, "metrics": { "inspectedTraces": traces.len() } })))
+    let spans_per_spanset = params.number("spss", SPANS_OF_A_SPANSET)?;
+    if spans_per_spanset > SPANS_OF_A_SPANSET_MAX {
+        return Err(Error::fix_request(format!(
+            "invalid parameter \"spss\": {spans_per_spanset} is more than {SPANS_OF_A_SPANSET_MAX}, the most that is given"
+        ))
+        .into());
+    }
+    let options = SearchOptions { range, limit, spans_per_spanset };
+    let text = search_traces(&app, principal.tenant, text, options, |found, budget| {
+        let metrics = json!({ "inspectedTraces": found.len() });
+        written::json(&Answer { traces: Each(|| found.iter().map(trace)), metrics }, budget)
+    });
+    Ok(written::response(text.await?))
+}
+
+#[derive(Serialize)]
+struct Answer<T> {
+    traces: T,
+    metrics: Value,
 }
 
 fn conditions(params: &Params) -> Result<Vec<String>> {

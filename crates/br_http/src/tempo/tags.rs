@@ -4,17 +4,19 @@ use super::range;
 use crate::app::App;
 use crate::error::TextError;
 use crate::params::Params;
+use crate::written;
+use axum::Extension;
 use axum::extract::{Path, State};
-use axum::{Extension, Json};
+use axum::response::Response;
 use br_model::{AttributeValue, Attributes, Principal};
 use br_query::door::Language;
-use br_std::{Error, Result};
+use br_std::Error;
 use br_storage::{SpanQuery, StoredSpan};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-type Answer = std::result::Result<Json<Value>, TextError>;
+type Answer = Result<Response, TextError>;
 
 /// Spans that are looked at, newest first: completion must answer while a person types. `metrics` in the answer says when there
 /// were more.
@@ -38,21 +40,36 @@ impl<T> Found<T> {
     }
 }
 
-/// Goes over the spans of the request's range that may match its `q`.
-async fn collect<T: Ord + Send + 'static>(
+/// What is found of one span.
+trait Item: Ord + Send + 'static {
+    fn text(&self) -> &str;
+}
+
+impl<K: Ord + Send + 'static> Item for (K, String) {
+    fn text(&self) -> &str {
+        &self.1
+    }
+}
+
+/// What an item takes in memory beside its text.
+const ITEM_BYTES: u64 = 96;
+
+/// Goes over the spans of the request's range that may match its `q`, and writes what was found.
+async fn collect<T: Item>(
     app: &App,
     principal: &Principal,
     params: &Params,
     mut look: impl FnMut(&StoredSpan, &mut BTreeSet<T>) + Send + 'static,
-) -> Result<Found<T>> {
+    answer: impl FnOnce(&Found<T>) -> Value + Send + 'static,
+) -> Answer {
     let (range, tenant) = (range(app, params)?, principal.tenant);
     let limit = params.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
     let text = params.get("q").unwrap_or("{}").to_owned();
     let expr = br_traceql::parse(&text).map_err(|error| Error::fix_request(format!("invalid parameter \"q\": {error}")))?;
-    app.query(tenant, Language::TraceQl, &text, None, move |sources, budget| {
+    let answer = app.query(tenant, Language::TraceQl, &text, None, move |sources, budget| {
         let source = sources.spans(tenant);
         let mut found = Found { items: BTreeSet::new(), is_whole: true };
-        let mut looked_at = 0;
+        let (mut looked_at, mut of_span) = (0, BTreeSet::new());
         let mut cursor = source.scan(&SpanQuery { range, hints: br_traceql::hints_of(&expr) }, budget)?;
         while let Some(batch) = cursor.next_batch()? {
             budget.check()?;
@@ -63,7 +80,14 @@ async fn collect<T: Ord + Send + 'static>(
                     break;
                 }
                 if br_traceql::may_match(&expr, stored) {
-                    look(stored, &mut found.items);
+                    look(stored, &mut of_span);
+                }
+                while let Some(item) = of_span.pop_first() {
+                    if !found.items.contains(&item) {
+                        // Once more as a part of the answer, before that is text.
+                        budget.charge(2 * (item.text().len() as u64 + ITEM_BYTES))?;
+                        found.items.insert(item);
+                    }
                 }
             }
             if !found.is_whole {
@@ -73,9 +97,9 @@ async fn collect<T: Ord + Send + 'static>(
         while found.items.len() > limit {
             found.items.pop_last();
         }
-        Ok(found)
-    })
-    .await
+        written::json(&answer(&found), budget)
+    });
+    Ok(written::response(answer.await?))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,20 +125,27 @@ fn wanted(params: &Params) -> Vec<Scope> {
     Scope::ALL.into_iter().filter(|(_, name)| matches!(scope, "none") || scope == *name).map(|(scope, _)| scope).collect()
 }
 
-async fn named(app: &App, principal: &Principal, params: &Params) -> Result<Found<(Scope, String)>> {
+async fn named(
+    app: &App,
+    principal: &Principal,
+    params: &Params,
+    answer: impl FnOnce(&Found<(Scope, String)>) -> Value + Send + 'static,
+) -> Answer {
     let scopes = wanted(params);
-    collect(app, principal, params, move |stored, names| {
+    let look = move |stored: &StoredSpan, names: &mut BTreeSet<(Scope, String)>| {
         for scope in &scopes {
             names.extend(scope.attributes(stored).iter().map(|(key, _)| (*scope, key.clone())));
         }
-    })
-    .await
+    };
+    collect(app, principal, params, look, answer).await
 }
 
 pub(super) async fn names(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
-    let found = named(&app, &principal, &params).await?;
-    let names: BTreeSet<&str> = found.items.iter().map(|(_, name)| name.as_str()).collect();
-    Ok(Json(json!({ "tagNames": names, "metrics": found.metrics() })))
+    named(&app, &principal, &params, |found| {
+        let names: BTreeSet<&str> = found.items.iter().map(|(_, name)| name.as_str()).collect();
+        json!({ "tagNames": names, "metrics": found.metrics() })
+    })
+    .await
 }
 
 pub(super) async fn scoped_names(
@@ -122,18 +153,21 @@ pub(super) async fn scoped_names(
     Extension(principal): Extension<Principal>,
     params: Params,
 ) -> Answer {
-    let found = named(&app, &principal, &params).await?;
-    let mut scopes: Vec<Value> = Vec::new();
-    for (scope, word) in Scope::ALL {
-        let tags: Vec<&str> = found.items.iter().filter(|(of, _)| *of == scope).map(|(_, name)| name.as_str()).collect();
-        if !tags.is_empty() {
-            scopes.push(json!({ "name": word, "tags": tags }));
+    let wants_intrinsics = matches!(params.get("scope"), None | Some("none" | "intrinsic"));
+    named(&app, &principal, &params, move |found| {
+        let mut scopes: Vec<Value> = Vec::new();
+        for (scope, word) in Scope::ALL {
+            let tags: Vec<&str> = found.items.iter().filter(|(of, _)| *of == scope).map(|(_, name)| name.as_str()).collect();
+            if !tags.is_empty() {
+                scopes.push(json!({ "name": word, "tags": tags }));
+            }
         }
-    }
-    if matches!(params.get("scope"), None | Some("none" | "intrinsic")) {
-        scopes.push(json!({ "name": "intrinsic", "tags": INTRINSICS }));
-    }
-    Ok(Json(json!({ "scopes": scopes, "metrics": found.metrics() })))
+        if wants_intrinsics {
+            scopes.push(json!({ "name": "intrinsic", "tags": INTRINSICS }));
+        }
+        json!({ "scopes": scopes, "metrics": found.metrics() })
+    })
+    .await
 }
 
 /// Where the values of a tag are found.
@@ -223,9 +257,12 @@ pub(super) async fn values(
     params: Params,
 ) -> Answer {
     let tag = tag(&name);
-    let found = collect(&app, &principal, &params, move |stored, values| tag.values(stored, values)).await?;
-    let values: BTreeSet<&str> = found.items.iter().map(|(_, value)| value.as_str()).collect();
-    Ok(Json(json!({ "tagValues": values, "metrics": found.metrics() })))
+    let look = move |stored: &StoredSpan, values: &mut BTreeSet<(&'static str, String)>| tag.values(stored, values);
+    collect(&app, &principal, &params, look, |found| {
+        let values: BTreeSet<&str> = found.items.iter().map(|(_, value)| value.as_str()).collect();
+        json!({ "tagValues": values, "metrics": found.metrics() })
+    })
+    .await
 }
 
 pub(super) async fn typed_values(
@@ -235,9 +272,12 @@ pub(super) async fn typed_values(
     params: Params,
 ) -> Answer {
     let tag = tag(&name);
-    let found = collect(&app, &principal, &params, move |stored, values| tag.values(stored, values)).await?;
-    let values: Vec<Value> = found.items.iter().map(|(kind, value)| json!({ "type": kind, "value": value })).collect();
-    Ok(Json(json!({ "tagValues": values, "metrics": found.metrics() })))
+    let look = move |stored: &StoredSpan, values: &mut BTreeSet<(&'static str, String)>| tag.values(stored, values);
+    collect(&app, &principal, &params, look, |found| {
+        let values: Vec<Value> = found.items.iter().map(|(kind, value)| json!({ "type": kind, "value": value })).collect();
+        json!({ "tagValues": values, "metrics": found.metrics() })
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -1,30 +1,13 @@
-//! Binary operators: what they do to two values, and to a vector and a scalar.
+//! What a binary operator does to two values, and to a vector and a scalar.
 
 use super::context::Context;
-use super::eval::{Sink, scalar, vector_each};
-use super::series::{Column, Sample};
-use super::{matching, set};
+use super::eval::{Scalars, scalar};
+use super::series::{Column, Sample, StepSeries};
 use crate::annotations::Annotation;
 use crate::histogram::{self, Combined, Keep, MixedLayout};
-use crate::syntax::ast::{BinaryOp, Expr, ExprKind, Type};
+use crate::syntax::ast::{BinaryOp, Expr, ExprKind};
 use crate::syntax::span::Span;
-use br_std::{Error, Result};
-
-pub(super) fn evaluate(context: &Context, binary: &Expr, sink: &mut Sink) -> Result<()> {
-    let ExprKind::Binary { op, lhs, rhs, return_bool, matching } = &binary.kind else {
-        return Err(Error::fix_request("not a binary expression"));
-    };
-    let buckets_needed = op.is_trim();
-    let context = &if buckets_needed { context.with_histogram_stats(false) } else { *context };
-    let operation = Operation { op: *op, return_bool: *return_bool, span: binary.span };
-    match (lhs.value_type(), rhs.value_type()) {
-        (Type::Vector, Type::Vector) if op.is_set() => set::evaluate(context, *op, matching, lhs, rhs, sink),
-        (Type::Vector, Type::Vector) => matching::evaluate(context, operation, matching, lhs, rhs, sink),
-        (Type::Vector, Type::Scalar) => with_scalar(context, operation, lhs, rhs, false, sink),
-        (Type::Scalar, Type::Vector) => with_scalar(context, operation, rhs, lhs, true, sink),
-        _ => Err(Error::fix_request(format!("{}: the operands must be vectors or scalars", binary.span))),
-    }
-}
+use br_std::Result;
 
 #[derive(Clone, Copy)]
 pub(super) struct Operation {
@@ -114,45 +97,70 @@ enum Outcome {
     Compared(bool),
 }
 
-/// Each value of a vector with the scalar of its step. A filter keeps the vector's value, whichever side it stands on.
-fn with_scalar(
-    context: &Context,
-    operation: Operation,
-    vector: &Expr,
-    scalar_expr: &Expr,
-    scalar_is_left: bool,
-    sink: &mut Sink,
-) -> Result<()> {
-    let scalars_by_step = scalar(context, scalar_expr)?;
-    let delayed = context.options.delayed_name_removal;
-    let is_plain_float = !operation.op.is_comparison() && !operation.op.is_trim();
-    vector_each(context, vector, &mut |mut series| {
-        if is_plain_float && !series.points.has_histograms() {
-            series.points.map_floats(|step, value| {
-                let other = scalars_by_step[step];
-                if scalar_is_left { scalars(operation.op, other, value) } else { scalars(operation.op, value, other) }
-            });
-        } else {
-            series.points = slowly(context, operation, &series.points, &scalars_by_step, scalar_is_left);
-        }
-        if operation.drops_name() {
-            series.mark_name_dropped(delayed);
-        }
-        if series.points.is_all_absent() { Ok(()) } else { sink(series) }
-    })
+/// The scalar beside a vector.
+pub(super) enum ScalarOperand<'b> {
+    /// At all steps.
+    Same(f64),
+    ByStep(Scalars<'b>),
 }
 
-fn slowly(context: &Context, operation: Operation, points: &Column, scalars: &[f64], scalar_is_left: bool) -> Column {
-    let mut changed = Column::absent(points.len());
-    for (step, scalar) in scalars.iter().enumerate() {
-        let Some(sample) = points.get(step) else { continue };
-        let scalar = Sample::Float(*scalar);
-        let result =
-            if scalar_is_left { operation.apply(context, &scalar, &sample) } else { operation.apply(context, &sample, &scalar) };
-        let is_filter = operation.op.is_comparison() && !operation.return_bool;
-        changed.set(step, if is_filter { result.map(|_| sample) } else { result });
+impl<'b> ScalarOperand<'b> {
+    pub(super) fn of(context: &Context<'b>, expr: &Expr) -> Result<Self> {
+        Ok(match expr.without_parens().kind {
+            ExprKind::Number { value, .. } => Self::Same(value),
+            _ => Self::ByStep(scalar(context, expr)?),
+        })
     }
-    changed
+
+    fn at(&self, step: usize) -> f64 {
+        match self {
+            Self::Same(value) => *value,
+            Self::ByStep(values) => values[step],
+        }
+    }
+}
+
+/// Each value of a vector with the scalar of its step. A filter keeps the vector's value, whichever side it stands on.
+pub(super) struct WithScalar<'b> {
+    pub(super) operation: Operation,
+    pub(super) operand: ScalarOperand<'b>,
+    pub(super) scalar_is_left: bool,
+}
+
+impl WithScalar<'_> {
+    /// What is left may have no value at all.
+    pub(super) fn apply(&self, context: &Context, series: &mut StepSeries) {
+        let operation = self.operation;
+        let is_plain_float = !operation.op.is_comparison() && !operation.op.is_trim();
+        if is_plain_float && !series.points.has_histograms() {
+            series.points.map_floats(|step, value| {
+                let other = self.operand.at(step);
+                if self.scalar_is_left { scalars(operation.op, other, value) } else { scalars(operation.op, value, other) }
+            });
+        } else {
+            series.points = self.slowly(context, &series.points);
+        }
+        if operation.drops_name() {
+            series.mark_name_dropped(context.options.delayed_name_removal);
+        }
+    }
+
+    fn slowly(&self, context: &Context, points: &Column) -> Column {
+        let operation = self.operation;
+        let mut changed = Column::absent(points.len());
+        for step in 0..points.len() {
+            let Some(sample) = points.get(step) else { continue };
+            let scalar = Sample::Float(self.operand.at(step));
+            let result = if self.scalar_is_left {
+                operation.apply(context, &scalar, &sample)
+            } else {
+                operation.apply(context, &sample, &scalar)
+            };
+            let is_filter = operation.op.is_comparison() && !operation.return_bool;
+            changed.set(step, if is_filter { result.map(|_| sample) } else { result });
+        }
+        changed
+    }
 }
 
 /// An arithmetic operator, or a comparison as 0 or 1.

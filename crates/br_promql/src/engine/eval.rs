@@ -1,8 +1,9 @@
 //! Evaluation by kind of expression.
 
 use super::context::Context;
+use super::held::Held;
 use super::series::{Column, StepSeries};
-use super::{aggregate, binary, select, shared};
+use super::{aggregate, chain, select, shared};
 use crate::functions::call;
 use crate::syntax::ast::{Expr, ExprKind, Type};
 use br_std::{Error, Result};
@@ -17,9 +18,6 @@ pub(crate) enum Evaluated {
 }
 
 pub(crate) type Sink<'s> = dyn FnMut(StepSeries) -> Result<()> + 's;
-
-/// What is held is charged in portions of this size: single series of an instant query are too small to account for each.
-const CHARGE_BYTES: u64 = 16 << 10;
 
 /// A number for each step, charged to the query as long as it is held.
 pub(crate) struct Scalars<'b> {
@@ -87,14 +85,7 @@ pub(crate) fn scalar<'b>(context: &Context<'b>, expr: &Expr) -> Result<Scalars<'
             }
             Ok(values)
         }
-        ExprKind::Binary { op, lhs, rhs, .. } => {
-            let mut values = scalar(context, lhs)?;
-            let others = scalar(context, rhs)?;
-            for (value, other) in values.iter_mut().zip(&*others) {
-                *value = binary::scalars(*op, *value, *other);
-            }
-            Ok(values)
-        }
+        ExprKind::Binary { first, links } => chain::scalar_chain(context, first, links),
         ExprKind::Call { function, arguments } => call::scalar(context, function.name, arguments),
         _ => Err(wrong_type(expr, Type::Scalar)),
     }
@@ -102,17 +93,7 @@ pub(crate) fn scalar<'b>(context: &Context<'b>, expr: &Expr) -> Result<Scalars<'
 
 /// An instant vector, all of it. What it holds stays charged until the query ends.
 pub(crate) fn vector(context: &Context, expr: &Expr) -> Result<Vec<StepSeries>> {
-    let (mut all, mut owed) = (Vec::new(), 0);
-    vector_each(context, expr, &mut |series| {
-        owed += series.points.bytes();
-        all.push(series);
-        if owed >= CHARGE_BYTES {
-            context.budget.charge(std::mem::take(&mut owed))?;
-        }
-        Ok(())
-    })?;
-    context.budget.charge(owed)?;
-    Ok(all)
+    Ok(Held::of(context, expr)?.keep())
 }
 
 /// An instant vector, series by series.
@@ -143,7 +124,7 @@ fn evaluate_each(context: &Context, expr: &Expr, sink: &mut Sink) -> Result<()> 
         }
         ExprKind::Call { function, arguments } => call::vector_each(context, function.name, arguments, expr.span, sink),
         ExprKind::Aggregate { .. } => aggregate::evaluate(context, expr)?.into_iter().try_for_each(sink),
-        ExprKind::Binary { .. } => binary::evaluate(context, expr, sink),
+        ExprKind::Binary { .. } => chain::evaluate(context, expr, sink),
         _ => Err(wrong_type(expr, Type::Vector)),
     }
 }

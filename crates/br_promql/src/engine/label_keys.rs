@@ -30,6 +30,12 @@ impl NumberKeys {
         all.all(|labels| labels.numbers().is_some_and(|(other, _)| Arc::ptr_eq(texts, other)))
     }
 
+    /// Whether the labels are in the table of those that came first.
+    pub(super) fn takes(&self, labels: &Labels) -> bool {
+        let table = labels.numbers().map(|(texts, _)| texts);
+        table.is_some_and(|texts| self.texts.as_ref().is_none_or(|known| Arc::ptr_eq(known, texts)))
+    }
+
     /// False where the labels are not in the table of those that came first.
     pub(super) fn key(&mut self, labels: &Labels, is_looked_at: impl Fn(&str) -> bool, key: &mut Vec<u8>) -> bool {
         let Some((texts, pairs)) = labels.numbers() else { return false };

@@ -2,10 +2,10 @@
 
 use super::binary::Operation;
 use super::context::Context;
-use super::eval::{Sink, vector};
+use super::held::{Charge, Held};
 use super::series::{Column, Sample, StepSeries, is_metadata_label, labels_bytes, without_metadata};
 use super::signature::{Signatures, signature};
-use crate::syntax::ast::{Cardinality, Expr, Matching};
+use crate::syntax::ast::{Cardinality, Matching};
 use br_model::Labels;
 use br_std::{Error, Result};
 use foldhash::fast::RandomState;
@@ -48,23 +48,22 @@ struct Partners<'p> {
     one: &'p [usize],
 }
 
-pub(super) fn evaluate(
-    context: &Context,
+pub(super) fn evaluate<'b>(
+    context: &Context<'b>,
     operation: Operation,
     matching: &Matching,
-    lhs: &Expr,
-    rhs: &Expr,
-    sink: &mut Sink,
-) -> Result<()> {
-    let (left, right) = (vector(context, lhs)?, vector(context, rhs)?);
+    left: &[StepSeries],
+    right: &[StepSeries],
+) -> Result<Held<'b>> {
     let one_is_left = matching.cardinality == Cardinality::OneToMany;
-    let (many, one) = if one_is_left { (&right, &left) } else { (&left, &right) };
+    let (many, one) = if one_is_left { (right, left) } else { (left, right) };
     let mut signatures = Signatures::new(matching, [many, one]);
+    let mut signature_charge = Charge::new(context.budget);
     let mut numbers_of = |side: &[StepSeries]| -> Result<Vec<usize>> {
         let mut numbers = Vec::with_capacity(side.len());
         for series in side {
             let (number, new_bytes) = signatures.number(&series.labels);
-            context.budget.charge(new_bytes.unwrap_or(0))?;
+            signature_charge.add(new_bytes.unwrap_or(0))?;
             numbers.push(number);
         }
         Ok(numbers)
@@ -72,27 +71,29 @@ pub(super) fn evaluate(
     let (many_numbers, one_numbers) = (numbers_of(many)?, numbers_of(one)?);
     let of_many = Members::new(&many_numbers, signatures.len());
     let of_one = Members::new(&one_numbers, signatures.len());
-    let results = Results::default();
+    let results = Results { all: Vec::new(), by_labels: HashMap::default(), charge: Charge::new(context.budget) };
     let mut joined = Joined { context, operation, matching, one_is_left, many, one, results, places: Vec::new() };
     for number in 0..signatures.len() {
         joined.group(Partners { many: of_many.of(number), one: of_one.of(number) })?;
     }
-    joined.results.all.into_iter().filter(|series| !series.points.is_all_absent()).try_for_each(sink)
+    let Results { mut all, charge, .. } = joined.results;
+    all.retain(|series| !series.points.is_all_absent());
+    Ok(Held::charged(all, charge))
 }
 
 /// Results in the order in which they came, each label set once.
-#[derive(Default)]
-struct Results {
+struct Results<'b> {
     all: Vec<StepSeries>,
     by_labels: HashMap<(Labels, bool), usize, RandomState>,
+    charge: Charge<'b>,
 }
 
-impl Results {
+impl Results<'_> {
     fn place(&mut self, context: &Context, key: (Labels, bool)) -> Result<usize> {
         if let Some(place) = self.by_labels.get(&key) {
             return Ok(*place);
         }
-        context.budget.charge(Column::absent_bytes(context.steps()) + labels_bytes(&key.0))?;
+        self.charge.add(Column::absent_bytes(context.steps()) + labels_bytes(&key.0))?;
         let (labels, drop_name) = key.clone();
         self.all.push(StepSeries { labels, drop_name, points: Column::absent(context.steps()) });
         self.by_labels.insert(key, self.all.len() - 1);
@@ -100,19 +101,19 @@ impl Results {
     }
 }
 
-struct Joined<'j> {
-    context: &'j Context<'j>,
+struct Joined<'j, 'b> {
+    context: &'j Context<'b>,
     operation: Operation,
     matching: &'j Matching,
     one_is_left: bool,
     many: &'j [StepSeries],
     one: &'j [StepSeries],
-    results: Results,
+    results: Results<'b>,
     /// Of each series of the group on the side of many: with which other it was joined last, and the place of that result.
     places: Vec<Option<(Option<usize>, usize)>>,
 }
 
-impl<'j> Joined<'j> {
+impl<'j> Joined<'j, '_> {
     fn group(&mut self, partners: Partners) -> Result<()> {
         let fill_many = if self.one_is_left { self.matching.fill.right } else { self.matching.fill.left };
         let fill_one = if self.one_is_left { self.matching.fill.left } else { self.matching.fill.right };

@@ -6,8 +6,10 @@
 mod aggregate;
 mod aggregate_histogram;
 mod binary;
+mod chain;
 mod context;
 mod eval;
+mod held;
 mod label_keys;
 mod matching;
 mod output;
@@ -245,7 +247,9 @@ impl Engine {
             ExprKind::Vector(selector) if selector.extension == Extension::Smoothed && !options.extended_selectors => {
                 return refuse("smoothed modifier is experimental and not enabled");
             }
-            ExprKind::Binary { matching, .. } if matching.fill != Fill::default() && !options.fill_modifiers => {
+            ExprKind::Binary { links, .. }
+                if !options.fill_modifiers && links.iter().any(|link| link.matching.fill != Fill::default()) =>
+            {
                 return refuse("binop fill modifiers are experimental and not enabled");
             }
             _ => {}

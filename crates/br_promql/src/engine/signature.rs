@@ -34,6 +34,11 @@ impl<'m> Signatures<'m> {
         Self { matching, by_key: HashMap::default(), numbers: fit.then(NumberKeys::default), key: Vec::new() }
     }
 
+    /// Whether signatures can be asked for of these too.
+    pub(super) fn fit(&self, others: &[StepSeries]) -> bool {
+        self.numbers.as_ref().is_none_or(|numbers| others.iter().all(|series| numbers.takes(&series.labels)))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_key.len()
     }

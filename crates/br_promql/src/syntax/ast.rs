@@ -48,18 +48,27 @@ pub enum ExprKind {
         /// `grouping` names the labels to drop, not those to keep.
         without: bool,
     },
+    /// Operators in a row, which lean to the left: each takes what those before it give. However long the row is, it is one level
+    /// of the tree.
     Binary {
-        op: BinaryOp,
-        lhs: Box<Expr>,
-        rhs: Box<Expr>,
-        return_bool: bool,
-        matching: Matching,
+        first: Box<Expr>,
+        /// At least one.
+        links: Vec<Link>,
     },
     Unary {
         negative: bool,
         expr: Box<Expr>,
     },
     Paren(Box<Expr>),
+}
+
+/// One operator of a row, with the operand on its right.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Link {
+    pub op: BinaryOp,
+    pub return_bool: bool,
+    pub matching: Matching,
+    pub rhs: Expr,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -361,12 +370,21 @@ impl Expr {
             ExprKind::Vector(_) | ExprKind::Aggregate { .. } => Type::Vector,
             ExprKind::Matrix { .. } | ExprKind::Subquery { .. } => Type::Matrix,
             ExprKind::Call { function, .. } => function.returns,
-            ExprKind::Binary { lhs, rhs, .. } => match (lhs.value_type(), rhs.value_type()) {
-                (Type::Scalar, Type::Scalar) => Type::Scalar,
-                _ => Type::Vector,
-            },
+            ExprKind::Binary { first, links } => {
+                let mut operands = std::iter::once(&**first).chain(links.iter().map(|link| &link.rhs));
+                if operands.all(|operand| operand.value_type() == Type::Scalar) { Type::Scalar } else { Type::Vector }
+            }
             ExprKind::Unary { expr, .. } | ExprKind::Paren(expr) => expr.value_type(),
         }
+    }
+
+    /// A row of operators up to its first `links`, as an expression of its own. Of anything else, itself.
+    #[must_use]
+    pub fn up_to(&self, links: usize) -> Self {
+        let ExprKind::Binary { first, links: all } = &self.kind else { return self.clone() };
+        let Some(last) = links.checked_sub(1).and_then(|last| all.get(last)) else { return (**first).clone() };
+        let span = first.span.to(last.rhs.span);
+        Self { kind: ExprKind::Binary { first: first.clone(), links: all[..links].to_vec() }, span }
     }
 
     /// The expression without the parentheses around it.
@@ -388,7 +406,7 @@ impl Expr {
             | ExprKind::Paren(expr) => vec![expr],
             ExprKind::Call { arguments, .. } => arguments.iter().collect(),
             ExprKind::Aggregate { parameter, expr, .. } => parameter.iter().chain([expr]).map(AsRef::as_ref).collect(),
-            ExprKind::Binary { lhs, rhs, .. } => vec![lhs, rhs],
+            ExprKind::Binary { first, links } => std::iter::once(&**first).chain(links.iter().map(|link| &link.rhs)).collect(),
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Types: what each function and operator takes.
 
-use super::ast::{AggregateOp, BinaryOp, Cardinality, Expr, ExprKind, Matching, Type};
+use super::ast::{AggregateOp, Cardinality, Expr, ExprKind, Link, Type};
 use super::span::{ParseError, Span};
 use crate::functions::signature::Signature;
 use br_model::labels::METRIC_NAME;
 
 /// Adds what is wrong with `expr` and everything below it.
 pub(crate) fn types(expr: &Expr, errors: &mut Vec<ParseError>) {
+    if let ExprKind::Binary { first, links } = &expr.kind {
+        return chain(first, links, errors);
+    }
     for child in expr.children() {
         types(child, errors);
     }
@@ -20,9 +23,6 @@ pub(crate) fn types(expr: &Expr, errors: &mut Vec<ParseError>) {
                 let expected = if *op == AggregateOp::CountValues { Type::String } else { Type::Scalar };
                 expect_type(parameter, expected, "aggregation parameter", &mut complain);
             }
-        }
-        ExprKind::Binary { op, lhs, rhs, return_bool, matching } => {
-            binary(*op, lhs, rhs, *return_bool, matching, span, &mut complain);
         }
         ExprKind::Unary { expr, .. } => {
             let found = expr.value_type();
@@ -45,6 +45,30 @@ pub(crate) fn types(expr: &Expr, errors: &mut Vec<ParseError>) {
         _ => {}
     }
     require_matchers(expr, errors);
+}
+
+/// Each link with what stands before it.
+fn chain(first: &Expr, links: &[Link], errors: &mut Vec<ParseError>) {
+    types(first, errors);
+    let mut lhs = Operand { value_type: first.value_type(), span: first.span };
+    for (at, link) in links.iter().enumerate() {
+        types(&link.rhs, errors);
+        let rhs = Operand { value_type: link.rhs.value_type(), span: link.rhs.span };
+        binary(link, lhs, rhs, &mut |span, message| errors.push(ParseError { span, message }));
+        if at == 0 {
+            require_matcher_here(first, errors);
+        }
+        require_matcher_here(&link.rhs, errors);
+        let both_scalars = lhs.value_type == Type::Scalar && rhs.value_type == Type::Scalar;
+        lhs = Operand { value_type: if both_scalars { Type::Scalar } else { Type::Vector }, span: lhs.span.to(rhs.span) };
+    }
+}
+
+/// What an operator needs to know of one of its sides.
+#[derive(Clone, Copy)]
+struct Operand {
+    value_type: Type,
+    span: Span,
 }
 
 /// A selector that every series satisfies would read the whole store. Those in the second argument of `info` are an exception:
@@ -104,18 +128,11 @@ fn call(function: &Signature, arguments: &[Expr], span: Span, complain: &mut imp
     }
 }
 
-fn binary(
-    op: BinaryOp,
-    lhs: &Expr,
-    rhs: &Expr,
-    return_bool: bool,
-    matching: &Matching,
-    span: Span,
-    complain: &mut impl FnMut(Span, String),
-) {
-    let (left, right) = (lhs.value_type(), rhs.value_type());
+fn binary(link: &Link, lhs: Operand, rhs: Operand, complain: &mut impl FnMut(Span, String)) {
+    let Link { op, return_bool, ref matching, .. } = *link;
+    let (left, right, span) = (lhs.value_type, rhs.value_type, lhs.span.to(rhs.span));
     for side in [lhs, rhs] {
-        if !matches!(side.value_type(), Type::Scalar | Type::Vector) {
+        if !matches!(side.value_type, Type::Scalar | Type::Vector) {
             complain(side.span, "binary expression must contain only scalar and instant vector types".to_owned());
         }
     }

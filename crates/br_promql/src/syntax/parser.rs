@@ -1,6 +1,6 @@
 //! A Pratt parser: each operand with its modifiers, then operators by precedence.
 
-use super::ast::{AggregateOp, BinaryOp, Cardinality, Expr, ExprKind, Matching, Type};
+use super::ast::{AggregateOp, BinaryOp, Cardinality, Expr, ExprKind, Link, Matching, Type};
 use super::check;
 use super::lexer::{self, Token, TokenKind};
 use super::span::{ParseError, ParseErrors, Span};
@@ -8,6 +8,8 @@ use crate::functions::signature;
 
 /// How deep expressions may nest. Keeps recursion far from the end of a thread's stack.
 pub(crate) const NESTING_MAX: u32 = 200;
+/// Operators of one query: each is evaluated by itself, and `parse_query` tells of each.
+const OPERATORS_MAX: u32 = 20_000;
 /// The longest query that is read.
 const QUERY_BYTES_MAX: usize = 1 << 20;
 
@@ -25,6 +27,7 @@ pub(crate) struct Parser<'a> {
     pub(super) in_brackets: bool,
     /// How many levels the tree has that was read last: of an operand, an expression, a duration.
     pub(super) height: u32,
+    operators: u32,
 }
 
 /// Reads a query and checks its types. All errors have positions.
@@ -35,7 +38,7 @@ pub fn parse(text: &str) -> Result<Expr, ParseErrors> {
         return Err(ParseErrors(vec![ParseError { span: start, message }]));
     }
     let tokens = lexer::tokens(text).map_err(|error| ParseErrors(vec![error]))?;
-    let mut parser = Parser { text, tokens, at: 0, errors: Vec::new(), in_brackets: false, height: 0 };
+    let mut parser = Parser { text, tokens, at: 0, errors: Vec::new(), in_brackets: false, height: 0, operators: 0 };
     match parser.query() {
         Ok(expr) if parser.errors.is_empty() => Ok(expr),
         _ => Err(ParseErrors(parser.errors)),
@@ -57,35 +60,39 @@ impl Parser<'_> {
 
     fn expr(&mut self, precedence_min: u8, depth: u32) -> Fallible<Expr> {
         if depth > NESTING_MAX {
-            return self.fail("the expression is nested too deeply");
+            return self.fail(nested_too_deeply());
         }
-        let mut lhs = self.unary(depth)?;
+        let first = self.unary(depth)?;
+        let (mut links, mut height) = (Vec::new(), self.height);
         while let Some(op) = self.peek_binary_op() {
             if op.precedence() < precedence_min {
                 break;
             }
-            // A chain of operators leans to the left: each makes the tree higher, whatever stands in its first operand.
-            let height = self.height;
-            if depth + height >= NESTING_MAX {
-                return self.fail(too_many_operators());
+            self.operators += 1;
+            if self.operators > OPERATORS_MAX {
+                return self.fail(format!(
+                    "the expression has more than {OPERATORS_MAX} operators; use a regular expression or an aggregation"
+                ));
             }
             self.advance();
             let (return_bool, matching) = self.binary_modifiers(op)?;
             let next_min = if op == BinaryOp::Pow { op.precedence() } else { op.precedence() + 1 };
             let rhs = self.expr(next_min, depth + 1)?;
-            self.rise(depth, height.max(self.height))?;
-            let span = lhs.span.to(rhs.span);
-            lhs = Expr { kind: ExprKind::Binary { op, lhs: Box::new(lhs), rhs: Box::new(rhs), return_bool, matching }, span };
+            height = height.max(self.height);
+            links.push(Link { op, return_bool, matching, rhs });
         }
-        Ok(lhs)
+        let Some(last) = links.last() else { return Ok(first) };
+        self.rise(depth, height)?;
+        let span = first.span.to(last.rhs.span);
+        Ok(Expr { kind: ExprKind::Binary { first: Box::new(first), links }, span })
     }
 
     /// Takes note that a tree of this height is now below one more node, at this depth. The height of the whole is what counts:
-    /// nesting and chains of operators multiply.
+    /// an operand may be higher than what was read to get to it.
     pub(super) fn rise(&mut self, depth: u32, height: u32) -> Fallible<()> {
         self.height = height + 1;
         if depth + self.height > NESTING_MAX {
-            return self.fail(too_many_operators());
+            return self.fail(nested_too_deeply());
         }
         Ok(())
     }
@@ -442,11 +449,8 @@ impl Parser<'_> {
     }
 }
 
-fn too_many_operators() -> String {
-    format!(
-        "the expression is nested too deeply: operators in a row and parentheses around them may be {NESTING_MAX} together; \
-         use a regular expression or an aggregation"
-    )
+fn nested_too_deeply() -> String {
+    format!("the expression is nested too deeply: operators, calls and parentheses within one another may be {NESTING_MAX}")
 }
 
 /// Keywords do not care for case.

@@ -1,6 +1,6 @@
 //! From tree to text: on one line with [`std::fmt::Display`], over several lines with [`pretty`].
 
-use super::ast::{At, Cardinality, DurationExpr, DurationOp, Expr, ExprKind, Extension, Matching, VectorSelector};
+use super::ast::{At, Cardinality, DurationExpr, DurationOp, Expr, ExprKind, Extension, Link, VectorSelector};
 use super::literal::quote;
 use crate::number::format_short;
 use br_model::labels::{METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
@@ -10,6 +10,10 @@ use std::time::Duration;
 
 /// A line longer than this is split by [`pretty`].
 const LINE_CHARS_MAX: usize = 100;
+/// Nothing is indented further than this.
+const INDENTS_MAX: usize = 100;
+/// A longer row of operators is no staircase: each of its lines begins where the row does.
+const STAIRS_MAX: usize = 100;
 
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -42,8 +46,9 @@ impl fmt::Display for Expr {
                 }
                 write!(f, "{expr})")
             }
-            ExprKind::Binary { op, lhs, rhs, return_bool, matching } => {
-                write!(f, "{lhs} {op}{} {rhs}", binary_modifiers(*return_bool, matching))
+            ExprKind::Binary { first, links } => {
+                write!(f, "{first}")?;
+                links.iter().try_for_each(|link| write!(f, " {} {}", operator_text(link), link.rhs))
             }
             ExprKind::Unary { negative, expr } => write!(f, "{}{expr}", if *negative { "-" } else { "+" }),
             ExprKind::Paren(expr) => write!(f, "({expr})"),
@@ -69,7 +74,7 @@ pub fn pretty(expr: &Expr) -> String {
 }
 
 fn indent(out: &mut String, depth: usize) {
-    out.extend(std::iter::repeat_n("  ", depth));
+    out.extend(std::iter::repeat_n("  ", depth.min(INDENTS_MAX)));
 }
 
 fn write_pretty(out: &mut String, expr: &Expr, depth: usize) {
@@ -80,13 +85,7 @@ fn write_pretty(out: &mut String, expr: &Expr, depth: usize) {
         return;
     }
     match &expr.kind {
-        ExprKind::Binary { op, lhs, rhs, return_bool, matching } => {
-            write_pretty(out, lhs, depth + 1);
-            out.push('\n');
-            indent(out, depth);
-            let _ = writeln!(out, "{op}{}", binary_modifiers(*return_bool, matching));
-            write_pretty(out, rhs, depth + 1);
-        }
+        ExprKind::Binary { first, links } => write_chain(out, first, links, depth),
         ExprKind::Paren(inner) => write_block(out, "(", &[inner.as_ref()], ")", depth),
         ExprKind::Call { function, arguments } => {
             let arguments: Vec<&Expr> = arguments.iter().collect();
@@ -102,12 +101,39 @@ fn write_pretty(out: &mut String, expr: &Expr, depth: usize) {
         ExprKind::Unary { negative, expr: inner } => {
             let start = out.len();
             write_pretty(out, inner, depth);
-            out.insert(start + 2 * depth, if *negative { '-' } else { '+' });
+            out.insert(start + 2 * depth.min(INDENTS_MAX), if *negative { '-' } else { '+' });
         }
         _ => {
             indent(out, depth);
             out.push_str(&line);
         }
+    }
+}
+
+/// Each operator stands on a line between its operands, of which the left is all that is before it: as much of that as fits is
+/// one line.
+fn write_chain(out: &mut String, first: &Expr, links: &[Link], depth: usize) {
+    let (mut line, mut on_line) = (first.to_string(), 0);
+    while line.len() <= LINE_CHARS_MAX && on_line + 1 < links.len() {
+        let longer = format!("{line} {} {}", operator_text(&links[on_line]), links[on_line].rhs);
+        if longer.len() > LINE_CHARS_MAX {
+            break;
+        }
+        (line, on_line) = (longer, on_line + 1);
+    }
+    let is_staircase = links.len() <= STAIRS_MAX;
+    let depth_at = |at: usize| if is_staircase { depth + links.len() - 1 - at } else { depth };
+    if on_line == 0 {
+        write_pretty(out, first, depth_at(0) + 1);
+    } else {
+        indent(out, depth_at(on_line) + 1);
+        out.push_str(&line);
+    }
+    for (at, link) in links.iter().enumerate().skip(on_line) {
+        out.push('\n');
+        indent(out, depth_at(at));
+        let _ = writeln!(out, "{}", operator_text(link));
+        write_pretty(out, &link.rhs, depth_at(at) + 1);
     }
 }
 
@@ -186,9 +212,11 @@ fn aggregate_prefix(kind: &ExprKind) -> String {
     }
 }
 
-fn binary_modifiers(return_bool: bool, matching: &Matching) -> String {
-    let mut text = String::new();
-    if return_bool {
+/// An operator and its modifiers.
+fn operator_text(link: &Link) -> String {
+    let mut text = link.op.to_string();
+    let matching = &link.matching;
+    if link.return_bool {
         text.push_str(" bool");
     }
     let grouped = matches!(matching.cardinality, Cardinality::ManyToOne | Cardinality::OneToMany);

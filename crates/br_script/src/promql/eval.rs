@@ -154,9 +154,11 @@ fn fix(expr: &mut Expr, time_ms: i64) {
             }
             fix(expr, time_ms);
         }
-        ExprKind::Binary { lhs, rhs, .. } => {
-            fix(lhs, time_ms);
-            fix(rhs, time_ms);
+        ExprKind::Binary { first, links } => {
+            fix(first, time_ms);
+            for link in links {
+                fix(&mut link.rhs, time_ms);
+            }
         }
         ExprKind::Number { .. } | ExprKind::String { .. } => {}
     }

@@ -344,8 +344,8 @@ impl FileSet {
         self.cache.lock().bytes() + self.pages.lock().bytes()
     }
 
-    /// What the files say about metric families.
-    pub(crate) fn metadata(&self, tenant: TenantId) -> Result<BTreeMap<String, Metadata>> {
+    /// Hands on what the files say about metric families.
+    pub(crate) fn each_metadata(&self, tenant: TenantId, each: &mut dyn FnMut(&String, &Metadata) -> Result<()>) -> Result<()> {
         for file in self.of_tenant(tenant) {
             let is_known = self.metadata.lock().get(&tenant).is_some_and(|known| known.paths.contains(&file.entry.path));
             if is_known || file.damage().is_some() {
@@ -357,7 +357,7 @@ impl FileSet {
         }
         let known = self.metadata.lock();
         let families = known.get(&tenant).map(|known| &known.families);
-        Ok(families.into_iter().flatten().map(|(family, (_, metadata))| (family.clone(), metadata.clone())).collect())
+        families.into_iter().flatten().try_for_each(|(family, (_, metadata))| each(family, metadata))
     }
 
     fn learn(&self, tenant: TenantId, file: &BlockFile, families: Vec<(String, Metadata)>) {

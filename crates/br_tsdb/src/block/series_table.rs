@@ -1,7 +1,7 @@
 //! The series of one section: who they are. Files that hold the same series share one table.
 
 use super::directory::identity_with;
-use crate::index::LabelLookup;
+use crate::index::{LabelLookup, SeriesId};
 use crate::symbols::{Symbol, Symbols};
 use crate::verdicts::Verdicts;
 use br_model::Labels;
@@ -220,6 +220,10 @@ impl LabelLookup for SeriesTable {
         let Some(name) = self.symbols.find(name) else { return Vec::new() };
         let values: BTreeSet<Symbol> = series.iter().filter_map(|id| self.value(id, name)).collect();
         values.into_iter().map(|value| self.symbols.text(value)).collect()
+    }
+
+    fn labels_of(&self, id: SeriesId) -> Option<Labels> {
+        Some(self.labels(id))
     }
 }
 

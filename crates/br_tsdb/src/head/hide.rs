@@ -6,10 +6,9 @@ use super::{HeadSamples, HeadSeries, SealedTenant, TenantHead};
 use crate::deletion::Deletion;
 use crate::mask::{Hidden, Mask, Reach, covers, drop_hidden_exemplars, visible};
 use crate::points;
-use crate::verdicts::Verdicts;
 use br_model::Exemplar;
 use br_std::Result;
-use br_storage::{Budget, JournalPosition, Points, SeriesQuery};
+use br_storage::{JournalPosition, Points, SeriesQuery};
 use roaring::RoaringBitmap;
 
 impl SealedTenant {
@@ -29,37 +28,14 @@ impl TenantHead {
         self.sealed.iter().any(|held| held.part.positions.1 < position && held.part.overlaps(from_ms, to_ms))
     }
 
-    /// Where the newest sample of a series is deleted, the next one is compared with nothing: it may be written again.
-    pub(crate) fn forget_newest(&mut self, deletion: &Deletion) {
-        for matchers in &deletion.selectors {
-            // Its expressions were compiled when it was made, and nothing cancels this.
-            let budget = Budget::unlimited();
-            let found = Verdicts::new(matchers, &budget).and_then(|mut verdicts| self.index.resolve_now(&mut verdicts));
-            for id in found.unwrap_or_default() {
-                let newest_ms = self.series.newest_ms(id);
-                if newest_ms.is_some_and(|newest| newest != NOTHING_YET && (deletion.from_ms..=deletion.to_ms).contains(&newest)) {
-                    self.series.forget_newest(id);
-                }
+    /// Where the newest sample of one of these series is deleted, the next one is compared with nothing: it may be written again.
+    pub(crate) fn forget_newest(&mut self, found: &RoaringBitmap, deletion: &Deletion) {
+        for id in found {
+            let newest_ms = self.series.newest_ms(id);
+            if newest_ms.is_some_and(|newest| newest != NOTHING_YET && (deletion.from_ms..=deletion.to_ms).contains(&newest)) {
+                self.series.forget_newest(id);
             }
         }
-    }
-
-    /// Of some series those of which a part in the range is not hidden whole.
-    pub(crate) fn showing(&self, found: RoaringBitmap, query: &SeriesQuery, mask: &Mask) -> RoaringBitmap {
-        if mask.is_empty() {
-            return found;
-        }
-        let shows = |id: &u32| {
-            let Some(labels) = self.labels(*id) else { return false };
-            let is_shown = |(min, max): (i64, i64), reach: Reach| {
-                min <= query.to_ms && max >= query.from_ms && !covers(&mask.hidden(&labels, reach), min, max)
-            };
-            let sealed =
-                self.sealed.iter().filter_map(|held| Some((held.part.samples.get(*id)?.time_range()?, held.part.reach())));
-            let open = self.series.time_range(*id).map(|range| (range, Reach::OPEN));
-            sealed.chain(open).any(|(range, reach)| is_shown(range, reach))
-        };
-        found.iter().filter(shows).collect()
     }
 }
 
@@ -69,6 +45,14 @@ impl HeadSeries {
         let labels = samples.labels(self);
         let open = samples.open(self).map(|view| (view, mask.hidden(&labels, Reach::OPEN)));
         samples.sealed(self).map(move |(part, view)| (view, mask.hidden(&labels, part.reach()))).chain(open)
+    }
+
+    /// Whether a part in the range is not hidden whole.
+    pub(crate) fn shows(&self, samples: &HeadSamples, query: &SeriesQuery, mask: &Mask) -> bool {
+        self.masked(samples, mask).any(|(view, hidden)| {
+            let touching = view.time_range().filter(|(min, max)| *min <= query.to_ms && *max >= query.from_ms);
+            touching.is_some_and(|(min, max)| !covers(&hidden, min, max))
+        })
     }
 
     /// As [`HeadSeries::points`], without what is hidden.

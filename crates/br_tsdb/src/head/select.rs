@@ -4,7 +4,7 @@ use super::sealed::{PointColumns, SealedPlace, SeriesView};
 use super::slots::{NOTHING_YET, Slots};
 use super::{OpenSamples, SealNumber, SealedTenant, TenantHead};
 use crate::codec::strip::StripBase;
-use crate::index::SeriesId;
+use crate::index::{LabelLookup, SeriesId};
 use crate::symbols::Symbol;
 use br_model::{Exemplar, Labels, Texts};
 use br_std::Result;
@@ -198,10 +198,6 @@ impl TenantHead {
         self.min_ms <= query.to_ms && self.max_ms >= query.from_ms
     }
 
-    pub(crate) fn labels_of<'a>(&'a self, series: &'a RoaringBitmap) -> impl Iterator<Item = Labels> {
-        series.iter().filter_map(|id| self.labels(id))
-    }
-
     /// What the head holds of series that match; samples outside of the range may be among them.
     pub(crate) fn select(&self, query: &SeriesQuery, found: RoaringBitmap) -> HeadSelection {
         let overlapping = self.sealed.iter().map(|held| &held.part).filter(|part| part.overlaps(query.from_ms, query.to_ms));
@@ -239,5 +235,19 @@ impl TenantHead {
         let overlaps = |range: Option<(i64, i64)>| range.is_some_and(|(min, max)| min <= query.to_ms && max >= query.from_ms);
         let in_part = |part: &&SealedTenant| part.samples.get(id).is_some_and(|view| overlaps(view.time_range()));
         overlaps(self.series.time_range(id)) || parts.iter().any(in_part)
+    }
+}
+
+impl LabelLookup for TenantHead {
+    fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str> {
+        self.index.names_unsorted(series)
+    }
+
+    fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<&str> {
+        self.index.values_unsorted(name, series)
+    }
+
+    fn labels_of(&self, id: SeriesId) -> Option<Labels> {
+        self.labels(id)
     }
 }

@@ -56,8 +56,9 @@ impl Store {
         self.position += 1;
         let deletion = Deletion::new(vec![matchers], from_ms, to_ms).expect("a valid deletion");
         let deletion = Deletion::decode(&deletion.encode()).expect("as it was written");
+        let foreseen = self.tsdb.foresee(TENANT, &deletion, &Budget::unlimited()).expect("no limit");
         let now = Nanos::from_millis(self.now_ms);
-        self.pending.extend(self.tsdb.delete(TENANT, JournalPosition(self.position), deletion, now));
+        self.pending.extend(self.tsdb.delete(TENANT, JournalPosition(self.position), deletion, foreseen, now));
     }
 
     pub fn flush(&mut self) {

@@ -17,7 +17,7 @@ pub use logs::{decode_logs, encode_logs, logs_of};
 pub use metrics::{MetricOptions, Metrics, decode_metrics, metrics_of};
 pub use names::{label_name, metric_name};
 pub use respond::{Signal, rejected_logs, response, status};
-pub use traces::{decode_traces, encode_traces, encode_traces_json, message_field, traces_of};
+pub use traces::{decode_traces, encode_traces, message_field, traces_of, write_traces_json};
 
 use crate::{Decoded, Limits, Result, WireError, amount};
 use json::Complaint;

@@ -103,9 +103,9 @@ pub fn message_field(tag: u32, message: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The same as OTLP/JSON.
-pub fn encode_traces_json(batch: &SpanBatch) -> String {
-    serde_json::to_string(&to_wire(batch)).unwrap_or_default()
+/// The same as OTLP/JSON. Beside the batch a copy of it is held meanwhile.
+pub fn write_traces_json(batch: &SpanBatch, out: impl std::io::Write) -> std::io::Result<()> {
+    serde_json::to_writer(out, &to_wire(batch)).map_err(std::io::Error::from)
 }
 
 fn to_wire(batch: &SpanBatch) -> ExportTraceServiceRequest {

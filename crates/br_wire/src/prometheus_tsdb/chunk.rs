@@ -1,6 +1,6 @@
 //! A chunk: samples of one series, packed.
 
-use super::{float_histogram, histogram, xor};
+use super::{float_histogram, histogram, xor, xor2};
 use crate::{Result, WireError};
 use br_model::{FloatHistogram, Value};
 use std::sync::Arc;
@@ -11,17 +11,19 @@ pub enum Encoding {
     Xor = 1,
     Histogram = 2,
     FloatHistogram = 3,
+    /// Floats in fewer bits, with start timestamps.
+    Xor2 = 4,
     /// Thanos' own; see [`super::aggregate`].
     Aggregates = 0xff,
 }
 
 impl Encoding {
     pub fn from_code(code: u8) -> Result<Self> {
-        let all = [Self::Xor, Self::Histogram, Self::FloatHistogram, Self::Aggregates];
+        let all = [Self::Xor, Self::Histogram, Self::FloatHistogram, Self::Xor2, Self::Aggregates];
         let known = all.into_iter().find(|encoding| *encoding as u8 == code);
         known.ok_or_else(|| {
             WireError::Unsupported(format!(
-                "a chunk of encoding {code}; floats (1), histograms (2, 3) and Thanos' aggregates (255) are read"
+                "a chunk of encoding {code}; floats (1, 4), histograms (2, 3) and Thanos' aggregates (255) are read"
             ))
         })
     }
@@ -38,6 +40,8 @@ pub enum ChunkValues {
 pub struct ChunkSamples {
     pub times_ms: Vec<i64>,
     pub values: ChunkValues,
+    /// When the counter behind each sample began to count; `None` where no sample says so, `i64::MIN` for one that does not.
+    pub starts_ms: Option<Vec<i64>>,
 }
 
 /// Unpacks a chunk. Aggregates are no samples: [`super::aggregate::decode`] reads them.
@@ -45,12 +49,18 @@ pub fn decode(encoding: Encoding, data: &[u8]) -> Result<ChunkSamples> {
     let samples = match encoding {
         Encoding::Xor => {
             let (times_ms, values) = xor::decode(data)?;
-            ChunkSamples { times_ms, values: ChunkValues::Floats(values) }
+            ChunkSamples { times_ms, values: ChunkValues::Floats(values), starts_ms: None }
+        }
+        Encoding::Xor2 => {
+            let xor2::Samples { times, values, starts } = xor2::decode(data)?;
+            let known = |start| if start == 0 { i64::MIN } else { start };
+            let starts_ms = starts.map(|starts| starts.into_iter().map(known).collect());
+            ChunkSamples { times_ms: times, values: ChunkValues::Floats(values), starts_ms }
         }
         Encoding::Histogram | Encoding::FloatHistogram => {
             let decode = if encoding == Encoding::Histogram { histogram::decode } else { float_histogram::decode };
             let histograms = decode(data)?;
-            ChunkSamples { times_ms: histograms.times, values: ChunkValues::Histograms(histograms.values) }
+            ChunkSamples { times_ms: histograms.times, values: ChunkValues::Histograms(histograms.values), starts_ms: None }
         }
         Encoding::Aggregates => return Err(WireError::malformed("aggregates where samples should be")),
     };

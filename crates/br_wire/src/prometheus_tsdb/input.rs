@@ -129,10 +129,4 @@ impl<'a> Cursor<'a> {
         let length = self.count(1)?;
         self.bytes(length)
     }
-
-    /// A text with its length in front.
-    pub(super) fn text(&mut self) -> Result<&'a str> {
-        let bytes = self.text_bytes()?;
-        std::str::from_utf8(bytes).map_err(|_| wrong(self.offset() - bytes.len() as u64, "a text is not UTF-8"))
-    }
 }

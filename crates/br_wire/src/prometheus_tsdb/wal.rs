@@ -33,10 +33,11 @@ const SNAPPY: u8 = 1 << 3;
 const ZSTD: u8 = 1 << 4;
 
 impl Pages {
-    /// Reads the next page, which is shorter than the others only at the end of a file, and hands out the records that end in it.
+    /// Reads the next page, which is shorter than the others only at the end of a file, and hands out the records that end in it,
+    /// each with the place in the file of its last fragment.
     ///
     /// After an error the rest of the file makes no sense.
-    pub fn read(&mut self, page: &[u8], mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    pub fn read(&mut self, page: &[u8], mut take: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
         let mut rest = page;
         while !rest.is_empty() {
             let at = self.offset + (page.len() - rest.len()) as u64;
@@ -56,7 +57,7 @@ impl Pages {
             }
             if self.add(header[0], data, at)? {
                 let unpacked = unpack(&self.record, self.flags).map_err(|error| error.context(format_args!("at byte {at}")))?;
-                take(&unpacked)
+                take(at, &unpacked)
                     .map_err(|error| error.context(format_args!("in the record that ends in byte {at} and following")))?;
             }
             rest = next;
@@ -120,20 +121,54 @@ pub enum Record {
     Unknown(u8),
 }
 
-pub fn parse(record: &[u8]) -> Result<Record> {
+/// What a record has of texts that are not UTF-8, as Prometheus 2 took them: that is left out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Illegible {
+    /// Series by number: their labels.
+    pub series: Vec<u64>,
+    /// How many exemplars and descriptions of metrics.
+    pub others: u64,
+}
+
+/// A record, and what of it makes no text.
+pub fn parse(record: &[u8]) -> Result<(Record, Illegible)> {
+    let mut illegible = Illegible::default();
+    let record = parse_noting(record, &mut illegible)?;
+    Ok((record, illegible))
+}
+
+fn parse_noting(record: &[u8], illegible: &mut Illegible) -> Result<Record> {
     let Some((kind, content)) = record.split_first() else { return Ok(Record::Internal) };
     let mut cursor = Cursor::new(content, 1);
     Ok(match kind {
-        1 => Record::Series(all(&mut cursor, |cursor| Ok((cursor.be64()?, labels(cursor)?)))?),
+        1 => {
+            let mut series = Vec::new();
+            for (reference, labels) in all(&mut cursor, |cursor| Ok((cursor.be64()?, labels(cursor)?)))? {
+                match labels {
+                    Some(labels) => series.push((reference, labels)),
+                    None => illegible.series.push(reference),
+                }
+            }
+            Record::Series(series)
+        }
         2 => Record::Floats(stamped(&mut cursor, |cursor| cursor.be64().map(f64::from_bits))?),
         3 => Record::Tombstones(all(&mut cursor, |cursor| Ok((cursor.be64()?, cursor.varint()?, cursor.varint()?)))?),
         4 => {
             let found = stamped(&mut cursor, |cursor| Ok((cursor.be_f64()?, labels(cursor)?)))?;
-            let exemplar = |(series, timestamp_ms, (value, labels))| (series, Exemplar { labels, value, timestamp_ms });
-            Record::Exemplars(found.into_iter().map(exemplar).collect())
+            let count = found.len();
+            let exemplar = |(series, timestamp_ms, (value, labels)): (u64, i64, (f64, Option<Labels>))| {
+                Some((series, Exemplar { labels: labels?, value, timestamp_ms }))
+            };
+            let legible: Vec<_> = found.into_iter().filter_map(exemplar).collect();
+            illegible.others += (count - legible.len()) as u64;
+            Record::Exemplars(legible)
         }
         5 => Record::Internal,
-        6 => Record::Metadata(all(&mut cursor, metadata)?),
+        6 => {
+            let found = all(&mut cursor, metadata)?;
+            illegible.others += found.iter().filter(|found| found.is_none()).count() as u64;
+            Record::Metadata(found.into_iter().flatten().collect())
+        }
         7 | 9 => Record::Histograms(stamped(&mut cursor, |cursor| histogram(cursor, true))?),
         8 | 10 => Record::Histograms(stamped(&mut cursor, |cursor| histogram(cursor, false))?),
         other => Record::Unknown(*other),
@@ -161,28 +196,37 @@ fn stamped<T>(cursor: &mut Cursor<'_>, mut take: impl FnMut(&mut Cursor<'_>) -> 
     })
 }
 
-fn labels(cursor: &mut Cursor<'_>) -> Result<Labels> {
+/// Pairs of texts; `None` where one is not UTF-8.
+fn pairs<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Vec<(&'a str, &'a str)>>> {
     let count = cursor.count(2)?;
-    let mut pairs = Vec::with_capacity(count);
+    let mut pairs = Some(Vec::with_capacity(count));
     for _ in 0..count {
-        pairs.push((cursor.text()?, cursor.text()?));
+        let texts = (std::str::from_utf8(cursor.text_bytes()?), std::str::from_utf8(cursor.text_bytes()?));
+        match (texts, &mut pairs) {
+            ((Ok(name), Ok(value)), Some(pairs)) => pairs.push((name, value)),
+            _ => pairs = None,
+        }
     }
-    Ok(Labels::from_pairs(pairs))
+    Ok(pairs)
 }
 
-fn metadata(cursor: &mut Cursor<'_>) -> Result<(u64, Metadata)> {
+fn labels(cursor: &mut Cursor<'_>) -> Result<Option<Labels>> {
+    Ok(pairs(cursor)?.map(Labels::from_pairs))
+}
+
+fn metadata(cursor: &mut Cursor<'_>) -> Result<Option<(u64, Metadata)>> {
     let series = cursor.uvarint()?;
     let metric_type = metric_type(u64::from(cursor.byte()?));
     let mut found = Metadata { metric_type, ..Metadata::default() };
-    for _ in 0..cursor.count(2)? {
-        let (name, value) = (cursor.text()?, cursor.text()?);
+    let Some(pairs) = pairs(cursor)? else { return Ok(None) };
+    for (name, value) in pairs {
         match name {
             "UNIT" => value.clone_into(&mut found.unit),
             "HELP" => value.clone_into(&mut found.help),
             _ => {}
         }
     }
-    Ok((series, found))
+    Ok(Some((series, found)))
 }
 
 /// With whole counts, buckets are differences to the bucket before.

@@ -24,16 +24,24 @@ impl XorValue {
         if !reader.bit()? {
             return Ok(self.value());
         }
-        if reader.bit()? {
-            let leading = reader.bits(5)? as u32;
-            let significant = match reader.bits(6)? as u32 {
-                0 => 64,
-                bits => bits,
-            };
-            let trailing = 64u32.checked_sub(leading + significant);
-            let trailing = trailing.ok_or_else(|| WireError::malformed("a value has more than 64 bits"))?;
-            self.window = Some((leading, trailing));
-        }
+        if reader.bit()? { self.read_new_window(reader) } else { self.read_window(reader) }
+    }
+
+    /// Where the bits that differ stand, and they.
+    pub(super) fn read_new_window(&mut self, reader: &mut BitReader<'_>) -> Result<f64> {
+        let leading = reader.bits(5)? as u32;
+        let significant = match reader.bits(6)? as u32 {
+            0 => 64,
+            bits => bits,
+        };
+        let trailing = 64u32.checked_sub(leading + significant);
+        let trailing = trailing.ok_or_else(|| WireError::malformed("a value has more than 64 bits"))?;
+        self.window = Some((leading, trailing));
+        self.read_window(reader)
+    }
+
+    /// Bits that differ where those of the last time did.
+    pub(super) fn read_window(&mut self, reader: &mut BitReader<'_>) -> Result<f64> {
         let (leading, trailing) = self.window.unwrap_or_default();
         self.bits ^= reader.bits(64 - leading - trailing)? << trailing;
         Ok(self.value())
