@@ -111,16 +111,15 @@ fn bytes_allowed(body_len: usize, limits: &Limits) -> usize {
     body_len.saturating_mul(limits.ratio_max).max(limits.ratio_free_bytes).min(limits.decoded_bytes_max)
 }
 
-const GROWTH_BYTES_MIN: usize = 64 << 10;
-
 fn read_bounded(reader: impl Read, body_len: usize, name: &str, limits: &Limits) -> Result<Vec<u8>> {
     let allowed = bytes_allowed(body_len, limits);
     let mut reader = reader.take(allowed as u64 + 1);
     let mut decoded = Vec::with_capacity(body_len.saturating_mul(4).min(allowed));
     loop {
-        // A vector that grows by itself takes up to twice what is allowed.
+        // A vector that grows by itself takes up to twice what is allowed, and is copied each time. What is not written to takes
+        // no memory.
         if decoded.len() == decoded.capacity() {
-            decoded.reserve_exact(decoded.len().max(GROWTH_BYTES_MIN).min(allowed + 1 - decoded.len()));
+            decoded.reserve_exact(allowed + 1 - decoded.len());
         }
         let free = decoded.capacity() - decoded.len();
         let read = reader.by_ref().take(free as u64).read_to_end(&mut decoded).map_err(|error| broken(name, &error))?;
