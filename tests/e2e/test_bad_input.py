@@ -114,6 +114,51 @@ def test_a_query_that_wants_too_much_is_stopped(server):
     assert answer.status_code == 400
 
 
+def test_answers_of_logs_and_traces_count_as_they_are_written(make_server):
+    server = make_server(config="bellrock: { limits: { query_memory: 6MB } }").start()
+    now, long = time.time_ns(), "a long line " * 100
+    values = [[str(now - at), f"{at} {long}"] for at in range(3000)]
+    body = {"streams": [{"stream": {"app": "much"}, "values": values}]}
+    assert requests.post(f"{server.url}/loki/api/v1/push", json=body, timeout=20).status_code == 204
+    trace = "0123456789abcdef" * 2
+    spans = [
+        {"traceId": trace, "spanId": f"{at + 1:016x}", "name": "s", "startTimeUnixNano": str(now + at), "endTimeUnixNano": str(now + at + 1),
+         "attributes": [{"key": "much", "value": {"stringValue": f"{at} {long}"}}]}
+        for at in range(2000)
+    ]
+    request = {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
+    assert requests.post(f"{server.url}/v1/traces", json=request, timeout=20).status_code == 200
+    start = now - 3600 * 10**9
+    ask = lambda path, **parameters: requests.get(server.url + path, params=parameters, timeout=20)
+    lines = lambda limit: ask("/loki/api/v1/query_range", query='{app="much"}', limit=limit, start=start)
+    few = eventually(lambda: lines(100).status_code == 200 and lines(100).json()["data"])
+    assert len(few["result"][0]["values"]) == 100 and few["result"][0]["stream"]["app"] == "much"
+    for answer in (lines(3000), ask(f"/tempo/api/traces/{trace}"), ask(f"/tempo/api/v2/traces/{trace}"), ask(f"/bellrock/v1/traces/{trace}")):
+        assert answer.status_code in (400, 422) and "needs more than its 6 MiB" in answer.text, answer.text[:300]
+    assert "writing the answer" in lines(3000).text
+    tags = ask("/tempo/api/search/tags").json()
+    assert tags["tagNames"] == ["much"]
+    assert ask("/tempo/api/search", q="{}", spss=101).status_code == 400
+
+
+def test_rows_of_operators_may_be_long(server):
+    """Recording rules and dashboards are made by programs."""
+    rows = {"+": 5001.0, "or": 1.0}
+    for operator, value in rows.items():
+        query = f" {operator} ".join(["vector(1)"] * 5001)
+        found = requests.post(f"{server.url}/api/v1/query", data={"query": query}, timeout=20).json()
+        assert [sample["value"][1] for sample in found["data"]["result"]] == [f"{value:g}"]
+        matrix = requests.post(f"{server.url}/api/v1/query_range", data={"query": query, "start": 0, "end": 60, "step": 15}, timeout=20)
+        assert [[float(point) for _, point in series["values"]] for series in matrix.json()["data"]["result"]] == [[value] * 5]
+        formatted = requests.post(f"{server.url}/api/v1/format_query", data={"query": query}, timeout=20).json()["data"]
+        assert " ".join(formatted.split()) == query
+        tree = requests.post(f"{server.url}/api/v1/parse_query", data={"query": query}, timeout=20)
+        assert tree.status_code == 200 and tree.text.count('"binaryExpr"') == 5000 and tree.text.endswith("}}")
+    for absurd in ("+".join(["1"] * 30_000), "^".join(["1"] * 5000)):
+        answer = requests.post(f"{server.url}/api/v1/query", data={"query": absurd}, timeout=20)
+        assert answer.status_code == 400 and ("20000 operators" in answer.text or "nested too deeply" in answer.text), answer.text[:300]
+
+
 HOUR = 3600 * 10**9
 YEAR = 365 * 24 * HOUR
 

@@ -1,7 +1,7 @@
 //! What one request brings.
 
 use br_journal::Record;
-use br_model::{KnownSample, LogBatch, MetricBatch, SpanBatch};
+use br_model::{FloatHistogram, KnownSample, LogBatch, MetricBatch, Sample, SeriesSamples, SpanBatch, Value};
 use br_tsdb::{Deletion, Foreseen};
 use br_wire::Rejection;
 use parking_lot::Mutex;
@@ -50,10 +50,22 @@ impl Decoded {
 
     /// About what this takes in memory.
     pub fn memory_bytes(&self) -> usize {
-        const SAMPLE: usize = size_of::<br_model::Sample>();
+        const SAMPLE: usize = size_of::<Sample>();
         const ATTRIBUTE: usize = 64;
         let series = self.metrics.series.iter().chain(&self.delta_metrics.series);
-        let metrics: usize = series.map(|series| 256 + series.labels.len() * ATTRIBUTE + series.samples.len() * SAMPLE).sum();
+        let of_histogram = |sample: &Sample| match &sample.value {
+            Value::Float(_) => 0,
+            Value::Histogram(histogram) => {
+                let FloatHistogram { positive_buckets, negative_buckets, custom_values, .. } = &**histogram;
+                size_of::<FloatHistogram>()
+                    + size_of::<f64>() * (positive_buckets.len() + negative_buckets.len() + custom_values.len())
+            }
+        };
+        let of_series = |series: &SeriesSamples| {
+            let histograms: usize = series.samples.iter().map(of_histogram).sum();
+            256 + series.labels.len() * ATTRIBUTE + series.samples.len() * SAMPLE + histograms
+        };
+        let metrics: usize = series.map(of_series).sum();
         let records = self.logs.groups.iter().flat_map(|group| &group.records);
         let logs: usize = records
             .map(|record| size_of::<br_model::LogRecord>() + record.body.len() + record.attributes.0.len() * ATTRIBUTE)

@@ -10,7 +10,8 @@ use br_model::{MetricBatch, TenantId};
 use br_std::{Error, Result};
 use br_storage::Budget;
 use br_tsdb::{Deletion, Foreseen, Tsdb};
-use br_wire::{Rejection, WireError};
+use br_wire::decompress::{Encoding, decoded_bytes_most};
+use br_wire::{Limits, Rejection, WireError};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -149,6 +150,20 @@ pub struct Lanes {
     pub issues: Lane,
 }
 
+/// How much of [`DECODING_KIB`] a body takes.
+fn decoding_kib(record: &Record, limits: &Limits) -> u32 {
+    let header = record.context_value("content-encoding").unwrap_or("");
+    let (encoding, growth) = match record.protocol {
+        Protocol::REMOTE_WRITE_1 | Protocol::REMOTE_WRITE_2 => (Some(Encoding::Snappy), METRICS_GROWTH),
+        // With nothing said it may be packed all the same.
+        Protocol::LOKI_PUSH if header.is_empty() => (None, EVENTS_GROWTH),
+        Protocol::OTLP_METRICS => (Encoding::from_header(header).ok(), METRICS_GROWTH),
+        _ => (Encoding::from_header(header).ok(), EVENTS_GROWTH),
+    };
+    let bytes = decoded_bytes_most(&record.body, encoding, limits).saturating_mul(growth);
+    (bytes >> 10).clamp(1, DECODING_KIB) as u32
+}
+
 pub struct Intake {
     journal: Arc<Journal>,
     clock: Arc<dyn Clock>,
@@ -157,14 +172,21 @@ pub struct Intake {
     limits: DecodeLimits,
     /// Asked, as requests are decoded, for the series that it knows.
     metrics: Arc<Tsdb>,
-    /// Places for bodies that are being decoded: each may become as large as [`br_wire::Limits::decoded_bytes_max`], and the model of it larger.
+    /// Places for bodies that are being decoded.
     decoding: Semaphore,
+    /// What these may become together, in KiB: each up to [`br_wire::Limits::decoded_bytes_max`], and the model of it larger.
+    decoding_room: Semaphore,
     pub lanes: Lanes,
     pub counters: IntakeCounters,
 }
 
 /// Bodies that are decoded at once; more wait.
 const DECODING_MAX: usize = 4;
+/// One that may become larger has it all to itself.
+const DECODING_KIB: usize = 512 << 10;
+/// What comes of a byte in the clear, that byte included: a bucket of a native histogram is one byte there, and eight here.
+const METRICS_GROWTH: usize = 8;
+const EVENTS_GROWTH: usize = 2;
 
 /// An acknowledgement waits this long for the stores to show what it acknowledges: who writes and then reads finds it.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
@@ -182,8 +204,9 @@ impl Intake {
         let lane = |name, start: LaneStart| Lane::start(name, journal.clone(), order.clone(), limits, start);
         let lanes =
             Lanes { metrics: lane("metrics", metrics)?, events: lane("events", events)?, issues: lane("issues", issues)? };
-        let decoding = Semaphore::new(DECODING_MAX);
-        Ok(Self { journal, clock, order, limits, metrics: store, decoding, lanes, counters: IntakeCounters::default() })
+        let (decoding, decoding_room) = (Semaphore::new(DECODING_MAX), Semaphore::new(DECODING_KIB));
+        let counters = IntakeCounters::default();
+        Ok(Self { journal, clock, order, limits, metrics: store, decoding, decoding_room, lanes, counters })
     }
 
     pub fn journal(&self) -> &Arc<Journal> {
@@ -212,7 +235,9 @@ impl Intake {
             body: incoming.body,
         };
         let (limits, store) = (self.limits, self.metrics.clone());
-        let place = self.decoding.acquire().await.map_err(|_| Error::closed("the server is shutting down"))?;
+        let closed = |_| Error::closed("the server is shutting down");
+        let room = self.decoding_room.acquire_many(decoding_kib(&record, &limits.wire)).await.map_err(closed)?;
+        let place = self.decoding.acquire().await.map_err(closed)?;
         let decoding = tokio::task::spawn_blocking(move || {
             // Only here are labels sent in the same bytes each time: no other request takes the lock, or makes a head for its tenant.
             let decoded = if record.protocol == Protocol::REMOTE_WRITE_1 {
@@ -224,7 +249,10 @@ impl Intake {
         });
         let (record, decoded) = decoding.await.map_err(|panic| Error::corrupt(format!("decoding failed inside: {panic}")))??;
         drop(place);
-        Ok(self.keep(record, decoded).await?)
+        // What was decoded is there until a lane has it.
+        let kept = self.keep(record, decoded).await;
+        drop(room);
+        Ok(kept?)
     }
 
     /// Takes samples that were made here. They are journaled as a remote-write request.

@@ -161,9 +161,8 @@ mod tests {
             }
             let groups: Vec<Group> = asked.iter().map(|metric| group_of(METRICS[*metric])).collect();
             let after = || changes.iter().skip(since);
-            // Metrics of one group are not told apart.
-            let is_asked = |metric: &usize| groups.contains(&group_of(METRICS[*metric]));
-            let least = after().filter(|(_, metric)| is_asked(metric)).map(|(time, _)| *time).min();
+            let is_asked = |metric: usize| groups.contains(&group_of(METRICS[metric]));
+            let least = after().filter(|(_, metric)| is_asked(*metric)).map(|(time, _)| *time).min();
             let least_of_all = after().map(|(time, _)| *time).min();
             let told = log.since(since as u64, Some(&groups));
             prop_assert!(told <= least.unwrap_or(i64::MAX));

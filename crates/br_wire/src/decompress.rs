@@ -96,6 +96,16 @@ fn snappy(body: &[u8], limits: &Limits) -> Result<Vec<u8>> {
     snap::raw::Decoder::new().decompress_vec(body).map_err(|error| broken("snappy", &error))
 }
 
+/// The most that a body may become in the clear; without an encoding, whatever it turns out to have.
+pub fn decoded_bytes_most(body: &[u8], encoding: Option<Encoding>, limits: &Limits) -> usize {
+    let allowed = bytes_allowed(body.len(), limits).max(body.len());
+    match encoding {
+        Some(Encoding::Identity) => body.len(),
+        Some(Encoding::Snappy) => snap::raw::decompress_len(body).map_or(allowed, |declared| declared.min(allowed)),
+        _ => allowed,
+    }
+}
+
 /// What `body_len` bytes may become.
 fn bytes_allowed(body_len: usize, limits: &Limits) -> usize {
     body_len.saturating_mul(limits.ratio_max).max(limits.ratio_free_bytes).min(limits.decoded_bytes_max)
@@ -103,12 +113,23 @@ fn bytes_allowed(body_len: usize, limits: &Limits) -> usize {
 
 fn read_bounded(reader: impl Read, body_len: usize, name: &str, limits: &Limits) -> Result<Vec<u8>> {
     let allowed = bytes_allowed(body_len, limits);
+    let mut reader = reader.take(allowed as u64 + 1);
     let mut decoded = Vec::with_capacity(body_len.saturating_mul(4).min(allowed));
-    reader.take(allowed as u64 + 1).read_to_end(&mut decoded).map_err(|error| broken(name, &error))?;
-    if decoded.len() > allowed {
-        return Err(too_large(name, allowed));
+    loop {
+        // A vector that grows by itself takes up to twice what is allowed, and is copied each time. What is not written to takes
+        // no memory.
+        if decoded.len() == decoded.capacity() {
+            decoded.reserve_exact(allowed + 1 - decoded.len());
+        }
+        let free = decoded.capacity() - decoded.len();
+        let read = reader.by_ref().take(free as u64).read_to_end(&mut decoded).map_err(|error| broken(name, &error))?;
+        if decoded.len() > allowed {
+            return Err(too_large(name, allowed));
+        }
+        if read < free {
+            return Ok(decoded);
+        }
     }
-    Ok(decoded)
 }
 
 fn broken(name: &str, error: &dyn std::fmt::Display) -> WireError {

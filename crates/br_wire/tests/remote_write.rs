@@ -241,3 +241,28 @@ fn bits(batch: &MetricBatch) -> Vec<(Labels, Vec<Bits>)> {
     };
     batch.series.iter().map(|series| (series.labels.clone(), series.samples.iter().map(sample).collect())).collect()
 }
+
+/// A bucket may be a byte of the message, and is eight in memory.
+#[test]
+fn buckets_take_a_bounded_room() {
+    let histogram = FloatHistogram {
+        schema: 0,
+        count: 600.0,
+        positive_spans: vec![BucketSpan { offset: 0, length: 600 }],
+        positive_buckets: vec![1.0; 600],
+        ..FloatHistogram::default()
+    };
+    let sample = |timestamp_ms| Sample { timestamp_ms, value: Value::Histogram(Arc::new(histogram.clone())), start_ms: None };
+    let labels = Labels::from_pairs([("__name__", "m")]);
+    let series = vec![SeriesSamples { labels, samples: vec![sample(1), sample(2)], exemplars: Vec::new() }];
+    let message = v2::encode_message(&MetricBatch { series, metadata: Vec::new() });
+    let decode = |buckets: usize| v2::decode(&message, &Limits { decoded_bytes_max: 8 * buckets, ..Limits::default() });
+    assert!(decode(1300).is_ok());
+    let error = decode(1000).expect_err("twice 600 and their spans").to_string();
+    assert!(error.contains("more than 1000 buckets of native histograms in one request"), "{error}");
+
+    let many = [field(12, &vec![0; 1 << 20]), vec![0x78, 5]].concat();
+    let message = field(1, &[field(1, &[field(1, b"__name__"), field(2, b"m")].concat()), field(4, &many)].concat());
+    let decoded = v1::decode(&message, &Limits::default()).expect("a message");
+    assert!(decoded.value.series.is_empty() && decoded.rejected[0].reason.contains("16385 buckets"), "{:?}", decoded.rejected);
+}

@@ -154,12 +154,12 @@ impl<'a> Metric<'a> {
                 }
                 7 => native.zero_count = field.u64()? as f64,
                 8 => native.zero_count = field.f64()?,
-                9 => native.negative_spans.push(span(field.bytes()?)?),
-                10 => field.each_varint(|value| negative.push(br_std::varint::unzigzag(value)))?,
-                11 => field.each_f64(|value| native.negative_buckets.push(value))?,
-                12 => native.positive_spans.push(span(field.bytes()?)?),
-                13 => field.each_varint(|value| positive.push(br_std::varint::unzigzag(value)))?,
-                14 => field.each_f64(|value| native.positive_buckets.push(value))?,
+                9 => keep(&mut native.negative_spans, span(field.bytes()?)?),
+                10 => field.each_varint(|value| keep(&mut negative, br_std::varint::unzigzag(value)))?,
+                11 => field.each_f64(|value| keep(&mut native.negative_buckets, value))?,
+                12 => keep(&mut native.positive_spans, span(field.bytes()?)?),
+                13 => field.each_varint(|value| keep(&mut positive, br_std::varint::unzigzag(value)))?,
+                14 => field.each_f64(|value| keep(&mut native.positive_buckets, value))?,
                 15 => self.start_ms = Some(timestamp_ms(field.bytes()?)?),
                 16 => self.exemplars.push(exemplar(field.bytes()?, limits)?),
                 _ => {}
@@ -218,6 +218,16 @@ fn bound_text(bound: f64) -> String {
     if bound == f64::INFINITY { "+Inf".into() } else { format!("{bound:?}") }
 }
 
+/// The buckets of one side, and its spans; with more the histogram is none.
+const BUCKETS_MAX: usize = 16_384;
+
+/// One more than that shows that the spans do not fit.
+fn keep<T>(all: &mut Vec<T>, one: T) {
+    if all.len() <= BUCKETS_MAX {
+        all.push(one);
+    }
+}
+
 fn add_deltas(counts: &mut Vec<f64>, deltas: &[i64], spans: &[BucketSpan]) -> Result<()> {
     if counts.is_empty() {
         let mut count = 0i64;
@@ -225,6 +235,9 @@ fn add_deltas(counts: &mut Vec<f64>, deltas: &[i64], spans: &[BucketSpan]) -> Re
             count = count.checked_add(*delta).ok_or_else(|| WireError::malformed("histogram: the bucket counts overflow"))?;
             counts.push(count as f64);
         }
+    }
+    if counts.len() > BUCKETS_MAX || spans.len() > BUCKETS_MAX {
+        return Err(WireError::malformed(format_args!("histogram: more than {BUCKETS_MAX} buckets on one side")));
     }
     let covered: u64 = spans.iter().map(|span| u64::from(span.length)).sum();
     // A span without buckets only says that the histogram is native.

@@ -1,7 +1,8 @@
 //! Native histograms. The message is field for field the same in both versions, save for the number of the start timestamp.
 
+use crate::amount::Room;
 use crate::protobuf::{Field, Reader, put_f64, put_f64_always, put_int, put_message, put_packed_f64, put_varint, put_zigzag};
-use crate::{Result, WireError};
+use crate::{Limits, Result, WireError};
 use br_model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use br_model::{BucketSpan, CounterResetHint, FloatHistogram};
 
@@ -22,6 +23,13 @@ struct Side {
     spans: Vec<BucketSpan>,
     deltas: Vec<i64>,
     counts: Vec<f64>,
+}
+
+/// Takes one in: of what would be too many, one more than that is enough to tell.
+fn keep<T>(all: &mut Vec<T>, one: T) {
+    if all.len() <= BUCKETS_MAX {
+        all.push(one);
+    }
 }
 
 impl Side {
@@ -52,8 +60,22 @@ fn absolute(deltas: &[i64]) -> Result<Vec<f64>, String> {
     Ok(counts)
 }
 
+/// What one request has room for.
+pub(super) struct Rooms {
+    pub(super) samples: Room,
+    /// A bucket may be a byte of the message, and is eight in memory.
+    buckets: Room,
+}
+
+impl Rooms {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let buckets = Room::new(limits.decoded_bytes_max / size_of::<f64>(), "buckets of native histograms");
+        Self { samples: Room::new(limits.records_max, "samples"), buckets }
+    }
+}
+
 /// Reads a histogram. The outer error is for bytes that are no message, the inner for a histogram that makes no sense.
-pub(super) fn decode(bytes: &[u8]) -> Result<Result<Stamped, String>> {
+pub(super) fn decode(bytes: &[u8], rooms: &mut Rooms) -> Result<Result<Stamped, String>> {
     let mut histogram = FloatHistogram::default();
     let (mut negative, mut positive) = (Side::default(), Side::default());
     let (mut timestamp_ms, mut start_ms) = (0, 0);
@@ -67,25 +89,28 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Result<Stamped, String>> {
             5 => histogram.zero_threshold = field.f64()?,
             6 => histogram.zero_count = field.u64()? as f64,
             7 => histogram.zero_count = field.f64()?,
-            8 => negative.spans.push(span(field.bytes()?)?),
-            9 => field.each_varint(|value| negative.deltas.push(br_std::varint::unzigzag(value)))?,
-            10 => field.each_f64(|value| negative.counts.push(value))?,
-            11 => positive.spans.push(span(field.bytes()?)?),
-            12 => field.each_varint(|value| positive.deltas.push(br_std::varint::unzigzag(value)))?,
-            13 => field.each_f64(|value| positive.counts.push(value))?,
+            8 => keep(&mut negative.spans, span(field.bytes()?)?),
+            9 => field.each_varint(|value| keep(&mut negative.deltas, br_std::varint::unzigzag(value)))?,
+            10 => field.each_f64(|value| keep(&mut negative.counts, value))?,
+            11 => keep(&mut positive.spans, span(field.bytes()?)?),
+            12 => field.each_varint(|value| keep(&mut positive.deltas, br_std::varint::unzigzag(value)))?,
+            13 => field.each_f64(|value| keep(&mut positive.counts, value))?,
             14 => histogram.counter_reset_hint = hint(field)?,
             15 => timestamp_ms = field.i64()?,
-            16 => field.each_f64(|value| histogram.custom_values.push(value))?,
+            16 => field.each_f64(|value| keep(&mut histogram.custom_values, value))?,
             17 => start_ms = field.i64()?,
             _ => {}
         }
     }
+    let counts = |side: &Side| side.deltas.len().max(side.counts.len()) + side.spans.len();
+    rooms.buckets.take(counts(&negative) + counts(&positive) + histogram.custom_values.len())?;
     Ok(check(histogram, negative, positive).map(|histogram| Stamped { timestamp_ms, start_ms, histogram }))
 }
 
 fn check(mut histogram: FloatHistogram, negative: Side, positive: Side) -> Result<FloatHistogram, String> {
     let buckets = negative.deltas.len().max(negative.counts.len()) + positive.deltas.len().max(positive.counts.len());
-    if buckets.max(histogram.custom_values.len()) > BUCKETS_MAX {
+    let spans = negative.spans.len().max(positive.spans.len());
+    if buckets.max(histogram.custom_values.len()).max(spans) > BUCKETS_MAX {
         return Err(format!("{buckets} buckets, at most {BUCKETS_MAX} are taken"));
     }
     (histogram.negative_spans, histogram.negative_buckets) =

@@ -1,6 +1,6 @@
 //! Remote write 1.0: `prometheus.WriteRequest`.
 
-use super::histogram;
+use super::histogram::{self, Rooms};
 use super::series::{EXEMPLAR_LABELS_MAX, LABELS_READ_MAX, series_labels};
 use crate::amount::Room;
 use crate::protobuf::Reader;
@@ -35,7 +35,7 @@ pub fn decode_with(message: &[u8], limits: &Limits, directory: &mut dyn KnownSer
     let mut decoded = Decoded::new(MetricBatch::default());
     let (mut identities, mut known) = (Vec::new(), Vec::new());
     let mut texts = Interner::default();
-    let mut room = Room::new(limits.records_max, "samples");
+    let mut rooms = Rooms::new(limits);
     let mut index = 0;
     let mut reader = Reader::new(message);
     while let Some((number, field)) = reader.next()? {
@@ -45,18 +45,20 @@ pub fn decode_with(message: &[u8], limits: &Limits, directory: &mut dyn KnownSer
                 let within = |error: WireError| error.context(format!("series {index}"));
                 let (identity, handle) = identify(bytes, directory).map_err(within)?;
                 let taken = match handle {
-                    Some((series, labels)) => known_samples(&bytes[labels..], series, &mut known, &mut room).map_err(within)?,
+                    Some((series, labels)) => {
+                        known_samples(&bytes[labels..], series, &mut known, &mut rooms.samples).map_err(within)?
+                    }
                     None => false,
                 };
                 if !taken {
-                    let raw = timeseries(bytes, &mut texts, &mut room).map_err(within)?;
+                    let raw = timeseries(bytes, &mut texts, &mut rooms).map_err(within)?;
                     accept(&mut decoded, index, raw, limits);
                     identities.resize(decoded.value.series.len(), identity);
                 }
                 index += 1;
             }
             3 => {
-                room.take(1)?;
+                rooms.samples.take(1)?;
                 decoded.value.metadata.push(metadata(field.bytes()?)?);
             }
             _ => {}
@@ -164,14 +166,14 @@ impl<'a> Interner<'a> {
     }
 }
 
-fn timeseries<'a>(bytes: &'a [u8], texts: &mut Interner<'a>, room: &mut Room) -> Result<RawSeries> {
+fn timeseries<'a>(bytes: &'a [u8], texts: &mut Interner<'a>, rooms: &mut Rooms) -> Result<RawSeries> {
     let mut series = RawSeries::default();
     let mut label_room = Room::new(LABELS_READ_MAX, "labels of a series");
     let mut reader = Reader::new(bytes);
     while let Some((number, field)) = reader.next()? {
         match number {
             1 => label_room.take(1)?,
-            2..=4 => room.take(1)?,
+            2..=4 => rooms.samples.take(1)?,
             _ => {}
         }
         match number {
@@ -184,7 +186,7 @@ fn timeseries<'a>(bytes: &'a [u8], texts: &mut Interner<'a>, room: &mut Room) ->
                 Some(exemplar) => series.exemplars.push(exemplar),
                 None => series.has_invalid_utf8 = true,
             },
-            4 => match histogram::decode(field.bytes()?)? {
+            4 => match histogram::decode(field.bytes()?, rooms)? {
                 Ok(stamped) => series.samples.push(Sample {
                     timestamp_ms: stamped.timestamp_ms,
                     value: Value::Histogram(Arc::new(stamped.histogram)),

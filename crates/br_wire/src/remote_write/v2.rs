@@ -2,7 +2,7 @@
 //!
 //! The experimental `created_timestamp` of a series and the `start_timestamp` of a sample both become `Sample::start_ms`.
 
-use super::histogram;
+use super::histogram::{self, Rooms};
 use super::series::{EXEMPLAR_LABELS_MAX, LABELS_READ_MAX, series_labels};
 use super::v1::metric_type;
 use crate::amount::Room;
@@ -21,14 +21,14 @@ pub fn decode(message: &[u8], limits: &Limits) -> Result<Decoded<MetricBatch>> {
     let symbols = symbols(message, limits)?;
     let mut decoded = Decoded::new(MetricBatch::default());
     let mut metadata = BTreeMap::new();
-    let mut room = Room::new(limits.records_max, "samples");
+    let mut rooms = Rooms::new(limits);
     let mut index = 0;
     let mut reader = Reader::new(message);
     while let Some((number, field)) = reader.next()? {
         if number != 5 {
             continue;
         }
-        let raw = timeseries(field.bytes()?, &symbols, &mut room).map_err(|error| error.context(format!("series {index}")))?;
+        let raw = timeseries(field.bytes()?, &symbols, &mut rooms).map_err(|error| error.context(format!("series {index}")))?;
         accept(&mut decoded, &mut metadata, index, raw, limits);
         index += 1;
     }
@@ -110,18 +110,18 @@ fn family_name(name: &str, metric_type: MetricType) -> &str {
     suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
 }
 
-fn timeseries(bytes: &[u8], symbols: &Symbols, room: &mut Room) -> Result<RawSeries> {
+fn timeseries(bytes: &[u8], symbols: &Symbols, rooms: &mut Rooms) -> Result<RawSeries> {
     let mut series = RawSeries::default();
     let mut references = Vec::new();
     let mut reader = Reader::new(bytes);
     while let Some((number, field)) = reader.next()? {
         if matches!(number, 2..=4) {
-            room.take(1)?;
+            rooms.samples.take(1)?;
         }
         match number {
             1 => field.each_varint(|reference| keep_reference(&mut references, reference))?,
             2 => series.samples.push(sample(field.bytes()?)?),
-            3 => series.add_histogram(field.bytes()?)?,
+            3 => series.add_histogram(field.bytes()?, rooms)?,
             4 => match exemplar(field.bytes()?, symbols)? {
                 Ok(exemplar) => series.exemplars.push(exemplar),
                 Err(reason) => series.faults.push((0, format!("exemplar: {reason}"))),
@@ -152,8 +152,8 @@ fn keep_reference(references: &mut Vec<u64>, reference: u64) {
 }
 
 impl RawSeries {
-    fn add_histogram(&mut self, bytes: &[u8]) -> Result<()> {
-        match histogram::decode(bytes)? {
+    fn add_histogram(&mut self, bytes: &[u8], rooms: &mut Rooms) -> Result<()> {
+        match histogram::decode(bytes, rooms)? {
             Ok(stamped) => self.samples.push(Sample {
                 timestamp_ms: stamped.timestamp_ms,
                 value: Value::Histogram(Arc::new(stamped.histogram)),
