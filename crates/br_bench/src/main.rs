@@ -1,6 +1,7 @@
 //! Measures the binary against real peers: the same input, in one run, interleaved, medians of several rounds.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints, and works on the real clock and disk")]
 
+mod background;
 mod differential;
 mod fleet;
 mod hold;
@@ -18,19 +19,22 @@ use std::path::PathBuf;
 
 #[derive(Parser)]
 struct Arguments {
-    /// What to measure: smoke, metrics, hold or micro; or what to compare: promql-differential.
+    /// What to measure: smoke, metrics, hold, micro or background; or what to compare: promql-differential.
     area: String,
     /// Write the rows to this file as well.
     #[arg(long)]
     json: Option<PathBuf>,
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Of `metrics`, `hold` and `micro`: how many series are sent.
+    /// Of `metrics`, `hold`, `micro` and `background`: how many series are sent.
     #[arg(long, default_value_t = 500_000)]
     series: usize,
-    /// Of `metrics`: how often all of them are sent; 240 are an hour.
+    /// Of `metrics` and `background`: how often all of them are sent; 240 are an hour.
     #[arg(long, default_value_t = 240)]
     scrapes: usize,
+    /// Of `background`: how many scrapes come between two flushes; in an hour that is pushed in minutes these are many.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..))]
+    scrapes_per_flush: u64,
     /// Of `metrics`: without the peers, for a profile.
     #[arg(long)]
     alone: bool,
@@ -64,8 +68,12 @@ async fn main() -> Result<()> {
             outcome = metrics::run(&kinds, metrics::Size { series, scrapes, rounds }, rules.as_deref(), &mut rows).await;
         }
         "micro" => rows = micro::run(arguments.series, arguments.rounds)?,
+        "background" => {
+            let Arguments { series, scrapes, scrapes_per_flush, .. } = arguments;
+            rows = background::run(series, scrapes, scrapes_per_flush as usize)?;
+        }
         "hold" => rows = hold::run(arguments.series, arguments.minutes).await?,
-        other => bail!("no benchmark for {other:?}; there are smoke, metrics, hold, micro and promql-differential"),
+        other => bail!("no benchmark for {other:?}; there are smoke, metrics, hold, micro, background and promql-differential"),
     }
     for row in &mut rows {
         row.area.clone_from(&arguments.area);

@@ -108,7 +108,16 @@ impl PartialOrd for Labels {
 
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.iter().cmp(other.iter())
+        match (&self.0, &other.0) {
+            // Only the first pair in which they differ has to be read.
+            (Repr::Numbered(one), Repr::Numbered(two)) if Arc::ptr_eq(&one.texts, &two.texts) => {
+                let (one_pairs, two_pairs) = (one.pairs(), two.pairs());
+                let equal = one_pairs.iter().zip(two_pairs).take_while(|(one, two)| one == two).count();
+                let text = |pair: &NumberedLabel| (one.texts.get(pair.0), one.texts.get(pair.1));
+                one_pairs.get(equal).map(text).cmp(&two_pairs.get(equal).map(text))
+            }
+            _ => self.iter().cmp(other.iter()),
+        }
     }
 }
 
@@ -267,7 +276,6 @@ impl Labels {
     /// As [`Labels::hash128`], with a buffer that the caller keeps for the next label set.
     pub fn hash128_with(&self, bytes: &mut Vec<u8>) -> u128 {
         bytes.clear();
-        bytes.reserve(self.iter().map(|(name, value)| name.len() + value.len() + 2).sum());
         for (name, value) in self.iter() {
             bytes.extend_from_slice(name.as_bytes());
             bytes.push(0xff);

@@ -1,19 +1,20 @@
 //! Merging small files: first within their window of two hours, then whole days.
 
-use crate::block::row::{self, ChunkRow, rows_of};
-use crate::block::scan::BlockScan;
+use crate::block::row::{FloatRows, rows_of};
+use crate::block::scan::{BlockScan, SeriesTexts, metric_of};
 use crate::block::stats::BlockStats;
 use crate::block::write::{BlockSpec, BlockWriter};
+use crate::codec::CHUNK_SAMPLES_MAX;
 use crate::flush::{nonce, remove_files};
 use crate::mask::{Hidden, Mask, Reach, drop_hidden_exemplars, visible};
 use crate::options::{DAY_SECS, WINDOW_SECS};
-use crate::points;
+use crate::parts::{Fronts, MergedSamples};
 use crate::rollup::RollupOf;
 use crate::rollup::thin::thin;
 use br_env::Rng;
-use br_model::{Exemplar, Labels, Metadata, TenantId};
+use br_model::{Exemplar, Metadata, TenantId};
 use br_std::{Error, Nanos, Result};
-use br_storage::{FileEntry, JournalPosition, Points, Table};
+use br_storage::{FileEntry, JournalPosition, Table};
 use object_store::ObjectStore;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -141,9 +142,13 @@ pub(crate) fn compact_masked(
 ) -> Result<(Vec<FileEntry>, LeftOut)> {
     let mut merge = Merge::open(job, mask, store)?;
     let (positions, metadata, deleted_to) = (merge.positions, merge.metadata.clone(), mask.last());
-    let mut output = Output { job, store, rng, positions, deleted_to, metadata, writer: None, files: Vec::new() };
+    let (floats, writer, files) = (FloatRows::default(), None, Vec::new());
+    let mut output = Output { job, store, rng, positions, deleted_to, metadata, floats, writer, files };
     match output.write_all(&mut merge).and_then(|()| output.finish()) {
-        Ok(()) => Ok((output.files, merge.left_out)),
+        Ok(()) => {
+            merge.left_out.contradictions = merge.samples.contradictions;
+            Ok((output.files, merge.left_out))
+        }
         Err(error) => {
             remove_files(&**store, &output.files);
             let aborted = output.abort();
@@ -155,6 +160,9 @@ pub(crate) fn compact_masked(
 /// The inputs side by side, what was stored first in front.
 struct Merge<'a> {
     scans: Vec<(BlockScan, Reach)>,
+    fronts: Fronts,
+    /// Of the series that [`Merge::next`] gave last.
+    samples: MergedSamples,
     mask: &'a Mask,
     positions: (JournalPosition, JournalPosition),
     metadata: BTreeMap<String, Metadata>,
@@ -162,9 +170,8 @@ struct Merge<'a> {
 }
 
 struct MergedSeries {
-    labels: Labels,
+    texts: SeriesTexts,
     hash: u128,
-    samples: Option<Points>,
     exemplars: Vec<Exemplar>,
 }
 
@@ -182,41 +189,35 @@ impl<'a> Merge<'a> {
             return Err(Error::fix_request("a compaction needs at least one file"));
         };
         let scan = |(_, reach, entry): &(_, Reach, &FileEntry)| Ok((BlockScan::new(store.clone(), entry)?, *reach));
-        let scans = inputs.iter().map(scan).collect::<Result<Vec<_>>>()?;
+        let mut scans = inputs.iter().map(scan).collect::<Result<Vec<_>>>()?;
         let metadata = scans.iter().flat_map(|(scan, _)| scan.metadata.iter().cloned()).collect();
-        Ok(Self { scans, mask, positions: (from, to), metadata, left_out: LeftOut::default() })
+        let mut fronts = Fronts::default();
+        for (at, (scan, _)) in scans.iter_mut().enumerate() {
+            fronts.add(at, scan)?;
+        }
+        let samples = MergedSamples::new(scans.len());
+        Ok(Self { scans, fronts, samples, mask, positions: (from, to), metadata, left_out: LeftOut::default() })
     }
 
     fn next(&mut self) -> Result<Option<MergedSeries>> {
-        let mut lowest: Option<Labels> = None;
-        for (scan, _) in &mut self.scans {
-            if let Some(labels) = scan.peek()?
-                && lowest.as_ref().is_none_or(|lowest| row::order(labels, lowest).is_lt())
-            {
-                lowest = Some(labels.clone());
+        let Some(front) = self.fronts.take_lowest() else { return Ok(None) };
+        let (hash, texts, mut exemplars) = (front.hash, front.texts, Vec::new());
+        self.samples.clear();
+        let labels = if self.mask.is_empty() { None } else { Some(texts.labels()?) };
+        for at in front.scans {
+            let Some((scan, reach)) = self.scans.get_mut(at) else { continue };
+            let hidden = labels.as_ref().map_or_else(Hidden::new, |labels| self.mask.hidden(labels, *reach));
+            while let Some(row) = scan.next_row_of(hash)? {
+                if !hidden.is_empty() || !self.samples.push_floats(at, &row)? {
+                    self.samples.push(row.points()?.and_then(|points| visible(points, &hidden)));
+                }
+                exemplars.extend(row.exemplars()?);
             }
+            drop_hidden_exemplars(&mut exemplars, &hidden);
+            self.fronts.add(at, scan)?;
         }
-        let Some(labels) = lowest else { return Ok(None) };
-        let mut merged = MergedSeries { labels, hash: 0, samples: None, exemplars: Vec::new() };
-        let mut parts = Vec::new();
-        for (scan, reach) in &mut self.scans {
-            if scan.peek()? != Some(&merged.labels) {
-                continue;
-            }
-            let Some(series) = scan.next_series()? else { continue };
-            merged.hash = series.hash;
-            let hidden = if self.mask.is_empty() { Hidden::new() } else { self.mask.hidden(&merged.labels, *reach) };
-            for row in &series.rows {
-                parts.extend(row.points()?.and_then(|points| visible(points, &hidden)));
-                merged.exemplars.extend(row.exemplars()?);
-            }
-            drop_hidden_exemplars(&mut merged.exemplars, &hidden);
-        }
-        let (samples, contradictions) = points::merge_counting(parts);
-        merged.samples = samples;
-        self.left_out.contradictions += contradictions;
-        self.left_out.exemplars += tidy_exemplars(&mut merged.exemplars, EXEMPLAR_BYTES_MAX);
-        Ok(Some(merged))
+        self.left_out.exemplars += tidy_exemplars(&mut exemplars, EXEMPLAR_BYTES_MAX);
+        Ok(Some(MergedSeries { texts, hash, exemplars }))
     }
 }
 
@@ -247,6 +248,7 @@ struct Output<'a> {
     /// Deletions up to this record are carried out on what comes in.
     deleted_to: JournalPosition,
     metadata: BTreeMap<String, Metadata>,
+    floats: FloatRows,
     writer: Option<BlockWriter>,
     files: Vec<FileEntry>,
 }
@@ -260,43 +262,59 @@ impl Output<'_> {
             {
                 self.files.push(full.finish(&BTreeMap::new())?);
             }
-            let rows = self.rows(series.samples, &series.exemplars);
-            if !rows.is_empty() {
-                self.writer()?.push(&series.labels, series.hash, &rows)?;
-            }
+            self.write(&series, &mut merge.samples)?;
         }
         Ok(())
     }
 
-    fn rows(&self, samples: Option<Points>, exemplars: &[Exemplar]) -> Vec<ChunkRow> {
-        if self.job.rollup.is_raw() {
-            return rows_of(samples, exemplars, true);
+    fn write(&mut self, series: &MergedSeries, samples: &mut MergedSamples) -> Result<()> {
+        let pairs = series.texts.pairs()?;
+        let (metric, labels) = (metric_of(&pairs), pairs.iter().copied());
+        let mut floats = std::mem::take(&mut self.floats);
+        let is_raw = self.job.rollup.is_raw();
+        if is_raw
+            && series.exemplars.is_empty()
+            && let Some((timestamps_ms, values)) = samples.only_floats(CHUNK_SAMPLES_MAX)
+        {
+            self.writer()?.push_texts(metric, labels, series.hash, &[floats.row(timestamps_ms, values, true)])?;
+            self.floats = floats;
+            return Ok(());
         }
-        rows_of(samples.map(|samples| thin(&samples, self.job.rollup.interval_ms)), &[], true)
+        self.floats = floats;
+        let rows = if is_raw {
+            rows_of(samples.take(), &series.exemplars, true)
+        } else {
+            rows_of(samples.take().map(|samples| thin(&samples, self.job.rollup.interval_ms)), &[], true)
+        };
+        if !rows.is_empty() {
+            self.writer()?.push_texts(metric, labels, series.hash, &rows)?;
+        }
+        Ok(())
     }
 
     fn writer(&mut self) -> Result<&mut BlockWriter> {
-        // A rollup does not take the place of what it was made of.
-        let inputs = self.job.inputs.iter().filter(|_| self.job.rollup.is_raw());
-        let made_of = inputs.map(|input| input.path.clone()).collect();
         let writer = match self.writer.take() {
             Some(writer) => writer,
-            None => BlockWriter::new(
-                self.store.clone(),
-                BlockSpec {
-                    tenant: self.job.tenant,
-                    window_ms: self.job.window.as_millis(),
-                    window_secs: self.job.window_secs,
-                    level: self.job.level,
-                    positions: self.positions,
-                    deleted_to: self.deleted_to,
-                    rollup: self.job.rollup.clone(),
-                    made_of,
-                    nonce: nonce(self.rng),
-                },
-            )?,
+            None => self.new_writer()?,
         };
         Ok(self.writer.insert(writer))
+    }
+
+    fn new_writer(&self) -> Result<BlockWriter> {
+        // A rollup does not take the place of what it was made of.
+        let inputs = self.job.inputs.iter().filter(|_| self.job.rollup.is_raw());
+        let spec = BlockSpec {
+            tenant: self.job.tenant,
+            window_ms: self.job.window.as_millis(),
+            window_secs: self.job.window_secs,
+            level: self.job.level,
+            positions: self.positions,
+            deleted_to: self.deleted_to,
+            rollup: self.job.rollup.clone(),
+            made_of: inputs.map(|input| input.path.clone()).collect(),
+            nonce: nonce(self.rng),
+        };
+        BlockWriter::new(self.store.clone(), spec)
     }
 
     /// Metadata goes with the last file.

@@ -1,19 +1,21 @@
 //! Writing what was sealed.
 
-use crate::block::row::{self, rows_of};
+use crate::block::row::{FloatRows, rows_of};
 use crate::block::write::{BlockSpec, BlockWriter};
-use crate::head::{SealedTenant, TenantHead};
+use crate::codec::CHUNK_SAMPLES_MAX;
+use crate::head::{SealedPlace, SealedSamples, SealedTenant, SeriesView, TenantHead};
+use crate::index::SeriesId;
 use crate::options::WINDOW_SECS;
 use crate::points;
 use crate::rollup::RollupOf;
 use br_env::Rng;
-use br_model::{Exemplar, Labels, Metadata};
+use br_model::{Exemplar, Labels, Metadata, TenantId};
 use br_std::Result;
 use br_storage::{FileEntry, JournalPosition, Points};
 use futures::executor::block_on;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -24,7 +26,13 @@ pub struct SealedHead {
     pub(crate) parts: Vec<(Arc<RwLock<TenantHead>>, Arc<SealedTenant>)>,
     pub(crate) position: JournalPosition,
     pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) orders: FlushOrders,
 }
+
+/// The order in which each tenant's series stood in the files of its last flush. It is a hint: the next flush sorts what hardly
+/// needs it.
+#[derive(Clone, Default)]
+pub(crate) struct FlushOrders(Arc<Mutex<BTreeMap<TenantId, Vec<SeriesId>>>>);
 
 /// The writers of one tenant's files, by the start of the window in milliseconds.
 struct WindowWriters<'a> {
@@ -32,6 +40,15 @@ struct WindowWriters<'a> {
     store: &'a Arc<dyn ObjectStore>,
     rng: &'a dyn Rng,
     by_window_ms: BTreeMap<i64, BlockWriter>,
+    floats: Floats,
+}
+
+/// Columns and rows of one series after the other.
+#[derive(Default)]
+struct Floats {
+    timestamps_ms: Vec<i64>,
+    values: Vec<f64>,
+    rows: FloatRows,
 }
 
 impl SealedHead {
@@ -59,9 +76,9 @@ impl SealedHead {
 
     fn write_parts(&self, store: &Arc<dyn ObjectStore>, files: &mut Vec<FileEntry>) -> Result<()> {
         for (head, part) in &self.parts {
-            let mut writers = WindowWriters { part, store, rng: &*self.rng, by_window_ms: BTreeMap::new() };
-            let written = writers.write(head);
-            match written {
+            let (by_window_ms, floats) = (BTreeMap::new(), Floats::default());
+            let mut writers = WindowWriters { part, store, rng: &*self.rng, by_window_ms, floats };
+            match writers.write(head, &self.orders) {
                 Ok(()) => writers.finish(files)?,
                 Err(error) => {
                     let aborted = writers.abort();
@@ -81,24 +98,55 @@ pub(crate) fn remove_files(store: &dyn ObjectStore, files: &[FileEntry]) {
 }
 
 impl WindowWriters<'_> {
-    fn write(&mut self, head: &RwLock<TenantHead>) -> Result<()> {
-        let by_metric = head.read().by_metric(self.part.samples.ids());
-        let mut bytes = Vec::new();
+    fn write(&mut self, head: &RwLock<TenantHead>, orders: &FlushOrders) -> Result<()> {
+        let part = self.part;
+        let before = orders.0.lock().remove(&part.tenant).unwrap_or_default();
+        let (in_order, places) = listed(&part.samples, &before);
+        drop(before);
+        let by_metric = head.read().by_metric(in_order.iter().copied());
+        let (mut bytes, mut order) = (Vec::new(), in_order);
+        order.clear();
         // A metric at a time: label sets are large, and only those of one metric have to be in memory for sorting.
         for ids in by_metric {
             let label_sets = head.read().label_sets(ids.iter().copied());
             let mut series: Vec<_> = ids.iter().zip(label_sets).filter_map(|(id, labels)| Some((labels?, *id))).collect();
-            series.sort_by(|(one, _), (other, _)| row::order(one, other));
+            series.sort_by(|(one, _), (other, _)| one.cmp(other));
             for (labels, id) in &series {
-                let Some(samples) = self.part.samples.get(*id) else { continue };
+                let place = places.get(*id as usize).copied().flatten();
+                let Some(samples) = place.and_then(|place| part.samples.view(place)) else { continue };
                 let hash = labels.hash128_with(&mut bytes);
-                self.write_series(labels, hash, samples.points()?, samples.exemplars())?;
+                order.push(*id);
+                if !self.write_floats(labels, hash, samples)? {
+                    self.write_series(labels, hash, samples.points()?, samples.exemplars())?;
+                }
             }
         }
-        if !self.part.metadata.is_empty() && self.by_window_ms.is_empty() {
-            self.writer(self.part.window_ms)?;
+        orders.0.lock().insert(part.tenant, order);
+        if !part.metadata.is_empty() && self.by_window_ms.is_empty() {
+            self.writer(part.window_ms)?;
         }
         Ok(())
+    }
+
+    /// Writes what is nothing but floats of one window, no more than a chunk may hold; false for everything else.
+    fn write_floats(&mut self, labels: &Labels, hash: u128, samples: SeriesView<'_>) -> Result<bool> {
+        if !samples.is_plain() || samples.sample_count() > CHUNK_SAMPLES_MAX {
+            return Ok(false);
+        }
+        let mut floats = std::mem::take(&mut self.floats);
+        floats.timestamps_ms.clear();
+        floats.values.clear();
+        samples.plain_into(&mut floats.timestamps_ms, &mut floats.values)?;
+        let window = match (floats.timestamps_ms.first(), floats.timestamps_ms.last()) {
+            (Some(first), Some(last)) if window_ms(*first) == window_ms(*last) => window_ms(*first),
+            _ => {
+                self.floats = floats;
+                return Ok(false);
+            }
+        };
+        self.writer(window)?.push(labels, hash, &[floats.rows.row(&floats.timestamps_ms, &floats.values, false)])?;
+        self.floats = floats;
+        Ok(true)
     }
 
     fn write_series(&mut self, labels: &Labels, hash: u128, samples: Option<Points>, exemplars: &[Exemplar]) -> Result<()> {
@@ -157,6 +205,29 @@ impl WindowWriters<'_> {
     fn abort(self) -> Result<()> {
         self.by_window_ms.into_values().try_for_each(BlockWriter::abort)
     }
+}
+
+/// The series with samples, those of the last flush first and in its order; and the place of each by its number.
+fn listed(samples: &SealedSamples, before: &[SeriesId]) -> (Vec<SeriesId>, Vec<Option<SealedPlace>>) {
+    let mut places: Vec<Option<SealedPlace>> = Vec::new();
+    let mut near = 0;
+    for id in samples.ids() {
+        let at = id as usize;
+        if at >= places.len() {
+            places.resize(at + 1, None);
+        }
+        places[at] = samples.find_next(id, &mut near);
+    }
+    let mut is_listed = vec![false; places.len()];
+    let mut in_order = Vec::with_capacity(places.len());
+    for id in before.iter().copied().chain(samples.ids()) {
+        let at = id as usize;
+        if places.get(at).is_some_and(Option::is_some) && !is_listed[at] {
+            is_listed[at] = true;
+            in_order.push(id);
+        }
+    }
+    (in_order, places)
 }
 
 /// Start of the window that holds this time.

@@ -70,9 +70,9 @@ fn entry_of_path(path: &str, size_bytes: u64) -> Result<FileEntry> {
 fn scan(store: &Arc<dyn ObjectStore>, entry: &FileEntry, stats: &mut BlockStats) -> Result<Option<(i64, i64)>> {
     let mut scan = BlockScan::new(store.clone(), entry)?;
     let mut times: Option<(i64, i64)> = None;
-    while let Some(series) = scan.next_series()? {
+    while let Some(hash) = scan.peek_hash()? {
         stats.series += 1;
-        for row in &series.rows {
+        while let Some(row) = scan.next_row_of(hash)? {
             stats.samples += u64::from(row.head.count);
             let (min_ms, max_ms) = times.unwrap_or((row.head.min_ms, row.head.max_ms));
             times = Some((min_ms.min(row.head.min_ms), max_ms.max(row.head.max_ms)));

@@ -97,13 +97,13 @@ pub fn inspect_import(store: &Arc<dyn ObjectStore>, path: &str, size_bytes: u64)
     }
     let mut scan = BlockScan::new(store.clone(), &entry)?;
     let mut last: Option<Labels> = None;
-    while let Some(labels) = scan.peek()?.cloned() {
+    while let Some((hash, texts)) = scan.peek_texts()? {
+        let labels = texts.labels()?;
         if last.is_some_and(|last| row::order(&last, &labels).is_ge()) {
             return Err(wrong(format!("the series {labels} does not come in order")));
         }
-        let Some(series) = scan.next_series()? else { break };
         let mut before_ms = from_ms - 1;
-        for row in &series.rows {
+        while let Some(row) = scan.next_row_of(hash)? {
             row.exemplars()?;
             let Some(points) = row.points()? else { continue };
             let times = &points.timestamps_ms;

@@ -19,6 +19,7 @@ mod index;
 mod mask;
 mod options;
 mod outcome;
+mod parts;
 mod points;
 mod retention;
 mod rewrite;

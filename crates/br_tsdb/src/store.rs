@@ -3,7 +3,7 @@
 use crate::block::file::FileSet;
 use crate::changes::{Change, ChangeLog, Group};
 use crate::compact::{self, CompactionJob};
-use crate::flush::{SealedHead, window_ms};
+use crate::flush::{FlushOrders, SealedHead, window_ms};
 use crate::head::registry::KnownCursor;
 use crate::head::{TenantHead, append};
 use crate::mask::InForce;
@@ -33,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) files: FileSet,
     heads: RwLock<BTreeMap<TenantId, Arc<RwLock<TenantHead>>>>,
     rng: Arc<dyn Rng>,
+    flush_orders: FlushOrders,
     /// What is deleted, and what is past its time.
     pub(crate) in_force: InForce,
     pub(crate) rollup_levels: RwLock<Vec<RollupLevel>>,
@@ -67,11 +68,13 @@ impl Tsdb {
         let applied = Mutex::new(Applied { position, sealed: position, open_bytes: 0, now: Nanos::default() });
         let (heads, in_force, rollup_levels) = (RwLock::default(), InForce::default(), RwLock::default());
         let (changes, exemplars_dropped, contradictions) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
+        let flush_orders = FlushOrders::default();
         let shared = Shared {
             options,
             files: set,
             heads,
             rng,
+            flush_orders,
             in_force,
             rollup_levels,
             changes,
@@ -196,7 +199,8 @@ impl Tsdb {
         }
         (applied.sealed, applied.open_bytes) = (applied.position, 0);
         let position = applied.position;
-        (!parts.is_empty()).then(|| SealedHead { parts, position, rng: self.shared.rng.clone() })
+        let (rng, orders) = (self.shared.rng.clone(), self.shared.flush_orders.clone());
+        (!parts.is_empty()).then(|| SealedHead { parts, position, rng, orders })
     }
 
     /// Whether so much waits to be sealed that a flush should not wait for its time.

@@ -3,7 +3,7 @@
 //! A section holds whole metrics, or a part of one that is large, and is read, verified and kept in memory as one.
 //! A query for one metric so reads its section, not the file.
 
-use super::row::RowHead;
+use super::row::{HeadsChecksum, RowHead};
 use br_model::labels::METRIC_NAME;
 use br_std::hash::hash128;
 use br_std::{Error, Result};
@@ -123,7 +123,7 @@ struct OpenSection {
     last_metric: String,
     first_row: u32,
     identity: u128,
-    crc32: crc32fast::Hasher,
+    crc32: HeadsChecksum,
 }
 
 impl DirectoryBuilder {
@@ -145,13 +145,13 @@ impl DirectoryBuilder {
             last_metric: metric.to_owned(),
             first_row,
             identity: 0,
-            crc32: crc32fast::Hasher::new(),
+            crc32: HeadsChecksum::default(),
         });
         if open.last_metric != metric {
             metric.clone_into(&mut open.last_metric);
         }
         open.identity = identity_with(open.identity, hash, rows);
-        heads.for_each(|head| head.checksum(hash, &mut open.crc32));
+        heads.for_each(|head| open.crc32.add(head, hash));
         self.directory.rows = end;
         Ok(())
     }

@@ -169,29 +169,36 @@ pub(crate) struct ChunkColumns<'a> {
 }
 
 impl<'a> ChunkColumns<'a> {
+    /// Of a batch with all columns.
     pub(crate) fn of(batch: &'a RecordBatch, path: &str) -> Result<Self> {
-        let floats = |name| find(batch, name, path)?.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong_column(name, path));
-        let bytes = |name| find(batch, name, path)?.as_binary_opt::<i32>().ok_or_else(|| wrong_column(name, path));
+        let column = |at: usize| batch.columns().get(at).map(|column| &**column);
+        let floats = |at, name| {
+            let column = column(at).and_then(|column| column.as_primitive_opt::<Float64Type>());
+            column.ok_or_else(|| wrong_column(name, path))
+        };
+        let bytes =
+            |at, name| column(at).and_then(|column| column.as_binary_opt::<i32>()).ok_or_else(|| wrong_column(name, path));
+        let crc32 = column(13).and_then(|column| column.as_primitive_opt::<UInt32Type>());
         Ok(Self {
-            aggregates: [floats("min")?, floats("max")?, floats("sum")?],
-            timestamps: bytes("timestamps")?,
-            values: bytes("values")?,
-            starts: bytes("starts")?,
-            exemplars: bytes("exemplars")?,
-            crc32: counts(batch, "crc32", path)?,
+            aggregates: [floats(6, "min")?, floats(7, "max")?, floats(8, "sum")?],
+            timestamps: bytes(9, "timestamps")?,
+            values: bytes(10, "values")?,
+            starts: bytes(11, "starts")?,
+            exemplars: bytes(12, "exemplars")?,
+            crc32: crc32.ok_or_else(|| wrong_column("crc32", path))?.values(),
         })
     }
 
     /// The row and the checksum that the file has for it. `at` is below the row count.
-    pub(crate) fn row(&self, at: usize, head: RowHead) -> (ChunkRow, u32) {
-        let optional = |array: &BinaryArray| array.is_valid(at).then(|| array.value(at).to_vec());
+    pub(crate) fn row(&self, at: usize, head: RowHead) -> (ChunkRow<&'a [u8]>, u32) {
+        let optional = |array: &'a BinaryArray| array.is_valid(at).then(|| array.value(at));
         let [min, max, sum] = self.aggregates;
         let has_aggregates = min.is_valid(at) && max.is_valid(at) && sum.is_valid(at);
         let row = ChunkRow {
             head,
             aggregates: has_aggregates.then(|| Aggregates { min: min.value(at), max: max.value(at), sum: sum.value(at) }),
-            timestamps: self.timestamps.value(at).to_vec(),
-            values: self.values.value(at).to_vec(),
+            timestamps: self.timestamps.value(at),
+            values: self.values.value(at),
             starts: optional(self.starts),
             exemplars: optional(self.exemplars),
         };

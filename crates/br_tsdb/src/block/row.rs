@@ -61,31 +61,36 @@ pub(crate) struct ChunkRow<B = Vec<u8>> {
     pub(crate) exemplars: Option<B>,
 }
 
-/// Room for a head, whose it is, aggregates and two lengths: on the stack.
-type ShortBytes = SmallVec<[u8; 96]>;
+/// Bytes of a head and of whose it is.
+const HEAD_BYTES: usize = 37;
+/// What is shorter is taken together with what stands around it: to begin a piece takes longer than its bytes.
+const PIECE_BYTES: usize = 128;
 
 impl<B: AsRef<[u8]>> ChunkRow<B> {
     /// Over everything that the row says, and whose it is.
     pub(crate) fn crc32(&self, series_hash: u128) -> u32 {
-        // In one piece what is short: to begin a piece takes longer than its bytes.
-        let mut fixed = ShortBytes::new();
-        self.head.checked_bytes(series_hash, &mut fixed);
+        let mut together: SmallVec<[u8; 512]> = SmallVec::new();
+        together.extend_from_slice(&self.head.checked(series_hash));
         if let Some(Aggregates { min, max, sum }) = self.aggregates {
             for value in [min, max, sum] {
-                fixed.extend_from_slice(&value.to_bits().to_le_bytes());
+                together.extend_from_slice(&value.to_bits().to_le_bytes());
             }
         }
         let mut hasher = crc32fast::Hasher::new();
         let (starts, exemplars) = (self.starts.as_ref().map(B::as_ref), self.exemplars.as_ref().map(B::as_ref));
         for bytes in [Some(self.timestamps.as_ref()), Some(self.values.as_ref()), starts, exemplars] {
-            fixed.extend_from_slice(&bytes.map_or(u64::MAX, |bytes| bytes.len() as u64).to_le_bytes());
-            if let Some(bytes) = bytes {
-                hasher.update(&fixed);
-                hasher.update(bytes);
-                fixed.clear();
+            together.extend_from_slice(&bytes.map_or(u64::MAX, |bytes| bytes.len() as u64).to_le_bytes());
+            match bytes {
+                Some(bytes) if bytes.len() > PIECE_BYTES => {
+                    hasher.update(&together);
+                    hasher.update(bytes);
+                    together.clear();
+                }
+                Some(bytes) => together.extend_from_slice(bytes),
+                None => {}
             }
         }
-        hasher.update(&fixed);
+        hasher.update(&together);
         hasher.finalize()
     }
 
@@ -151,17 +156,39 @@ impl DecodedTimes {
 
 impl RowHead {
     pub(crate) fn checksum(&self, series_hash: u128, hasher: &mut crc32fast::Hasher) {
-        let mut bytes = ShortBytes::new();
-        self.checked_bytes(series_hash, &mut bytes);
-        hasher.update(&bytes);
+        hasher.update(&self.checked(series_hash));
     }
 
-    fn checked_bytes(&self, series_hash: u128, bytes: &mut ShortBytes) {
-        bytes.extend_from_slice(&series_hash.to_le_bytes());
-        bytes.push(self.kind as u8);
-        bytes.extend_from_slice(&self.min_ms.to_le_bytes());
-        bytes.extend_from_slice(&self.max_ms.to_le_bytes());
-        bytes.extend_from_slice(&self.count.to_le_bytes());
+    fn checked(&self, series_hash: u128) -> [u8; HEAD_BYTES] {
+        let mut bytes = [0; HEAD_BYTES];
+        bytes[..16].copy_from_slice(&series_hash.to_le_bytes());
+        bytes[16] = self.kind as u8;
+        bytes[17..25].copy_from_slice(&self.min_ms.to_le_bytes());
+        bytes[25..33].copy_from_slice(&self.max_ms.to_le_bytes());
+        bytes[33..].copy_from_slice(&self.count.to_le_bytes());
+        bytes
+    }
+}
+
+/// A checksum over the heads of many rows, which are taken together.
+#[derive(Clone, Default)]
+pub(crate) struct HeadsChecksum {
+    hasher: crc32fast::Hasher,
+    waiting: Vec<u8>,
+}
+
+impl HeadsChecksum {
+    pub(crate) fn add(&mut self, head: RowHead, series_hash: u128) {
+        self.waiting.extend_from_slice(&head.checked(series_hash));
+        if self.waiting.len() >= HEAD_BYTES * 128 {
+            self.hasher.update(&self.waiting);
+            self.waiting.clear();
+        }
+    }
+
+    pub(crate) fn finalize(mut self) -> u32 {
+        self.hasher.update(&self.waiting);
+        self.hasher.finalize()
     }
 }
 
@@ -230,6 +257,36 @@ fn chunk_of(samples: Points, with_aggregates: bool) -> ChunkRow {
     ChunkRow { head, aggregates, timestamps: timestamps::encode(times), values: bytes, starts, exemplars: None }
 }
 
+/// Makes rows of plain floats one after the other, in memory that it keeps.
+#[derive(Default)]
+pub(crate) struct FloatRows {
+    /// Of the row before: series that were scraped together have the same, and stand together.
+    timestamps_ms: Vec<i64>,
+    timestamps: Vec<u8>,
+    values: Vec<u8>,
+}
+
+impl FloatRows {
+    /// `timestamps_ms` ascend; there are as many floats, at least one and no more than a chunk may hold.
+    pub(crate) fn row(&mut self, timestamps_ms: &[i64], floats: &[f64], with_aggregates: bool) -> ChunkRow<&[u8]> {
+        if self.timestamps_ms != timestamps_ms {
+            self.timestamps_ms.clear();
+            self.timestamps_ms.extend_from_slice(timestamps_ms);
+            self.timestamps = timestamps::encode(timestamps_ms);
+        }
+        self.values.clear();
+        values::encode(floats, &mut self.values);
+        let head = RowHead {
+            kind: ChunkKind::Floats,
+            min_ms: timestamps_ms.first().copied().unwrap_or(0),
+            max_ms: timestamps_ms.last().copied().unwrap_or(0),
+            count: timestamps_ms.len() as u32,
+        };
+        let aggregates = with_aggregates.then(|| aggregates_of(floats));
+        ChunkRow { head, aggregates, timestamps: &self.timestamps, values: &self.values, starts: None, exemplars: None }
+    }
+}
+
 /// Counts, then sums, then gains.
 fn encode_weights(weights: &[Weight], out: &mut Vec<u8>) {
     for column in [|weight: &Weight| weight.count, |weight: &Weight| weight.sum, |weight: &Weight| weight.gain] {
@@ -243,13 +300,15 @@ fn decode_weights(input: &mut &[u8], count: usize) -> Result<Vec<Weight>> {
 }
 
 fn aggregates_of(floats: &[f64]) -> Aggregates {
-    let counted = || floats.iter().copied().filter(|value| !value.is_nan());
-    if counted().next().is_none() {
+    let (mut min, mut max, mut sum, mut counted) = (f64::INFINITY, f64::NEG_INFINITY, -0.0, 0);
+    for value in floats.iter().copied().filter(|value| !value.is_nan()) {
+        min = if value < min { value } else { min };
+        max = if value > max { value } else { max };
+        sum += value;
+        counted += 1;
+    }
+    if counted == 0 {
         return Aggregates { min: f64::NAN, max: f64::NAN, sum: f64::NAN };
     }
-    Aggregates {
-        min: counted().fold(f64::INFINITY, f64::min),
-        max: counted().fold(f64::NEG_INFINITY, f64::max),
-        sum: counted().sum(),
-    }
+    Aggregates { min, max, sum }
 }

@@ -2,7 +2,7 @@
 
 use super::directory::DirectoryBuilder;
 use super::io::{IntoStoreError, PART_BYTES, Upload};
-use super::row::{ChunkKind, ChunkRow, RowHead};
+use super::row::{ChunkKind, ChunkRow, HeadsChecksum, RowHead};
 use super::schema::{
     self, FORMAT, FORMAT_ROLLUP, KEY_FORMAT, KEY_INDEX_CRC32, KEY_INTERVAL, KEY_MADE_OF, KEY_METADATA, KEY_METADATA_CRC32,
     KEY_POSITIONS, KEY_SECTIONS, KEY_SECTIONS_CRC32,
@@ -63,7 +63,7 @@ pub(crate) struct BlockWriter {
     written: WrittenBytes,
     writer: ArrowWriter<WrittenBytes>,
     columns: Columns,
-    index_crc32: crc32fast::Hasher,
+    index_crc32: HeadsChecksum,
     directory: DirectoryBuilder,
     rows: u64,
     series: u64,
@@ -87,7 +87,7 @@ impl BlockWriter {
             written,
             writer,
             columns: Columns::default(),
-            index_crc32: crc32fast::Hasher::new(),
+            index_crc32: HeadsChecksum::default(),
             directory: DirectoryBuilder::default(),
             rows: 0,
             series: 0,
@@ -98,15 +98,26 @@ impl BlockWriter {
     }
 
     /// Adds all rows of one series. Series come in the order of [`super::row::order`], their rows in time order.
-    pub(crate) fn push(&mut self, labels: &Labels, hash: u128, rows: &[ChunkRow]) -> Result<()> {
+    pub(crate) fn push<B: AsRef<[u8]>>(&mut self, labels: &Labels, hash: u128, rows: &[ChunkRow<B>]) -> Result<()> {
+        self.push_texts(labels.metric_name(), labels.iter(), hash, rows)
+    }
+
+    /// The same, of a series whose labels are at hand one by one, that of the metric's name among them.
+    pub(crate) fn push_texts<'l, B: AsRef<[u8]>>(
+        &mut self,
+        metric: &str,
+        labels: impl Iterator<Item = (&'l str, &'l str)> + Clone,
+        hash: u128,
+        rows: &[ChunkRow<B>],
+    ) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
-        self.directory.push(labels.metric_name(), hash, rows.iter().map(|row| row.head))?;
+        self.directory.push(metric, hash, rows.iter().map(|row| row.head))?;
         self.series += 1;
         for row in rows {
-            self.columns.push(labels, row, row.crc32(hash));
-            row.head.checksum(hash, &mut self.index_crc32);
+            self.columns.push(metric, labels.clone(), row, row.crc32(hash));
+            self.index_crc32.add(row.head, hash);
             self.count(row.head);
             if self.columns.rows >= BATCH_ROWS {
                 self.flush_columns()?;
@@ -266,10 +277,16 @@ impl Default for Columns {
 }
 
 impl Columns {
-    fn push(&mut self, labels: &Labels, row: &ChunkRow, crc32: u32) {
+    fn push<'l, B: AsRef<[u8]>>(
+        &mut self,
+        metric: &str,
+        labels: impl Iterator<Item = (&'l str, &'l str)>,
+        row: &ChunkRow<B>,
+        crc32: u32,
+    ) {
         self.rows += 1;
-        self.metric.append_value(labels.metric_name());
-        for (name, value) in labels.iter().filter(|(name, _)| *name != METRIC_NAME) {
+        self.metric.append_value(metric);
+        for (name, value) in labels.filter(|(name, _)| *name != METRIC_NAME) {
             self.labels.keys().append_value(name);
             self.labels.values().append_value(value);
         }
@@ -284,8 +301,8 @@ impl Columns {
         for (at, column) in self.aggregates.iter_mut().enumerate() {
             column.append_option(aggregates.map(|aggregates| aggregates[at]));
         }
-        self.timestamps.append_value(&row.timestamps);
-        self.values.append_value(&row.values);
+        self.timestamps.append_value(row.timestamps.as_ref());
+        self.values.append_value(row.values.as_ref());
         self.starts.append_option(row.starts.as_ref());
         self.exemplars.append_option(row.exemplars.as_ref());
         self.crc32.append_value(crc32);

@@ -21,10 +21,27 @@ pub(super) fn split(before: u64, bits: u64) -> (u8, [u8; 8], usize) {
     (1 + (lead * 8 + length - 1) as u8, (difference >> (8 * trail)).to_le_bytes(), length)
 }
 
+/// What [`put`] appends for these floats, the first against zero.
+pub(super) fn size_of(values: &[f64]) -> usize {
+    let mut before = 0;
+    let mut bytes = values.len();
+    for value in values {
+        let difference = before ^ value.to_bits();
+        if difference != 0 {
+            bytes += 8 - (difference.leading_zeros() / 8 + difference.trailing_zeros() / 8) as usize;
+        }
+        before = value.to_bits();
+    }
+    bytes
+}
+
 pub(super) fn put(out: &mut Vec<u8>, before: u64, bits: u64) {
     let (code, bytes, length) = split(before, bits);
     out.push(code);
-    out.extend_from_slice(&bytes[..length]);
+    // All eight and then fewer: a copy of a length that is known takes no call.
+    let end = out.len() + length;
+    out.extend_from_slice(&bytes);
+    out.truncate(end);
 }
 
 /// Reads what stands behind `code`, which is below [`CODE_END`].

@@ -9,6 +9,7 @@ pub(crate) mod caps;
 mod cells;
 mod dense;
 mod hide;
+mod listing;
 mod paged;
 pub(crate) mod registry;
 mod seal;
@@ -18,6 +19,7 @@ mod series;
 mod slots;
 
 pub(crate) use seal::{SealNumber, SealedTenant};
+pub(crate) use sealed::{SealedPlace, SealedSamples, SeriesView};
 pub(crate) use select::{FloatBuffer, HeadSamples, HeadSelection, HeadSeries};
 pub(crate) use series::OpenSamples;
 
@@ -146,12 +148,6 @@ impl TenantHead {
         self.registry.clone()
     }
 
-    fn metric_symbol(&self, labels: PairsAt) -> Option<u32> {
-        let name = self.index.symbol(br_model::labels::METRIC_NAME)?;
-        let metric = self.index.pairs(labels).find(|(label, _)| *label == name).map(|(_, value)| value);
-        metric.or_else(|| self.index.symbol(""))
-    }
-
     /// Texts and postings of series that are gone take memory: build anew once they are the larger part.
     fn rebuild_index_when_worn(&mut self) {
         if self.dropped_since_rebuild < 1024 || self.dropped_since_rebuild < self.series_count() {
@@ -171,24 +167,12 @@ impl TenantHead {
         self.dropped_since_rebuild = 0;
     }
 
+    fn labels_at(&self, id: SeriesId) -> Option<PairsAt> {
+        self.series.labels(id)
+    }
+
     fn labels(&self, id: SeriesId) -> Option<Labels> {
-        Some(self.index.labels(self.series.labels(id)?))
-    }
-
-    /// Label sets of some series that are kept.
-    pub(crate) fn label_sets(&self, ids: impl Iterator<Item = SeriesId>) -> Vec<Option<Labels>> {
-        ids.map(|id| self.labels(id)).collect()
-    }
-
-    /// These series by metric, the metrics in the order of their names.
-    pub(crate) fn by_metric(&self, ids: impl Iterator<Item = SeriesId>) -> Vec<Vec<SeriesId>> {
-        let mut by_name: BTreeMap<&str, Vec<SeriesId>> = BTreeMap::new();
-        for id in ids {
-            let Some(labels) = self.series.labels(id) else { continue };
-            let metric = self.metric_symbol(labels).map_or("", |metric| self.index.text(metric));
-            by_name.entry(metric).or_default().push(id);
-        }
-        by_name.into_values().collect()
+        Some(self.index.labels(self.labels_at(id)?))
     }
 
     pub(crate) fn metadata(&self) -> impl Iterator<Item = (&String, &Metadata)> {

@@ -186,7 +186,7 @@ impl<'a> SeriesView<'a> {
     }
 
     /// Whether there is nothing but floats in order.
-    pub(super) fn is_plain(self) -> bool {
+    pub(crate) fn is_plain(self) -> bool {
         match self {
             Self::Packed(_) | Self::Dense(_) => true,
             Self::Whole(samples) => samples.only_strip().is_some(),
@@ -194,7 +194,7 @@ impl<'a> SeriesView<'a> {
     }
 
     /// Appends the floats of a plain view to the columns.
-    pub(super) fn plain_into(self, timestamps_ms: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<()> {
+    pub(crate) fn plain_into(self, timestamps_ms: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<()> {
         match self {
             Self::Packed(strip) => strip::decode_into(strip.base, strip.bytes, strip.count, timestamps_ms, values),
             Self::Dense(strip) => {
