@@ -433,15 +433,14 @@ mod tests {
         let entry = writer.finish(&BTreeMap::new()).expect("written");
         let mut scan = BlockScan::new(store.clone(), &entry).expect("sound");
         let mut rows = Vec::new();
-        while scan.peek().expect("sound").is_some() {
-            let series = scan.next_series().expect("sound").expect("was there");
-            rows.extend(series.rows.into_iter().map(|row| {
-                let crc32 = row.crc32(series.hash);
+        while let Some(hash) = scan.peek_hash().expect("sound") {
+            while let Some(row) = scan.next_row_of(hash).expect("sound") {
+                let crc32 = row.crc32(hash);
                 let ChunkRow { head, aggregates, timestamps, values, starts, exemplars } = row;
                 let [timestamps, values] = [timestamps, values].map(ByteArray::from);
                 let [starts, exemplars] = [starts, exemplars].map(|bytes| bytes.map(ByteArray::from));
-                (ChunkRow { head, aggregates, timestamps, values, starts, exemplars }, crc32)
-            }));
+                rows.push((ChunkRow { head, aggregates, timestamps, values, starts, exemplars }, crc32));
+            }
         }
         (OpenBlock::open(store, &entry.path, entry.size_bytes).expect("sound"), rows)
     }
