@@ -206,8 +206,7 @@ impl TenantHead {
             let bytes = label_bytes + EXEMPLAR_BYTES;
             let is_over = self.exemplar_bytes + bytes > options.exemplar_bytes_max || label_bytes > options.label_bytes_max;
             let checked = if is_over { Err(RejectReason::ExemplarLimit) } else { times.check(exemplar.timestamp_ms) };
-            let taken =
-                checked.and_then(|()| self.series.add_exemplar(id, exemplar, options.exemplars_per_series_max));
+            let taken = checked.and_then(|()| self.series.add_exemplar(id, exemplar, options.exemplars_per_series_max));
             match taken {
                 Ok(is_new) => self.exemplar_bytes += if is_new { bytes } else { 0 },
                 Err(reason) => {

@@ -110,7 +110,9 @@ impl DenseStrips {
 
     /// All series in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (SeriesId, SeriesView<'_>)> {
-        self.marks.iter().flat_map(|(first, at)| self.walk(*first, DensePlace { at: *at, times_before: 0 }).map(|(id, _, view)| (id, view)))
+        self.marks
+            .iter()
+            .flat_map(|(first, at)| self.walk(*first, DensePlace { at: *at, times_before: 0 }).map(|(id, _, view)| (id, view)))
     }
 
     /// From a mark to the next one: number, place and strip of each series.

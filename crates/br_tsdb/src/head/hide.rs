@@ -37,7 +37,8 @@ impl TenantHead {
             let found = Verdicts::new(matchers, &budget).and_then(|mut verdicts| self.index.resolve_now(&mut verdicts));
             for id in found.unwrap_or_default() {
                 let newest_ms = self.series.newest_ms(id);
-                if newest_ms.is_some_and(|newest| newest != NOTHING_YET && (deletion.from_ms..=deletion.to_ms).contains(&newest)) {
+                if newest_ms.is_some_and(|newest| newest != NOTHING_YET && (deletion.from_ms..=deletion.to_ms).contains(&newest))
+                {
                     self.series.forget_newest(id);
                 }
             }
