@@ -9,6 +9,7 @@ mod evaluator;
 mod export;
 mod import;
 mod lock;
+mod memory;
 mod rules;
 mod run;
 mod serve;
@@ -61,6 +62,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // Before there are other threads, and not for `run`: a program that is started inherits it.
+    if matches!(arguments.command, Command::Serve(_)) {
+        memory::hold_little();
+    }
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)

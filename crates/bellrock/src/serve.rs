@@ -75,9 +75,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 const LAST_FLUSH: Duration = Duration::from_secs(3);
 
 pub(crate) async fn serve(arguments: ServeArguments) -> Result<()> {
-    // With huge pages a few bytes in use hold two megabytes. A kernel that has none of them has nothing to turn off.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let server = Server::start(arguments).await?;
     eprintln!("bellrock: {} — data in {}", server.url(), server.data_dir.display());
     let mut terminate = signal(SignalKind::terminate())?;

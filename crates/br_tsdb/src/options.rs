@@ -70,9 +70,9 @@ impl Default for TsdbOptions {
             exemplars_per_series_max: 10_000,
             metadata_max: 50_000,
             idle_flushes_max: 10,
-            head_bytes_wanted: 32 << 20,
+            head_bytes_wanted: 48 << 20,
             index_cache_bytes: 64 << 20,
-            retained_bytes_max: 32 << 20,
+            retained_bytes_max: 24 << 20,
             compaction_bytes_max: 512 << 20,
         }
     }
