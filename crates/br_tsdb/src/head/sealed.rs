@@ -68,7 +68,7 @@ impl SealedSamples {
     /// For so many strips with so many bytes, about.
     pub(super) fn new(base: StripBase, strips: usize, bytes: usize) -> Self {
         let (packed, bytes) = (Vec::with_capacity(strips), Vec::with_capacity(bytes + 4 * strips));
-        Self { base, packed, bytes, ..Self::default() }
+        Self { packed, bytes, base, ..Self::default() }
     }
 
     /// Takes a strip that is written against the base of these samples. Series come in ascending order. False, and nothing is taken,

@@ -100,7 +100,7 @@ impl PlainStrip<'_> {
 #[derive(Default)]
 pub(super) struct Slots {
     /// By [`SeriesId`].
-    slots: Paged<Slot>,
+    by_id: Paged<Slot>,
     cells: Cells,
     /// Of the series that have some.
     rare: HashMap<SeriesId, Box<Rare>, FixedState>,
@@ -113,27 +113,27 @@ pub(super) struct Slots {
 impl Slots {
     /// Numbers that were given out go from zero up to this, without it.
     pub(super) fn len(&self) -> usize {
-        self.slots.len()
+        self.by_id.len()
     }
 
     /// Gives a number that is free, or the next one, to a series.
     pub(super) fn insert(&mut self, id: SeriesId, labels: PairsAt) {
-        match self.slots.get_mut(id as usize) {
+        match self.by_id.get_mut(id as usize) {
             Some(slot) => *slot = Slot::new(labels),
-            None => self.slots.push(Slot::new(labels)),
+            None => self.by_id.push(Slot::new(labels)),
         }
     }
 
     /// The number is free from now on. Of a series that has no samples.
     pub(super) fn remove(&mut self, id: SeriesId) -> Option<PairsAt> {
-        let slot = self.slots.get_mut(id as usize).filter(|slot| slot.is_used)?;
+        let slot = self.by_id.get_mut(id as usize).filter(|slot| slot.is_used)?;
         slot.is_used = false;
         Some(slot.labels)
     }
 
     #[inline]
     fn slot(&self, id: SeriesId) -> Option<&Slot> {
-        self.slots.get(id as usize).filter(|slot| slot.is_used)
+        self.by_id.get(id as usize).filter(|slot| slot.is_used)
     }
 
     pub(super) fn labels(&self, id: SeriesId) -> Option<PairsAt> {
@@ -142,7 +142,7 @@ impl Slots {
 
     /// All series with where their labels are, which may be changed.
     pub(super) fn labels_mut(&mut self) -> impl Iterator<Item = (SeriesId, &mut PairsAt)> {
-        let used = self.slots.iter_mut().enumerate().filter(|(_, slot)| slot.is_used);
+        let used = self.by_id.iter_mut().enumerate().filter(|(_, slot)| slot.is_used);
         used.map(|(id, slot)| (id as SeriesId, &mut slot.labels))
     }
 
@@ -169,7 +169,7 @@ impl Slots {
             Value::Float(value) => self.push_float(id, sample.timestamp_ms, *value, sample.start_ms),
             Value::Histogram(histogram) => {
                 self.close_strip(id);
-                let Some(slot) = self.slots.get_mut(id as usize) else { return false };
+                let Some(slot) = self.by_id.get_mut(id as usize) else { return false };
                 slot.newest_bits = 0;
                 slot.set_newest_ms(sample.timestamp_ms);
                 self.change_rare(id, |rare| rare.push_histogram(sample.timestamp_ms, sample.start_ms, histogram));
@@ -183,14 +183,14 @@ impl Slots {
         if self.cells.are_used_up() {
             return false;
         }
-        let Some(slot) = self.slots.get_mut(id as usize) else { return false };
+        let Some(slot) = self.by_id.get_mut(id as usize) else { return false };
         if usize::from(slot.count) >= CHUNK_SAMPLES_MAX || slot.has_rare || start_ms.is_some() {
             self.prepare_rare(id, start_ms);
         }
         if self.cells.is_empty() {
             self.base.from_ms = timestamp_ms;
         }
-        let Some(slot) = self.slots.get_mut(id as usize) else { return false };
+        let Some(slot) = self.by_id.get_mut(id as usize) else { return false };
         let mut end = StripEnd {
             newest_ms: slot.newest_ms(),
             newest_bits: slot.newest_bits,
@@ -226,7 +226,7 @@ impl Slots {
         let Some(slot) = self.slot(id).filter(|slot| slot.count > 0).copied() else { return };
         let closed = self.copy_strip(&slot);
         self.cells.release(slot.chain());
-        if let Some(slot) = self.slots.get_mut(id as usize) {
+        if let Some(slot) = self.by_id.get_mut(id as usize) {
             slot.empty_strip();
         }
         self.change_rare(id, |rare| rare.closed.push(closed));
@@ -253,7 +253,7 @@ impl Slots {
         if !has_rare {
             self.rare.remove(&id);
         }
-        if let Some(slot) = self.slots.get_mut(id as usize) {
+        if let Some(slot) = self.by_id.get_mut(id as usize) {
             slot.has_rare = has_rare;
         }
         outcome
@@ -291,7 +291,7 @@ impl Slots {
     /// As if nothing had come yet: the next sample may have any time. What is in here stays.
     pub(super) fn forget_newest(&mut self, id: SeriesId) {
         self.close_strip(id);
-        if let Some(slot) = self.slots.get_mut(id as usize) {
+        if let Some(slot) = self.by_id.get_mut(id as usize) {
             slot.newest_bits = 0;
             slot.set_newest_ms(NOTHING_YET);
         }
@@ -329,11 +329,11 @@ impl Slots {
 
     /// Moves all samples out. Which was the newest of each series stays known.
     pub(super) fn seal(&mut self) -> SealedSamples {
-        let used = self.slots.iter().filter(|slot| slot.count > 0).count();
+        let used = self.by_id.iter().filter(|slot| slot.count > 0).count();
         let mut sealed = SealedSamples::new(self.base, used, self.cells.byte_count());
         let mut usual = Majority::default();
-        for at in 0..self.slots.len() {
-            let Some(slot) = self.slots.get(at).filter(|slot| slot.is_used).copied() else { continue };
+        for at in 0..self.by_id.len() {
+            let Some(slot) = self.by_id.get(at).filter(|slot| slot.is_used).copied() else { continue };
             let id = at as SeriesId;
             let is_idle = slot.count == 0 && !slot.has_rare;
             if slot.count > 1 {
@@ -343,7 +343,7 @@ impl Slots {
             if !is_packed && !is_idle {
                 sealed.push_whole(id, self.take(id, &slot));
             }
-            let Some(slot) = self.slots.get_mut(at) else { continue };
+            let Some(slot) = self.by_id.get_mut(at) else { continue };
             slot.empty_strip();
             slot.has_rare = false;
             slot.idle_flushes = if is_idle { slot.idle_flushes.saturating_add(1) } else { 0 };
@@ -363,13 +363,13 @@ impl Slots {
     /// Series without samples for more than so many flushes.
     pub(super) fn idle(&self, flushes_max: u8) -> Vec<SeriesId> {
         let is_idle = |slot: &Slot| slot.is_used && slot.idle_flushes > flushes_max && slot.count == 0 && !slot.has_rare;
-        let idle = self.slots.iter().enumerate().filter(|(_, slot)| is_idle(slot));
+        let idle = self.by_id.iter().enumerate().filter(|(_, slot)| is_idle(slot));
         idle.map(|(id, _)| id as SeriesId).collect()
     }
 
     /// Samples that are not sealed.
     pub(super) fn sample_count(&self) -> usize {
-        let plain: usize = self.slots.iter().map(|slot| usize::from(slot.count)).sum();
+        let plain: usize = self.by_id.iter().map(|slot| usize::from(slot.count)).sum();
         plain + self.rare.values().map(|rare| rare.sample_count()).sum::<usize>()
     }
 
@@ -380,7 +380,7 @@ impl Slots {
 
     /// What the series take without their samples.
     pub(super) fn slot_bytes(&self) -> usize {
-        self.slots.heap_bytes()
+        self.by_id.heap_bytes()
     }
 }
 
