@@ -413,4 +413,28 @@ mod tests {
             assert!(labels < numbered(3..5));
         }
     }
+
+    #[test]
+    fn sets_of_one_table_are_ordered_by_their_texts() {
+        let texts = Arc::new(Texts::default());
+        // Numbered against the order of the texts.
+        let [value_2, value_1, name_b, name_a] = ["2", "1", "b", "a"].map(|text| texts.push(text));
+        let sets: Vec<Labels> = [
+            vec![],
+            vec![(name_a, value_1)],
+            vec![(name_a, value_1), (name_b, value_1)],
+            vec![(name_a, value_1), (name_b, value_2)],
+            vec![(name_a, value_2)],
+            vec![(name_b, value_1)],
+        ]
+        .into_iter()
+        .map(|pairs| Labels::numbered(texts.clone(), pairs.as_slice().into(), 0..pairs.len() as u32))
+        .collect();
+        for (at, one) in sets.iter().enumerate() {
+            for (other_at, other) in sets.iter().enumerate() {
+                assert_eq!(one.cmp(other), at.cmp(&other_at), "{one} and {other}");
+                assert_eq!(one.cmp(other), Labels::from_pairs(one.iter()).cmp(other), "{one} and {other}");
+            }
+        }
+    }
 }

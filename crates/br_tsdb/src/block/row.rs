@@ -312,3 +312,24 @@ fn aggregates_of(floats: &[f64]) -> Aggregates {
     }
     Aggregates { min, max, sum }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_alone_become_the_rows_that_they_become_among_others() {
+        let mut rows = FloatRows::default();
+        let times = [[0, 10, 20, 30], [0, 10, 20, 30], [0, 10, 25, 30]];
+        let columns = [[1.0, 2.0, 4.0, 8.5], [7.0; 4], [f64::NAN, -0.0, 1e300, 0.1]];
+        for (timestamps_ms, values) in times.iter().zip(columns) {
+            for with_aggregates in [false, true] {
+                let samples = points::floats(timestamps_ms.as_slice().into(), values.to_vec(), None);
+                let expected = rows_of(Some(samples), &[], with_aggregates);
+                let row = rows.row(timestamps_ms, &values, with_aggregates);
+                assert_eq!(expected.len(), 1);
+                assert_eq!(row.crc32(9), expected[0].crc32(9), "head, aggregates and bytes: {row:?} {expected:?}");
+            }
+        }
+    }
+}
