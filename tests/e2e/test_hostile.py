@@ -233,5 +233,7 @@ def test_regular_expressions_are_compiled_by_who_asks_for_data(server):
     for depth in range(20, 0, -1):
         nested = "(" + nested + "+1" * (199 - depth) + ")"
     answer = requests.post(f"{server.url}/api/v1/query", data={"query": nested}, timeout=60)
+    assert answer.status_code == 200, "rows of operators are one level each"
+    answer = requests.post(f"{server.url}/api/v1/query", data={"query": "(1+" * 5000 + "1" + ")" * 5000}, timeout=60)
     assert answer.status_code == 400 and "nested too deeply" in answer.json()["error"]
     assert server.process.poll() is None and peak_mib(server) < 1024

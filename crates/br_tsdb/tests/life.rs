@@ -10,7 +10,7 @@ use br_storage::{Budget, CancelReason, JournalPosition, MatchOp, Matcher, Series
 use br_tsdb::{AppendOutcome, BlockStats, Cap, Deletion, Foreseen, RejectReason, RetentionRule, RetentionRules, TsdbOptions};
 use common::{Store, T0, TENANT, batch, labels, matcher};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -286,35 +286,46 @@ const SLOW: &str = "[01]*1[01]{600}";
 
 fn series_with_long_values(store: &mut Store, count: usize) {
     for at in 0..count {
-        let bits: String = (0..3000).map(|bit| if (bit * 7 + at) % 5 < 2 { '1' } else { '0' }).collect();
+        let mut state = at as u64;
+        let mut bit = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            if state >> 63 == 1 { '1' } else { '0' }
+        };
+        let bits: String = (0..3000).map(|_| bit()).collect();
         store.floats(&format!("slow{{big={bits}}}"), &[(T0, at as f64)]);
     }
 }
 
 /// An expression takes its time where nobody waits for it: what comes in meanwhile is taken.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "measures real time")]
 fn a_slow_deletion_holds_up_no_one() {
     let mut store = Store::new();
-    series_with_long_values(&mut store, 40);
+    series_with_long_values(&mut store, 4);
     let deletion = Deletion::new(vec![vec![matcher(MatchOp::Regex, "big", SLOW)]], i64::MIN, i64::MAX).expect("valid");
     let budget = Budget::unlimited();
     budget.cancel(CancelReason::Caller);
     assert!(store.tsdb.foresee(TENANT, &deletion, &budget).is_err(), "whoever asked may go");
     let (tsdb, position) = (store.tsdb.clone(), JournalPosition(store.position + 1_000_000));
-    let appended = std::thread::scope(|scope| {
+    let start = Instant::now();
+    let longest = std::thread::scope(|scope| {
         let deleting = scope.spawn(|| {
             let sealed = tsdb.delete(TENANT, position, deletion, Foreseen::default(), Nanos::from_millis(T0));
             store.pending.extend(sealed);
         });
         let other = batch("other", &[(T0, 1.0)]);
-        let mut appended = 0;
+        let (mut appended, mut longest) = (0, Duration::ZERO);
         while !deleting.is_finished() {
+            let before = Instant::now();
             appended += 1;
             tsdb.append(TENANT, JournalPosition(10_000 + appended), &other, Nanos::from_millis(T0)).expect("sound store");
+            longest = longest.max(before.elapsed());
         }
-        appended
+        longest
     });
-    assert!(appended > 20, "{appended} batches were taken in meanwhile");
+    let all = start.elapsed();
+    println!("the deletion took {all:?}, a batch {longest:?} at the most");
+    assert!(longest * 2 < all, "a batch waited {longest:?} for a deletion of {all:?}");
 }
 
 #[test]

@@ -87,20 +87,21 @@ pub(super) async fn volume(State(app): State<Arc<App>>, Extension(principal): Ex
     let text = app
         .query(tenant, Language::LogQl, &shown, None, move |sources, budget| {
             let source = sources.logs(tenant);
-            let mut volumes = if by_labels {
+            let mut volumes: Vec<(Value, f64)> = if by_labels {
                 let sums = |name: &String| {
                     let sums = over(&*source, ("bytes_over_time", &text), Some(name), range, budget)?;
                     let bytes = sums.iter().filter(|(labels, _)| labels.get(name).is_some()).map(|(_, bytes)| bytes).sum();
-                    Ok((Labels::from_pairs([(name.as_str(), "")]), bytes))
+                    Ok((json!({ name: "" }), bytes))
                 };
-                targets.iter().map(sums).collect::<Result<Vec<(Labels, f64)>>>()?
+                targets.iter().map(sums).collect::<Result<_>>()?
             } else {
-                over(&*source, ("bytes_over_time", &text), Some(&targets.join(",")), range, budget)?
+                let mut sums = over(&*source, ("bytes_over_time", &text), Some(&targets.join(",")), range, budget)?;
+                sums.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+                sums.iter().take(limit).map(|(labels, bytes)| (json!(Shown(labels)), *bytes)).collect()
             };
             volumes.sort_by(|(_, a), (_, b)| b.total_cmp(a));
             volumes.truncate(limit);
-            let volume =
-                |(labels, bytes): &(Labels, f64)| json!({ "metric": Shown(labels), "value": [at, (*bytes as u64).to_string()] });
+            let volume = |(metric, bytes): &(Value, f64)| json!({ "metric": metric, "value": [at, (*bytes as u64).to_string()] });
             let result: Vec<Value> = volumes.iter().map(volume).collect();
             success_text(&json!({ "resultType": "vector", "result": result, "stats": {} }), None, budget)
         })
