@@ -154,14 +154,24 @@ pub struct Lanes {
 fn decoding_kib(record: &Record, limits: &Limits) -> u32 {
     let header = record.context_value("content-encoding").unwrap_or("");
     let (encoding, growth) = match record.protocol {
-        Protocol::REMOTE_WRITE_1 | Protocol::REMOTE_WRITE_2 => (Some(Encoding::Snappy), METRICS_GROWTH),
-        // With nothing said it may be packed all the same.
-        Protocol::LOKI_PUSH if header.is_empty() => (None, EVENTS_GROWTH),
-        Protocol::OTLP_METRICS => (Encoding::from_header(header).ok(), METRICS_GROWTH),
+        // With nothing said it is packed all the same.
+        Protocol::REMOTE_WRITE_1 | Protocol::REMOTE_WRITE_2 if header.trim().is_empty() => {
+            (Some(Encoding::Snappy), METRICS_GROWTH)
+        }
+        // Whatever the header says, unless it is JSON.
+        Protocol::LOKI_PUSH if !is_json(record) => (Some(Encoding::Snappy), EVENTS_GROWTH),
+        Protocol::REMOTE_WRITE_1 | Protocol::REMOTE_WRITE_2 | Protocol::OTLP_METRICS => {
+            (Encoding::from_header(header).ok(), METRICS_GROWTH)
+        }
         _ => (Encoding::from_header(header).ok(), EVENTS_GROWTH),
     };
     let bytes = decoded_bytes_most(&record.body, encoding, limits).saturating_mul(growth);
     (bytes >> 10).clamp(1, DECODING_KIB) as u32
+}
+
+fn is_json(record: &Record) -> bool {
+    let media_type = record.context_value("content-type").unwrap_or("").split(';').next().unwrap_or("");
+    media_type.trim().eq_ignore_ascii_case("application/json")
 }
 
 pub struct Intake {
@@ -173,9 +183,9 @@ pub struct Intake {
     /// Asked, as requests are decoded, for the series that it knows.
     metrics: Arc<Tsdb>,
     /// Places for bodies that are being decoded.
-    decoding: Semaphore,
+    decoding: Arc<Semaphore>,
     /// What these may become together, in KiB: each up to [`br_wire::Limits::decoded_bytes_max`], and the model of it larger.
-    decoding_room: Semaphore,
+    decoding_room: Arc<Semaphore>,
     pub lanes: Lanes,
     pub counters: IntakeCounters,
 }
@@ -204,7 +214,7 @@ impl Intake {
         let lane = |name, start: LaneStart| Lane::start(name, journal.clone(), order.clone(), limits, start);
         let lanes =
             Lanes { metrics: lane("metrics", metrics)?, events: lane("events", events)?, issues: lane("issues", issues)? };
-        let (decoding, decoding_room) = (Semaphore::new(DECODING_MAX), Semaphore::new(DECODING_KIB));
+        let (decoding, decoding_room) = (Arc::new(Semaphore::new(DECODING_MAX)), Arc::new(Semaphore::new(DECODING_KIB)));
         let counters = IntakeCounters::default();
         Ok(Self { journal, clock, order, limits, metrics: store, decoding, decoding_room, lanes, counters })
     }
@@ -236,19 +246,22 @@ impl Intake {
         };
         let (limits, store) = (self.limits, self.metrics.clone());
         let closed = |_| Error::closed("the server is shutting down");
-        let room = self.decoding_room.acquire_many(decoding_kib(&record, &limits.wire)).await.map_err(closed)?;
-        let place = self.decoding.acquire().await.map_err(closed)?;
+        let wanted = decoding_kib(&record, &limits.wire);
+        let room = self.decoding_room.clone().acquire_many_owned(wanted).await.map_err(closed)?;
+        let place = self.decoding.clone().acquire_owned().await.map_err(closed)?;
         let decoding = tokio::task::spawn_blocking(move || {
+            // A sender that has gone ends the wait, not the work: what it takes stays counted until it is done.
+            let _place = place;
             // Only here are labels sent in the same bytes each time: no other request takes the lock, or makes a head for its tenant.
             let decoded = if record.protocol == Protocol::REMOTE_WRITE_1 {
                 decode_with(&record, &limits, &mut store.known_series(record.tenant).look())
             } else {
                 decode(&record, &limits)
             };
-            decoded.map(|decoded| (record, decoded))
+            decoded.map(|decoded| (record, decoded, room))
         });
-        let (record, decoded) = decoding.await.map_err(|panic| Error::corrupt(format!("decoding failed inside: {panic}")))??;
-        drop(place);
+        let (record, decoded, room) =
+            decoding.await.map_err(|panic| Error::corrupt(format!("decoding failed inside: {panic}")))??;
         // What was decoded is there until a lane has it.
         let kept = self.keep(record, decoded).await;
         drop(room);

@@ -75,8 +75,13 @@ struct Candidate {
 
 /// Sections that are read before looking whether the query shall go on.
 const SECTIONS_PER_READ: usize = 32;
-/// Series in one batch of a cursor.
+/// Series in one batch of a cursor, at most, and in the first one, when nothing is known of their size.
 const BATCH_SERIES: usize = 512;
+const BATCH_SERIES_FIRST: usize = 128;
+/// So many are read at once even where they are large.
+const BATCH_SERIES_MIN: usize = 16;
+/// About what a batch may take: several are held at a time.
+const BATCH_BYTES: u64 = 16 << 20;
 /// A query of so many series leaves the pages that it read for the queries that come after.
 const SMALL_SERIES_MAX: usize = 256;
 /// What a candidate takes in memory beside its samples.
@@ -333,6 +338,7 @@ impl MetricSource for TenantSource {
             budget,
             held_bytes,
             batches_bytes: [0; BATCHES_AT_ONCE],
+            batch_series: BATCH_SERIES_FIRST,
         }))
     }
 
@@ -511,6 +517,8 @@ struct TenantCursor<'a> {
     held_bytes: u64,
     /// What the last batches were charged for, the newest first.
     batches_bytes: [u64; BATCHES_AT_ONCE],
+    /// Series in the next one, by what those of the last one took.
+    batch_series: usize,
 }
 
 /// The series of a batch are charged in portions of this size.
@@ -528,11 +536,11 @@ struct WantedRow {
 
 impl SeriesCursor for TenantCursor<'_> {
     fn next_batch(&mut self) -> Result<Option<Vec<SeriesData>>> {
+        self.batches_bytes.rotate_right(1);
+        self.budget.release(std::mem::take(&mut self.batches_bytes[0]));
         loop {
             self.budget.check()?;
-            self.batches_bytes.rotate_right(1);
-            self.budget.release(std::mem::take(&mut self.batches_bytes[0]));
-            let batch: Vec<Candidate> = self.candidates.by_ref().take(BATCH_SERIES).collect();
+            let batch: Vec<Candidate> = self.candidates.by_ref().take(self.batch_series).collect();
             if batch.is_empty() {
                 return Ok(None);
             }
@@ -540,6 +548,9 @@ impl SeriesCursor for TenantCursor<'_> {
             let series = self.read(batch)?;
             self.budget.parts_done(count);
             if !series.is_empty() {
+                let of_one = self.batches_bytes[0] / count;
+                let fitting = usize::try_from(BATCH_BYTES / of_one.max(1)).unwrap_or(BATCH_SERIES);
+                self.batch_series = fitting.clamp(BATCH_SERIES_MIN, BATCH_SERIES);
                 return Ok(Some(series));
             }
         }

@@ -194,10 +194,18 @@ fn each_batch(mut cursor: Box<dyn SeriesCursor + '_>, each: &mut dyn FnMut(Vec<S
                     break;
                 }
             }
+            // What its batches are charged for goes with it: not before they were looked at.
+            cursor
         };
         let reader = std::thread::Builder::new().name("promql-read".to_owned());
-        reader.spawn_scoped(scope, read).map_err(|error| Error::retry(format!("no thread to read with: {error}")))?;
-        batches.into_iter().try_for_each(|batch| each(batch?))
+        let reader =
+            reader.spawn_scoped(scope, read).map_err(|error| Error::retry(format!("no thread to read with: {error}")))?;
+        let outcome = batches.into_iter().try_for_each(|batch| each(batch?));
+        match reader.join() {
+            Ok(cursor) => drop(cursor),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+        outcome
     })
 }
 

@@ -73,6 +73,9 @@ impl KeptPages<'_> {
 /// Pages of one column that are decompressed before their rows are taken: rows far from each other shall not take memory without bound.
 const PAGES_AT_ONCE: usize = 16;
 
+/// With so many rows for each page that is read their bytes stay where they are.
+const DENSE_ROWS: usize = 8;
+
 /// The chunks at these rows (ascending) whose heads are known, each with the checksum that the file has for it.
 pub(crate) fn read_chunks(block: &OpenBlock, rows: &[(u32, RowHead)], kept: &mut KeptPages<'_>) -> Result<Vec<(PageRow, u32)>> {
     let mut chunks = Vec::with_capacity(rows.len());
@@ -154,6 +157,9 @@ impl<'a> RowGroup<'a> {
         let (mut timestamps, mut values) = (timestamps?.into_iter(), values?.into_iter());
         let (mut starts, mut exemplars) = (starts?.into_iter(), exemplars?.into_iter());
         let mut checksums = reader.column::<Int32Type>(7)?.into_iter();
+        // Bytes are a view of their page and hold it whole: a few rows shall not hold a page each.
+        let is_sparse = rows.len() < reader.pages.len() * DENSE_ROWS;
+        let own = |bytes: ByteArray| if is_sparse { ByteArray::from(bytes.data()) } else { bytes };
         for (_, head) in rows {
             let aggregates = match (min.next().flatten(), max.next().flatten(), sum.next().flatten()) {
                 (Some(min), Some(max), Some(sum)) => Some(Aggregates { min, max, sum }),
@@ -165,6 +171,8 @@ impl<'a> RowGroup<'a> {
                 return Err(missing(self.block));
             };
             let (starts, exemplars) = (starts.next().flatten(), exemplars.next().flatten());
+            let [timestamps, values] = [timestamps, values].map(&own);
+            let [starts, exemplars] = [starts, exemplars].map(|bytes| bytes.map(&own));
             chunks.push((ChunkRow { head: *head, aggregates, timestamps, values, starts, exemplars }, crc32.cast_unsigned()));
         }
         Ok(())
