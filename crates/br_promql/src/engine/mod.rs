@@ -6,6 +6,7 @@
 mod aggregate;
 mod aggregate_histogram;
 mod binary;
+mod by_times;
 mod chain;
 mod context;
 mod eval;
@@ -23,10 +24,11 @@ mod shared;
 mod signature;
 
 pub(crate) use aggregate_histogram::HistogramFold;
+pub(crate) use by_times::ByTimes;
 pub(crate) use context::{Context, Reference};
 pub(crate) use eval::{Scalars, scalar, vector, vector_each};
 pub use output::points_bytes;
-pub(crate) use range_series::{Parts, RangeSeries, SHARED_TIMES_MAX, ranges_each};
+pub(crate) use range_series::{Parts, RangeSeries, ranges_each};
 pub use rollups::SourceResolution;
 pub(crate) use rollups::{Fit, gain};
 pub(crate) use select::{Wanted, instants_each, known_start, mixed_note};

@@ -1,5 +1,6 @@
 //! Range vectors: series with the window of samples that each step sees.
 
+use super::by_times::ByTimes;
 use super::context::{Context, Reference, Timeline};
 use super::eval::vector;
 use super::rollups::{Fit, rollup_use};
@@ -7,7 +8,6 @@ use super::select;
 use super::series::{Column, Sample};
 use crate::syntax::ast::{DurationExpr, Expr, ExprKind, Extension};
 use br_model::{CounterResetHint, FloatHistogram, Labels, Value};
-use br_std::ring::Ring;
 use br_std::{Error, Result};
 use br_storage::{Points, Values};
 use std::borrow::Cow;
@@ -236,46 +236,34 @@ struct Windows {
     /// For each step the time at which its window ends.
     ends_ms: Arc<[i64]>,
     range_ms: i64,
-    recent: Ring<KnownWindows>,
+    found: ByTimes<Vec<(u32, u32)>>,
 }
-
-struct KnownWindows {
-    timestamps_ms: Arc<[i64]>,
-    windows: Vec<(u32, u32)>,
-}
-
-/// Timestamps that alternate in the order of series.
-pub(crate) const SHARED_TIMES_MAX: usize = 4;
 
 impl Windows {
     fn new(context: &Context, reference: Reference, range_ms: i64) -> Self {
         let ends_ms = (0..context.steps()).map(|step| context.reference_ms(reference, step)).collect();
-        Self { ends_ms, range_ms, recent: Ring::new(SHARED_TIMES_MAX) }
+        Self { ends_ms, range_ms, found: ByTimes::default() }
     }
 
     fn of(&mut self, timestamps_ms: &Arc<[i64]>) -> &[(u32, u32)] {
-        let known = self.recent.position(|known| Arc::ptr_eq(&known.timestamps_ms, timestamps_ms));
-        let at = known.unwrap_or_else(|| {
-            let windows = self.found(timestamps_ms);
-            self.recent.push(KnownWindows { timestamps_ms: timestamps_ms.clone(), windows })
-        });
-        &self.recent[at].windows
+        let Self { ends_ms, range_ms, found } = self;
+        found.get(timestamps_ms, || windows(ends_ms, *range_ms, timestamps_ms))
     }
+}
 
-    /// Windows do not include their start.
-    fn found(&self, timestamps_ms: &[i64]) -> Vec<(u32, u32)> {
-        let mut found = Vec::with_capacity(self.ends_ms.len());
-        let (mut from, mut to) = (0, 0);
-        for end_ms in &*self.ends_ms {
-            let start_ms = end_ms.saturating_sub(self.range_ms);
-            while timestamps_ms.get(from).is_some_and(|time| *time <= start_ms) {
-                from += 1;
-            }
-            while timestamps_ms.get(to).is_some_and(|time| time <= end_ms) {
-                to += 1;
-            }
-            found.push((from as u32, to as u32));
+/// Windows do not include their start.
+fn windows(ends_ms: &[i64], range_ms: i64, timestamps_ms: &[i64]) -> Vec<(u32, u32)> {
+    let mut found = Vec::with_capacity(ends_ms.len());
+    let (mut from, mut to) = (0, 0);
+    for end_ms in ends_ms {
+        let start_ms = end_ms.saturating_sub(range_ms);
+        while timestamps_ms.get(from).is_some_and(|time| *time <= start_ms) {
+            from += 1;
         }
-        found
+        while timestamps_ms.get(to).is_some_and(|time| time <= end_ms) {
+            to += 1;
+        }
+        found.push((from as u32, to as u32));
     }
+    found
 }

@@ -1,8 +1,8 @@
 //! Instant vector selectors: for each step the last sample that is not too old.
 
+use super::by_times::ByTimes;
 use super::context::{Context, Reference};
 use super::eval::Sink;
-use super::range_series::SHARED_TIMES_MAX;
 use super::rollups::{Fit, goes_on, rollup_use};
 use super::series::{Column, Sample, StepSeries};
 use crate::annotations::Annotation;
@@ -11,7 +11,6 @@ use crate::histogram;
 use crate::syntax::ast::{Extension, VectorSelector};
 use crate::syntax::span::Span;
 use br_model::{CounterResetHint, FloatHistogram, Value};
-use br_std::ring::Ring;
 use br_std::{Error, Result};
 use br_storage::{BATCHES_AT_ONCE, Points, RollupUse, SeriesCursor, SeriesData, SeriesQuery, Values};
 use std::sync::{Arc, mpsc};
@@ -117,24 +116,13 @@ pub(crate) fn known_start(start_ms: i64) -> Option<i64> {
     (start_ms != i64::MIN && start_ms != 0).then_some(start_ms)
 }
 
-/// For each step, how many samples lie at or before its time. Computed once for series that share their timestamps.
-struct Positions(Ring<KnownPositions>);
-
-struct KnownPositions {
-    timestamps_ms: Arc<[i64]>,
-    found: Vec<u32>,
-}
-
-impl Default for Positions {
-    fn default() -> Self {
-        Self(Ring::new(SHARED_TIMES_MAX))
-    }
-}
+/// For each step, how many samples lie at or before its time.
+#[derive(Default)]
+struct Positions(ByTimes<Vec<u32>>);
 
 impl Positions {
     fn of(&mut self, context: &Context, reference: Reference, timestamps_ms: &Arc<[i64]>) -> &[u32] {
-        let known = self.0.position(|known| Arc::ptr_eq(&known.timestamps_ms, timestamps_ms));
-        let at = known.unwrap_or_else(|| {
+        self.0.get(timestamps_ms, || {
             let mut at = 0;
             let position = |step| {
                 let time_ms = context.reference_ms(reference, step);
@@ -143,10 +131,8 @@ impl Positions {
                 }
                 at as u32
             };
-            let found = (0..context.steps()).map(position).collect();
-            self.0.push(KnownPositions { timestamps_ms: timestamps_ms.clone(), found })
-        });
-        &self.0[at].found
+            (0..context.steps()).map(position).collect()
+        })
     }
 }
 

@@ -3,11 +3,10 @@
 use super::call::{RangeBody, RangeCall};
 use super::{extended, starts};
 use crate::annotations::Annotation;
-use crate::engine::{Column, RangeSeries, SHARED_TIMES_MAX, Sample, gain, mixed_note};
+use crate::engine::{ByTimes, Column, RangeSeries, Sample, gain, mixed_note};
 use crate::histogram;
 use crate::syntax::ast::Extension;
 use br_model::{CounterResetHint, FloatHistogram, Value};
-use br_std::ring::Ring;
 use br_storage::Values;
 use std::sync::Arc;
 
@@ -65,20 +64,9 @@ pub(super) fn columns(call: &RangeCall, series: &RangeSeries, shapes: &mut Shape
 const FAR_MARGIN: f64 = 1.000_001;
 const FAR_RESULT_MIN: f64 = 1e-200;
 
-/// The windows of all steps, worked out once for series that share their timestamps.
-pub(super) struct Shapes(Ring<KnownShapes>);
-
-struct KnownShapes {
-    timestamps_ms: Arc<[i64]>,
-    /// Of the steps that see two samples or more.
-    steps: Vec<StepShape>,
-}
-
-impl Default for Shapes {
-    fn default() -> Self {
-        Self(Ring::new(SHARED_TIMES_MAX))
-    }
-}
+/// The windows of all steps. Of those that see two samples or more.
+#[derive(Default)]
+pub(super) struct Shapes(ByTimes<Vec<StepShape>>);
 
 struct StepShape {
     step: usize,
@@ -93,13 +81,7 @@ struct StepShape {
 impl Shapes {
     /// Of one call: its range and its steps stay the same.
     fn of(&mut self, series: &RangeSeries, per: Option<f64>) -> &[StepShape] {
-        let times = &series.points.timestamps_ms;
-        let known = self.0.position(|known| Arc::ptr_eq(&known.timestamps_ms, times));
-        let at = known.unwrap_or_else(|| {
-            let steps = steps_of(series, per);
-            self.0.push(KnownShapes { timestamps_ms: times.clone(), steps })
-        });
-        &self.0[at].steps
+        self.0.get(&series.points.timestamps_ms, || steps_of(series, per))
     }
 }
 

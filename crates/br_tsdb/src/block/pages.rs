@@ -223,17 +223,20 @@ impl Column<'_> {
         nulls == Some(self.row_count as u64)
     }
 
+    /// Where the dictionary stands in the file, if there is one: before the first page.
+    fn dictionary_bytes(&self) -> Option<Range<u64>> {
+        let start = self.chunk.byte_range().0;
+        let first = u64::try_from(self.pages.first()?.offset).ok()?;
+        (first > start).then_some(start..first)
+    }
+
     /// The pages that hold these rows, with the dictionary if there is one, and where they stand in the file.
     fn pages_of(&self, rows: &[u32]) -> Option<Vec<(Option<u32>, Range<u64>)>> {
         let mut pages = Vec::new();
         if self.is_null() {
             return Some(pages);
         }
-        let start = self.chunk.byte_range().0;
-        let first = u64::try_from(self.pages.first()?.offset).ok()?;
-        if first > start {
-            pages.push((None, start..first));
-        }
+        pages.extend(self.dictionary_bytes().map(|bytes| (None, bytes)));
         let mut last = None;
         for row in rows {
             let page = self.page_of(*row)?;
@@ -258,18 +261,13 @@ impl Column<'_> {
             return Ok(pages);
         }
         let mut reader = SerializedPageReader::new(pieces.clone(), self.chunk, self.row_count, Some(self.pages.to_vec()))?;
-        let mut next = if self.pages.first().is_some_and(|page| page.offset > self.chunk.byte_range().0.cast_signed()) {
-            None
-        } else {
-            Some(0)
-        };
+        let dictionary = self.dictionary_bytes().map(|_| None);
+        let mut all = dictionary.into_iter().chain((0..self.pages.len() as u32).map(Some));
         for address in wanted {
-            while next < address.page {
+            while all.next().is_some_and(|page| page < address.page) {
                 reader.skip_next_page()?;
-                next = Some(next.map_or(0, |page| page + 1));
             }
             let page = reader.get_next_page()?.ok_or_else(|| ParquetError::EOF("a page is missing".to_owned()))?;
-            next = Some(next.map_or(0, |page| page + 1));
             pages.push((address, page));
         }
         Ok(pages)

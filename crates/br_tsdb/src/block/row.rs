@@ -155,10 +155,6 @@ impl DecodedTimes {
 }
 
 impl RowHead {
-    pub(crate) fn checksum(&self, series_hash: u128, hasher: &mut crc32fast::Hasher) {
-        hasher.update(&self.checked(series_hash));
-    }
-
     fn checked(&self, series_hash: u128) -> [u8; HEAD_BYTES] {
         let mut bytes = [0; HEAD_BYTES];
         bytes[..16].copy_from_slice(&series_hash.to_le_bytes());

@@ -4,7 +4,7 @@ use super::directory::Section;
 use super::footer::OpenFile;
 use super::io::guard;
 use super::read::{HeadColumns, IdentityColumns, next_batch};
-use super::row::{ChunkKind, RowHead};
+use super::row::{ChunkKind, HeadsChecksum, RowHead};
 use super::schema::column;
 use super::series_table::{SeriesTable, hash_pairs};
 use crate::verdicts::Verdicts;
@@ -60,13 +60,13 @@ fn verify(section: &Section, table: &SeriesTable, heads: &[RowHead]) -> bool {
     if table.row_count() as usize != heads.len() || table.identity() != section.identity {
         return false;
     }
-    let mut hasher = crc32fast::Hasher::new();
+    let mut crc32 = HeadsChecksum::default();
     for id in 0..table.series_count() {
         for row in table.rows(id) {
-            heads[row as usize].checksum(table.hash(id), &mut hasher);
+            crc32.add(heads[row as usize], table.hash(id));
         }
     }
-    hasher.finalize() == section.crc32
+    crc32.finalize() == section.crc32
 }
 
 fn read_tables(file: &OpenFile, sections: &[u32]) -> Result<Vec<SeriesTable>> {
