@@ -3,7 +3,7 @@
 //! Steady ingest changes what is newest, of all metrics. What comes late is told apart by metric, in groups of them, so that one
 //! late sample does not cost the answers about all others.
 
-use br_model::{Labels, MetricBatch};
+use br_model::MetricBatch;
 use br_std::Nanos;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,27 +15,35 @@ const ENTRIES_MAX: usize = 4096;
 const GROUP_ENTRIES_MAX: usize = 256;
 /// A sample that is so far behind the clock is late.
 const LATE_MS: i64 = 120_000;
-const GROUPS: u128 = 64;
+const GROUPS: usize = 64;
 
 /// Metrics that are not told apart.
 pub(crate) type Group = u8;
 
 /// The group of a metric; series without a name are those of an empty one.
 pub(crate) fn group_of(metric: &str) -> Group {
-    (br_std::hash::hash128(metric.as_bytes()) % GROUPS) as Group
+    (br_std::hash::hash128(metric.as_bytes()) % GROUPS as u128) as Group
 }
 
 /// From which times on samples change.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Change {
-    /// Of any metric.
-    pub(crate) from_ms: Option<i64>,
-    by_group: BTreeMap<Group, i64>,
+    /// Of any metric; [`NEVER`] where none does.
+    pub(crate) from_ms: i64,
+    by_group: [i64; GROUPS],
+}
+
+const NEVER: i64 = i64::MAX;
+
+impl Default for Change {
+    fn default() -> Self {
+        Self::from(NEVER)
+    }
 }
 
 impl Change {
     pub(crate) fn from(from_ms: i64) -> Self {
-        Self { from_ms: Some(from_ms), by_group: BTreeMap::new() }
+        Self { from_ms, by_group: [NEVER; GROUPS] }
     }
 
     /// What taking in a batch changes.
@@ -50,31 +58,24 @@ impl Change {
         change
     }
 
-    /// The same of samples by themselves, each with the labels of its series.
-    pub(crate) fn of_samples<T>(
-        samples: &[T],
-        now: Nanos,
-        time_ms: impl Fn(&T) -> i64,
-        labels: impl Fn(&T) -> Option<Labels>,
-    ) -> Self {
+    /// The same of samples by themselves, each with the group of its metric.
+    pub(crate) fn of_samples<T>(samples: &[T], now: Nanos, time_ms: impl Fn(&T) -> i64, group: impl Fn(&T) -> Group) -> Self {
         let mut change = Self::default();
         for sample in samples {
-            change.sample(time_ms(sample), now, || group_of(labels(sample).unwrap_or_default().metric_name()));
+            change.sample(time_ms(sample), now, || group(sample));
         }
         change
     }
 
     fn sample(&mut self, time_ms: i64, now: Nanos, group: impl FnOnce() -> Group) {
-        if time_ms < now.as_millis().saturating_sub(LATE_MS) {
-            let from_ms = self.by_group.entry(group()).or_insert(time_ms);
-            *from_ms = time_ms.min(*from_ms);
-        } else {
-            self.from_ms = Some(self.from_ms.map_or(time_ms, |from_ms| from_ms.min(time_ms)));
-        }
+        let is_late = time_ms < now.as_millis().saturating_sub(LATE_MS);
+        let of_group = is_late.then(|| self.by_group.get_mut(usize::from(group()))).flatten();
+        let from_ms = of_group.unwrap_or(&mut self.from_ms);
+        *from_ms = time_ms.min(*from_ms);
     }
 
     fn is_nothing(&self) -> bool {
-        self.from_ms.is_none() && self.by_group.is_empty()
+        self.from_ms == NEVER && self.by_group.iter().all(|from_ms| *from_ms == NEVER)
     }
 }
 
@@ -95,11 +96,11 @@ impl ChangeLog {
             return;
         }
         self.version += 1;
-        if let Some(from_ms) = change.from_ms {
-            self.of_all.record(self.version, from_ms, ENTRIES_MAX);
+        if change.from_ms != NEVER {
+            self.of_all.record(self.version, change.from_ms, ENTRIES_MAX);
         }
-        for (group, from_ms) in &change.by_group {
-            self.by_group.entry(*group).or_default().record(self.version, *from_ms, GROUP_ENTRIES_MAX);
+        for (group, from_ms) in (0..).zip(&change.by_group).filter(|(_, from_ms)| **from_ms != NEVER) {
+            self.by_group.entry(group).or_default().record(self.version, *from_ms, GROUP_ENTRIES_MAX);
         }
     }
 
@@ -156,8 +157,7 @@ mod tests {
             let mut log = ChangeLog::default();
             let now = Nanos::from_millis(50_000_000);
             for (time, metric) in &changes {
-                let labels = |_: &i64| Some(Labels::from_pairs([("__name__", METRICS[*metric])]));
-                log.record(&Change::of_samples(&[*time], now, |time| *time, labels));
+                log.record(&Change::of_samples(&[*time], now, |time| *time, |_| group_of(METRICS[*metric])));
             }
             let groups: Vec<Group> = asked.iter().map(|metric| group_of(METRICS[*metric])).collect();
             let after = || changes.iter().skip(since);

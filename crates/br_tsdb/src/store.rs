@@ -167,8 +167,7 @@ impl Tsdb {
         }
         applied.position = applied.position.max(position);
         applied.now = now;
-        let labels_of = |sample: &KnownSample| locked.label_sets(std::iter::once(sample.series.number)).pop().flatten();
-        let change = Change::of_samples(samples, now, |sample| sample.timestamp_ms, labels_of);
+        let change = locked.change_of(samples, now);
         let _changing = self.shared.changing(tenant, change);
         let mut outcome = AppendOutcome::default();
         let open_before = locked.open_bytes();

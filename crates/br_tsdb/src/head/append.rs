@@ -4,6 +4,7 @@ use super::caps::Cap;
 use super::series::is_same_value;
 use super::slots::{TIME_MAX_MS, TIME_MIN_MS};
 use super::{FamilyMetadata, TenantHead};
+use crate::changes::Change;
 use crate::index::SeriesId;
 use crate::options::TsdbOptions;
 use crate::outcome::{AppendOutcome, RejectReason};
@@ -70,6 +71,12 @@ impl TenantHead {
     pub(crate) fn keeps_all(&self, samples: &[KnownSample]) -> bool {
         let registry = self.registry.read();
         samples.iter().all(|sample| registry.keeps(sample.series))
+    }
+
+    /// What taking in samples of series that are kept changes.
+    pub(crate) fn change_of(&self, samples: &[KnownSample], now: Nanos) -> Change {
+        let registry = self.registry.read();
+        Change::of_samples(samples, now, |sample| sample.timestamp_ms, |sample| registry.group(sample.series))
     }
 
     /// Takes samples of series that are kept, as the caller has made sure under the same lock.

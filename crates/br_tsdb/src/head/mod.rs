@@ -23,6 +23,7 @@ pub(crate) use sealed::{SealedPlace, SealedSamples, SeriesView};
 pub(crate) use select::{FloatBuffer, HeadSamples, HeadSelection, HeadSeries};
 pub(crate) use series::OpenSamples;
 
+use crate::changes::group_of;
 use crate::index::{LabelIndex, PairsAt, SeriesId};
 use crate::options::TsdbOptions;
 use crate::outcome::RejectReason;
@@ -127,7 +128,7 @@ impl TenantHead {
         };
         self.counts.add(&mut self.index, labels);
         self.series.insert(id, pairs);
-        self.registry.write().insert(id, hash, wire_bytes);
+        self.registry.write().insert(id, hash, wire_bytes, group_of(labels.metric_name()));
         self.counters.series_created += 1;
         Ok(id)
     }

@@ -41,6 +41,13 @@ impl<T: Copy> Paged<T> {
         self.pages.get_mut(at / PAGE)?.get_mut(at % PAGE)
     }
 
+    /// Nothing where there is no such place.
+    pub(super) fn set(&mut self, at: usize, value: T) {
+        if let Some(place) = self.get_mut(at) {
+            *place = value;
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.pages.iter().flatten()
     }

@@ -7,6 +7,7 @@
 //! [`Labels::wire_hash_with`]: br_model::Labels::wire_hash_with
 
 use super::paged::Paged;
+use crate::changes::Group;
 use crate::index::SeriesId;
 use br_model::{KnownSeries, SeriesHandle};
 use foldhash::fast::FixedState;
@@ -26,6 +27,8 @@ pub(crate) struct Registry {
     hashes: Paged<u128>,
     /// How many bytes those labels take, by [`SeriesId`]; zero for very many.
     lengths: Paged<u16>,
+    /// Of their metrics, by [`SeriesId`].
+    groups: Paged<Group>,
     /// How often each number has been given, by [`SeriesId`]; odd while it is free.
     generations: Paged<u32>,
     by_hash: HashTable<SeriesId>,
@@ -50,15 +53,18 @@ impl Registry {
     }
 
     /// Gives a number that is free, or the next one, to a series that has none.
-    pub(crate) fn insert(&mut self, id: SeriesId, hash: u128, wire_bytes: usize) {
+    pub(crate) fn insert(&mut self, id: SeriesId, hash: u128, wire_bytes: usize, group: Group) {
         let length = u16::try_from(wire_bytes).unwrap_or(0);
         let at = id as usize;
-        let known = (self.hashes.get_mut(at), self.lengths.get_mut(at), self.generations.get_mut(at));
-        if let (Some(known_hash), Some(known_length), Some(generation)) = known {
-            (*known_hash, *known_length, *generation) = (hash, length, generation.wrapping_add(1));
+        if let Some(generation) = self.generations.get_mut(at) {
+            *generation = generation.wrapping_add(1);
+            self.hashes.set(at, hash);
+            self.lengths.set(at, length);
+            self.groups.set(at, group);
         } else {
             self.hashes.push(hash);
             self.lengths.push(length);
+            self.groups.push(group);
             self.generations.push(0);
         }
         let hashes = &self.hashes;
@@ -92,6 +98,11 @@ impl Registry {
         self.generations.get(handle.number as usize) == Some(&handle.generation)
     }
 
+    /// The group of the metric of a series that is kept.
+    pub(crate) fn group(&self, series: SeriesHandle) -> Group {
+        self.groups.get(series.number as usize).copied().unwrap_or(0)
+    }
+
     fn handle(&self, id: SeriesId) -> SeriesHandle {
         SeriesHandle { number: id, generation: self.generations.get(id as usize).copied().unwrap_or(0) }
     }
@@ -101,7 +112,8 @@ impl Registry {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        let by_number = self.hashes.heap_bytes() + self.lengths.heap_bytes() + self.generations.heap_bytes();
+        let by_number =
+            self.hashes.heap_bytes() + self.lengths.heap_bytes() + self.groups.heap_bytes() + self.generations.heap_bytes();
         // A table is filled up to seven eighths of its places.
         by_number + (self.by_hash.capacity() * 5 + self.aliases.capacity() * 25) * 8 / 7
     }
@@ -169,7 +181,7 @@ mod tests {
     fn found_in_any_order_and_never_under_a_number_that_is_another_s() {
         let shared = SharedRegistry::default();
         for number in 0..100 {
-            shared.write().insert(number, hash(number), 10);
+            shared.write().insert(number, hash(number), 10, 0);
         }
         let find = |identity| KnownCursor::new(shared.clone()).look().find(identity);
         let mut cursor = KnownCursor::new(shared.clone());
@@ -184,7 +196,7 @@ mod tests {
         shared.write().remove(0);
         assert_eq!(find(hash(0)), None);
         assert!(!shared.read().keeps(before));
-        shared.write().insert(0, hash(200), 10);
+        shared.write().insert(0, hash(200), 10, 0);
         assert!(!shared.read().keeps(before));
         assert!(shared.read().keeps(find(hash(200)).expect("inserted")));
     }
@@ -192,7 +204,7 @@ mod tests {
     #[test]
     fn other_ways_of_writing_are_bounded() {
         let shared = SharedRegistry::default();
-        shared.write().insert(0, hash(0), 10);
+        shared.write().insert(0, hash(0), 10, 0);
         for other in 0..=ALIASES_MIN as u128 {
             shared.write().learn(other + 1000, 0);
         }
