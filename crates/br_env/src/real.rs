@@ -177,3 +177,15 @@ impl DiskFile for LocalFile {
         self.file.sync_data()
     }
 }
+
+/// The calling thread wants the processor only where hardly anything else does, from now on.
+///
+/// Elsewhere than on Linux the whole process would give way.
+pub fn give_way() {
+    #[cfg(target_os = "linux")]
+    {
+        const NICENESS: i32 = 10;
+        // It changes nothing but the pace: where it is refused the work is done all the same.
+        let _ = rustix::process::nice(NICENESS);
+    }
+}

@@ -2,6 +2,7 @@
 
 use br_catalog::{Catalog, Lease, Store};
 use br_env::Clock;
+use br_env::real::give_way;
 use br_events::{EventStore, SealedEvents};
 use br_ingest::Intake;
 use br_ingest::appliers::Sealed;
@@ -13,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, oneshot};
 
 /// What a flusher works with.
 pub struct FlusherParts {
@@ -65,8 +66,11 @@ impl Head for SealedEvents {
 /// Writes heads, one flush at a time.
 pub struct Flusher {
     pub(crate) parts: FlusherParts,
-    /// Held while a flush, a compaction or a removal changes the manifest. Without a lease until the catalog could write one.
+    /// Held while the manifest is changed. Without a lease until the catalog could write one.
     turn: Mutex<Option<Lease>>,
+    /// Held by who works on files that are listed: merges, deletions, retention. Taken before the turn, which such work takes only
+    /// to publish what it made: flushes go on meanwhile.
+    tending: Mutex<()>,
     copied: parking_lot::Mutex<Copied>,
 }
 
@@ -102,7 +106,7 @@ impl Flusher {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { parts, turn: Mutex::new(lease), copied: parking_lot::Mutex::default() })
+        Ok(Self { parts, turn: Mutex::new(lease), tending: Mutex::default(), copied: parking_lot::Mutex::default() })
     }
 
     pub(crate) async fn take_turn(&self) -> Result<MappedMutexGuard<'_, Lease>> {
@@ -111,6 +115,11 @@ impl Flusher {
             *held = Some(acquire(&self.parts).await?.ok_or_else(taken)?);
         }
         Ok(MutexGuard::map(held, |lease| lease.as_mut().expect("acquired above when there was none")))
+    }
+
+    /// Listed files stay listed while this is held.
+    pub(crate) async fn tend(&self) -> MutexGuard<'_, ()> {
+        self.tending.lock().await
     }
 
     /// Writes both heads, and lets go of the journal that they held.
@@ -314,4 +323,16 @@ fn taken() -> Error {
 /// Runs work that computes or waits for the disk off the runtime's own threads.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|panic| Error::corrupt(format!("a background job failed inside: {panic}")))
+}
+
+/// The same for what can wait: such a thread leaves the processor to ingest, flushes and queries where they want it.
+pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let (done, outcome) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("upkeep".to_owned()).spawn(move || {
+        give_way();
+        // Nobody waits any more when the server stops.
+        let _ = done.send(work());
+    });
+    thread.map_err(|error| Error::retry(format!("a thread for a background job: {error}")))?;
+    outcome.await.map_err(|_| Error::corrupt("a background job failed inside"))
 }

@@ -1,7 +1,7 @@
 //! Deletions: kept in the catalog once the journal may forget them, and carried out on files.
 
-use crate::flush::{Flusher, blocking};
-use br_catalog::{Catalog, Lease};
+use crate::flush::{Flusher, aside};
+use br_catalog::Catalog;
 use br_model::TenantId;
 use br_std::{Error, Result};
 use br_storage::{FileEntry, JournalPosition};
@@ -49,16 +49,15 @@ impl Flusher {
 
     /// Writes a metric file anew without what was deleted or is past its time; false when there is none that needs it.
     pub(crate) async fn rewrite_metrics(&self) -> Result<bool> {
-        let lease = self.take_turn().await?;
+        let _tending = self.tend().await;
         let store = self.parts.metrics.clone();
-        let planned = blocking(move || {
+        let planned = aside(move || {
             let Some(job) = store.plan_rewrite()? else { return Ok(None) };
             let made = store.compact(&job)?;
             Ok::<_, Error>(Some((job.inputs, made)))
         });
         let Some((inputs, made)) = planned.await?? else { return Ok(false) };
-        let made = self.commit_compaction(&lease, &inputs, &made).await?;
-        self.parts.metrics.replace(&inputs, &made);
+        self.exchange(&inputs, &made, |made| self.parts.metrics.replace(&inputs, &made)).await?;
         let bytes = |files: &[FileEntry]| files.iter().map(|file| file.size_bytes).sum::<u64>();
         tracing::info!(event = "FileRewritten", bytes_before = bytes(&inputs), bytes_after = bytes(&made));
         Ok(true)
@@ -66,12 +65,11 @@ impl Flusher {
 
     /// Makes one rollup; false when none is due.
     pub(crate) async fn roll_up_metrics(&self) -> Result<bool> {
-        let lease = self.take_turn().await?;
+        let _tending = self.tend().await;
         let (store, now) = (self.parts.metrics.clone(), self.parts.clock.now());
         let Some((job, replaced)) = store.plan_rollup(now) else { return Ok(false) };
-        let made = blocking(move || store.compact(&job)).await??;
-        let made = self.commit_compaction(&lease, &replaced, &made).await?;
-        self.parts.metrics.replace(&replaced, &made);
+        let made = aside(move || store.compact(&job)).await??;
+        self.exchange(&replaced, &made, |made| self.parts.metrics.replace(&replaced, &made)).await?;
         Ok(true)
     }
 
@@ -85,18 +83,30 @@ impl Flusher {
         Ok(rewritten)
     }
 
-    pub(crate) async fn commit_compaction(
+    /// Puts files in the place of others, in the catalog and then in the store. The caller tends the files.
+    pub(crate) async fn exchange(
         &self,
-        lease: &Lease,
         inputs: &[FileEntry],
         made: &[FileEntry],
-    ) -> Result<Vec<FileEntry>> {
-        let parts = &self.parts;
-        let ids: Vec<i64> = inputs.iter().map(|file| file.id).collect();
-        let committed = parts.catalog.commit_compaction(lease, &ids, made, parts.clock.now()).await;
-        if committed.is_err() {
+        replace: impl FnOnce(Vec<FileEntry>),
+    ) -> Result<()> {
+        let exchanged = self.exchange_in_turn(inputs, made, replace).await;
+        if exchanged.is_err() {
             self.remove_unknown(made.iter().map(|file| file.path.clone()).collect()).await;
         }
-        committed
+        exchanged
+    }
+
+    async fn exchange_in_turn(
+        &self,
+        inputs: &[FileEntry],
+        made: &[FileEntry],
+        replace: impl FnOnce(Vec<FileEntry>),
+    ) -> Result<()> {
+        let lease = self.take_turn().await?;
+        let ids: Vec<i64> = inputs.iter().map(|file| file.id).collect();
+        let (catalog, now) = (&self.parts.catalog, self.parts.clock.now());
+        replace(catalog.commit_compaction(&lease, &ids, made, now).await?);
+        Ok(())
     }
 }

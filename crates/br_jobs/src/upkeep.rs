@@ -1,6 +1,6 @@
 //! What runs by itself: flushes, compaction, retention, removal of files that nobody reads any more.
 
-use crate::flush::{Flusher, blocking};
+use crate::flush::{Flusher, aside};
 use crate::rescue::unlisted;
 use br_std::{Nanos, Result};
 use br_storage::{FileEntry, Table};
@@ -8,7 +8,7 @@ use object_store::ObjectStoreExt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// How long each kind of data is kept.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ const DELETE_AT_ONCE: u32 = 1000;
 const ISSUES_KEPT: Duration = Duration::from_hours(90 * 24);
 /// Between two tries of a flush that a large head wants.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
-/// Compactions between two flushes.
+/// Compactions between two looks at what is past its time.
 const COMPACTIONS_AT_ONCE: usize = 8;
 
 /// Begins the note that a chunk was told of.
@@ -50,23 +50,38 @@ enum Kept {
 impl Upkeep {
     /// Until told to stop. A step that fails is told and tried again at the next beat.
     pub async fn run(self, stopped: watch::Receiver<bool>) {
-        let flusher = self.flusher.clone();
-        tokio::join!(self.keep_the_beat(stopped.clone()), flush_when_wanted(flusher, stopped));
-    }
-
-    async fn keep_the_beat(self, mut stopped: watch::Receiver<bool>) {
-        let mut told = BTreeSet::new();
         if self.is_catalog_whole {
             report("OrphansError", self.remove_orphans().await);
         }
+        let flushed = Notify::new();
+        tokio::join!(
+            self.keep_the_beat(&flushed, stopped.clone()),
+            flush_when_wanted(&self.flusher, stopped.clone()),
+            self.tend(&flushed, stopped)
+        );
+    }
+
+    async fn keep_the_beat(&self, flushed: &Notify, mut stopped: watch::Receiver<bool>) {
         loop {
-            self.tell_damages(&mut told);
             tokio::select! {
                 () = tokio::time::sleep(self.flush_interval) => {}
                 _ = stopped.wait_for(|stopped| *stopped) => return,
             }
+            tokio::select! {
+                outcome = self.flusher.flush() => report("FlushError", outcome.map(drop)),
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
+            flushed.notify_one();
+        }
+    }
+
+    /// Looks after the files after each beat; a long merge makes it skip some.
+    async fn tend(&self, flushed: &Notify, mut stopped: watch::Receiver<bool>) {
+        let mut told = BTreeSet::new();
+        loop {
+            self.tell_damages(&mut told);
             let steps = async {
-                report("FlushError", self.flusher.flush().await.map(drop));
+                flushed.notified().await;
                 report("RetentionError", self.retain().await);
                 report("CompactionError", self.compact(Kept::Metrics).await);
                 report("CompactionError", self.compact(Kept::Events).await);
@@ -137,6 +152,7 @@ impl Upkeep {
 
     /// Drops what is past its time, before anything is spent on compacting it. Needs no free space.
     async fn retain(&self) -> Result<()> {
+        let _tending = self.flusher.tend().await;
         let _turn = self.flusher.take_turn().await?;
         let parts = &self.flusher.parts;
         let now = parts.clock.now();
@@ -198,25 +214,23 @@ impl Upkeep {
 
     /// One compaction of metric files; false when there was nothing to do.
     async fn compact_metrics(&self) -> Result<bool> {
-        let lease = self.flusher.take_turn().await?;
+        let _tending = self.flusher.tend().await;
         let parts = &self.flusher.parts;
         let Some(job) = parts.metrics.plan_compaction() else { return Ok(false) };
         let (store, inputs) = (parts.metrics.clone(), job.inputs.clone());
-        let made = blocking(move || store.compact(&job)).await??;
-        let made = self.flusher.commit_compaction(&lease, &inputs, &made).await?;
-        parts.metrics.replace(&inputs, &made);
+        let made = aside(move || store.compact(&job)).await??;
+        self.flusher.exchange(&inputs, &made, |made| parts.metrics.replace(&inputs, &made)).await?;
         Ok(true)
     }
 
     /// One compaction of event files; false when there was nothing to do.
     async fn compact_events(&self) -> Result<bool> {
-        let lease = self.flusher.take_turn().await?;
+        let _tending = self.flusher.tend().await;
         let parts = &self.flusher.parts;
         let Some(job) = parts.events.plan_compactions().into_iter().next() else { return Ok(false) };
         let (store, inputs) = (parts.events.clone(), job.inputs.clone());
-        let made = blocking(move || store.compact(&job)).await??;
-        let made = self.flusher.commit_compaction(&lease, &inputs, &made).await?;
-        parts.events.exchange(&inputs, made);
+        let made = aside(move || store.compact(&job)).await??;
+        self.flusher.exchange(&inputs, &made, |made| parts.events.exchange(&inputs, made)).await?;
         Ok(true)
     }
 
@@ -238,7 +252,7 @@ impl Upkeep {
 }
 
 /// Between two beats, when a head has become large. After a failure it waits for a moment: the disk may be full.
-async fn flush_when_wanted(flusher: Arc<Flusher>, mut stopped: watch::Receiver<bool>) {
+async fn flush_when_wanted(flusher: &Arc<Flusher>, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             () = flusher.parts.sealed.wanted.notified() => {}
