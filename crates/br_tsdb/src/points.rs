@@ -95,12 +95,14 @@ struct Joint {
     start: usize,
 }
 
-/// Combinations of parts that alternate in the order of series.
-const JOINTS_MAX: usize = 16;
+/// Scrape groups that alternate in the order of series: as many as targets that are scraped.
+pub(crate) const GROUPS_MAX: usize = 1024;
+/// What is kept of their timestamps by one query.
+pub(crate) const GROUPS_BYTES_MAX: usize = 2 << 20;
 
 impl Default for Joints {
     fn default() -> Self {
-        Self(Ring::new(JOINTS_MAX))
+        Self(Ring::new(GROUPS_MAX, GROUPS_BYTES_MAX))
     }
 }
 
@@ -117,9 +119,14 @@ impl Joints {
             joint.parts.len() == parts.len()
                 && joint.parts.iter().zip(parts).all(|(known, part)| Arc::ptr_eq(known, &part.timestamps_ms))
         };
-        let at = match self.0.position(is_of) {
+        let addresses = parts.iter().map(|part| part.timestamps_ms.as_ptr() as u64);
+        let hash = addresses.fold(0, |hash, address| br_std::hash::spread(hash ^ address));
+        let at = match self.0.position(hash, is_of) {
             Some(at) => at,
-            None => self.0.push(Joint::of(parts, from_ms, to_ms)?),
+            None => {
+                let joint = Joint::of(parts, from_ms, to_ms)?;
+                self.0.push(hash, joint.bytes(), joint)
+            }
         };
         let Joint { timestamps_ms, start, .. } = &self.0[at];
         let (mut skipped, count) = (*start, timestamps_ms.len());
@@ -144,6 +151,11 @@ impl Joint {
         let timestamps_ms = times().filter(|time| (from_ms..=to_ms).contains(time)).collect();
         let start = times().take_while(|time| *time < from_ms).count();
         Some(Self { parts: parts.iter().map(|part| part.timestamps_ms.clone()).collect(), timestamps_ms, start })
+    }
+
+    fn bytes(&self) -> usize {
+        let parts: usize = self.parts.iter().map(|part| size_of_val(&**part)).sum();
+        parts + size_of_val(&*self.timestamps_ms)
     }
 }
 

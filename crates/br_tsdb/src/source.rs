@@ -668,21 +668,19 @@ impl Drop for TenantCursor<'_> {
 /// The timestamp vectors that came last, so that series scraped together share one.
 struct SharedTimestamps(Ring<Arc<[i64]>>);
 
-/// Scrape groups that alternate in the order of series.
-const RECENT_MAX: usize = 16;
-
 impl Default for SharedTimestamps {
     fn default() -> Self {
-        Self(Ring::new(RECENT_MAX))
+        Self(Ring::new(points::GROUPS_MAX, points::GROUPS_BYTES_MAX))
     }
 }
 
 impl SharedTimestamps {
     fn shared(&mut self, times: &[i64]) -> Arc<[i64]> {
-        let is_same = |other: &Arc<[i64]>| {
-            other.len() == times.len() && other.first() == times.first() && other.last() == times.last() && **other == *times
-        };
-        let at = self.0.position(is_same).unwrap_or_else(|| self.0.push(times.into()));
+        let ends =
+            [times.len() as u64, times.first().map_or(0, |first| *first as u64), times.last().map_or(0, |last| *last as u64)];
+        let hash = ends.into_iter().fold(0, |hash, word| br_std::hash::spread(hash ^ word));
+        let known = self.0.position(hash, |other| **other == *times);
+        let at = known.unwrap_or_else(|| self.0.push(hash, size_of_val(times), times.into()));
         self.0[at].clone()
     }
 }

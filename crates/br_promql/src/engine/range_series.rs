@@ -236,7 +236,7 @@ struct Windows {
     /// For each step the time at which its window ends.
     ends_ms: Arc<[i64]>,
     range_ms: i64,
-    found: ByTimes<Vec<(u32, u32)>>,
+    found: ByTimes<(u32, u32)>,
 }
 
 impl Windows {

@@ -118,7 +118,7 @@ pub(crate) fn known_start(start_ms: i64) -> Option<i64> {
 
 /// For each step, how many samples lie at or before its time.
 #[derive(Default)]
-struct Positions(ByTimes<Vec<u32>>);
+struct Positions(ByTimes<u32>);
 
 impl Positions {
     fn of(&mut self, context: &Context, reference: Reference, timestamps_ms: &Arc<[i64]>) -> &[u32] {

@@ -66,7 +66,7 @@ const FAR_RESULT_MIN: f64 = 1e-200;
 
 /// The windows of all steps. Of those that see two samples or more.
 #[derive(Default)]
-pub(super) struct Shapes(ByTimes<Vec<StepShape>>);
+pub(super) struct Shapes(ByTimes<StepShape>);
 
 struct StepShape {
     step: usize,

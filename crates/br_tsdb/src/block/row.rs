@@ -133,23 +133,22 @@ struct DecodedColumn {
     times: Arc<[i64]>,
 }
 
-/// Scrape groups that alternate in the order of rows, in each of some files.
-const DECODED_MAX: usize = 16;
-
 impl Default for DecodedTimes {
     fn default() -> Self {
-        Self(Ring::new(DECODED_MAX))
+        Self(Ring::new(points::GROUPS_MAX, points::GROUPS_BYTES_MAX))
     }
 }
 
 impl DecodedTimes {
     fn times(&mut self, bytes: &[u8], count: usize) -> Result<Arc<[i64]>> {
-        let known = self.0.position(|known| known.times.len() == count && *known.bytes == *bytes);
+        let hash = br_std::hash::hash64(bytes);
+        let known = self.0.position(hash, |known| known.times.len() == count && *known.bytes == *bytes);
         if let Some(at) = known {
             return Ok(self.0[at].times.clone());
         }
         let times: Arc<[i64]> = timestamps::decode(bytes, count)?.into();
-        self.0.push(DecodedColumn { bytes: bytes.into(), times: times.clone() });
+        let column = DecodedColumn { bytes: bytes.into(), times: times.clone() };
+        self.0.push(hash, bytes.len() + size_of_val(&*times), column);
         Ok(times)
     }
 }
