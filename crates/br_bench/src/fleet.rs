@@ -11,6 +11,8 @@ use std::fmt::Write as _;
 pub(crate) const SERIES_PER_TARGET: usize = 2500;
 /// Series of one request, as a Prometheus server sends them.
 const SERIES_PER_REQUEST: usize = 2000;
+/// A little less than the interval.
+const SPREAD_MS: i64 = 14_983;
 /// One service is deployed anew after this many scrapes.
 const SCRAPES_PER_DEPLOY: usize = 4;
 
@@ -71,11 +73,12 @@ impl Fleet {
     /// The remote-write 1.0 requests of one scrape of everything, compressed.
     pub(crate) fn scrape(&mut self, at_ms: i64) -> Vec<Vec<u8>> {
         self.step();
-        let mut series = self.targets.iter().flat_map(|target| &target.series).peekable();
+        let times = |target: &Target| std::iter::repeat(at_ms - target.behind_ms());
+        let mut series = self.targets.iter().flat_map(|target| target.series.iter().zip(times(target))).peekable();
         let mut requests = Vec::new();
         while series.peek().is_some() {
             let mut message = Vec::new();
-            for one in series.by_ref().take(SERIES_PER_REQUEST) {
+            for (one, at_ms) in series.by_ref().take(SERIES_PER_REQUEST) {
                 one.encode(at_ms, &mut message);
             }
             requests.push(compress(&message));
@@ -115,6 +118,11 @@ fn is_machine(number: usize) -> bool {
 }
 
 impl Target {
+    /// A scraper spreads its targets over the interval.
+    fn behind_ms(&self) -> i64 {
+        self.number as i64 * 1021 % SPREAD_MS
+    }
+
     fn new(number: usize) -> Self {
         let templates = templates(number);
         let families = templates.iter().filter(|template| matches!(template.shape, Shape::Sum(_))).count();
