@@ -121,12 +121,11 @@ impl Joints {
         };
         let addresses = parts.iter().map(|part| part.timestamps_ms.as_ptr() as u64);
         let hash = addresses.fold(0, |hash, address| br_std::hash::spread(hash ^ address));
-        let at = match self.0.position(hash, is_of) {
-            Some(at) => at,
-            None => {
-                let joint = Joint::of(parts, from_ms, to_ms)?;
-                self.0.push(hash, joint.bytes(), joint)
-            }
+        let at = if let Some(at) = self.0.position(hash, is_of) {
+            at
+        } else {
+            let joint = Joint::of(parts, from_ms, to_ms)?;
+            self.0.push(hash, joint.bytes(), joint)
         };
         let Joint { timestamps_ms, start, .. } = &self.0[at];
         let (mut skipped, count) = (*start, timestamps_ms.len());

@@ -6,9 +6,11 @@ use super::io::guard;
 use super::read::{HeadColumns, IdentityColumns, next_batch};
 use super::row::{ChunkKind, HeadsChecksum, RowHead};
 use super::schema::column;
-use super::series_table::{SeriesTable, hash_pairs};
+use super::series_table::{SeriesTable, SeriesTableBuilder, hash_pairs};
 use crate::verdicts::Verdicts;
 use br_std::{Error, Result};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
@@ -17,10 +19,18 @@ pub(crate) struct SectionIndex {
     /// Number in the file of the first row.
     first_row: u32,
     base_ms: i64,
+    heads: PackedHeads,
+}
+
+/// The heads of all rows.
+struct PackedHeads {
+    /// Each of them, or, with `of_row`, those that differ: series that are scraped together have the same.
     heads: Box<[PackedHead]>,
+    of_row: Option<Box<[u16]>>,
 }
 
 /// A [`RowHead`] with times counted from the first of the section: a file spans days, not months.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct PackedHead {
     min_ms: u32,
     max_ms: u32,
@@ -71,7 +81,7 @@ fn verify(section: &Section, table: &SeriesTable, heads: &[RowHead]) -> bool {
 
 fn read_tables(file: &OpenFile, sections: &[u32]) -> Result<Vec<SeriesTable>> {
     let mut tables = Vec::with_capacity(sections.len());
-    let mut filled = SeriesTable::default();
+    let mut filled = SeriesTableBuilder::default();
     let mut lengths = sections.iter().map(|at| file.directory.rows(*at).len());
     let mut length = lengths.next().unwrap_or(0);
     let mut bytes = Vec::new();
@@ -115,8 +125,8 @@ impl SectionIndex {
             let RowHead { kind, min_ms, max_ms, count } = *head;
             Some(PackedHead { min_ms: since_base(min_ms)?, max_ms: since_base(max_ms)?, count: u16::try_from(count).ok()?, kind })
         };
-        let heads = heads.iter().map(pack).collect::<Option<_>>()?;
-        Some(Self { table, first_row, base_ms, heads })
+        let heads: Vec<PackedHead> = heads.iter().map(pack).collect::<Option<_>>()?;
+        Some(Self { table, first_row, base_ms, heads: PackedHeads::of(heads) })
     }
 
     /// The series that match and have a chunk that touches the range.
@@ -138,7 +148,7 @@ impl SectionIndex {
     }
 
     fn head_at(&self, row: u32) -> Option<RowHead> {
-        let head = self.heads.get(row as usize)?;
+        let head = self.heads.get(row)?;
         let time = |since_base: u32| self.base_ms.saturating_add(i64::from(since_base));
         let (min_ms, max_ms) = (time(head.min_ms), time(head.max_ms));
         Some(RowHead { kind: head.kind, min_ms, max_ms, count: u32::from(head.count) })
@@ -146,6 +156,37 @@ impl SectionIndex {
 
     /// Without the table, which may be shared.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.heads.len() * size_of::<PackedHead>() + size_of::<Self>()
+        self.heads.heap_bytes() + size_of::<Self>()
+    }
+}
+
+impl PackedHeads {
+    fn of(heads: Vec<PackedHead>) -> Self {
+        let mut numbers: HashMap<PackedHead, u16, FixedState> = HashMap::default();
+        let mut different = Vec::new();
+        let mut of_row = Vec::with_capacity(heads.len());
+        for head in &heads {
+            let number = *numbers.entry(*head).or_insert_with(|| {
+                different.push(*head);
+                (different.len() - 1) as u16
+            });
+            of_row.push(number);
+            if different.len() > usize::from(u16::MAX) || different.len() * 2 > heads.len() {
+                return Self { heads: heads.into(), of_row: None };
+            }
+        }
+        Self { heads: different.into(), of_row: Some(of_row.into()) }
+    }
+
+    fn get(&self, row: u32) -> Option<&PackedHead> {
+        let at = match &self.of_row {
+            Some(of_row) => usize::from(*of_row.get(row as usize)?),
+            None => row as usize,
+        };
+        self.heads.get(at)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.heads) + self.of_row.as_ref().map_or(0, |of_row| size_of_val(&**of_row))
     }
 }

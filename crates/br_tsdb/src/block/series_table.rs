@@ -12,51 +12,160 @@ use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
-#[derive(Default)]
+/// What is kept for each series is its hash and the numbers of its values: of some hundred files with the same metrics all that is
+/// asked for has to be in memory at once.
 pub(crate) struct SeriesTable {
     symbols: Symbols,
     rare: RarePairs,
-    /// Names and values of all series, one series after the other.
-    pairs: Vec<(Symbol, Symbol)>,
-    /// In the order of the file.
-    series: Vec<TableSeries>,
+    /// Of the label sets, in the order of the file.
+    hashes: Box<[u128]>,
+    shapes: Shapes,
+    /// Of all series, one series after the other.
+    values: Numbers,
+    /// Counted from the first row of the section; `None` when each series has one row.
+    first_rows: Option<Box<[u32]>>,
     /// Rows of all series.
     rows: u32,
-    /// Of the series before the last one.
+    /// As in the directory of a file.
     identity: u128,
 }
 
-struct TableSeries {
-    hash: u128,
-    first_pair: u32,
-    /// Counted from the first row of the section.
-    first_row: u32,
+/// Which names the labels of each series have.
+struct Shapes {
+    /// Sorted by text in each shape, one shape after the other.
+    names: Box<[Symbol]>,
+    of_series: Option<Box<[SeriesShape]>>,
 }
 
-impl SeriesTable {
+/// Of a series where there are several shapes.
+#[derive(Clone, Copy)]
+struct SeriesShape {
+    first_name: u32,
+    first_value: u32,
+    count: u16,
+}
+
+/// Symbols of one table.
+enum Numbers {
+    Narrow(Box<[u16]>),
+    Wide(Box<[Symbol]>),
+}
+
+/// Makes a table of the rows of a section.
+#[derive(Default)]
+pub(crate) struct SeriesTableBuilder {
+    symbols: Symbols,
+    hashes: Vec<u128>,
+    shapes: HashMap<Box<[Symbol]>, u32, FixedState>,
+    names: Vec<Symbol>,
+    of_series: Vec<SeriesShape>,
+    values: Vec<Symbol>,
+    first_rows: Vec<u32>,
+    rows: u32,
+    /// Of the series before the last one.
+    identity: u128,
+    shape: Vec<Symbol>,
+}
+
+impl SeriesTableBuilder {
     /// Takes the next row of the section. The pairs come sorted by name.
     pub(crate) fn push_row(&mut self, pairs: &[(&str, &str)], hash: u128) {
-        if self.series.last().is_none_or(|last| last.hash != hash) {
+        if self.hashes.last() != Some(&hash) {
             self.identity = self.identity();
-            self.series.push(TableSeries { hash, first_pair: self.pairs.len() as u32, first_row: self.rows });
-            let symbols = &mut self.symbols;
-            self.pairs.extend(pairs.iter().map(|(name, value)| (symbols.intern(name), symbols.intern(value))));
+            self.hashes.push(hash);
+            self.first_rows.push(self.rows);
+            let first_value = self.values.len() as u32;
+            self.shape.clear();
+            for (name, value) in pairs {
+                self.shape.push(self.symbols.intern(name));
+                self.values.push(self.symbols.intern(value));
+            }
+            let first_name = self.shapes.get(&*self.shape).copied().unwrap_or_else(|| {
+                let first_name = self.names.len() as u32;
+                self.names.extend_from_slice(&self.shape);
+                self.shapes.insert(self.shape.as_slice().into(), first_name);
+                first_name
+            });
+            // A series has far fewer labels than that.
+            let count = u16::try_from(pairs.len()).unwrap_or(u16::MAX);
+            self.of_series.push(SeriesShape { first_name, first_value, count });
         }
         self.rows += 1;
     }
 
-    /// No more rows come.
-    pub(crate) fn finish(mut self) -> Self {
-        self.pairs.shrink_to_fit();
-        self.series.shrink_to_fit();
-        self.rare = RarePairs::of(&self);
-        self
+    pub(crate) fn row_count(&self) -> u32 {
+        self.rows
     }
 
+    fn identity(&self) -> u128 {
+        match (self.hashes.last(), self.first_rows.last()) {
+            (Some(hash), Some(first_row)) => identity_with(self.identity, *hash, self.rows - first_row),
+            _ => 0,
+        }
+    }
+
+    /// No more rows come.
+    pub(crate) fn finish(self) -> SeriesTable {
+        let identity = self.identity();
+        let has_one_row_each = self.rows as usize == self.hashes.len();
+        let mut table = SeriesTable {
+            rare: RarePairs::default(),
+            values: Numbers::of(self.values, self.symbols.len()),
+            hashes: self.hashes.into(),
+            shapes: Shapes { names: self.names.into(), of_series: (self.shapes.len() > 1).then(|| self.of_series.into()) },
+            first_rows: (!has_one_row_each).then(|| self.first_rows.into()),
+            symbols: self.symbols,
+            rows: self.rows,
+            identity,
+        };
+        table.rare = RarePairs::of(&table);
+        table
+    }
+}
+
+impl Numbers {
+    fn of(numbers: Vec<Symbol>, end: usize) -> Self {
+        if end > usize::from(u16::MAX) {
+            return Self::Wide(numbers.into());
+        }
+        Self::Narrow(numbers.into_iter().map(|number| number as u16).collect())
+    }
+
+    fn get(&self, at: usize) -> Option<Symbol> {
+        match self {
+            Self::Narrow(numbers) => numbers.get(at).map(|number| Symbol::from(*number)),
+            Self::Wide(numbers) => numbers.get(at).copied(),
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Narrow(numbers) => size_of_val(&**numbers),
+            Self::Wide(numbers) => size_of_val(&**numbers),
+        }
+    }
+}
+
+impl Shapes {
+    /// The names of a series, and where its values begin.
+    fn of(&self, id: u32) -> (&[Symbol], usize) {
+        let Some(of_series) = &self.of_series else { return (&self.names, id as usize * self.names.len()) };
+        let Some(SeriesShape { first_name, first_value, count }) = of_series.get(id as usize) else { return (&[], 0) };
+        let first_name = *first_name as usize;
+        (&self.names[first_name..first_name + usize::from(*count)], *first_value as usize)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.names) + self.of_series.as_ref().map_or(0, |of_series| size_of_val(&**of_series))
+    }
+}
+
+impl SeriesTable {
     /// As in the directory of a file.
     pub(crate) fn identity(&self) -> u128 {
-        self.series.last().map_or(0, |last| identity_with(self.identity, last.hash, self.rows - last.first_row))
+        self.identity
     }
 
     pub(crate) fn row_count(&self) -> u32 {
@@ -64,34 +173,39 @@ impl SeriesTable {
     }
 
     pub(crate) fn series_count(&self) -> u32 {
-        self.series.len() as u32
+        self.hashes.len() as u32
     }
 
     /// Hash of the label set of a series of this table.
     pub(crate) fn hash(&self, id: u32) -> u128 {
-        self.series[id as usize].hash
+        self.hashes[id as usize]
     }
 
     /// Rows of a series, counted from the first row of the section; none for a number that is not of this table.
     pub(crate) fn rows(&self, id: u32) -> Range<u32> {
-        let Some(series) = self.series.get(id as usize) else { return 0..0 };
-        series.first_row..self.series.get(id as usize + 1).map_or(self.rows, |next| next.first_row)
+        let first = |id: u32| match &self.first_rows {
+            None => (id <= self.rows).then_some(id),
+            Some(first_rows) => first_rows.get(id as usize).copied(),
+        };
+        first(id).map_or(0..0, |row| row..first(id + 1).unwrap_or(self.rows))
     }
 
     pub(crate) fn labels(&self, id: u32) -> Labels {
-        let own = self.pairs(id).into();
-        Labels::numbered(self.symbols.texts().clone(), own, 0..self.pairs(id).len() as u32)
+        let own: Arc<[_]> = self.pairs(id).collect();
+        let count = own.len() as u32;
+        Labels::numbered(self.symbols.texts().clone(), own, 0..count)
     }
 
-    fn pairs(&self, id: u32) -> &[(Symbol, Symbol)] {
-        let at = id as usize;
-        let Some(series) = self.series.get(at) else { return &[] };
-        let end = self.series.get(at + 1).map_or(self.pairs.len(), |next| next.first_pair as usize);
-        &self.pairs[series.first_pair as usize..end]
+    /// Names and values of a series; none for a number that is not of this table.
+    fn pairs(&self, id: u32) -> impl Iterator<Item = (Symbol, Symbol)> {
+        let (names, first_value) = self.shapes.of(id);
+        names.iter().enumerate().filter_map(move |(at, name)| Some((*name, self.values.get(first_value + at)?)))
     }
 
     fn value(&self, id: u32, name: Symbol) -> Option<Symbol> {
-        self.pairs(id).iter().find(|(other, _)| *other == name).map(|(_, value)| *value)
+        let (names, first_value) = self.shapes.of(id);
+        let at = names.iter().position(|other| *other == name)?;
+        self.values.get(first_value + at)
     }
 
     /// The series that satisfy all matchers. Those that a matcher names by a rare label are looked at one by one; texts once each.
@@ -152,7 +266,8 @@ impl SeriesTable {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        let fixed = self.pairs.capacity() * size_of::<(Symbol, Symbol)>() + self.series.capacity() * size_of::<TableSeries>();
+        let rows = self.first_rows.as_ref().map_or(0, |first_rows| size_of_val(&**first_rows));
+        let fixed = size_of_val(&*self.hashes) + self.shapes.heap_bytes() + self.values.heap_bytes() + rows;
         fixed + self.symbols.heap_bytes() + self.rare.heap_bytes() + size_of::<Self>()
     }
 }
@@ -171,13 +286,13 @@ const RARE_PART: usize = 8;
 
 impl RarePairs {
     fn of(table: &SeriesTable) -> Self {
-        let count = table.series.len();
+        let count = table.hashes.len();
         if count > usize::from(u16::MAX) {
             return Self::default();
         }
         let mut places: HashMap<(Symbol, Symbol), (u32, u16), FixedState> = HashMap::default();
-        for pair in &table.pairs {
-            let (_, held) = places.entry(*pair).or_default();
+        for pair in (0..count as u32).flat_map(|id| table.pairs(id)) {
+            let (_, held) = places.entry(pair).or_default();
             *held = held.saturating_add(1);
         }
         places.retain(|_, (_, held)| usize::from(*held) * RARE_PART < count);
@@ -189,7 +304,7 @@ impl RarePairs {
         let mut ids = vec![0; end as usize].into_boxed_slice();
         for id in 0..count {
             for pair in table.pairs(id as u32) {
-                if let Some((start, filled)) = places.get_mut(pair) {
+                if let Some((start, filled)) = places.get_mut(&pair) {
                     ids[*start as usize + usize::from(*filled)] = id as u16;
                     *filled += 1;
                 }
@@ -212,7 +327,7 @@ impl RarePairs {
 
 impl LabelLookup for SeriesTable {
     fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str> {
-        let names: BTreeSet<Symbol> = series.iter().flat_map(|id| self.pairs(id)).map(|(name, _)| *name).collect();
+        let names: BTreeSet<Symbol> = series.iter().flat_map(|id| self.pairs(id)).map(|(name, _)| name).collect();
         names.into_iter().map(|name| self.symbols.text(name)).collect()
     }
 
@@ -246,7 +361,7 @@ mod tests {
 
     #[test]
     fn rare_labels_name_the_same_series_as_a_look_at_each() {
-        let mut table = SeriesTable::default();
+        let mut table = SeriesTableBuilder::default();
         let mut all = Vec::new();
         for number in 0..400u32 {
             let (common, shared, rare) = (format!("{}", number % 2), format!("{}", number % 20), format!("{}", number / 3));
