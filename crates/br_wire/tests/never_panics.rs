@@ -5,7 +5,7 @@ use br_std::Nanos;
 use br_wire::decompress::{Encoding, decompress};
 use br_wire::exposition::{self, Format};
 use br_wire::sentry::{self, Context};
-use br_wire::{Limits, json_line, loki, otlp, remote_write, traceback};
+use br_wire::{Limits, json_line, loki, otlp, remote_write, traceback, zipkin};
 use proptest::prelude::*;
 
 /// Lets every decoder read the bytes; the outcome does not matter.
@@ -28,6 +28,9 @@ fn decode_all(bytes: &[u8]) {
     }
     let _ = loki::decode_json(bytes, now, &limits);
     let _ = loki::decode_protobuf(bytes, now, &limits);
+    for content_type in ["application/json", "application/x-protobuf"] {
+        let _ = zipkin::decode(bytes, content_type, now, &limits);
+    }
     let context = Context { service: "p", received: now };
     let _ = sentry::decode_envelope(bytes, context, &limits);
     let _ = sentry::decode_store(bytes, context, &limits);
@@ -57,6 +60,7 @@ fn good_bodies() -> Vec<Vec<u8>> {
         remote_write::v2::encode_message(&batch),
         remote_write::v2::encode(&batch),
         br#"{"streams":[{"stream":{"a":"b"},"values":[["1","level=info \u00e9",{"k":"v"}]]}]}"#.to_vec(),
+        br#"[{"traceId":"a1","id":"b1","kind":"CLIENT","timestamp":5,"duration":7,"annotations":[{"timestamp":1,"value":"\u00e9"}],"tags":{"error":"x"},"remoteEndpoint":{"ipv4":"1.2.3.4","port":9}}]"#.to_vec(),
         b"{\"event_id\":\"e\"}\n{\"type\":\"event\",\"length\":68}\n{\"exception\":{\"values\":[{\"type\":\"E\",\"stacktrace\":{\"frames\":[{}]}}]}}\n".to_vec(),
         b"{\"event_id\":\"e\"}\n{\"type\":\"transaction\"}\n{\"contexts\":{\"trace\":{\"span_id\":\"1\",\"trace_id\":\"2\"}},\"spans\":[{}]}\n".to_vec(),
         b"Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n    x\n    ^\nE: \xc3\xa9\n".to_vec(),

@@ -4,7 +4,7 @@ use br_std::re2::{Mode, Regex};
 use std::fmt::Write as _;
 
 /// Tags of one search.
-pub const TAGS_MAX: usize = 32;
+pub const TAGS_MAX: usize = 16;
 
 /// What one span must have for its trace to be found; what is empty or `None` does not count.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,7 +72,8 @@ pub fn value_conditions(field: &str, value: &str) -> Vec<String> {
     let is_number = value.parse::<f64>().is_ok_and(f64::is_finite)
         && value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.' || byte == b'-')
         && value.ends_with(|last: char| last.is_ascii_digit())
-        && !value.starts_with('.');
+        && !value.starts_with('.')
+        && (value.contains('.') || value.parse::<i64>().is_ok());
     if is_number || matches!(value, "true" | "false") {
         any.push(format!("{field} = {value}"));
     } else if is_pattern(value) {
@@ -84,8 +85,7 @@ pub fn value_conditions(field: &str, value: &str) -> Vec<String> {
 /// Whether the text means more as a regular expression than itself, and is one.
 fn is_pattern(value: &str) -> bool {
     const PATTERN_BYTES_MAX: usize = 64 << 10;
-    value.contains(['*', '+', '?', '[', '(', '|', '\\'])
-        && Regex::with_size(value, Mode::WholeLine, PATTERN_BYTES_MAX).is_ok()
+    value.contains(['*', '+', '?', '[', '(', '|', '\\']) && Regex::with_size(value, Mode::WholeLine, PATTERN_BYTES_MAX).is_ok()
 }
 
 /// A text as TraceQL writes it.

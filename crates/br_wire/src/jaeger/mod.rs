@@ -3,10 +3,12 @@
 //! Sources: Jaeger's documentation, "APIs"; OpenTelemetry's specification, "OpenTelemetry to Jaeger Transformation".
 
 mod filter;
+mod summary;
 mod v1;
 mod v3;
 
 pub use filter::{TAGS_MAX, TraceFilter, quoted, service_condition, value_conditions};
+pub use summary::write_summary;
 pub use v1::{trace_id, write_trace};
 pub use v3::write_resource_spans;
 
@@ -102,7 +104,10 @@ mod tests {
             duration_max_nanos: Some(9),
         };
         let text = filter.to_traceql();
-        assert!(text.starts_with(r#"{ resource.service.name = "a\"b" && name = "GET /" && duration >= 5ns && duration <= 9ns && ("#), "{text}");
+        assert!(
+            text.starts_with(r#"{ resource.service.name = "a\"b" && name = "GET /" && duration >= 5ns && duration <= 9ns && ("#),
+            "{text}"
+        );
         for part in [r#"span."http.code" = 500"#, r#"event."http.code" = "500""#, "(status = error || "] {
             assert!(text.contains(part), "{part}: {text}");
         }

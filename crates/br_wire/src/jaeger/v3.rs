@@ -115,7 +115,13 @@ fn any_value(value: &AttributeValue) -> Value {
         AttributeValue::Int(number) => json!({ "intValue": number.to_string() }),
         AttributeValue::Double(number) if number.is_finite() => json!({ "doubleValue": number }),
         AttributeValue::Double(number) => {
-            let text = if number.is_nan() { "NaN" } else if *number > 0.0 { "Infinity" } else { "-Infinity" };
+            let text = if number.is_nan() {
+                "NaN"
+            } else if *number > 0.0 {
+                "Infinity"
+            } else {
+                "-Infinity"
+            };
             json!({ "doubleValue": text })
         }
         AttributeValue::Bytes(bytes) => json!({ "bytesValue": STANDARD.encode(bytes) }),

@@ -33,7 +33,9 @@ pub fn decode(body: &[u8], content_type: &str, received: Nanos, limits: &Limits)
     match media_type.as_str() {
         "application/x-protobuf" | "application/protobuf" => protobuf::read(body, &mut list)?,
         "application/x-thrift" => {
-            return Err(WireError::Unsupported("Zipkin's format 1 in thrift is not known here; send format 2 as JSON or protobuf".into()));
+            return Err(WireError::Unsupported(
+                "Zipkin's format 1 in thrift is not known here; send format 2 as JSON or protobuf".into(),
+            ));
         }
         // As Zipkin's own server does: whatever clients call it, it is JSON.
         _ => json::read(body, &mut list)?,
@@ -121,7 +123,8 @@ mod tests {
 
     #[test]
     fn protobuf_says_the_same() {
-        let local = [field(1, b"frontend"), field(3, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xc0, 1]), vec![0x20, 80]];
+        let local =
+            [field(1, b"frontend"), field(3, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xc0, 1]), vec![0x20, 80]];
         let remote = [field(1, b"backend"), field(2, &[192, 168, 99, 101]), vec![0x20, 0xa8, 0x46]];
         let fixed = |number: u8, value: u64| [&[number << 3 | 1][..], &value.to_le_bytes()].concat();
         let tag = |key: &[u8], value: &[u8]| field(11, &[field(1, key), field(2, value)].concat());

@@ -2,7 +2,9 @@
 
 use crate::amount::Room;
 use crate::{Decoded, Limits, Result};
-use br_model::{AttributeValue, Attributes, Resource, ResourceSpans, Scope, Span, SpanBatch, SpanEvent, SpanId, SpanKind, SpanStatus, TraceId};
+use br_model::{
+    AttributeValue, Attributes, Resource, ResourceSpans, Scope, Span, SpanBatch, SpanEvent, SpanId, SpanKind, SpanStatus, TraceId,
+};
 use br_std::Nanos;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,16 +23,10 @@ pub(super) struct EndpointKeys {
     pub(super) port: &'static str,
 }
 
-pub(super) const LOCAL: EndpointKeys = EndpointKeys {
-    address: "network.local.address",
-    second_address: "zipkin.local.ipv6",
-    port: "network.local.port",
-};
-pub(super) const REMOTE: EndpointKeys = EndpointKeys {
-    address: "network.peer.address",
-    second_address: "zipkin.remote.ipv6",
-    port: "network.peer.port",
-};
+pub(super) const LOCAL: EndpointKeys =
+    EndpointKeys { address: "network.local.address", second_address: "zipkin.local.ipv6", port: "network.local.port" };
+pub(super) const REMOTE: EndpointKeys =
+    EndpointKeys { address: "network.peer.address", second_address: "zipkin.remote.ipv6", port: "network.peer.port" };
 pub(super) const PEER_SERVICE: &str = "peer.service";
 pub(super) const ERROR: &str = "error";
 pub(super) const SCOPE_NAME: &str = "otel.scope.name";
@@ -197,8 +193,7 @@ fn span(parsed: Parsed, begin: Nanos, limits: &Limits) -> (Origin, Span) {
 }
 
 fn put_endpoint(attributes: &mut Attributes, endpoint: &Endpoint, keys: &EndpointKeys) {
-    let (first, second) =
-        if endpoint.ipv4.is_empty() { (&endpoint.ipv6, "") } else { (&endpoint.ipv4, endpoint.ipv6.as_str()) };
+    let (first, second) = if endpoint.ipv4.is_empty() { (&endpoint.ipv6, "") } else { (&endpoint.ipv4, endpoint.ipv6.as_str()) };
     put_missing(attributes, keys.address, first);
     put_missing(attributes, keys.second_address, second);
     if endpoint.port != 0 && attributes.get(keys.port).is_none() {

@@ -11,7 +11,8 @@ pub(super) fn read(body: &[u8], list: &mut List<'_>) -> Result<()> {
     let mut index = 0;
     while let Some((number, field)) = reader.next()? {
         if number == 1 {
-            let span = span(field.bytes()?, list.limits.attributes_max).map_err(|error| error.context(format!("span[{index}]")))?;
+            let span =
+                span(field.bytes()?, list.limits.attributes_max).map_err(|error| error.context(format!("span[{index}]")))?;
             list.add(span)?;
             index += 1;
         }

@@ -1,6 +1,6 @@
 //! Spans as Zipkin shows them.
 
-use super::model::{DEBUG, EndpointKeys, ERROR, LOCAL, NO_START, PEER_SERVICE, REMOTE, SCOPE_NAME, SCOPE_VERSION, SHARED};
+use super::model::{DEBUG, ERROR, EndpointKeys, LOCAL, NO_START, PEER_SERVICE, REMOTE, SCOPE_NAME, SCOPE_VERSION, SHARED};
 use crate::SpanView;
 use br_model::{AttributeValue, Span, SpanEvent, SpanKind, SpanStatus, TraceId};
 use serde_json::{Map, Value, json};
@@ -117,7 +117,11 @@ fn annotation(event: &SpanEvent) -> Value {
     if !event.attributes.is_empty() {
         value = format!("{}: {}", AttributeValue::from(value), AttributeValue::Map(event.attributes.clone()));
     }
-    if event.timestamp.0 == 0 { json!({ "value": value }) } else { json!({ "timestamp": event.timestamp.0 / 1000, "value": value }) }
+    if event.timestamp.0 == 0 {
+        json!({ "value": value })
+    } else {
+        json!({ "timestamp": event.timestamp.0 / 1000, "value": value })
+    }
 }
 
 /// Attributes of the span first, then what its scope and resource say.
