@@ -96,6 +96,8 @@ mod tests {
         let out = written(&batch);
         assert_eq!(out[0], json!({ "traceId": "00000000000000a1", "id": "00000000000000b1" }));
         assert_eq!((&out[1]["timestamp"], &out[1]["duration"]), (&json!(5000), &json!(2)));
+        let odd = read(r#"[{"traceId":"a1","id":"b1","remoteEndpoint":{"ipv4":"52.0.0.05"}}]"#).value;
+        assert_eq!(written(&odd)[0]["remoteEndpoint"], json!({ "ipv4": "52.0.0.05" }), "as it came");
         assert_eq!(read(r#"{"traceId":"a1","id":"b1"}"#).value.groups[0].spans[0].start, Nanos(9_000_000), "received");
     }
 

@@ -5,7 +5,6 @@ use crate::SpanView;
 use br_model::{AttributeValue, Span, SpanEvent, SpanKind, SpanStatus, TraceId};
 use serde_json::{Map, Value, json};
 use std::io;
-use std::net::IpAddr;
 
 /// Writes the spans of one trace as a JSON list.
 pub fn write_trace(out: &mut dyn io::Write, spans: &[SpanView<'_>]) -> io::Result<()> {
@@ -96,8 +95,8 @@ fn kind(kind: SpanKind) -> Option<&'static str> {
 fn endpoint(span: &Span, keys: &EndpointKeys) -> Map<String, Value> {
     let mut out = Map::new();
     for key in [keys.address, keys.second_address] {
-        if let Some((text, address)) = address(span, key) {
-            out.insert(if address.is_ipv4() { "ipv4" } else { "ipv6" }.into(), text.into());
+        if let Some((family, text)) = address(span, key) {
+            out.insert(family.into(), text.into());
         }
     }
     if let Some(AttributeValue::Int(port @ 1..=65535)) = span.attributes.get(keys.port) {
@@ -106,9 +105,15 @@ fn endpoint(span: &Span, keys: &EndpointKeys) -> Map<String, Value> {
     out
 }
 
-fn address<'a>(span: &'a Span, key: &str) -> Option<(&'a str, IpAddr)> {
+/// What looks like an address: clients write some that are none in every detail.
+fn address<'a>(span: &'a Span, key: &str) -> Option<(&'static str, &'a str)> {
     let text = span.attributes.get_str(key)?;
-    Some((text, text.parse().ok()?))
+    let has_only = |also: &str| text.chars().all(|character| character.is_ascii_hexdigit() || also.contains(character));
+    match (text.contains(':'), text.contains('.')) {
+        (true, _) if has_only(":.") => Some(("ipv6", text)),
+        (false, true) if has_only(".") => Some(("ipv4", text)),
+        _ => None,
+    }
 }
 
 /// With the event's attributes as JSON behind its name.
