@@ -249,7 +249,7 @@ fn both_halves_of_a_shared_span_count() {
     };
     check("{}", &[5]);
     check(r#"{ resource.service.name = "shop" }"#, &[2]);
-    check(r#"{ kind = client } > { kind = server }"#, &[1]);
+    check("{ kind = client } > { kind = server }", &[1]);
     check(r#"{ kind = server && resource.service.name = "shop" } > { name = "select" }"#, &[1]);
     check(r#"{ kind = server } > { name = "retry" }"#, &[]);
     check(r#"{ name = "GET /" } >> { name = "select" }"#, &[1]);

@@ -147,6 +147,7 @@ mod tests {
             vec![0x60, 1, 0x68, 1],
         ]
         .concat();
+        let span_ids = [field(1, &[1; 8]), field(3, &[1; 8])].concat();
         let mut body = vec![0x0a];
         br_std::varint::put_u64(&mut body, span.len() as u64);
         body.extend(span);
@@ -156,6 +157,10 @@ mod tests {
         for cut in 1..body.len() {
             assert!(decode(&body[..cut], "application/x-protobuf", Nanos(1), &limits).is_err(), "cut at {cut}");
         }
+        let many = field(1, &[&span_ids[..], &[0x52, 0].repeat(17)].concat());
+        let few = Limits { records_max: 1, ..limits };
+        let error = decode(&many, "application/x-protobuf", Nanos(1), &few).expect_err("17 annotations");
+        assert!(matches!(&error, WireError::TooLarge(message) if message.contains("annotations")), "{error}");
         let wrong_id = field(1, &[field(1, &[1; 7]), field(3, &[1; 8])].concat());
         let decoded = decode(&wrong_id, "application/x-protobuf", Nanos(1), &limits).expect("a list");
         assert!(decoded.rejected_count == 1 && decoded.message().contains("7 bytes"), "{}", decoded.message());

@@ -73,20 +73,28 @@ pub(super) struct List<'a> {
     spans: Vec<Parsed>,
     decoded: Decoded<SpanBatch>,
     room: Room,
+    /// Tags and annotations, of which a span has few on average.
+    parts: Room,
     index: usize,
 }
+
+const PARTS_PER_SPAN: usize = 16;
 
 impl<'a> List<'a> {
     pub(super) fn new(limits: &'a Limits) -> Self {
         let room = Room::new(limits.records_max, "spans");
-        Self { limits, spans: Vec::new(), decoded: Decoded::default(), room, index: 0 }
+        let parts = Room::new(limits.records_max.saturating_mul(PARTS_PER_SPAN), "tags and annotations");
+        Self { limits, spans: Vec::new(), decoded: Decoded::default(), room, parts, index: 0 }
     }
 
     /// The next span of the body, or what is wrong with it.
     pub(super) fn add(&mut self, span: Result<Parsed, String>) -> Result<()> {
         self.room.take(1)?;
         match span {
-            Ok(span) => self.spans.push(span),
+            Ok(span) => {
+                self.parts.take(span.tags.len() + span.annotations.len())?;
+                self.spans.push(span);
+            }
             Err(reason) => self.decoded.reject(self.index, 1, format!("span: {reason}")),
         }
         self.index += 1;
