@@ -132,6 +132,31 @@ def test_version_3(jaeger):
         assert answer.status_code == status and answer.json()["error"]["httpCode"] == status, path
 
 
+def test_a_batch_of_an_older_client(server):
+    """jaeger.thrift's Batch by hand, in Thrift's binary protocol."""
+    def field(kind, number, value):
+        return bytes([kind, 0, number]) + value
+
+    def text(number, value):
+        return field(11, number, len(value).to_bytes(4, "big") + value)
+
+    def structs(number, *items):
+        return field(15, number, b"\x0c" + len(items).to_bytes(4, "big") + b"".join(item + b"\0" for item in items))
+
+    began = time.time_ns() // 1000
+    ids = b"".join(field(10, number, value.to_bytes(8, "big")) for number, value in ((1, 0xF1), (2, 0), (3, 2), (8, began), (9, 50)))
+    tag = text(1, b"error") + field(8, 2, (2).to_bytes(4, "big")) + field(2, 5, b"\1")
+    body = field(12, 1, text(1, b"old") + b"\0") + structs(2, ids + text(5, b"work") + structs(10, tag)) + b"\0"
+    for path, content_type in (("/api/traces", "application/x-thrift"), ("/jaeger/api/traces?format=jaeger.thrift", "application/vnd.apache.thrift.binary")):
+        answer = requests.post(server.url + path, data=body, headers={"content-type": content_type}, timeout=10)
+        assert (answer.status_code, answer.text) == (202, "")
+    eventually(lambda: len(server.get("/jaeger/api/traces", service="old", tag="error:true")["data"]) == 1)
+    trace = server.get("/jaeger/api/traces/f1")["data"][0]
+    assert [(span["operationName"], span["startTime"], span["duration"]) for span in trace["spans"]] == [("work", began, 50)], "sent twice"
+    assert requests.post(f"{server.url}/api/traces", data=body[:-9], headers={"content-type": "application/x-thrift"}, timeout=10).status_code == 400
+    assert requests.post(f"{server.url}/api/traces", json={}, timeout=10).status_code == 415
+
+
 def test_halves_that_zipkin_shares_are_told_apart(server):
     now = time.time_ns() // 1000
 

@@ -23,6 +23,8 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/loki/api/v1/push", Right::Send, loki_push)
         .post("/api/v2/spans", Right::Send, zipkin_spans)
         .post("/zipkin/api/v2/spans", Right::Send, zipkin_spans)
+        .post("/api/traces", Right::Send, jaeger_batch)
+        .post("/jaeger/api/traces", Right::Send, jaeger_batch)
         .post("/api/{project}/envelope/", Right::Send, sentry_envelope)
         .post("/api/{project}/store/", Right::Send, sentry_store)
 }
@@ -161,8 +163,22 @@ async fn loki_push(State(app): State<Arc<App>>, Extension(principal): Extension<
     }
 }
 
-async fn zipkin_spans(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, request: Request) -> Response {
-    match accept(&app, &principal, Protocol::ZIPKIN_2, request).await {
+async fn zipkin_spans(app: State<Arc<App>>, principal: Extension<Principal>, request: Request) -> Response {
+    spans(Protocol::ZIPKIN_2, app, principal, request).await
+}
+
+async fn jaeger_batch(app: State<Arc<App>>, principal: Extension<Principal>, request: Request) -> Response {
+    spans(Protocol::JAEGER_THRIFT, app, principal, request).await
+}
+
+/// Zipkin's and Jaeger's servers both answer 202 and nothing else.
+async fn spans(
+    protocol: Protocol,
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    request: Request,
+) -> Response {
+    match accept(&app, &principal, protocol, request).await {
         Err(error) => text_error(&error),
         Ok(receipt) if receipt.rejected_count == 0 => StatusCode::ACCEPTED.into_response(),
         Ok(receipt) => {

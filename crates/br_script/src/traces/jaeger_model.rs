@@ -1,15 +1,15 @@
 //! Spans in Jaeger's model: as its storage has them, and as its older clients send them.
 
-use super::Checks;
 use super::queries::time;
 use super::stand::{check, written};
+use super::{Checks, thrift};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use br_model::{
     AttributeValue, Attributes, Resource, ResourceSpans, Scope, Span, SpanBatch, SpanEvent, SpanId, SpanLink, TraceId,
 };
 use br_std::Nanos;
-use br_wire::jaeger;
+use br_wire::{Limits, jaeger};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +30,13 @@ pub(super) fn run(value: &Value, checks: &mut Checks) -> Result<(), String> {
         let resource = Arc::new(Resource { attributes });
         batch.groups.push(ResourceSpans { resource, scope: Arc::<Scope>::default(), spans: vec![read] });
     }
+    // What a client sends goes the way that it takes.
+    if value.get("process").is_some() {
+        let decoded = jaeger::decode_thrift(&thrift::batch(value)?, "application/x-thrift", Nanos(1), &Limits::default());
+        let decoded = decoded.map_err(|error| error.to_string())?;
+        checks.add("nothing is refused", (decoded.rejected_count > 0).then(|| decoded.message()));
+        batch = decoded.value;
+    }
     check(&[batch], checks, |place, checks| {
         for (id, expect) in &expected {
             let trace = written(&place.trace(*id)?, jaeger::write_trace)?;
@@ -49,7 +56,20 @@ fn with_process(mut span: Value, processes: &Value) -> Value {
     span
 }
 
+/// Neither spans nor tags have an order.
 fn ordered(mut spans: Vec<Value>) -> Value {
+    let order = |tags: Option<&mut Value>| {
+        if let Some(Value::Array(tags)) = tags {
+            tags.sort_by_cached_key(ToString::to_string);
+        }
+    };
+    for span in &mut spans {
+        order(span.get_mut("tags"));
+        order(span.pointer_mut("/process/tags"));
+        for log in span["logs"].as_array_mut().into_iter().flatten() {
+            order(log.get_mut("fields"));
+        }
+    }
     spans.sort_by_cached_key(ToString::to_string);
     Value::Array(spans)
 }

@@ -5,6 +5,7 @@ mod otlp;
 mod queries;
 mod query_api;
 mod stand;
+mod thrift;
 mod zipkin;
 
 use serde_json::Value;

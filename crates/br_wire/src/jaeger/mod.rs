@@ -1,14 +1,17 @@
-//! What Jaeger's query service speaks: traces as JSON of its versions 1 and 3, and its form of a search.
+//! What Jaeger's query service speaks: traces as JSON of its versions 1 and 3, and its form of a search. And what its older clients
+//! send.
 //!
 //! Sources: Jaeger's documentation, "APIs"; OpenTelemetry's specification, "OpenTelemetry to Jaeger Transformation".
 
 mod filter;
 mod summary;
+mod thrift;
 mod v1;
 mod v3;
 
 pub use filter::{TAGS_MAX, TraceFilter, quoted, service_condition, value_conditions};
 pub use summary::write_summary;
+pub use thrift::decode_thrift;
 pub use v1::{trace_id, write_trace};
 pub use v3::write_resource_spans;
 
@@ -17,7 +20,7 @@ mod tests {
     use super::*;
     use crate::otlp::{Encoding, decode_traces};
     use crate::{Limits, SpanView};
-    use br_model::SpanBatch;
+    use br_model::{SpanBatch, SpanKind};
     use br_std::Nanos;
     use serde_json::{Value, json};
 
@@ -82,6 +85,58 @@ mod tests {
             "p2": { "serviceName": "unknown_service", "tags": [] },
         });
         assert_eq!(trace["processes"], processes);
+    }
+
+    /// A field of a struct: type, number, value.
+    fn field(kind: u8, number: u8, value: &[u8]) -> Vec<u8> {
+        [&[kind, 0, number], value].concat()
+    }
+
+    fn text(number: u8, text: &str) -> Vec<u8> {
+        field(11, number, &[&(text.len() as u32).to_be_bytes(), text.as_bytes()].concat())
+    }
+
+    fn long(number: u8, value: i64) -> Vec<u8> {
+        field(10, number, &value.to_be_bytes())
+    }
+
+    fn structs(number: u8, items: &[Vec<u8>]) -> Vec<u8> {
+        let count = items.len() as u8;
+        let items: Vec<u8> = items.iter().flat_map(|item| [item.as_slice(), &[0]].concat()).collect();
+        field(15, number, &[&[12, 0, 0, 0, count], &items[..]].concat())
+    }
+
+    fn tag(key: &str, kind: u8, value: Vec<u8>) -> Vec<u8> {
+        [text(1, key), field(8, 2, &[0, 0, 0, kind]), value].concat()
+    }
+
+    #[test]
+    fn thrift_of_older_clients() {
+        let one = |item: Vec<u8>| vec![item];
+        let log = [long(1, 6), structs(2, &one(tag("event", 0, text(3, "retry"))))].concat();
+        let span = [long(1, 0xa1), long(2, 0), long(3, 0xb1), long(4, 0xb0), text(5, "pay"), long(8, 5), long(9, 7)];
+        let span = [span.concat(), structs(10, &one(tag("span.kind", 0, text(3, "server")))), structs(11, &one(log))].concat();
+        let process = [text(1, "shop"), structs(2, &one(tag("n", 3, long(6, 7))))].concat();
+        // A field that is not known is passed over; the process may come last.
+        let body =
+            [structs(2, &one(span.clone())), field(13, 9, &[8, 11, 0, 0, 0, 0]), field(12, 1, &process), vec![0, 0]].concat();
+        let limits = Limits::default();
+        let decode = |body: &[u8]| decode_thrift(body, "application/x-thrift", Nanos(1), &limits);
+        let batch = decode(&body).expect("readable").value;
+        let (group, found) = (&batch.groups[0], &batch.groups[0].spans[0]);
+        assert_eq!((group.resource.service_name(), group.resource.attributes.len()), ("shop", 2));
+        assert_eq!((found.name.as_str(), found.start, found.end), ("pay", Nanos(5000), Nanos(12_000)));
+        assert_eq!((found.trace_id.to_string().as_str(), found.kind), ("000000000000000000000000000000a1", SpanKind::Server));
+        assert_eq!((found.events[0].name.as_str(), found.parent_span_id.to_string().as_str()), ("retry", "00000000000000b0"));
+        assert!(found.attributes.is_empty(), "{:?}", found.attributes);
+        for cut in 0..body.len() - 1 {
+            assert!(decode(&body[..cut]).is_err(), "cut at {cut}");
+        }
+        let without_ids = [structs(2, &one(text(5, "pay"))), vec![0]].concat();
+        let decoded = decode(&without_ids).expect("a batch");
+        assert!(decoded.rejected_count == 1 && decoded.message().contains("must not be zero"), "{}", decoded.message());
+        let error = decode_thrift(&body, "application/json", Nanos(1), &limits).expect_err("no thrift");
+        assert_eq!(error.http_status(), 415);
     }
 
     #[test]

@@ -7,6 +7,9 @@ use br_model::{AttributeValue, Attributes, Resource, SpanEvent, SpanKind, SpanLi
 use serde_json::{Map, Value, json};
 use std::io;
 
+/// OpenTelemetry's name for the kind of a reference.
+pub(super) const REFERENCE_TYPE: &str = "opentracing.ref_type";
+
 /// Writes one trace: `{"traceID", "spans", "processes", "warnings"}`. Spans stay in their order.
 pub fn write_trace(out: &mut dyn io::Write, spans: &[SpanView<'_>]) -> io::Result<()> {
     let trace = spans.first().map(|view| trace_id(view.span.trace_id)).unwrap_or_default();
@@ -47,7 +50,11 @@ fn process(resource: &Resource) -> Value {
 fn span(view: SpanView<'_>, process: usize) -> Value {
     let SpanView { span, .. } = view;
     let mut references = Vec::new();
-    if !span.parent_span_id.is_none() {
+    // Where the parent came as a reference of another kind, that one says so.
+    let is_parent = |link: &SpanLink| {
+        (link.trace_id, link.span_id) == (span.trace_id, span.parent_span_id) && link.attributes.get(REFERENCE_TYPE).is_some()
+    };
+    if !span.parent_span_id.is_none() && !span.links.iter().any(is_parent) {
         references.push(reference("CHILD_OF", span.trace_id, &span.parent_span_id.to_string()));
     }
     references.extend(span.links.iter().map(link));
@@ -70,7 +77,7 @@ fn reference(kind: &str, trace: TraceId, span_id: &str) -> Value {
 }
 
 fn link(link: &SpanLink) -> Value {
-    let is_child = link.attributes.get_str("opentracing.ref_type") == Some("child_of");
+    let is_child = link.attributes.get_str(REFERENCE_TYPE) == Some("child_of");
     reference(if is_child { "CHILD_OF" } else { "FOLLOWS_FROM" }, link.trace_id, &link.span_id.to_string())
 }
 
