@@ -173,3 +173,6 @@ def test_halves_that_zipkin_shares_are_told_apart(server):
     server_half = [span for span in trace["spans"] if services[span["processID"]] == "shop" and span["references"][0]["spanID"] == "2".zfill(16)][0]
     child = [span for span in trace["spans"] if span["spanID"] == "3".zfill(16)][0]
     assert child["references"][0]["spanID"] == server_half["spanID"]
+    resources = server.get("/jaeger/api/v3/traces/e1")["result"]["resourceSpans"]
+    ids = {span["spanId"] for resource in resources for scope in resource["scopeSpans"] for span in scope["spans"]}
+    assert ids == {span["spanID"] for span in trace["spans"]}

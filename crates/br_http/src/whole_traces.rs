@@ -111,7 +111,7 @@ fn whole(source: &dyn SpanSource, id: TraceId, around: Option<TimeRange>, budget
     // As they are, and once more in the form of the wire.
     let bytes = 2 * spans.iter().map(StoredSpan::heap_bytes).sum::<u64>();
     budget.charge(bytes)?;
-    spans.sort_by_key(|stored| (stored.span.start, stored.span.span_id));
+    spans.sort_by_key(|stored| (stored.span.start, stored.span.span_id, stored.span.kind as u8));
     spans.dedup_by(|a, b| a.span == b.span && a.resource == b.resource);
     Ok((spans, bytes))
 }

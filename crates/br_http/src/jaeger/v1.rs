@@ -12,15 +12,16 @@ use axum::Extension;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use br_model::{Principal, Right, TenantId};
+use br_model::{Principal, ResourceSpans, Right, SpanBatch, TenantId, TraceId};
 use br_query::door::Language;
 use br_std::{Error, Nanos, Result};
 use br_storage::{Budget, SpanSource, StoredSpan, TimeRange};
 use br_wire::jaeger::TraceFilter;
-use br_wire::otlp;
+use br_wire::{SpanView, otlp};
 use bytes::Bytes;
 use serde_json::{Value, json};
-use std::io;
+use std::collections::HashMap;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -220,30 +221,42 @@ async fn dependencies(State(app): State<Arc<App>>, Extension(principal): Extensi
 }
 
 /// Shows OTLP/JSON, such as a file that somebody drops on the page, without keeping it.
-async fn transform(State(app): State<Arc<App>>, body: Bytes) -> Answer {
-    let decoded = otlp::decode_traces(&body, otlp::Encoding::Json, app.clock.now(), &app.limits).map_err(Error::from)?;
-    if decoded.rejected_count > 0 {
-        return Err(Error::fix_request(decoded.message()).into());
+async fn transform(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, body: Bytes) -> Answer {
+    let (now, limits) = (app.clock.now(), app.limits);
+    let text = app.query(principal.tenant, Language::Lookup, "transform", None, move |_, budget| {
+        // In memory spans take several times what they take as text.
+        budget.charge(16 * body.len() as u64)?;
+        let decoded = otlp::decode_traces(&body, otlp::Encoding::Json, now, &limits).map_err(Error::from)?;
+        if decoded.rejected_count > 0 {
+            return Err(Error::fix_request(decoded.message()));
+        }
+        transformed(&decoded.value, budget)
+    });
+    Ok(written::response(text.await?))
+}
+
+fn transformed(batch: &SpanBatch, budget: &Budget) -> Result<String> {
+    let mut places: HashMap<TraceId, usize> = HashMap::new();
+    let mut traces: Vec<Vec<SpanView<'_>>> = Vec::new();
+    for ResourceSpans { resource, scope, spans } in &batch.groups {
+        for span in spans {
+            let place = *places.entry(span.trace_id).or_insert_with(|| {
+                traces.push(Vec::new());
+                traces.len() - 1
+            });
+            traces[place].push(SpanView { resource, scope, span });
+        }
     }
-    let mut traces: Vec<Vec<br_wire::SpanView<'_>>> = Vec::new();
-    for group in &decoded.value.groups {
-        for span in &group.spans {
-            let view = br_wire::SpanView { resource: &group.resource, scope: &group.scope, span };
-            match traces.iter_mut().find(|trace| trace[0].span.trace_id == span.trace_id) {
-                Some(trace) => trace.push(view),
-                None => traces.push(vec![view]),
+    written::text(budget, |out| {
+        out.write_all(BEFORE.as_bytes())?;
+        for (at, trace) in traces.iter().enumerate() {
+            if at > 0 {
+                out.write_all(b",")?;
             }
+            br_wire::jaeger::write_trace(out, trace)?;
         }
-    }
-    let mut out = BEFORE.as_bytes().to_vec();
-    for (at, trace) in traces.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        br_wire::jaeger::write_trace(&mut out, trace).map_err(|error| Error::corrupt(error.to_string()))?;
-    }
-    out.extend_from_slice(AFTER.as_bytes());
-    Ok(([(axum::http::header::CONTENT_TYPE, "application/json")], out).into_response())
+        out.write_all(AFTER.as_bytes())
+    })
 }
 
 #[cfg(test)]

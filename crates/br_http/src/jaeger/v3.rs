@@ -1,6 +1,6 @@
 //! Version 3: traces as OTLP/JSON. Parameters have the names of the `.proto` file, or the same in lower camel case.
 
-use super::{LIMIT_DEFAULT, LIMIT_MAX, check, closed, duration, json_tags, names_range, options};
+use super::{LIMIT_DEFAULT, LIMIT_MAX, adjust, check, closed, duration, json_tags, names_range, options};
 use crate::app::App;
 use crate::error::{status, with_retry_after};
 use crate::params::Params;
@@ -11,7 +11,7 @@ use axum::Extension;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use br_model::{Principal, Resource, Right, Scope};
+use br_model::{Principal, Right};
 use br_query::door::Language;
 use br_std::{Error, Nanos, Result};
 use br_storage::StoredSpan;
@@ -114,15 +114,7 @@ async fn summaries(State(app): State<Arc<App>>, Extension(principal): Extension<
 }
 
 fn write(out: &mut Text<'_>, mut spans: Vec<StoredSpan>) -> io::Result<()> {
-    // Spans of one resource and scope stand together.
-    let mut origins: Vec<(Arc<Resource>, Arc<Scope>)> = Vec::new();
-    spans.sort_by_cached_key(|StoredSpan { resource, scope, .. }| {
-        let known = origins.iter().position(|(known, known_scope)| known == resource && known_scope == scope);
-        known.unwrap_or_else(|| {
-            origins.push((resource.clone(), scope.clone()));
-            origins.len() - 1
-        })
-    });
+    adjust::unshare(&mut spans);
     br_wire::jaeger::write_resource_spans(out, &views(&spans))
 }
 

@@ -4,6 +4,7 @@
 //! Sources: Jaeger's documentation, "APIs"; OpenTelemetry's specification, "OpenTelemetry to Jaeger Transformation".
 
 mod filter;
+mod numbers;
 mod summary;
 mod thrift;
 mod v1;
@@ -85,6 +86,27 @@ mod tests {
             "p2": { "serviceName": "unknown_service", "tags": [] },
         });
         assert_eq!(trace["processes"], processes);
+    }
+
+    #[test]
+    fn spans_of_one_origin_stand_together_whoever_holds_it() {
+        let batch = batch();
+        let copies = [batch.groups[0].clone(), batch.groups[1].clone(), batch.groups[0].clone()];
+        let copied = |group: &br_model::ResourceSpans| br_model::ResourceSpans {
+            resource: std::sync::Arc::new((*group.resource).clone()),
+            ..group.clone()
+        };
+        let batch = SpanBatch { groups: copies.iter().map(copied).collect() };
+        let trace = written(&batch, write_trace);
+        assert_eq!(trace["processes"].as_object().map(serde_json::Map::len), Some(2));
+        assert_eq!(trace["spans"][2]["processID"], "p1");
+        let list = written(&batch, |out, views| {
+            out.write_all(b"[")?;
+            write_resource_spans(out, views)?;
+            out.write_all(b"]")
+        });
+        let counts: Vec<_> = list.as_array().expect("a list").iter().map(|item| &item["scopeSpans"][0]["spans"]).collect();
+        assert_eq!(counts.iter().map(|spans| spans.as_array().map(Vec::len)).collect::<Vec<_>>(), [Some(2), Some(1)]);
     }
 
     /// A field of a struct: type, number, value.

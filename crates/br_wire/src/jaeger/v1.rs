@@ -1,5 +1,6 @@
 //! A trace as Jaeger's own JSON has it.
 
+use super::numbers::Numbers;
 use crate::SpanView;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,13 +15,9 @@ pub(super) const REFERENCE_TYPE: &str = "opentracing.ref_type";
 pub fn write_trace(out: &mut dyn io::Write, spans: &[SpanView<'_>]) -> io::Result<()> {
     let trace = spans.first().map(|view| trace_id(view.span.trace_id)).unwrap_or_default();
     write!(out, r#"{{"traceID":"{trace}","spans":["#)?;
-    let mut processes: Vec<&Resource> = Vec::new();
+    let mut processes = Numbers::default();
     for (at, view) in spans.iter().enumerate() {
-        let known = processes.iter().position(|resource| std::ptr::eq(*resource, view.resource) || *resource == view.resource);
-        let process = known.unwrap_or_else(|| {
-            processes.push(view.resource);
-            processes.len() - 1
-        });
+        let process = processes.number(view.resource);
         if at > 0 {
             out.write_all(b",")?;
         }
@@ -28,7 +25,7 @@ pub fn write_trace(out: &mut dyn io::Write, spans: &[SpanView<'_>]) -> io::Resul
     }
     out.write_all(br#"],"processes":"#)?;
     let processes: Map<String, Value> =
-        processes.iter().enumerate().map(|(at, resource)| (process_id(at), process(resource))).collect();
+        processes.values().iter().enumerate().map(|(at, resource)| (process_id(at), process(resource))).collect();
     serde_json::to_writer(&mut *out, &processes).map_err(io::Error::from)?;
     out.write_all(br#","warnings":null}"#)
 }

@@ -1,18 +1,29 @@
 //! A trace as version 3 has it: OTLP/JSON that leaves out whatever is zero or empty.
 
+use super::numbers::Numbers;
 use crate::SpanView;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use br_model::{AttributeValue, Attributes, Scope, Span, SpanEvent, SpanKind, SpanLink, SpanStatus};
 use br_std::Nanos;
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 use std::io;
 
-/// Writes the spans as items of a list `resourceSpans`, with commas between them. What follows each other of one resource and scope
-/// shares an item.
+/// Writes the spans as items of a list `resourceSpans`, with commas between them: one for each resource and scope.
 pub fn write_resource_spans(out: &mut dyn io::Write, spans: &[SpanView<'_>]) -> io::Result<()> {
-    let is_together = |a: &SpanView<'_>, b: &SpanView<'_>| a.resource == b.resource && a.scope == b.scope;
-    for (at, group) in spans.chunk_by(is_together).enumerate() {
+    let (mut resources, mut scopes) = (Numbers::default(), Numbers::default());
+    let mut places: HashMap<(usize, usize), usize> = HashMap::new();
+    let mut groups: Vec<Vec<SpanView<'_>>> = Vec::new();
+    for view in spans {
+        let origin = (resources.number(view.resource), scopes.number(view.scope));
+        let place = *places.entry(origin).or_insert_with(|| {
+            groups.push(Vec::new());
+            groups.len() - 1
+        });
+        groups[place].push(*view);
+    }
+    for (at, group) in groups.iter().enumerate() {
         if at > 0 {
             out.write_all(b",")?;
         }
