@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 
 /// The areas that have a runner.
-const AREAS: [&str; 6] = ["promql", "exposition", "promtool", "logql", "traceql", "grouping"];
+const AREAS: [&str; 7] = ["promql", "exposition", "promtool", "logql", "traceql", "traces", "grouping"];
 
 /// The area that compares answers with those of the real Prometheus.
 pub const DIFFERENTIAL: &str = "promql-differential";
@@ -17,7 +17,7 @@ pub fn run(area: &str, files: &[PathBuf]) -> Result<()> {
     if !AREAS.contains(&area) {
         bail!("no runner for {area:?}; there are {}, {DIFFERENTIAL}", AREAS.join(", "));
     }
-    let mut arguments = vec!["run", "--quiet", "--package", "br_script", "--bin", "conform", "--", area];
+    let mut arguments = vec![area];
     let shared = shell::shared_data();
     if files.is_empty() {
         let Some(shared) = &shared else {
@@ -28,7 +28,9 @@ pub fn run(area: &str, files: &[PathBuf]) -> Result<()> {
     }
     let files: Vec<String> = files.iter().map(|file| absolute(file).display().to_string()).collect();
     arguments.extend(files.iter().map(String::as_str));
-    shell::cargo(&arguments)
+    // As `cargo test --workspace` builds it: alone it would be built with other features, and the engines with it.
+    shell::cargo(&["build", "--quiet", "--workspace", "--all-targets"])?;
+    shell::run(shell::target().join("debug/conform"), &arguments)
 }
 
 /// Asks random queries of Debian's `prometheus` and of the binary; says so when there is none.

@@ -21,6 +21,10 @@ pub(crate) fn routes(routes: Routes) -> Routes {
     otlp_routes(routes)
         .post("/api/v1/write", Right::Send, remote_write)
         .post("/loki/api/v1/push", Right::Send, loki_push)
+        .post("/api/v2/spans", Right::Send, zipkin_spans)
+        .post("/zipkin/api/v2/spans", Right::Send, zipkin_spans)
+        .post("/api/traces", Right::Send, jaeger_batch)
+        .post("/jaeger/api/traces", Right::Send, jaeger_batch)
         .post("/api/{project}/envelope/", Right::Send, sentry_envelope)
         .post("/api/{project}/store/", Right::Send, sentry_store)
 }
@@ -154,6 +158,31 @@ async fn loki_push(State(app): State<Arc<App>>, Extension(principal): Extension<
         Ok(receipt) if receipt.rejected_count == 0 => StatusCode::NO_CONTENT.into_response(),
         Ok(receipt) => {
             let message = format!("{} entries refused, the others are stored: {}\n", receipt.rejected_count, receipt.complaint());
+            (StatusCode::BAD_REQUEST, message).into_response()
+        }
+    }
+}
+
+async fn zipkin_spans(app: State<Arc<App>>, principal: Extension<Principal>, request: Request) -> Response {
+    spans(Protocol::ZIPKIN_2, app, principal, request).await
+}
+
+async fn jaeger_batch(app: State<Arc<App>>, principal: Extension<Principal>, request: Request) -> Response {
+    spans(Protocol::JAEGER_THRIFT, app, principal, request).await
+}
+
+/// Zipkin's and Jaeger's servers both answer 202 and nothing else.
+async fn spans(
+    protocol: Protocol,
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    request: Request,
+) -> Response {
+    match accept(&app, &principal, protocol, request).await {
+        Err(error) => text_error(&error),
+        Ok(receipt) if receipt.rejected_count == 0 => StatusCode::ACCEPTED.into_response(),
+        Ok(receipt) => {
+            let message = format!("{} spans refused, the others are stored: {}\n", receipt.rejected_count, receipt.complaint());
             (StatusCode::BAD_REQUEST, message).into_response()
         }
     }

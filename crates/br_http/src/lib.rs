@@ -1,4 +1,4 @@
-//! The HTTP face: Prometheus, Loki, Tempo and native APIs over the query door, and what services send.
+//! The HTTP face: Prometheus, Loki, Tempo, Jaeger, Zipkin and native APIs over the query door, and what services send.
 //!
 //! [`router`] makes the whole table of routes. Each route names the right it needs; what is not in the table is a page or a 404.
 
@@ -11,6 +11,7 @@ pub mod listen;
 mod error;
 mod health;
 mod ingest;
+mod jaeger;
 mod json;
 mod loki;
 mod native;
@@ -22,7 +23,9 @@ mod routes;
 mod tempo;
 mod time;
 mod warning;
+mod whole_traces;
 mod written;
+mod zipkin;
 
 pub use routes::Route;
 
@@ -48,6 +51,8 @@ pub fn router(app: Arc<App>) -> Router {
     let routes = push::routes(routes);
     let routes = loki::routes(routes);
     let routes = tempo::routes(routes);
+    let routes = jaeger::routes(routes);
+    let routes = zipkin::routes(routes);
     let routes = native::routes(routes);
     let routes = health::routes(routes);
     let _ = app.table.set(routes.table().to_vec());

@@ -6,7 +6,7 @@ use br_journal::{Protocol, Record};
 use br_model::{AttributeValue, Attributes, KnownSeries, LogKind, LogRecord, Resource, ResourceLogs, Scope};
 use br_std::Nanos;
 use br_wire::otlp::{self, Encoding, MetricOptions};
-use br_wire::{Limits, Result, WireError, decompress, loki, remote_write, sentry};
+use br_wire::{Limits, Result, WireError, decompress, jaeger, loki, remote_write, sentry, zipkin};
 
 /// What a request may bring.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,6 +55,17 @@ fn decode_body(record: &Record, limits: &Limits, directory: &mut dyn KnownSeries
         }
         Protocol::OTLP_TRACES => {
             let decoded = otlp::decode_traces(&plain()?, Encoding::from_content_type(content_type)?, received, limits)?;
+            Ok(with_complaints(decoded, |spans, out| {
+                out.logs = otlp::errors_of_spans(&spans);
+                out.spans = spans;
+            }))
+        }
+        Protocol::ZIPKIN_2 => {
+            let decoded = zipkin::decode(&plain()?, content_type, received, limits)?;
+            Ok(with_complaints(decoded, |spans, out| out.spans = spans))
+        }
+        Protocol::JAEGER_THRIFT => {
+            let decoded = jaeger::decode_thrift(&plain()?, content_type, received, limits)?;
             Ok(with_complaints(decoded, |spans, out| {
                 out.logs = otlp::errors_of_spans(&spans);
                 out.spans = spans;

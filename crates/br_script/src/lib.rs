@@ -4,3 +4,4 @@ pub mod exposition;
 pub mod grouping;
 pub mod promql;
 pub mod promtool;
+pub mod traces;

@@ -1,11 +1,13 @@
 //! One trace in memory, with the tree of its spans.
 
-use br_model::SpanId;
+use br_model::{SpanId, SpanKind};
+use br_std::hash::hash64;
 use br_storage::StoredSpan;
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 pub(crate) struct Trace {
-    /// By start, then id; each id once.
+    /// By start, then id; each id once, and twice where client and server share it.
     pub(crate) spans: Vec<StoredSpan>,
     /// `None` for roots and for spans whose parent is missing.
     pub(crate) parents: Vec<Option<usize>>,
@@ -19,20 +21,11 @@ pub(crate) struct Trace {
 impl Trace {
     pub(crate) fn new(mut spans: Vec<StoredSpan>) -> Self {
         spans.sort_by_key(|stored| (stored.span.start, stored.span.span_id));
-        let mut by_id: HashMap<SpanId, usize> = HashMap::with_capacity(spans.len());
-        let mut at = 0;
-        // A span that was sent twice counts once.
-        spans.retain(|stored| {
-            let is_new = !by_id.contains_key(&stored.span.span_id);
-            if is_new {
-                by_id.insert(stored.span.span_id, at);
-                at += 1;
-            }
-            is_new
-        });
-        let parent =
-            |at: usize, stored: &StoredSpan| by_id.get(&stored.span.parent_span_id).copied().filter(|parent| *parent != at);
-        let parents: Vec<Option<usize>> = spans.iter().enumerate().map(|(at, stored)| parent(at, stored)).collect();
+        let mut seen: HashSet<(SpanId, SpanKind, u64)> = HashSet::with_capacity(spans.len());
+        let service = |stored: &StoredSpan| hash64(stored.resource.service_name().as_bytes());
+        // A span that was sent twice counts once. Both halves of a call count where client and server share its id, as Zipkin's do.
+        spans.retain(|stored| seen.insert((stored.span.span_id, stored.span.kind, service(stored))));
+        let parents = parents(&spans);
         let mut children = vec![Vec::new(); spans.len()];
         for (at, parent) in parents.iter().enumerate() {
             if let Some(parent) = parent {
@@ -82,4 +75,47 @@ impl Trace {
         let end = self.spans.iter().map(|stored| stored.span.end.0).max().unwrap_or(0);
         (start, end.max(start))
     }
+}
+
+/// Spans with the id of an earlier one that can be parents: two share an id as a rule.
+const FURTHER_MAX: usize = 8;
+
+/// Where the parent of each span stands. A server's half hangs below its client's. Below a shared id a span belongs to the half of
+/// its own service, else to the server's.
+fn parents(spans: &[StoredSpan]) -> Vec<Option<usize>> {
+    let mut first: HashMap<SpanId, usize> = HashMap::with_capacity(spans.len());
+    let mut further: HashMap<SpanId, Vec<usize>> = HashMap::new();
+    for (at, stored) in spans.iter().enumerate() {
+        match first.entry(stored.span.span_id) {
+            Entry::Vacant(free) => _ = free.insert(at),
+            Entry::Occupied(_) => {
+                let halves = further.entry(stored.span.span_id).or_default();
+                if halves.len() < FURTHER_MAX {
+                    halves.push(at);
+                }
+            }
+        }
+    }
+    let halves = |id: SpanId| {
+        let others = further.get(&id).map(Vec::as_slice).unwrap_or_default();
+        first.get(&id).into_iter().chain(others).copied()
+    };
+    let kind = |at: usize| spans[at].span.kind;
+    let parent = |(at, stored): (usize, &StoredSpan)| {
+        let id = stored.span.span_id;
+        if kind(at) == SpanKind::Server
+            && let Some(client) = halves(id).find(|half| kind(*half) == SpanKind::Client)
+        {
+            return Some(client);
+        }
+        let parent = stored.span.parent_span_id;
+        if parent == id {
+            return None;
+        }
+        let service = stored.resource.service_name();
+        let own = || halves(parent).find(|half| spans[*half].resource.service_name() == service);
+        let server = || halves(parent).find(|half| kind(*half) == SpanKind::Server);
+        own().or_else(server).or_else(|| halves(parent).next())
+    };
+    spans.iter().enumerate().map(parent).collect()
 }

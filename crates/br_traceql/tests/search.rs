@@ -226,6 +226,35 @@ impl Counted {
     }
 }
 
+#[test]
+fn both_halves_of_a_shared_span_count() {
+    let mut spans = MemorySpans::default();
+    spans.add(1, (1, 0), "web", "GET /", (100, 10)).span.kind = SpanKind::Server;
+    // The clock of the server goes before the client's.
+    spans.add(1, (2, 1), "shop", "stock", (100, 3)).span.kind = SpanKind::Server;
+    spans.add(1, (2, 1), "web", "stock", (101, 5)).span.kind = SpanKind::Client;
+    spans.add(1, (3, 2), "shop", "select", (102, 1));
+    spans.add(1, (4, 2), "web", "retry", (102, 1));
+    spans.add(1, (3, 2), "shop", "select", (102, 1));
+    let check = |query: &str, matched: &[usize]| {
+        let expr = parse(query).expect("valid");
+        let options = SearchOptions {
+            range: TimeRange::new(Nanos::from_secs(0), Nanos::from_secs(1000)),
+            limit: 10,
+            spans_per_spanset: 10,
+        };
+        let found = search(&spans, &expr, query, &options, &Budget::unlimited()).expect(query);
+        let counts: Vec<usize> = found.iter().flat_map(|found| &found.spansets).map(|set| set.matched).collect();
+        assert_eq!(counts, matched, "{query}");
+    };
+    check("{}", &[5]);
+    check(r#"{ resource.service.name = "shop" }"#, &[2]);
+    check("{ kind = client } > { kind = server }", &[1]);
+    check(r#"{ kind = server && resource.service.name = "shop" } > { name = "select" }"#, &[1]);
+    check(r#"{ kind = server } > { name = "retry" }"#, &[]);
+    check(r#"{ name = "GET /" } >> { name = "select" }"#, &[1]);
+}
+
 /// 200 traces of four spans over six hours, each over some ten minutes; every tenth span comes twice.
 fn busy() -> MemorySpans {
     let mut spans = MemorySpans::default();

@@ -6,6 +6,7 @@
 pub mod decompress;
 pub mod error;
 pub mod exposition;
+pub mod jaeger;
 pub mod json_line;
 pub mod loki;
 pub mod otlp;
@@ -15,12 +16,15 @@ pub mod remote_write;
 pub mod sentry;
 pub mod severity;
 pub mod traceback;
+pub mod zipkin;
 
 mod amount;
 mod json;
 mod protobuf;
+mod span_view;
 
 pub use error::{Decoded, Rejection, Result, WireError};
+pub use span_view::SpanView;
 
 /// What a decoder accepts at the most. A body over a limit is refused; a record over a limit is rejected, or cut where that is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

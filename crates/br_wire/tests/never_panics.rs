@@ -5,7 +5,7 @@ use br_std::Nanos;
 use br_wire::decompress::{Encoding, decompress};
 use br_wire::exposition::{self, Format};
 use br_wire::sentry::{self, Context};
-use br_wire::{Limits, json_line, loki, otlp, remote_write, traceback};
+use br_wire::{Limits, jaeger, json_line, loki, otlp, remote_write, traceback, zipkin};
 use proptest::prelude::*;
 
 /// Lets every decoder read the bytes; the outcome does not matter.
@@ -28,6 +28,10 @@ fn decode_all(bytes: &[u8]) {
     }
     let _ = loki::decode_json(bytes, now, &limits);
     let _ = loki::decode_protobuf(bytes, now, &limits);
+    let _ = jaeger::decode_thrift(bytes, "", now, &limits);
+    for content_type in ["application/json", "application/x-protobuf"] {
+        let _ = zipkin::decode(bytes, content_type, now, &limits);
+    }
     let context = Context { service: "p", received: now };
     let _ = sentry::decode_envelope(bytes, context, &limits);
     let _ = sentry::decode_store(bytes, context, &limits);
@@ -61,6 +65,8 @@ fn good_bodies() -> Vec<Vec<u8>> {
         b"{\"event_id\":\"e\"}\n{\"type\":\"transaction\"}\n{\"contexts\":{\"trace\":{\"span_id\":\"1\",\"trace_id\":\"2\"}},\"spans\":[{}]}\n".to_vec(),
         b"Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n    x\n    ^\nE: \xc3\xa9\n".to_vec(),
         b"{app=\"\\u00e9\", b=`c`}".to_vec(),
+        b"\x0c\0\x01\x0b\0\x01\0\0\0\x01a\0\x0f\0\x02\x0c\0\0\0\x01\x0a\0\x01\0\0\0\0\0\0\0\x01\x0a\0\x03\0\0\0\0\0\0\0\x02\x0f\0\x0a\x0c\0\0\0\x01\x0b\0\x01\0\0\0\x01k\x08\0\x02\0\0\0\0\0\0\0".to_vec(),
+        br#"[{"traceId":"a1","id":"b1","kind":"CLIENT","timestamp":5,"duration":7,"annotations":[{"timestamp":1,"value":"\u00e9"}],"tags":{"error":"x"},"remoteEndpoint":{"ipv4":"1.2.3.4","port":9}}]"#.to_vec(),
     ]
 }
 
@@ -78,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_bodies(which in 0usize..10, damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut in any::<prop::sample::Index>()) {
+    fn damaged_bodies(which in 0usize..12, damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut in any::<prop::sample::Index>()) {
         let mut bytes = good_bodies().swap_remove(which);
         for (at, byte) in damage {
             let at = at.index(bytes.len());
@@ -92,7 +98,7 @@ proptest! {
 
 #[test]
 fn good_bodies_are_good() {
-    assert_eq!(good_bodies().len(), 10);
+    assert_eq!(good_bodies().len(), 12);
     for body in good_bodies() {
         decode_all(&body);
     }

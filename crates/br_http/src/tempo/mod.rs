@@ -3,6 +3,8 @@
 mod search;
 mod tags;
 
+pub(crate) use search::go_duration;
+
 use crate::app::App;
 use crate::error::TextError;
 use crate::params::Params;

@@ -111,7 +111,7 @@ fn value(text: &str) -> Option<(String, &str)> {
 }
 
 /// Nanoseconds of a duration as Go writes it: `1h15m`, `1.5s`, `100ms`.
-fn go_duration(text: &str) -> Option<i64> {
+pub(crate) fn go_duration(text: &str) -> Option<i64> {
     let mut nanos = 0.0;
     let mut rest = text;
     while !rest.is_empty() {

@@ -21,7 +21,7 @@ struct Outcome {
     note: String,
 }
 
-const AREAS: [Area; 6] = [
+const AREAS: [Area; 7] = [
     Area {
         name: "promql",
         files: |shared| files_in(&shared.join("metrics/prometheus/promql/promqltest/testdata"), "test"),
@@ -35,6 +35,7 @@ const AREAS: [Area; 6] = [
         files: |shared| files_in(&shared.join("events/traceql"), "yaml"),
         run: |file| of_text(file, traceql),
     },
+    Area { name: "traces", files: br_script::traces::files, run: traces },
     Area {
         name: "grouping",
         files: |shared| files_in(&shared.join("errors/grouping"), "json"),
@@ -108,6 +109,11 @@ fn exposition(file: &Path) -> Outcome {
         Ok(note) => Outcome { passed: 1, failures: Vec::new(), note },
         Err(failure) => Outcome { failures: vec![format!(" {failure}")], ..Outcome::default() },
     }
+}
+
+fn traces(file: &Path) -> Outcome {
+    let checks = br_script::traces::run(file);
+    Outcome { passed: checks.passed, failures: checks.failures, note: String::new() }
 }
 
 fn promtool(file: &Path) -> Outcome {

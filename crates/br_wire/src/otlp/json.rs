@@ -3,10 +3,12 @@
 //! Fields may have the names of the `.proto` files, `time_unix_nano` beside `timeUnixNano`: protobuf's JSON mapping asks parsers to
 //! take both.
 //!
-//! What the generated types refuse but senders do write is put right first: names of enums, `null`, NaN as text,
-//! unknown fields inside a value. A record that cannot be read even then is left out, and told.
+//! What the generated types refuse but senders do write is put right first: names of enums, `null`, NaN as text, ids in
+//! base64, unknown fields inside a value. A record that cannot be read even then is left out, and told.
 
 use crate::{Result, WireError};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -229,6 +231,11 @@ fn normalise_field(key: &str, value: &mut Value) {
                 *value = Value::Number(number);
             }
         }
+        (key, Value::String(text)) if IDS.contains(&key) => {
+            if let Some(id) = from_base64(text) {
+                *value = id.into();
+            }
+        }
         ("asInt" | "intValue", Value::Number(number)) => {
             if let Some(whole) = number.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < 9e15) {
                 *value = (whole as i64).to_string().into();
@@ -236,6 +243,13 @@ fn normalise_field(key: &str, value: &mut Value) {
         }
         _ => {}
     }
+}
+
+/// An id in base64, as protobuf's own JSON mapping has bytes and Tempo writes them. None of these is hexadecimal as well: they end in
+/// an equals sign.
+fn from_base64(text: &str) -> Option<String> {
+    let bytes = STANDARD.decode(text).ok().filter(|bytes| text.ends_with('=') && matches!(bytes.len(), 8 | 16))?;
+    Some(hex::encode(bytes))
 }
 
 fn enum_number(field: &str, name: &str) -> Option<i64> {
@@ -351,6 +365,19 @@ mod tests {
         };
         assert!(metrics(body).sample_count() > 5, "each of the four kinds is there");
         assert_eq!(metrics(&with_proto_names(body)), metrics(body));
+    }
+
+    #[test]
+    fn ids_may_be_in_base64() {
+        let body = |ids: &str| format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{{ids},"name":"a"}}]}}]}}]}}"#);
+        let hexadecimal = body(
+            r#""traceId":"314919 5ffb0bec05347b48efe8ecc1b0","spanId":"4b23de25d1fb6641","parentSpanId":"3ef58fd67f3c3c44""#,
+        );
+        let base64 = body(r#""traceId":"MUkZX/sL7AU0e0jv6OzBsA==","spanId":"SyPeJdH7ZkE=","parentSpanId":"PvWP1n88PEQ=""#);
+        assert_eq!(spans(&base64), spans(&hexadecimal.replace(' ', "")));
+        let short = body(r#""traceId":"MUkZXw==","spanId":"SyPeJdH7ZkE=""#);
+        let decoded = decode_traces(short.as_bytes(), Encoding::Json, Nanos(1), &Limits::default()).expect("a complaint");
+        assert!(decoded.rejected_count == 1 && decoded.message().contains("MUkZXw=="), "{}", decoded.message());
     }
 
     #[test]
