@@ -117,7 +117,8 @@ impl Applier for MetricsApplier {
         self.last_received = received;
         if let Some(deletion) = &decoded.deletion {
             let foreseen = std::mem::take(&mut *decoded.foreseen.lock());
-            self.sealed.metrics.lock().extend(self.store.delete(tenant, position, deletion.clone(), foreseen, received));
+            let sealed = self.store.delete(tenant, position, deletion.clone(), foreseen, received);
+            self.sealed.metrics.lock().extend(sealed);
             return;
         }
         let at = Place { tenant, position, received };
@@ -144,7 +145,8 @@ impl Applier for MetricsApplier {
                 "more delta series than can be summed up"
             );
         }
-        self.sealed.metrics.lock().extend(self.store.seal(position));
+        let sealed = self.store.seal(position);
+        self.sealed.metrics.lock().extend(sealed);
         Ok(())
     }
 }
@@ -181,7 +183,8 @@ impl Applier for EventsApplier {
     }
 
     fn seal(&mut self, position: JournalPosition) -> Result<()> {
-        self.sealed.events.lock().extend(self.store.seal(position));
+        let sealed = self.store.seal(position);
+        self.sealed.events.lock().extend(sealed);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use br_model::{Labels, MetricBatch, Sample, SeriesSamples};
 use br_std::Nanos;
 use br_storage::{Budget, CancelReason, JournalPosition, MatchOp, Matcher, SeriesQuery};
 use br_tsdb::{AppendOutcome, BlockStats, Cap, Deletion, Foreseen, RejectReason, RetentionRule, RetentionRules, TsdbOptions};
-use common::{Store, T0, TENANT, batch, labels, matcher};
+use common::{Store, T0, TENANT, labels, matcher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -296,36 +296,51 @@ fn series_with_long_values(store: &mut Store, count: usize) {
     }
 }
 
-/// An expression takes its time where nobody waits for it: what comes in meanwhile is taken.
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    #[allow(clippy::disallowed_methods, reason = "measures real time")]
+    let start = Instant::now();
+    let made = work();
+    (made, start.elapsed())
+}
+
+/// An expression takes its time where nobody waits for it, and never in what the lane does.
 #[test]
-#[allow(clippy::disallowed_methods, reason = "measures real time")]
 fn a_slow_deletion_holds_up_no_one() {
     let mut store = Store::new();
-    series_with_long_values(&mut store, 4);
-    let deletion = Deletion::new(vec![vec![matcher(MatchOp::Regex, "big", SLOW)]], i64::MIN, i64::MAX).expect("valid");
-    let budget = Budget::unlimited();
-    budget.cancel(CancelReason::Caller);
-    assert!(store.tsdb.foresee(TENANT, &deletion, &budget).is_err(), "whoever asked may go");
-    let (tsdb, position) = (store.tsdb.clone(), JournalPosition(store.position + 1_000_000));
-    let start = Instant::now();
-    let longest = std::thread::scope(|scope| {
-        let deleting = scope.spawn(|| {
-            let sealed = tsdb.delete(TENANT, position, deletion, Foreseen::default(), Nanos::from_millis(T0));
-            store.pending.extend(sealed);
-        });
-        let other = batch("other", &[(T0, 1.0)]);
-        let (mut appended, mut longest) = (0, Duration::ZERO);
-        while !deleting.is_finished() {
-            let before = Instant::now();
-            appended += 1;
-            tsdb.append(TENANT, JournalPosition(10_000 + appended), &other, Nanos::from_millis(T0)).expect("sound store");
-            longest = longest.max(before.elapsed());
-        }
-        longest
-    });
-    let all = start.elapsed();
-    println!("the deletion took {all:?}, a batch {longest:?} at the most");
-    assert!(longest * 2 < all, "a batch waited {longest:?} for a deletion of {all:?}");
+    series_with_long_values(&mut store, 6);
+    store.floats("slow{big=2}", &[(T0, 7.0)]);
+    let slow = |from_ms, to_ms| Deletion::new(vec![vec![matcher(MatchOp::Regex, "big", SLOW)]], from_ms, to_ms).expect("valid");
+    let gone = Budget::unlimited();
+    gone.cancel(CancelReason::Caller);
+    let everything = slow(i64::MIN, i64::MAX);
+    assert!(store.tsdb.foresee(TENANT, &everything, &gone).is_err(), "whoever asked may go");
+    let (_, asking) = timed(|| store.tsdb.foresee(TENANT, &everything, &Budget::unlimited()).expect("no limit"));
+    // As in a replay: nothing is foreseen.
+    for deletion in [slow(T0 - 20, T0 - 10), everything] {
+        store.position += 1;
+        let (position, now) = (JournalPosition(store.position), Nanos::from_millis(T0));
+        let (sealed, took) = timed(|| store.tsdb.delete(TENANT, position, deletion, Foreseen::default(), now));
+        store.pending.extend(sealed);
+        println!("to ask takes {asking:?}, the deletion {took:?}");
+        assert!(took * 3 < asking, "everything that comes in waited {took:?}; to ask takes {asking:?}");
+    }
+    series_with_long_values(&mut store, 6);
+    let left = store.dump(i64::MIN, i64::MAX);
+    assert_eq!(left.len(), 7, "written again at the time that was deleted");
+    assert_eq!(left["slow{big=\"2\"}"], [(T0, 7.0f64.to_bits())], "this one is still there");
+}
+
+/// The newest sample may lie in the range though all samples are in files.
+#[test]
+fn a_deletion_of_what_is_in_files_is_foreseen_too() {
+    let mut store = Store::with(TsdbOptions { retained_bytes_max: 0, ..TsdbOptions::default() });
+    series_with_long_values(&mut store, 1);
+    store.flush();
+    let gone = Budget::unlimited();
+    gone.cancel(CancelReason::Caller);
+    let deletion = |at| Deletion::new(vec![vec![matcher(MatchOp::Regex, "big", SLOW)]], at, at).expect("valid");
+    assert!(store.tsdb.foresee(TENANT, &deletion(T0), &gone).is_err(), "the value is asked about");
+    assert!(store.tsdb.foresee(TENANT, &deletion(T0 - 1), &gone).is_ok(), "no series has its newest sample there");
 }
 
 #[test]

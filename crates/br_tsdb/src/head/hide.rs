@@ -28,6 +28,11 @@ impl TenantHead {
         self.sealed.iter().any(|held| held.part.positions.1 < position && held.part.overlaps(from_ms, to_ms))
     }
 
+    /// Whether a deletion takes the newest sample of any series.
+    pub(crate) fn has_newest(&self, deletion: &Deletion) -> bool {
+        self.series.has_newest(deletion.from_ms, deletion.to_ms)
+    }
+
     /// Where the newest sample of one of these series is deleted, the next one is compared with nothing: it may be written again.
     pub(crate) fn forget_newest(&mut self, found: &RoaringBitmap, deletion: &Deletion) {
         for id in found {

@@ -153,6 +153,12 @@ impl Slots {
         self.slot(id).map(Slot::newest_ms)
     }
 
+    /// Whether the newest sample of any series lies between two times, both included.
+    pub(super) fn has_newest(&self, from_ms: i64, to_ms: i64) -> bool {
+        let range = from_ms.max(TIME_MIN_MS)..=to_ms;
+        self.by_id.iter().any(|slot| slot.is_used && range.contains(&slot.newest_ms()))
+    }
+
     /// Bits of the newest float, to tell a repeat from a contradiction after its strip was sealed; `None` when it was none or zero.
     pub(super) fn newest_bits(&self, id: SeriesId) -> Option<u64> {
         self.slot(id).map(|slot| slot.newest_bits).filter(|bits| *bits != 0)
