@@ -4,7 +4,7 @@ mod common;
 
 use br_env::Clock;
 use br_env::sim::SimClock;
-use br_model::{Labels, MetricBatch, Sample, SeriesSamples};
+use br_model::{Labels, MetricBatch, Sample, SeriesSamples, TenantId};
 use br_std::Nanos;
 use br_storage::{Budget, CancelReason, JournalPosition, MatchOp, Matcher, SeriesQuery};
 use br_tsdb::{AppendOutcome, BlockStats, Cap, Deletion, Foreseen, RejectReason, RetentionRule, RetentionRules, TsdbOptions};
@@ -25,6 +25,7 @@ fn caps_refuse_new_series_and_name_what_is_full() {
         series_per_target_max: 2,
         series_per_job_max: 3,
         series_per_metric_max: 4,
+        flush_interval: Duration::ZERO,
         idle_flushes_max: 0,
         ..TsdbOptions::default()
     };
@@ -65,6 +66,56 @@ fn caps_refuse_new_series_and_name_what_is_full() {
     }
     assert_eq!(store.tsdb.tenant_stats(TENANT, 9).series, 0);
     assert_eq!(store.floats("e{job=x,instance=1}", &[(store.now_ms + 2, 1.0)]).accepted, 1);
+}
+
+/// Flushes that come before their time, for the size of a head or for a deletion of another tenant, leave a series with a long
+/// interval where it is; the flushes of ten minutes do not.
+#[test]
+fn a_series_is_idle_by_time_however_often_is_flushed() {
+    let mut store = Store::with(TsdbOptions { series_max: 1, ..TsdbOptions::default() });
+    store.floats("slow", &[(T0, 1.0)]);
+    store.flush();
+    let other = |store: &mut Store, ms: i64| {
+        store.now_ms += ms;
+        store.position += 1;
+        let (position, now) = (JournalPosition(store.position), Nanos::from_millis(store.now_ms));
+        let batch = common::batch("busy", &[(store.now_ms, 1.0)]);
+        store.tsdb.append(TenantId(2), position, &batch, now).expect("sound store");
+        store.flush();
+    };
+    for _ in 0..100 {
+        other(&mut store, 500);
+    }
+    assert_eq!(store.tsdb.tenant_stats(TENANT, 1).series, 1, "not a minute has passed");
+    let outcome = store.floats("slow", &[(T0, 1.0), (T0 + 1, 2.0)]);
+    assert_eq!((outcome.repeated, outcome.accepted), (1, 1), "its newest sample is known");
+    for _ in 0..9 * 120 {
+        other(&mut store, 500);
+    }
+    assert_eq!(store.tsdb.tenant_stats(TENANT, 1).series, 1, "not ten minutes have passed");
+    for _ in 0..3 {
+        other(&mut store, 60_000);
+    }
+    assert_eq!(store.tsdb.tenant_stats(TENANT, 1).series, 0);
+    let (from, to) = (T0, T0 + 600_000);
+    assert_eq!(store.dump(from, to)["slow"], [(T0, 1f64.to_bits()), (T0 + 1, 2f64.to_bits())], "out of files");
+}
+
+/// A file of a sample or two of each series would be all rows.
+#[test]
+fn a_flush_before_its_time_waits_for_some_samples_of_each_series() {
+    let mut store = Store::with(TsdbOptions { head_bytes_wanted: 10_000, ..TsdbOptions::default() });
+    let scrape = |store: &mut Store, at: i64| {
+        for series in 0..2000 {
+            store.floats(&format!("m{{i={series}}}"), &[(T0 + at * 15_000, (series * at) as f64 + 0.1)]);
+        }
+        store.tsdb.is_flush_wanted()
+    };
+    let wanted: Vec<bool> = (0..8).map(|at| scrape(&mut store, at)).collect();
+    let first = wanted.iter().position(|is_wanted| *is_wanted).expect("wanted at last");
+    assert!((2..8).contains(&first), "{wanted:?}");
+    store.flush();
+    assert!(!scrape(&mut store, 8));
 }
 
 /// A target that makes new series with every request fills its own cap: what the others have goes on, and memory stays flat.

@@ -110,9 +110,13 @@ fn caps_refuse_only_new_series() {
     assert_eq!(count_of(&store.append(&empty), RejectReason::LabelLimit), 1);
 }
 
+fn each_flush_counts(idle_flushes_max: u8) -> TsdbOptions {
+    TsdbOptions { flush_interval: Duration::ZERO, idle_flushes_max, ..TsdbOptions::default() }
+}
+
 #[test]
 fn idle_series_leave_the_head_and_make_room() {
-    let mut store = Store::with(TsdbOptions { series_max: 2000, idle_flushes_max: 1, ..TsdbOptions::default() });
+    let mut store = Store::with(TsdbOptions { series_max: 2000, ..each_flush_counts(1) });
     for at in 0..2000 {
         store.floats(&format!("old{{i={at}}}"), &[(T0, 1.0)]);
     }
@@ -438,7 +442,7 @@ fn series_scraped_together_share_timestamps() {
 
 #[test]
 fn known_series_are_taken_by_number_until_their_number_is_another_s() {
-    let mut store = Store::with(TsdbOptions { idle_flushes_max: 1, ..TsdbOptions::default() });
+    let mut store = Store::with(each_flush_counts(1));
     let now = Nanos::from_millis(T0);
     let (first, second, third) = (T0, T0 + 1000, T0 + 2000);
     let learned = batch("up{job=\"a\"}", &[(first, 1.0)]);

@@ -334,7 +334,7 @@ impl Slots {
     }
 
     /// Moves all samples out. Which was the newest of each series stays known.
-    pub(super) fn seal(&mut self) -> SealedSamples {
+    pub(super) fn seal(&mut self, counts_as_flush: bool) -> SealedSamples {
         let used = self.by_id.iter().filter(|slot| slot.count > 0).count();
         let mut sealed = SealedSamples::new(self.base, used, self.cells.byte_count());
         let mut usual = Majority::default();
@@ -352,7 +352,7 @@ impl Slots {
             let Some(slot) = self.by_id.get_mut(at) else { continue };
             slot.empty_strip();
             slot.has_rare = false;
-            slot.idle_flushes = if is_idle { slot.idle_flushes.saturating_add(1) } else { 0 };
+            slot.idle_flushes = if is_idle { slot.idle_flushes.saturating_add(u8::from(counts_as_flush)) } else { 0 };
         }
         sealed.finish();
         self.cells.clear();
