@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// The metrics store. Cheap to clone; all clones are the same store.
@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) exemplars_dropped: AtomicU64,
     /// Samples that merges left out for another value of the same time, since the start.
     pub(crate) contradictions: Mutex<BTreeMap<TenantId, u64>>,
+    /// About what parts take in memory that were sealed and are not in files yet.
+    unpublished_bytes: AtomicUsize,
     /// Held while a batch is taken in and while a seal is made, so that a seal holds whole batches.
     applied: Mutex<Applied>,
 }
@@ -103,6 +105,7 @@ impl Tsdb {
             changes,
             exemplars_dropped,
             contradictions,
+            unpublished_bytes: AtomicUsize::new(0),
             applied,
         };
         Self { shared: Arc::new(shared) }
@@ -222,10 +225,12 @@ impl Tsdb {
                 None => {}
             }
         }
+        let bytes: usize = parts.iter().map(|(_, part)| part.samples.heap_bytes()).sum();
+        self.shared.unpublished_bytes.fetch_add(bytes, Ordering::Relaxed);
         (applied.sealed, applied.open_bytes) = (applied.position, 0);
         let position = applied.position;
         let (rng, orders) = (self.shared.rng.clone(), self.shared.flush_orders.clone());
-        (!parts.is_empty()).then(|| SealedHead { parts, position, rng, orders })
+        (!parts.is_empty()).then(|| SealedHead { parts, bytes, position, rng, orders })
     }
 
     /// Whether so much waits to be sealed that a flush should not wait for its time.
@@ -235,7 +240,14 @@ impl Tsdb {
             return false;
         }
         let series: usize = self.shared.heads().iter().map(|head| head.read().series_count()).sum();
-        open_bytes >= series.saturating_mul(WANTED_PER_SERIES)
+        open_bytes >= series.saturating_mul(WANTED_PER_SERIES).min(self.shared.options.head_bytes_max / 3)
+    }
+
+    /// Whether samples that no file holds take less memory than they may. Where flushes fail it is used up at some time: then let the
+    /// next records wait until one succeeds.
+    pub fn has_room(&self) -> bool {
+        let open_bytes = self.shared.applied.lock().open_bytes;
+        open_bytes + self.shared.unpublished_bytes.load(Ordering::Relaxed) < self.shared.options.head_bytes_max
     }
 
     /// Lists the files of a seal after the catalog has them, and lets its memory go as soon as other seals need it.
@@ -244,6 +256,7 @@ impl Tsdb {
         let number_of =
             |tenant: TenantId| sealed.parts.iter().find(|(_, part)| part.tenant == tenant).map(|(_, part)| part.number);
         self.shared.files.publish(files, number_of);
+        self.shared.unpublished_bytes.fetch_sub(sealed.bytes, Ordering::Relaxed);
         for (head, part) in &sealed.parts {
             // Not under the lock: it takes some tens of milliseconds for half a million series.
             let condensed = part.condensed();

@@ -83,14 +83,14 @@ fn a_series_is_idle_by_time_however_often_is_flushed() {
         store.tsdb.append(TenantId(2), position, &batch, now).expect("sound store");
         store.flush();
     };
-    for _ in 0..100 {
-        other(&mut store, 500);
+    for _ in 0..50 {
+        other(&mut store, 1000);
     }
     assert_eq!(store.tsdb.tenant_stats(TENANT, 1).series, 1, "not a minute has passed");
     let outcome = store.floats("slow", &[(T0, 1.0), (T0 + 1, 2.0)]);
     assert_eq!((outcome.repeated, outcome.accepted), (1, 1), "its newest sample is known");
-    for _ in 0..9 * 120 {
-        other(&mut store, 500);
+    for _ in 0..9 * 12 {
+        other(&mut store, 5000);
     }
     assert_eq!(store.tsdb.tenant_stats(TENANT, 1).series, 1, "not ten minutes have passed");
     for _ in 0..3 {
@@ -116,6 +116,26 @@ fn a_flush_before_its_time_waits_for_some_samples_of_each_series() {
     assert!((2..8).contains(&first), "{wanted:?}");
     store.flush();
     assert!(!scrape(&mut store, 8));
+}
+
+/// What is sealed and in no file counts until it is.
+#[test]
+fn samples_that_no_file_holds_have_a_limit() {
+    let mut store = Store::with(TsdbOptions { head_bytes_max: 20_000, ..TsdbOptions::default() });
+    let (mut at, mut sealed) = (0, Vec::new());
+    while store.tsdb.has_room() {
+        at += 1;
+        store.floats(&format!("m{{i={at}}}"), &[(T0, 1.0)]);
+        if at % 100 == 0 {
+            sealed.extend(store.tsdb.seal(JournalPosition(store.position)));
+        }
+        assert!(at < 5000, "it has an end");
+    }
+    assert!(sealed.len() > 2, "not by what is open alone");
+    store.pending = sealed;
+    store.flush();
+    assert!(store.tsdb.has_room());
+    assert_eq!(store.dump(T0, T0).len(), at);
 }
 
 /// A target that makes new series with every request fills its own cap: what the others have goes on, and memory stays flat.
