@@ -40,7 +40,7 @@ pub(crate) enum Resolved {
     Unknown { matcher: usize, values: Vec<Box<str>> },
 }
 
-/// Texts of numbered series, in the head and in files.
+/// Texts of numbered series, out of the head and in files.
 pub(crate) trait LabelLookup {
     /// Names of the labels on these series, unsorted.
     fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str>;
@@ -349,15 +349,15 @@ impl LabelIndex {
 }
 
 impl LabelIndex {
-    pub(crate) fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str> {
+    pub(crate) fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<Symbol> {
         let on_series = self.by_name.iter().filter(|(_, entry)| !entry.series.is_disjoint(series));
-        on_series.map(|(name, _)| self.text(*name)).collect()
+        on_series.map(|(name, _)| *name).collect()
     }
 
-    pub(crate) fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<&str> {
+    pub(crate) fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<Symbol> {
         let Some(entry) = self.symbols.find(name).and_then(|name| self.by_name.get(&name)) else { return Vec::new() };
         let on_series = entry.by_value.iter().filter(|(_, postings)| postings.overlaps(series));
-        on_series.map(|(value, _)| self.text(*value)).collect()
+        on_series.map(|(value, _)| *value).collect()
     }
 }
 

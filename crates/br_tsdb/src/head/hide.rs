@@ -18,6 +18,14 @@ impl SealedTenant {
 }
 
 impl TenantHead {
+    /// What of a mask concerns the samples in memory that touch the range of a query. Mostly nothing: they are new.
+    pub(crate) fn concerning(&self, mask: &Mask, query: &SeriesQuery) -> Mask {
+        let sealed = self.sealed.iter().map(|held| (held.part.reach(), held.part.min_ms, held.part.max_ms));
+        let all = sealed.chain([(Reach::OPEN, self.min_ms, self.max_ms)]);
+        let touching: Vec<_> = all.filter(|(_, min_ms, max_ms)| *min_ms <= query.to_ms && *max_ms >= query.from_ms).collect();
+        mask.concerning(&touching)
+    }
+
     /// Whether samples may lie between two times that were not sealed yet.
     pub(crate) fn has_open(&self, from_ms: i64, to_ms: i64) -> bool {
         self.min_ms <= to_ms && self.max_ms >= from_ms

@@ -18,6 +18,7 @@ mod select;
 mod series;
 mod slots;
 
+pub(crate) use listing::Asked;
 pub(crate) use seal::{SealNumber, SealedTenant};
 pub(crate) use sealed::{SealedPlace, SealedSamples, SeriesView};
 pub(crate) use select::{FloatBuffer, HeadSamples, HeadSelection, HeadSeries};
