@@ -165,7 +165,8 @@ impl Flusher {
             match committed {
                 Ok(files) => {
                     all.extend(files.iter().cloned());
-                    parts.metrics.publish(sealed, &files);
+                    let metrics = parts.metrics.clone();
+                    blocking(move || metrics.publish(sealed, &files)).await?;
                 }
                 Err(error) => {
                     parts.sealed.put_back_metrics(sealed);

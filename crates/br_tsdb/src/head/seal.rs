@@ -38,6 +38,9 @@ pub(super) struct HeldPart {
     flushes: u64,
 }
 
+/// Values of labels whose postings are packed with one seal: some tens of milliseconds.
+const PACKED_AT_ONCE: usize = 100_000;
+
 /// Published parts of one tenant that are kept, at the most: a query looks for each of its series in each of them.
 const RETAINED_PARTS_MAX: usize = 64;
 
@@ -65,7 +68,7 @@ impl TenantHead {
         self.seal_number += 1;
         self.flushes += u64::from(counts_as_flush);
         let samples = self.series.seal(counts_as_flush);
-        self.index.pack_when_grown();
+        self.index.pack_when_grown(PACKED_AT_ONCE);
         let unwritten = self.metadata.iter_mut().filter(|(_, known)| known.written_window_ms.is_none());
         let metadata: Vec<_> = unwritten
             .map(|(family, known)| {
