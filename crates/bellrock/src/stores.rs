@@ -83,6 +83,7 @@ fn tsdb_options(config: &Config) -> Result<TsdbOptions> {
         series_per_target_max: limit(limits.series_per_target),
         series_per_job_max: limit(limits.series_per_job),
         series_per_metric_max: limit(limits.series_per_metric),
+        flush_interval: config.bellrock.flush_interval.0,
         exemplar_bytes_max: usize::try_from(limits.exemplars.0).unwrap_or(usize::MAX),
         ..defaults
     })

@@ -27,6 +27,10 @@ pub struct Sealed {
 }
 
 impl Sealed {
+    pub fn has_metrics(&self) -> bool {
+        !self.metrics.lock().is_empty()
+    }
+
     pub fn take_metrics(&self) -> Option<SealedHead> {
         self.metrics.lock().pop_front()
     }
@@ -34,6 +38,10 @@ impl Sealed {
     /// After a failure: it is the oldest still.
     pub fn put_back_metrics(&self, sealed: SealedHead) {
         self.metrics.lock().push_front(sealed);
+    }
+
+    pub fn has_events(&self) -> bool {
+        !self.events.lock().is_empty()
     }
 
     pub fn take_events(&self) -> Option<SealedEvents> {
@@ -54,11 +62,14 @@ pub struct MetricsApplier {
     last_received: Nanos,
     /// A flush was asked for, and the seal that begins it has not come yet.
     has_asked: bool,
+    /// Records wait for room.
+    is_full: bool,
 }
 
 impl MetricsApplier {
     pub fn new(store: Arc<Tsdb>, sealed: Arc<Sealed>, limits: DecodeLimits) -> Self {
-        Self { store, sealed, limits, deltas: Accumulator::default(), last_received: Nanos::default(), has_asked: false }
+        let (deltas, last_received) = (Accumulator::default(), Nanos::default());
+        Self { store, sealed, limits, deltas, last_received, has_asked: false, is_full: false }
     }
 
     /// What came with its labels; `identities` of its series may be empty.
@@ -104,20 +115,29 @@ fn tell(tenant: TenantId, outcome: &AppendOutcome, refused: &Mutex<Refused>) {
 }
 
 impl Applier for MetricsApplier {
-    /// There is always room: a head that is large is flushed soon.
+    /// A head that is large is flushed soon; while it cannot be, senders are asked to come again.
     fn make_room(&mut self) -> bool {
-        if !self.has_asked && self.store.is_flush_wanted() {
+        let is_full = !self.store.has_room();
+        if is_full && !self.is_full {
+            tracing::error!(
+                event = "MetricsHeadFull",
+                "samples wait in the journal until those in memory can be written to files"
+            );
+        }
+        self.is_full = is_full;
+        if !self.has_asked && (is_full || self.store.is_flush_wanted()) {
             self.has_asked = true;
             self.sealed.wanted.notify_one();
         }
-        true
+        !is_full
     }
 
     fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Decoded) {
         self.last_received = received;
         if let Some(deletion) = &decoded.deletion {
             let foreseen = std::mem::take(&mut *decoded.foreseen.lock());
-            self.sealed.metrics.lock().extend(self.store.delete(tenant, position, deletion.clone(), foreseen, received));
+            let sealed = self.store.delete(tenant, position, deletion.clone(), foreseen, received);
+            self.sealed.metrics.lock().extend(sealed);
             return;
         }
         let at = Place { tenant, position, received };
@@ -144,7 +164,8 @@ impl Applier for MetricsApplier {
                 "more delta series than can be summed up"
             );
         }
-        self.sealed.metrics.lock().extend(self.store.seal(position));
+        let sealed = self.store.seal(position);
+        self.sealed.metrics.lock().extend(sealed);
         Ok(())
     }
 }
@@ -181,7 +202,8 @@ impl Applier for EventsApplier {
     }
 
     fn seal(&mut self, position: JournalPosition) -> Result<()> {
-        self.sealed.events.lock().extend(self.store.seal(position));
+        let sealed = self.store.seal(position);
+        self.sealed.events.lock().extend(sealed);
         Ok(())
     }
 }

@@ -151,17 +151,31 @@ impl Flusher {
         Ok(flushed)
     }
 
+    /// What an earlier try has left is written first: while it cannot be, nothing more is sealed, and what comes in gathers in one
+    /// head that refuses more when it is full, instead of in ever more small parts.
     async fn flush_metrics(&self, lease: &Lease) -> Result<Vec<FileEntry>> {
         let parts = &self.parts;
+        let mut all = Vec::new();
+        if parts.sealed.has_metrics() {
+            self.save_tombstones().await?;
+            self.write_metrics(lease, &mut all).await?;
+        }
         let position = parts.intake.lanes.metrics.seal().await?;
         self.save_tombstones().await?;
-        let mut all = Vec::new();
+        self.write_metrics(lease, &mut all).await?;
+        self.commit(Store::Metrics, lease, position, &[]).await?;
+        Ok(all)
+    }
+
+    async fn write_metrics(&self, lease: &Lease, all: &mut Vec<FileEntry>) -> Result<()> {
+        let parts = &self.parts;
         while let Some(sealed) = parts.sealed.take_metrics() {
             let (sealed, committed) = self.write_and_commit(Store::Metrics, lease, sealed).await?;
             match committed {
                 Ok(files) => {
                     all.extend(files.iter().cloned());
-                    parts.metrics.publish(sealed, &files);
+                    let metrics = parts.metrics.clone();
+                    blocking(move || metrics.publish(sealed, &files)).await?;
                 }
                 Err(error) => {
                     parts.sealed.put_back_metrics(sealed);
@@ -169,14 +183,24 @@ impl Flusher {
                 }
             }
         }
-        self.commit(Store::Metrics, lease, position, &[]).await?;
+        Ok(())
+    }
+
+    /// As [`Self::flush_metrics`].
+    async fn flush_events(&self, lease: &Lease) -> Result<Vec<FileEntry>> {
+        let parts = &self.parts;
+        let mut all = Vec::new();
+        if parts.sealed.has_events() {
+            self.write_events(lease, &mut all).await?;
+        }
+        let position = parts.intake.lanes.events.seal().await?;
+        self.write_events(lease, &mut all).await?;
+        self.commit(Store::Events, lease, position, &[]).await?;
         Ok(all)
     }
 
-    async fn flush_events(&self, lease: &Lease) -> Result<Vec<FileEntry>> {
+    async fn write_events(&self, lease: &Lease, all: &mut Vec<FileEntry>) -> Result<()> {
         let parts = &self.parts;
-        let position = parts.intake.lanes.events.seal().await?;
-        let mut all = Vec::new();
         while let Some(sealed) = parts.sealed.take_events() {
             let (sealed, committed) = self.write_and_commit(Store::Events, lease, sealed).await?;
             match committed {
@@ -190,8 +214,7 @@ impl Flusher {
                 }
             }
         }
-        self.commit(Store::Events, lease, position, &[]).await?;
-        Ok(all)
+        Ok(())
     }
 
     /// Writes a sealed head and publishes its files. The head comes back whatever happens, a panic of the writer included: a head
@@ -335,4 +358,113 @@ pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
     });
     thread.map_err(|error| Error::retry(format!("a thread for a background job: {error}")))?;
     outcome.await.map_err(|_| Error::corrupt("a background job failed inside"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::SyncedDirectory;
+    use br_events::EventOptions;
+    use br_ingest::appliers::{EventsApplier, IssuesApplier, MetricsApplier};
+    use br_ingest::decode::DecodeLimits;
+    use br_ingest::lane::{Applier, LaneStart};
+    use br_journal::Journal;
+    use br_model::{Labels, MetricBatch, Sample, SeriesSamples, TenantId};
+    use br_tsdb::TsdbOptions;
+    use std::path::Path;
+    use tokio::runtime::Handle;
+
+    const TENANT: TenantId = TenantId(1);
+
+    async fn flusher(folder: &Path, options: TsdbOptions) -> Arc<Flusher> {
+        let env = br_env::real::env(folder).expect("a folder");
+        let files: Arc<dyn ObjectStore> = Arc::new(SyncedDirectory::open(&folder.join("files")).expect("opened"));
+        let catalog = Arc::new(Catalog::open(folder.join("catalog.db")).await.expect("opened"));
+        let journal = Arc::new(Journal::open(env.clone(), br_journal::Options::default()).expect("opened").0);
+        let metrics = Arc::new(Tsdb::open(Vec::new(), files.clone(), env.rng.clone(), options));
+        let events = EventStore::open(Vec::new(), files.clone(), EventOptions::new(env.rng.clone()));
+        let sealed = Arc::new(Sealed::default());
+        let limits = DecodeLimits::default();
+        let events_applier =
+            EventsApplier { store: events.clone(), sealed: sealed.clone(), tail: br_ingest::tail::Tail::default() };
+        let lanes = [
+            Box::new(MetricsApplier::new(metrics.clone(), sealed.clone(), limits)) as Box<dyn Applier>,
+            Box::new(events_applier),
+            Box::new(IssuesApplier::new(catalog.clone(), Handle::current())),
+        ];
+        let lanes = lanes.map(|applier| LaneStart { applier, progress: JournalPosition(0) });
+        let intake = Intake::start(journal, env.clock.clone(), limits, metrics.clone(), lanes).expect("started");
+        let (intake, clock, catalog_copy) = (Arc::new(intake), env.clock.clone(), folder.join("copy.db"));
+        let parts = FlusherParts { intake, catalog, metrics, events, sealed, files, clock, catalog_copy };
+        Arc::new(Flusher::new(parts).await.expect("a lease"))
+    }
+
+    async fn send(flusher: &Flusher, at: u32) {
+        let now_ms = flusher.parts.clock.now().as_millis();
+        let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("i", at.to_string())]);
+        let series = vec![SeriesSamples { labels, samples: vec![Sample::float(now_ms, 1.0)], exemplars: Vec::new() }];
+        flusher.parts.intake.accept_samples(TENANT, MetricBatch { series, metadata: Vec::new() }).await.expect("taken");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_flush_does_not_wait_for_a_merge() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let flusher = flusher(folder.path(), TsdbOptions::default()).await;
+        send(&flusher, 1).await;
+        let merging = flusher.tend().await;
+        let flushed = tokio::time::timeout(Duration::from_mins(1), flusher.flush()).await.expect("in time").expect("written");
+        assert_eq!(flushed.files, 1);
+        drop(merging);
+        let intake = flusher.parts.intake.clone();
+        blocking(move || intake.close()).await.expect("closed");
+    }
+
+    /// While files cannot be written, heads do not pile up, and memory has an end: records wait for room, and go on by themselves.
+    #[tokio::test(flavor = "multi_thread")]
+    #[allow(clippy::disallowed_methods, reason = "takes the disk away")]
+    async fn failing_flushes_gather_one_head_up_to_its_limit() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let head_bytes_max = 4000;
+        let flusher = flusher(folder.path(), TsdbOptions { head_bytes_max, ..TsdbOptions::default() }).await;
+        let (files, aside) = (folder.path().join("files"), folder.path().join("aside"));
+        let metrics = flusher.parts.metrics.clone();
+        let rename = |from: &Path, to: &Path| std::fs::rename(from, to).expect("renamed");
+        rename(&files, &aside);
+        std::fs::write(&files, "not a folder").expect("written");
+        for at in 0..5 {
+            send(&flusher, at).await;
+            flusher.flush().await.expect_err("nothing can be written");
+        }
+        let stats = metrics.tenant_stats(TENANT, 1);
+        assert_eq!((stats.sealed_parts, stats.unflushed_samples), (1, 5));
+
+        let sender = flusher.clone();
+        let sending = tokio::spawn(async move {
+            for at in 5..600 {
+                send(&sender, at).await;
+                if !sender.parts.metrics.has_room() {
+                    return at;
+                }
+            }
+            panic!("600 samples without an end");
+        });
+        let last = sending.await.expect("full at some time");
+        let held = metrics.tenant_stats(TENANT, 1);
+        assert!(held.unflushed_bytes < head_bytes_max as u64 * 2, "{held:?}");
+        for at in 0..10 {
+            // These are in the journal, and are not shown yet.
+            let sender = flusher.clone();
+            tokio::spawn(async move { send(&sender, last + 1 + at).await });
+        }
+        std::fs::remove_file(&files).expect("removed");
+        rename(&aside, &files);
+        let all = u64::from(last) + 11;
+        while metrics.tenant_stats(TENANT, 1).file_samples < all {
+            flusher.flush().await.expect("written");
+        }
+        assert_eq!(metrics.tenant_stats(TENANT, 1).file_samples, all, "each once");
+        assert!(metrics.has_room());
+        let intake = flusher.parts.intake.clone();
+        blocking(move || intake.close()).await.expect("closed");
+    }
 }

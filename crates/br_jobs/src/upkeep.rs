@@ -50,13 +50,19 @@ enum Kept {
 impl Upkeep {
     /// Until told to stop. A step that fails is told and tried again at the next beat.
     pub async fn run(self, stopped: watch::Receiver<bool>) {
+        let flusher = self.flusher.clone();
+        let sealed = flusher.parts.sealed.clone();
+        let flush = move || {
+            let flusher = flusher.clone();
+            async move { flusher.flush().await.map(drop) }
+        };
         if self.is_catalog_whole {
             report("OrphansError", self.remove_orphans().await);
         }
         let flushed = Notify::new();
         tokio::join!(
             self.keep_the_beat(&flushed, stopped.clone()),
-            flush_when_wanted(&self.flusher, stopped.clone()),
+            flush_when_wanted(&sealed.wanted, FLUSH_PATIENCE, flush, stopped.clone()),
             self.tend(&flushed, stopped)
         );
     }
@@ -251,19 +257,26 @@ impl Upkeep {
     }
 }
 
-/// Between two beats, when a head has become large. After a failure it waits for a moment: the disk may be full.
-async fn flush_when_wanted(flusher: &Arc<Flusher>, mut stopped: watch::Receiver<bool>) {
+/// Between two beats, when a head has become large. After a failure it waits for a moment, since the disk may be full, and tries
+/// again: who wanted the flush asks once.
+async fn flush_when_wanted<F: Future<Output = Result<()>>>(
+    wanted: &Notify,
+    patience: Duration,
+    flush: impl Fn() -> F,
+    mut stopped: watch::Receiver<bool>,
+) {
     loop {
         tokio::select! {
-            () = flusher.parts.sealed.wanted.notified() => {}
+            () = wanted.notified() => {}
             _ = stopped.wait_for(|stopped| *stopped) => return,
         }
-        let flushed = flusher.flush().await;
+        let flushed = flush().await;
         let is_failing = flushed.is_err();
-        report("FlushError", flushed.map(drop));
+        report("FlushError", flushed);
         if is_failing {
+            wanted.notify_one();
             tokio::select! {
-                () = tokio::time::sleep(FLUSH_PATIENCE) => {}
+                () = tokio::time::sleep(patience) => {}
                 _ = stopped.wait_for(|stopped| *stopped) => return,
             }
         }
@@ -277,5 +290,29 @@ fn ids(files: &[FileEntry]) -> Vec<i64> {
 fn report(event: &str, outcome: Result<()>) {
     if let Err(error) = outcome {
         tracing::error!(event, "{error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[tokio::test]
+    async fn a_flush_that_fails_is_wanted_still() {
+        let (wanted, (stop, stopped)) = (Notify::new(), watch::channel(false));
+        let tries = AtomicU32::new(0);
+        let (tried, stop) = (&tries, &stop);
+        let flush = || async move {
+            if tried.fetch_add(1, Ordering::Relaxed) < 3 {
+                return Err(br_std::Error::retry("the catalog cannot be written"));
+            }
+            stop.send_replace(true);
+            Ok(())
+        };
+        // Asked once.
+        wanted.notify_one();
+        flush_when_wanted(&wanted, Duration::from_millis(1), flush, stopped).await;
+        assert_eq!(tries.into_inner(), 4);
     }
 }

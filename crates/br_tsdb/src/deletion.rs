@@ -84,7 +84,8 @@ impl Deletion {
 }
 
 /// What the expressions of a deletion say of the values that the head has: asking them may take long, and is done before the
-/// deletion takes its place in the journal, where everything else waits for it.
+/// deletion takes its place in the journal, where everything else waits for it. Values that are not in here count as meant where
+/// that does no harm.
 #[derive(Debug, Default)]
 pub struct Foreseen {
     /// By selector.

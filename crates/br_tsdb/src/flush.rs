@@ -24,6 +24,8 @@ use std::sync::Arc;
 #[must_use = "what was sealed has to be written and published"]
 pub struct SealedHead {
     pub(crate) parts: Vec<(Arc<RwLock<TenantHead>>, Arc<SealedTenant>)>,
+    /// About what they take in memory.
+    pub(crate) bytes: usize,
     pub(crate) position: JournalPosition,
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) orders: FlushOrders,

@@ -40,7 +40,7 @@ pub(crate) enum Resolved {
     Unknown { matcher: usize, values: Vec<Box<str>> },
 }
 
-/// Texts of numbered series, in the head and in files.
+/// Texts of numbered series, out of the head and in files.
 pub(crate) trait LabelLookup {
     /// Names of the labels on these series, unsorted.
     fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str>;
@@ -59,6 +59,8 @@ pub(crate) struct LabelIndex {
     pairs: PairTable,
     /// Series that were inserted since the postings were packed.
     unpacked: usize,
+    /// Names whose postings are to be packed.
+    to_pack: Vec<Symbol>,
 }
 
 /// Names and values of many label sets by symbol, in the order of each set. All numbers are varints.
@@ -177,21 +179,27 @@ impl LabelIndex {
         Some(at)
     }
 
-    /// Makes the postings small after many series came: those of a target have numbers in a row.
-    pub(crate) fn pack_when_grown(&mut self) {
-        if self.unpacked < 1024 || (self.unpacked as u64) < self.all.len() / 16 {
-            return;
+    /// Makes the postings small after many series came: those of a target have numbers in a row. Stops after about so many values, and
+    /// goes on when it is called again: whoever needs the index waits meanwhile.
+    pub(crate) fn pack_when_grown(&mut self, values_at_once: usize) {
+        if self.unpacked >= 1024 && self.unpacked as u64 >= self.all.len() / 16 {
+            self.unpacked = 0;
+            pack(&mut self.all);
+            self.to_pack = self.by_name.keys().copied().collect();
         }
-        self.unpacked = 0;
-        pack(&mut self.all);
-        #[allow(clippy::iter_over_hash_type, reason = "each by itself")]
-        for entry in self.by_name.values_mut() {
+        let mut packed = 0;
+        while packed < values_at_once
+            && let Some(name) = self.to_pack.pop()
+        {
+            let Some(entry) = self.by_name.get_mut(&name) else { continue };
             pack(&mut entry.series);
+            #[allow(clippy::iter_over_hash_type, reason = "each by itself")]
             for postings in entry.by_value.values_mut() {
                 if let Postings::Many(many) = postings {
                     pack(many);
                 }
             }
+            packed += entry.by_value.len() + 1;
         }
     }
 
@@ -349,15 +357,15 @@ impl LabelIndex {
 }
 
 impl LabelIndex {
-    pub(crate) fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str> {
+    pub(crate) fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<Symbol> {
         let on_series = self.by_name.iter().filter(|(_, entry)| !entry.series.is_disjoint(series));
-        on_series.map(|(name, _)| self.text(*name)).collect()
+        on_series.map(|(name, _)| *name).collect()
     }
 
-    pub(crate) fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<&str> {
+    pub(crate) fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<Symbol> {
         let Some(entry) = self.symbols.find(name).and_then(|name| self.by_name.get(&name)) else { return Vec::new() };
         let on_series = entry.by_value.iter().filter(|(_, postings)| postings.overlaps(series));
-        on_series.map(|(value, _)| self.text(*value)).collect()
+        on_series.map(|(value, _)| *value).collect()
     }
 }
 
@@ -451,8 +459,11 @@ mod tests {
             let of_target = |index: &LabelIndex| resolve(index, Matcher::equal("instance", "host-1"));
             let before = of_target(&index);
             index.unpacked = usize::MAX;
-            index.pack_when_grown();
-            prop_assert_eq!(of_target(&index), before);
+            for left in (0..index.by_name.len()).rev() {
+                index.pack_when_grown(1);
+                prop_assert_eq!(index.to_pack.len(), left, "a name at a time");
+                prop_assert_eq!(&of_target(&index), &before);
+            }
             for (labels, at) in &known {
                 prop_assert_eq!(&index.labels(*at), labels);
                 prop_assert_eq!(index.pairs(*at).len(), labels.len());

@@ -83,6 +83,17 @@ impl Mask {
         self.tombstones.is_empty() && self.retention.is_none()
     }
 
+    /// What of it concerns parts of the store, of each how far it is and between which times its samples lie.
+    pub(crate) fn concerning(&self, parts: &[(Reach, i64, i64)]) -> Self {
+        let is_deleted_from = |one: &Tombstone| {
+            parts.iter().any(|(reach, min_ms, max_ms)| reach.is_concerned(one) && one.deletion.overlaps(*min_ms, *max_ms))
+        };
+        let tombstones = self.tombstones.iter().filter(|one| is_deleted_from(one)).cloned().collect();
+        let oldest_ms = parts.iter().map(|(_, min_ms, _)| *min_ms).min().unwrap_or(i64::MAX);
+        let retention = self.retention.as_ref().filter(|(_, cutoffs)| cutoffs.iter().any(|cutoff| oldest_ms < *cutoff)).cloned();
+        Self { tombstones, retention, last: self.last }
+    }
+
     /// All deletions up to this record are among those that are applied here.
     pub(crate) fn last(&self) -> JournalPosition {
         self.last

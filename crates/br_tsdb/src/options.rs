@@ -39,10 +39,16 @@ pub struct TsdbOptions {
     pub exemplars_per_series_max: usize,
     /// Metric families whose metadata is kept, of one tenant.
     pub metadata_max: usize,
-    /// A series without samples for this many flushes leaves the head.
+    /// From one flush to the next, where none comes before its time.
+    pub flush_interval: Duration,
+    /// A series without samples for this many flushes leaves the head. Those that come before their time do not count.
     pub idle_flushes_max: u8,
-    /// Samples in memory that no file holds are worth a flush before its time once they take about this much, over all tenants.
+    /// Samples in memory that no file holds are worth a flush before its time once they take about this much, over all tenants; where
+    /// there are many series, later: a file of a sample or two of each would be all rows.
     pub head_bytes_wanted: usize,
+    /// Samples that no file holds take no more than about this, over all tenants; what comes then waits in the journal, and its sender
+    /// is asked to come again.
+    pub head_bytes_max: usize,
     /// Memory for footers and series of files that were asked lately.
     pub index_cache_bytes: usize,
     /// Memory, over all tenants, for samples that are in files already: the last minutes are then answered without a file.
@@ -69,8 +75,10 @@ impl Default for TsdbOptions {
             exemplar_bytes_max: 64 << 20,
             exemplars_per_series_max: 10_000,
             metadata_max: 50_000,
+            flush_interval: Duration::from_mins(1),
             idle_flushes_max: 10,
             head_bytes_wanted: 48 << 20,
+            head_bytes_max: 384 << 20,
             index_cache_bytes: 64 << 20,
             retained_bytes_max: 24 << 20,
             compaction_bytes_max: 512 << 20,

@@ -12,7 +12,7 @@ use crate::store::Tsdb;
 use crate::verdicts::Verdicts;
 use br_model::TenantId;
 use br_std::{Error, Nanos, Result};
-use br_storage::{Budget, JournalPosition, Matcher, SeriesQuery};
+use br_storage::{Budget, JournalPosition, Matcher};
 use parking_lot::{RwLock, RwLockUpgradableReadGuard};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,15 +28,14 @@ impl Tsdb {
         *self.shared.in_force.retention.write() = Some(rules);
     }
 
-    /// Asks the expressions of a deletion about the values that the head has, for [`Tsdb::delete`] to be quick. An error when that
+    /// Asks the expressions of a deletion about the values that the head has: [`Tsdb::delete`] asks them nothing. An error when that
     /// takes more than the budget has.
     pub fn foresee(&self, tenant: TenantId, deletion: &Deletion, budget: &Budget) -> Result<Foreseen> {
         let mut known = Vec::new();
         if let Some(head) = self.shared.head(tenant) {
             for matchers in &deletion.selectors {
                 let mut verdicts = Verdicts::new(matchers, budget)?;
-                let (from_ms, to_ms) = (deletion.from_ms, deletion.to_ms);
-                drop(verdicts.resolve(&head, &SeriesQuery { matchers: matchers.clone(), from_ms, to_ms })?);
+                drop(verdicts.resolve_where(&head, |head| head.has_newest(deletion))?);
                 known.push(verdicts.into_known());
             }
         }
@@ -54,7 +53,8 @@ impl Tsdb {
         )))
     }
 
-    /// Deletes what was appended before this record of the journal. Called as [`Tsdb::append`] is, by the same thread.
+    /// Deletes what was appended before this record of the journal. Called as [`Tsdb::append`] is, by the same thread; `foreseen` may
+    /// be empty.
     ///
     /// What was open is sealed first, so that no part holds records of both sides: the caller writes the seal as any other.
     pub fn delete(
@@ -176,27 +176,20 @@ impl Tsdb {
     }
 }
 
-/// What a deletion means to the head. Expressions are never asked under its lock.
+/// What a deletion means to the head. All that comes in waits for this, so expressions are not asked: of values that were not
+/// foreseen, as in a replay, all series are treated as those of a store that was started anew are.
 fn forget_newest(head: &RwLock<TenantHead>, deletion: &Deletion, foreseen: Foreseen) {
     let mut foreseen = foreseen.known.into_iter();
     for matchers in &deletion.selectors {
         // Its expressions were compiled when it was made, and nothing cancels this.
         let budget = Budget::unlimited();
-        let Ok(mut verdicts) = Verdicts::with(matchers, &budget, foreseen.next()) else { continue };
-        loop {
-            let locked = head.upgradable_read();
-            match locked.index().resolve(&verdicts) {
-                Resolved::Series(found) => {
-                    RwLockUpgradableReadGuard::upgrade(locked).forget_newest(&found, deletion);
-                    break;
-                }
-                Resolved::Unknown { matcher, values } => {
-                    drop(locked);
-                    if verdicts.ask_all(matcher, &values).is_err() {
-                        break;
-                    }
-                }
-            }
+        let Ok(verdicts) = Verdicts::foreseen(matchers, &budget, foreseen.next()) else { continue };
+        let locked = head.upgradable_read();
+        if !locked.has_newest(deletion) {
+            return;
+        }
+        if let Resolved::Series(found) = locked.index().resolve(&verdicts) {
+            RwLockUpgradableReadGuard::upgrade(locked).forget_newest(&found, deletion);
         }
     }
 }

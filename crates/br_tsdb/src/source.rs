@@ -6,7 +6,7 @@ use crate::block::row::{ChunkKind, DecodedTimes, RowHead};
 use crate::block::section::SectionIndex;
 use crate::changes::{Group, group_of};
 use crate::compact::tidy_exemplars;
-use crate::head::{FloatBuffer, HeadSamples, HeadSelection, HeadSeries, SealNumber};
+use crate::head::{Asked, FloatBuffer, HeadSamples, HeadSelection, HeadSeries, SealNumber};
 use crate::index::LabelLookup;
 use crate::mask::{Hidden, Mask, covers, drop_hidden_exemplars, visible};
 use crate::points::{self, Joints};
@@ -100,10 +100,12 @@ impl TenantSource {
     }
 
     /// The head is asked before the files: what is published in between is then seen twice, not never.
-    fn select_head(&self, query: &SeriesQuery, verdicts: &mut Verdicts<'_>, budget: &Budget) -> Result<HeadSelection> {
+    /// What it has is charged before it is copied.
+    fn select_head(&self, query: &SeriesQuery, verdicts: &mut Verdicts<'_>, held: &mut Charged<'_>) -> Result<HeadSelection> {
         let Some(head) = self.shared.head(self.tenant) else { return Ok(HeadSelection::default()) };
         let (head, found) = verdicts.resolve(&head, query)?;
-        budget.check_parts(found.len())?;
+        held.budget.check_parts(found.len())?;
+        held.set(found.len() * CANDIDATE_BYTES)?;
         Ok(head.select(query, found))
     }
 
@@ -182,11 +184,12 @@ impl TenantSource {
     fn texts(
         &self,
         query: &SeriesQuery,
+        asked: Asked<'_>,
         budget: &Budget,
         find: impl for<'a> Fn(&'a dyn LabelLookup, &RoaringBitmap) -> Vec<&'a str>,
     ) -> Result<Vec<String>> {
         let mut texts = BTreeSet::new();
-        self.each_lookup(query, budget, &mut |labels, series| {
+        self.each_lookup(query, asked, budget, &mut |labels, series| {
             // Of values a series has one at most; of names there are few.
             let listed = series.len() * size_of::<&str>() as u64;
             budget.charge(listed)?;
@@ -202,10 +205,12 @@ impl TenantSource {
         Ok(texts.into_iter().collect())
     }
 
-    /// Hands on the series that match and are not hidden: those of the head, then those of files, section by section.
+    /// Hands on what is asked of the series that match and are not hidden: of those of the head, then of those of files, section by
+    /// section. Nothing is done with it while a lock is held.
     fn each_lookup(
         &self,
         query: &SeriesQuery,
+        asked: Asked<'_>,
         budget: &Budget,
         each: &mut dyn FnMut(&dyn LabelLookup, &RoaringBitmap) -> Result<()>,
     ) -> Result<()> {
@@ -213,19 +218,24 @@ impl TenantSource {
         let mut held = BTreeSet::new();
         let mut verdicts = Verdicts::new(&query.matchers, budget)?;
         if let Some(head) = self.shared.head(self.tenant) {
-            let (head, found) = verdicts.resolve(&head, query)?;
-            held = head.held();
-            let touching = head.touching(query, &found);
-            if mask.is_empty() {
-                each(&*head, &touching)?;
-            } else {
-                // Deletions have expressions too: they are asked when the lock is free.
-                let selection = head.select(query, touching);
-                drop(head);
-                let shown = Listed::shown(&selection, query, &mask, budget)?;
-                each(&shown, &shown.all())?;
-                budget.release(shown.bytes());
-            }
+            let mut charged = Charged::nothing(budget);
+            let listing = {
+                let (head, found) = verdicts.resolve(&head, query)?;
+                held = head.held();
+                let touching = head.touching(query, &found);
+                let mask = head.concerning(&mask, query);
+                if mask.is_empty() {
+                    charged.set(touching.len() * listed_bytes(asked))?;
+                    head.list(asked, &touching)
+                } else {
+                    charged.set(touching.len() * CANDIDATE_BYTES)?;
+                    let selection = head.select(query, touching);
+                    drop(head);
+                    // Deletions have expressions too: they are asked when the lock is free.
+                    selection.list(|series, samples| budget.check().map(|()| series.shows(samples, query, &mask)))?
+                }
+            };
+            each(&listing, &listing.all())?;
         }
         for file in self.shared.files.overlapping(self.tenant, query.from_ms, query.to_ms, &held, RollupUse::WhenRawIsGone) {
             let Some(open) = self.open(&file, budget)? else { continue };
@@ -237,50 +247,40 @@ impl TenantSource {
     }
 }
 
-/// Series by themselves.
-struct Listed(Vec<Labels>);
+/// What was charged for something that is held. It is released when this goes.
+struct Charged<'b> {
+    budget: &'b Budget,
+    bytes: u64,
+}
 
-impl Listed {
-    /// Of a selection what is not hidden, charged until [`Listed::bytes`] are released.
-    fn shown(selection: &HeadSelection, query: &SeriesQuery, mask: &Mask, budget: &Budget) -> Result<Self> {
-        budget.charge(selection.series.len() as u64 * CANDIDATE_BYTES)?;
-        let mut shown = Vec::with_capacity(selection.series.len());
-        for series in &selection.series {
-            budget.check()?;
-            if series.shows(&selection.samples, query, mask) {
-                shown.push(selection.samples.labels(series));
-            }
+impl<'b> Charged<'b> {
+    fn nothing(budget: &'b Budget) -> Self {
+        Self { budget, bytes: 0 }
+    }
+
+    /// So much is held now.
+    fn set(&mut self, bytes: u64) -> Result<()> {
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        if bytes > before {
+            return self.budget.charge(bytes - before);
         }
-        budget.release((selection.series.len() - shown.len()) as u64 * CANDIDATE_BYTES);
-        Ok(Self(shown))
-    }
-
-    fn bytes(&self) -> u64 {
-        self.0.len() as u64 * CANDIDATE_BYTES
-    }
-
-    fn all(&self) -> RoaringBitmap {
-        (0..self.0.len() as u32).collect()
-    }
-
-    fn of<'a>(&'a self, series: &RoaringBitmap) -> impl Iterator<Item = &'a Labels> {
-        series.iter().filter_map(|at| self.0.get(at as usize))
+        self.budget.release(before - bytes);
+        Ok(())
     }
 }
 
-impl LabelLookup for Listed {
-    fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str> {
-        let names: BTreeSet<&str> = self.of(series).flat_map(|labels| labels.iter().map(|(name, _)| name)).collect();
-        names.into_iter().collect()
+impl Drop for Charged<'_> {
+    fn drop(&mut self) {
+        self.budget.release(self.bytes);
     }
+}
 
-    fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<&str> {
-        let values: BTreeSet<&str> = self.of(series).filter_map(|labels| labels.get(name)).collect();
-        values.into_iter().collect()
-    }
-
-    fn labels_of(&self, id: u32) -> Option<Labels> {
-        self.0.get(id as usize).cloned()
+/// What is taken out of the head for one series that matches, at the most: a series has one value of a label, and names are few.
+fn listed_bytes(asked: Asked<'_>) -> u64 {
+    match asked {
+        Asked::Names => 0,
+        Asked::Values(_) => size_of::<u32>() as u64,
+        Asked::Series => CANDIDATE_BYTES,
     }
 }
 
@@ -311,7 +311,8 @@ impl MetricSource for TenantSource {
     ) -> Result<Box<dyn SeriesCursor + 'a>> {
         let mask = self.mask(query);
         let mut verdicts = Verdicts::new(&query.matchers, budget)?;
-        let HeadSelection { series, samples, held } = self.select_head(query, &mut verdicts, budget)?;
+        let mut charged = Charged::nothing(budget);
+        let HeadSelection { series, samples, held } = self.select_head(query, &mut verdicts, &mut charged)?;
         let mut files = self.selected_files(query, &mask, &held, rollups, &mut verdicts, budget)?;
         if matches!(rollups, RollupUse::AlignedFloats { .. }) && files.iter().any(SelectedFile::lacks_sums) {
             files = self.selected_files(query, &mask, &held, RollupUse::WhenRawIsGone, &mut verdicts, budget)?;
@@ -319,8 +320,7 @@ impl MetricSource for TenantSource {
         let coarsest_ms = files.iter().map(|selected| selected.file.rollup.interval_ms).max();
         budget.used_rollup(coarsest_ms.unwrap_or(0));
         let candidates = candidates(series, &samples, &files);
-        let held_bytes = candidates.len() as u64 * CANDIDATE_BYTES;
-        budget.charge(held_bytes)?;
+        charged.set(candidates.len() as u64 * CANDIDATE_BYTES)?;
         budget.expect_parts(candidates.len() as u64)?;
         Ok(Box::new(TenantCursor {
             shared: &self.shared,
@@ -336,7 +336,7 @@ impl MetricSource for TenantSource {
             joints: Joints::default(),
             buffer: FloatBuffer::default(),
             budget,
-            held_bytes,
+            _charged: charged,
             batches_bytes: [0; BATCHES_AT_ONCE],
             batch_series: BATCH_SERIES_FIRST,
         }))
@@ -345,7 +345,7 @@ impl MetricSource for TenantSource {
     fn series(&self, queries: &[SeriesQuery], budget: &Budget) -> Result<Vec<Labels>> {
         let mut found = BTreeSet::new();
         for query in queries {
-            self.each_lookup(query, budget, &mut |lookup, series| {
+            self.each_lookup(query, Asked::Series, budget, &mut |lookup, series| {
                 for labels in series.iter().filter_map(|id| lookup.labels_of(id)) {
                     if !found.contains(&labels) {
                         budget.charge(labels_bytes(&labels))?;
@@ -360,11 +360,11 @@ impl MetricSource for TenantSource {
     }
 
     fn label_names(&self, query: &SeriesQuery, budget: &Budget) -> Result<Vec<String>> {
-        self.texts(query, budget, |labels, series| labels.names_unsorted(series))
+        self.texts(query, Asked::Names, budget, |labels, series| labels.names_unsorted(series))
     }
 
     fn label_values(&self, name: &str, query: &SeriesQuery, budget: &Budget) -> Result<Vec<String>> {
-        self.texts(query, budget, |labels, series| labels.values_unsorted(name, series))
+        self.texts(query, Asked::Values(name), budget, |labels, series| labels.values_unsorted(name, series))
     }
 
     fn metadata(&self, metric: Option<&str>, budget: &Budget) -> Result<Vec<(String, Metadata)>> {
@@ -387,7 +387,8 @@ impl MetricSource for TenantSource {
         let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
         let mask = self.mask(query);
         let mut verdicts = Verdicts::new(&query.matchers, budget)?;
-        let HeadSelection { series, samples, held } = self.select_head(query, &mut verdicts, budget)?;
+        let mut charged = Charged::nothing(budget);
+        let HeadSelection { series, samples, held } = self.select_head(query, &mut verdicts, &mut charged)?;
         for series in series {
             let exemplars = series.visible_exemplars(&samples, &mask);
             if !exemplars.is_empty() {
@@ -513,8 +514,8 @@ struct TenantCursor<'a> {
     joints: Joints,
     buffer: FloatBuffer,
     budget: &'a Budget,
-    /// What the candidates were charged for.
-    held_bytes: u64,
+    /// For the candidates.
+    _charged: Charged<'a>,
     /// What the last batches were charged for, the newest first.
     batches_bytes: [u64; BATCHES_AT_ONCE],
     /// Series in the next one, by what those of the last one took.
@@ -661,7 +662,7 @@ impl TenantCursor<'_> {
 
 impl Drop for TenantCursor<'_> {
     fn drop(&mut self) {
-        self.budget.release(self.held_bytes + self.batches_bytes.iter().sum::<u64>());
+        self.budget.release(self.batches_bytes.iter().sum());
     }
 }
 

@@ -20,7 +20,8 @@ use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// The metrics store. Cheap to clone; all clones are the same store.
 #[derive(Clone)]
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) exemplars_dropped: AtomicU64,
     /// Samples that merges left out for another value of the same time, since the start.
     pub(crate) contradictions: Mutex<BTreeMap<TenantId, u64>>,
+    /// About what parts take in memory that were sealed and are not in files yet.
+    unpublished_bytes: AtomicUsize,
     /// Held while a batch is taken in and while a seal is made, so that a seal holds whole batches.
     applied: Mutex<Applied>,
 }
@@ -54,7 +57,28 @@ struct Applied {
     /// About what samples of all tenants take that are not sealed.
     open_bytes: usize,
     now: Nanos,
+    /// Up to here, in milliseconds of `now`, seals were counted as flushes. `None` before the first.
+    flushes_counted_ms: Option<i64>,
 }
+
+impl Applied {
+    /// Whether a seal is one of a flush at its time, and not of one in between. However many seals come, so many count as intervals
+    /// have passed; and one that comes a little early, before others that are late, counts with the next.
+    fn counts_as_flush(&mut self, interval: Duration) -> bool {
+        let now_ms = self.now.as_millis();
+        let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
+        // A clock that was set back begins anew.
+        let counted_ms = self.flushes_counted_ms.map_or(now_ms, |counted_ms| counted_ms.min(now_ms));
+        let is_first = self.flushes_counted_ms.is_none();
+        let counts = !is_first && now_ms.saturating_sub(counted_ms) >= interval_ms;
+        let counted_to = counted_ms.saturating_add(interval_ms).max(now_ms.saturating_sub(interval_ms));
+        self.flushes_counted_ms = Some(if counts { counted_to } else { counted_ms });
+        counts
+    }
+}
+
+/// What a series has in memory, on average, before a flush is worth its row: about a minute's samples of a usual scrape.
+const WANTED_PER_SERIES: usize = 64;
 
 /// Series that are taken in before a waiting query gets its turn.
 const SERIES_PER_LOCK: usize = 2048;
@@ -65,7 +89,8 @@ impl Tsdb {
         let set = FileSet::new(store, options.index_cache_bytes);
         set.replace(&[], &files);
         let position = set.position();
-        let applied = Mutex::new(Applied { position, sealed: position, open_bytes: 0, now: Nanos::default() });
+        let now = Nanos::default();
+        let applied = Mutex::new(Applied { position, sealed: position, open_bytes: 0, now, flushes_counted_ms: None });
         let (heads, in_force, rollup_levels) = (RwLock::default(), InForce::default(), RwLock::default());
         let (changes, exemplars_dropped, contradictions) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
         let flush_orders = FlushOrders::default();
@@ -80,6 +105,7 @@ impl Tsdb {
             changes,
             exemplars_dropped,
             contradictions,
+            unpublished_bytes: AtomicUsize::new(0),
             applied,
         };
         Self { shared: Arc::new(shared) }
@@ -188,23 +214,39 @@ impl Tsdb {
         applied.position = applied.position.max(up_to);
         let positions = (applied.sealed.next(), applied.position.max(applied.sealed.next()));
         let window_ms = window_ms(applied.now.as_millis());
+        let counts_as_flush = applied.counts_as_flush(self.shared.options.flush_interval);
         let mut parts = Vec::new();
         for head in self.shared.heads() {
             let mut locked = head.write();
-            match locked.seal(positions, window_ms) {
+            match locked.seal(positions, window_ms, counts_as_flush) {
                 Some(part) => parts.push((head.clone(), part)),
-                None => locked.drop_idle(&self.shared.options),
+                None if counts_as_flush => locked.drop_idle(&self.shared.options),
+                None => {}
             }
         }
+        let bytes: usize = parts.iter().map(|(_, part)| part.samples.heap_bytes()).sum();
+        self.shared.unpublished_bytes.fetch_add(bytes, Ordering::Relaxed);
         (applied.sealed, applied.open_bytes) = (applied.position, 0);
         let position = applied.position;
         let (rng, orders) = (self.shared.rng.clone(), self.shared.flush_orders.clone());
-        (!parts.is_empty()).then(|| SealedHead { parts, position, rng, orders })
+        (!parts.is_empty()).then(|| SealedHead { parts, bytes, position, rng, orders })
     }
 
     /// Whether so much waits to be sealed that a flush should not wait for its time.
     pub fn is_flush_wanted(&self) -> bool {
-        self.shared.applied.lock().open_bytes >= self.shared.options.head_bytes_wanted
+        let open_bytes = self.shared.applied.lock().open_bytes;
+        if open_bytes < self.shared.options.head_bytes_wanted {
+            return false;
+        }
+        let series: usize = self.shared.heads().iter().map(|head| head.read().series_count()).sum();
+        open_bytes >= series.saturating_mul(WANTED_PER_SERIES).min(self.shared.options.head_bytes_max / 3)
+    }
+
+    /// Whether samples that no file holds take less memory than they may. Where flushes fail it is used up at some time: then let the
+    /// next records wait until one succeeds.
+    pub fn has_room(&self) -> bool {
+        let open_bytes = self.shared.applied.lock().open_bytes;
+        open_bytes + self.shared.unpublished_bytes.load(Ordering::Relaxed) < self.shared.options.head_bytes_max
     }
 
     /// Lists the files of a seal after the catalog has them, and lets its memory go as soon as other seals need it.
@@ -213,6 +255,7 @@ impl Tsdb {
         let number_of =
             |tenant: TenantId| sealed.parts.iter().find(|(_, part)| part.tenant == tenant).map(|(_, part)| part.number);
         self.shared.files.publish(files, number_of);
+        self.shared.unpublished_bytes.fetch_sub(sealed.bytes, Ordering::Relaxed);
         for (head, part) in &sealed.parts {
             // Not under the lock: it takes some tens of milliseconds for half a million series.
             let condensed = part.condensed();

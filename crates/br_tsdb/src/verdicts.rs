@@ -18,6 +18,8 @@ pub(crate) struct Verdicts<'m> {
     budget: &'m Budget,
     by_value: Known,
     charged: u64,
+    /// What is assumed of values that were not asked about.
+    assumed: Option<bool>,
 }
 
 /// What was said of values, by position of the matcher.
@@ -28,12 +30,13 @@ impl<'m> Verdicts<'m> {
     pub(crate) fn new(matchers: &'m [Matcher], budget: &'m Budget) -> Result<Self> {
         matchers.iter().try_for_each(|matcher| matcher.prepare(budget))?;
         let by_value = matchers.iter().map(|_| HashMap::default()).collect();
-        Ok(Self { matchers, budget, by_value, charged: 0 })
+        Ok(Self { matchers, budget, by_value, charged: 0, assumed: None })
     }
 
-    /// With what the same matchers said before.
-    pub(crate) fn with(matchers: &'m [Matcher], budget: &'m Budget, known: Option<Known>) -> Result<Self> {
+    /// With what the same matchers said before. Nothing more is asked: all other values count as satisfying.
+    pub(crate) fn foreseen(matchers: &'m [Matcher], budget: &'m Budget, known: Option<Known>) -> Result<Self> {
         let mut verdicts = Self::new(matchers, budget)?;
+        verdicts.assumed = Some(true);
         if let Some(known) = known.filter(|known| known.len() == matchers.len()) {
             verdicts.by_value = known;
         }
@@ -44,9 +47,9 @@ impl<'m> Verdicts<'m> {
         std::mem::take(&mut self.by_value)
     }
 
-    /// Whether a value satisfies a matcher, where that was asked before.
+    /// Whether a value satisfies a matcher, where that was asked before or is assumed.
     pub(crate) fn known(&self, matcher: usize, value: &str) -> Option<bool> {
-        self.by_value[matcher].get(value).copied()
+        self.by_value[matcher].get(value).copied().or(self.assumed)
     }
 
     /// Whether a value satisfies a matcher. An error once the query was cancelled.
@@ -72,9 +75,18 @@ impl<'m> Verdicts<'m> {
         head: &'h RwLock<TenantHead>,
         query: &SeriesQuery,
     ) -> Result<(RwLockReadGuard<'h, TenantHead>, RoaringBitmap)> {
+        self.resolve_where(head, |head| head.overlaps(query))
+    }
+
+    /// The same, where nothing is found and nothing asked unless `is_concerned`.
+    pub(crate) fn resolve_where<'h>(
+        &mut self,
+        head: &'h RwLock<TenantHead>,
+        is_concerned: impl Fn(&TenantHead) -> bool,
+    ) -> Result<(RwLockReadGuard<'h, TenantHead>, RoaringBitmap)> {
         loop {
             let locked = head.read();
-            if !locked.overlaps(query) {
+            if !is_concerned(&locked) {
                 return Ok((locked, RoaringBitmap::new()));
             }
             match locked.index().resolve(self) {

@@ -4,11 +4,11 @@ mod common;
 
 use br_env::Clock;
 use br_env::sim::SimClock;
-use br_model::{Labels, MetricBatch, Sample, SeriesSamples};
+use br_model::{Labels, MetricBatch, Sample, SeriesSamples, TenantId};
 use br_std::Nanos;
 use br_storage::{Budget, CancelReason, JournalPosition, MatchOp, Matcher, SeriesQuery};
 use br_tsdb::{AppendOutcome, BlockStats, Cap, Deletion, Foreseen, RejectReason, RetentionRule, RetentionRules, TsdbOptions};
-use common::{Store, T0, TENANT, batch, labels, matcher};
+use common::{Store, T0, TENANT, labels, matcher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ fn caps_refuse_new_series_and_name_what_is_full() {
         series_per_target_max: 2,
         series_per_job_max: 3,
         series_per_metric_max: 4,
+        flush_interval: Duration::ZERO,
         idle_flushes_max: 0,
         ..TsdbOptions::default()
     };
@@ -65,6 +66,76 @@ fn caps_refuse_new_series_and_name_what_is_full() {
     }
     assert_eq!(store.tsdb.tenant_stats(TENANT, 9).series, 0);
     assert_eq!(store.floats("e{job=x,instance=1}", &[(store.now_ms + 2, 1.0)]).accepted, 1);
+}
+
+/// Flushes that come before their time, for the size of a head or for a deletion of another tenant, leave a series with a long
+/// interval where it is; the flushes of ten minutes do not.
+#[test]
+fn a_series_is_idle_by_time_however_often_is_flushed() {
+    let mut store = Store::with(TsdbOptions { series_max: 1, ..TsdbOptions::default() });
+    store.floats("slow", &[(T0, 1.0)]);
+    store.flush();
+    let other = |store: &mut Store, ms: i64| {
+        store.now_ms += ms;
+        store.position += 1;
+        let (position, now) = (JournalPosition(store.position), Nanos::from_millis(store.now_ms));
+        let batch = common::batch("busy", &[(store.now_ms, 1.0)]);
+        store.tsdb.append(TenantId(2), position, &batch, now).expect("sound store");
+        store.flush();
+    };
+    for _ in 0..50 {
+        other(&mut store, 1000);
+    }
+    assert_eq!(store.tsdb.tenant_stats(TENANT, 1).series, 1, "not a minute has passed");
+    let outcome = store.floats("slow", &[(T0, 1.0), (T0 + 1, 2.0)]);
+    assert_eq!((outcome.repeated, outcome.accepted), (1, 1), "its newest sample is known");
+    for _ in 0..9 * 12 {
+        other(&mut store, 5000);
+    }
+    assert_eq!(store.tsdb.tenant_stats(TENANT, 1).series, 1, "not ten minutes have passed");
+    for _ in 0..3 {
+        other(&mut store, 60_000);
+    }
+    assert_eq!(store.tsdb.tenant_stats(TENANT, 1).series, 0);
+    let (from, to) = (T0, T0 + 600_000);
+    assert_eq!(store.dump(from, to)["slow"], [(T0, 1f64.to_bits()), (T0 + 1, 2f64.to_bits())], "out of files");
+}
+
+/// A file of a sample or two of each series would be all rows.
+#[test]
+fn a_flush_before_its_time_waits_for_some_samples_of_each_series() {
+    let mut store = Store::with(TsdbOptions { head_bytes_wanted: 10_000, ..TsdbOptions::default() });
+    let scrape = |store: &mut Store, at: i64| {
+        for series in 0..2000 {
+            store.floats(&format!("m{{i={series}}}"), &[(T0 + at * 15_000, (series * at) as f64 + 0.1)]);
+        }
+        store.tsdb.is_flush_wanted()
+    };
+    let wanted: Vec<bool> = (0..8).map(|at| scrape(&mut store, at)).collect();
+    let first = wanted.iter().position(|is_wanted| *is_wanted).expect("wanted at last");
+    assert!((2..8).contains(&first), "{wanted:?}");
+    store.flush();
+    assert!(!scrape(&mut store, 8));
+}
+
+/// What is sealed and in no file counts until it is.
+#[test]
+fn samples_that_no_file_holds_have_a_limit() {
+    let mut store = Store::with(TsdbOptions { head_bytes_max: 20_000, ..TsdbOptions::default() });
+    let (mut at, mut sealed) = (0, Vec::new());
+    while store.tsdb.has_room() {
+        at += 1;
+        store.floats(&format!("m{{i={at}}}"), &[(T0, 1.0)]);
+        if at % 100 == 0 {
+            sealed.extend(store.tsdb.seal(JournalPosition(store.position)));
+        }
+        assert!(at < 5000, "it has an end");
+    }
+    assert!(sealed.len() > 2, "not by what is open alone");
+    store.pending = sealed;
+    store.flush();
+    assert!(store.tsdb.has_room());
+    assert_eq!(store.dump(T0, T0).len(), at);
 }
 
 /// A target that makes new series with every request fills its own cap: what the others have goes on, and memory stays flat.
@@ -296,36 +367,51 @@ fn series_with_long_values(store: &mut Store, count: usize) {
     }
 }
 
-/// An expression takes its time where nobody waits for it: what comes in meanwhile is taken.
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    #[allow(clippy::disallowed_methods, reason = "measures real time")]
+    let start = Instant::now();
+    let made = work();
+    (made, start.elapsed())
+}
+
+/// An expression takes its time where nobody waits for it, and never in what the lane does.
 #[test]
-#[allow(clippy::disallowed_methods, reason = "measures real time")]
 fn a_slow_deletion_holds_up_no_one() {
     let mut store = Store::new();
-    series_with_long_values(&mut store, 4);
-    let deletion = Deletion::new(vec![vec![matcher(MatchOp::Regex, "big", SLOW)]], i64::MIN, i64::MAX).expect("valid");
-    let budget = Budget::unlimited();
-    budget.cancel(CancelReason::Caller);
-    assert!(store.tsdb.foresee(TENANT, &deletion, &budget).is_err(), "whoever asked may go");
-    let (tsdb, position) = (store.tsdb.clone(), JournalPosition(store.position + 1_000_000));
-    let start = Instant::now();
-    let longest = std::thread::scope(|scope| {
-        let deleting = scope.spawn(|| {
-            let sealed = tsdb.delete(TENANT, position, deletion, Foreseen::default(), Nanos::from_millis(T0));
-            store.pending.extend(sealed);
-        });
-        let other = batch("other", &[(T0, 1.0)]);
-        let (mut appended, mut longest) = (0, Duration::ZERO);
-        while !deleting.is_finished() {
-            let before = Instant::now();
-            appended += 1;
-            tsdb.append(TENANT, JournalPosition(10_000 + appended), &other, Nanos::from_millis(T0)).expect("sound store");
-            longest = longest.max(before.elapsed());
-        }
-        longest
-    });
-    let all = start.elapsed();
-    println!("the deletion took {all:?}, a batch {longest:?} at the most");
-    assert!(longest * 2 < all, "a batch waited {longest:?} for a deletion of {all:?}");
+    series_with_long_values(&mut store, 6);
+    store.floats("slow{big=2}", &[(T0, 7.0)]);
+    let slow = |from_ms, to_ms| Deletion::new(vec![vec![matcher(MatchOp::Regex, "big", SLOW)]], from_ms, to_ms).expect("valid");
+    let gone = Budget::unlimited();
+    gone.cancel(CancelReason::Caller);
+    let everything = slow(i64::MIN, i64::MAX);
+    assert!(store.tsdb.foresee(TENANT, &everything, &gone).is_err(), "whoever asked may go");
+    let (_, asking) = timed(|| store.tsdb.foresee(TENANT, &everything, &Budget::unlimited()).expect("no limit"));
+    // As in a replay: nothing is foreseen.
+    for deletion in [slow(T0 - 20, T0 - 10), everything] {
+        store.position += 1;
+        let (position, now) = (JournalPosition(store.position), Nanos::from_millis(T0));
+        let (sealed, took) = timed(|| store.tsdb.delete(TENANT, position, deletion, Foreseen::default(), now));
+        store.pending.extend(sealed);
+        println!("to ask takes {asking:?}, the deletion {took:?}");
+        assert!(took * 3 < asking, "everything that comes in waited {took:?}; to ask takes {asking:?}");
+    }
+    series_with_long_values(&mut store, 6);
+    let left = store.dump(i64::MIN, i64::MAX);
+    assert_eq!(left.len(), 7, "written again at the time that was deleted");
+    assert_eq!(left["slow{big=\"2\"}"], [(T0, 7.0f64.to_bits())], "this one is still there");
+}
+
+/// The newest sample may lie in the range though all samples are in files.
+#[test]
+fn a_deletion_of_what_is_in_files_is_foreseen_too() {
+    let mut store = Store::with(TsdbOptions { retained_bytes_max: 0, ..TsdbOptions::default() });
+    series_with_long_values(&mut store, 1);
+    store.flush();
+    let gone = Budget::unlimited();
+    gone.cancel(CancelReason::Caller);
+    let deletion = |at| Deletion::new(vec![vec![matcher(MatchOp::Regex, "big", SLOW)]], at, at).expect("valid");
+    assert!(store.tsdb.foresee(TENANT, &deletion(T0), &gone).is_err(), "the value is asked about");
+    assert!(store.tsdb.foresee(TENANT, &deletion(T0 - 1), &gone).is_ok(), "no series has its newest sample there");
 }
 
 #[test]

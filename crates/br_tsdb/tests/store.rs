@@ -2,15 +2,17 @@
 
 mod common;
 
+use br_env::sim::SimClock;
 use br_model::{
     BucketSpan, CounterResetHint, Exemplar, FloatHistogram, KnownSample, KnownSeries, Labels, Metadata, MetricBatch, MetricType,
     Sample, SeriesSamples, Value, stale_nan,
 };
 use br_std::{Kind, Nanos};
 use br_storage::{Budget, JournalPosition, MatchOp, SeriesQuery, Values};
-use br_tsdb::{RejectReason, TsdbOptions};
+use br_tsdb::{RejectReason, RetentionRule, RetentionRules, TsdbOptions};
 use common::{Store, T0, TENANT, batch, labels, matcher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 fn count_of(outcome: &br_tsdb::AppendOutcome, reason: RejectReason) -> u64 {
@@ -110,9 +112,13 @@ fn caps_refuse_only_new_series() {
     assert_eq!(count_of(&store.append(&empty), RejectReason::LabelLimit), 1);
 }
 
+fn each_flush_counts(idle_flushes_max: u8) -> TsdbOptions {
+    TsdbOptions { flush_interval: Duration::ZERO, idle_flushes_max, ..TsdbOptions::default() }
+}
+
 #[test]
 fn idle_series_leave_the_head_and_make_room() {
-    let mut store = Store::with(TsdbOptions { series_max: 2000, idle_flushes_max: 1, ..TsdbOptions::default() });
+    let mut store = Store::with(TsdbOptions { series_max: 2000, ..each_flush_counts(1) });
     for at in 0..2000 {
         store.floats(&format!("old{{i={at}}}"), &[(T0, 1.0)]);
     }
@@ -362,6 +368,74 @@ fn lookups_end_at_their_budget() {
     }
 }
 
+/// While the answer of a lookup is put together, samples are taken in.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "another thread takes samples in")]
+fn a_lookup_holds_up_nobody() {
+    for is_deleted in [false, true] {
+        let mut store = Store::new();
+        for at in 0..200 {
+            store.floats(&format!("m{{a={at}}}"), &[(T0, 1.0)]);
+        }
+        if is_deleted {
+            store.delete(vec![matcher(MatchOp::Equal, "a", "7")], i64::MIN, i64::MAX);
+        }
+        let query = SeriesQuery { matchers: vec![], from_ms: i64::MIN, to_ms: i64::MAX };
+        let source = store.tsdb.source(TENANT);
+        let count = 200 - usize::from(is_deleted);
+        let (mut position, now) = (store.position, Nanos::from_millis(T0));
+        for what in ["series", "values"] {
+            // Somewhere in the midst of the answer.
+            let (charges, tsdb) = (AtomicUsize::new(0), store.tsdb.clone());
+            position += 1;
+            let taken = Arc::new(AtomicBool::new(false));
+            let (telling, at) = (taken.clone(), JournalPosition(position));
+            let budget = Budget::unlimited().attempt(u64::MAX, move || {
+                if charges.fetch_add(1, Ordering::Relaxed) == 100 {
+                    let (tsdb, (tell, told)) = (tsdb.clone(), std::sync::mpsc::channel());
+                    std::thread::spawn(move || {
+                        tsdb.append(TENANT, at, &batch("m{a=0}", &[(T0 + 1, 1.0)]), now).expect("sound store");
+                        let _ = tell.send(());
+                    });
+                    telling.store(told.recv_timeout(Duration::from_secs(5)).is_ok(), Ordering::Relaxed);
+                }
+                false
+            });
+            let found = match what {
+                "series" => source.series(std::slice::from_ref(&query), &budget).expect("found").len(),
+                _ => source.label_values("a", &query, &budget).expect("found").len(),
+            };
+            assert_eq!(found, count, "{what}");
+            assert!(taken.load(Ordering::Relaxed), "{what}: a batch waited for the whole answer");
+        }
+    }
+}
+
+/// Without a start nothing in memory is past its time all the same: of a million series thirty names are no large answer.
+#[test]
+fn a_lookup_without_a_start_takes_what_its_answer_takes() {
+    let mut store = Store::new();
+    let clock = Arc::new(SimClock::at(Nanos::from_millis(T0)));
+    let rule = RetentionRule { matchers: vec![matcher(MatchOp::Equal, "env", "dev")], keep: Duration::from_hours(24) };
+    store.tsdb.set_retention(RetentionRules::new(vec![rule], Duration::from_hours(24 * 15), clock));
+    for at in 0..2000 {
+        store.floats(&format!("m{{a={at},env=dev}}"), &[(T0, 1.0)]);
+    }
+    // Deletes nothing of what is in memory.
+    store.delete(vec![matcher(MatchOp::Equal, "env", "dev")], T0 - 1000, T0 - 1);
+    let query = SeriesQuery { matchers: vec![], from_ms: i64::MIN, to_ms: i64::MAX };
+    let source = store.tsdb.source(TENANT);
+    let budget = Budget::new(4000);
+    assert_eq!(source.label_names(&query, &budget).expect("small"), ["__name__", "a", "env"]);
+    let budget = Budget::new(30_000);
+    assert_eq!(source.label_values("env", &query, &budget).expect("small"), ["dev"]);
+    // All of them are more than this query may hold: it is told so, whatever of them is in its range.
+    let all = SeriesQuery { matchers: vec![matcher(MatchOp::Equal, "env", "dev")], from_ms: T0 + 1, to_ms: T0 + 1 };
+    store.floats("m{a=0,env=dev}", &[(T0 + 2, 1.0)]);
+    assert!(source.select(&all, &Budget::new(100_000)).is_err());
+    assert!(source.select(&all, &Budget::new(400_000)).is_ok());
+}
+
 /// Of files with many metrics, a query for one metric reads and keeps what is about that one.
 #[test]
 fn a_query_keeps_only_what_its_metric_needs() {
@@ -438,7 +512,7 @@ fn series_scraped_together_share_timestamps() {
 
 #[test]
 fn known_series_are_taken_by_number_until_their_number_is_another_s() {
-    let mut store = Store::with(TsdbOptions { idle_flushes_max: 1, ..TsdbOptions::default() });
+    let mut store = Store::with(each_flush_counts(1));
     let now = Nanos::from_millis(T0);
     let (first, second, third) = (T0, T0 + 1000, T0 + 2000);
     let learned = batch("up{job=\"a\"}", &[(first, 1.0)]);

@@ -15,6 +15,6 @@ pub(crate) mod row;
 pub(crate) mod scan;
 pub(crate) mod schema;
 pub(crate) mod section;
-mod series_table;
+pub(crate) mod series_table;
 pub(crate) mod stats;
 pub(crate) mod write;

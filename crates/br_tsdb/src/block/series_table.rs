@@ -5,7 +5,7 @@ use crate::index::{LabelLookup, SeriesId};
 use crate::symbols::{Symbol, Symbols};
 use crate::verdicts::Verdicts;
 use br_model::Labels;
-use br_std::Result;
+use br_std::{Error, Result};
 use br_storage::{MatchOp, Matcher};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -247,7 +247,7 @@ impl SeriesTable {
             found = kept;
         }
         // Both `named` and what was kept of it are ascending.
-        Ok(RoaringBitmap::from_sorted_iter(found).unwrap_or_default())
+        RoaringBitmap::from_sorted_iter(found).map_err(|_| Error::corrupt("the series of a section are out of order"))
     }
 
     /// A superset, ascending, of the series that satisfy all matchers: of the matchers that name a rare label the one that leaves the
@@ -304,8 +304,11 @@ impl RarePairs {
         let mut ids = vec![0; end as usize].into_boxed_slice();
         for id in 0..count {
             for pair in table.pairs(id as u32) {
-                if let Some((start, filled)) = places.get_mut(&pair) {
-                    ids[*start as usize + usize::from(*filled)] = id as u16;
+                let Some((start, filled)) = places.get_mut(&pair) else { continue };
+                let next = *start as usize + usize::from(*filled);
+                // A file that was made elsewhere may have a pair twice.
+                if *filled == 0 || ids[next - 1] != id as u16 {
+                    ids[next] = id as u16;
                     *filled += 1;
                 }
             }
@@ -358,6 +361,18 @@ pub(crate) fn hash_pairs(pairs: &[(&str, &str)], bytes: &mut Vec<u8>) -> u128 {
 mod tests {
     use super::*;
     use br_storage::Budget;
+
+    #[test]
+    fn a_pair_that_stands_twice_hides_no_series() {
+        let mut table = SeriesTableBuilder::default();
+        for number in 0..40u32 {
+            let own = number.to_string();
+            table.push_row(&[("__name__", "m"), ("own", &own), ("own", &own)], u128::from(number) + 1);
+        }
+        let (table, matchers, budget) = (table.finish(), [Matcher::equal("own", "7")], Budget::unlimited());
+        let mut verdicts = Verdicts::new(&matchers, &budget).expect("no limit");
+        assert_eq!(table.resolve(&mut verdicts).expect("found").iter().collect::<Vec<_>>(), [7]);
+    }
 
     #[test]
     fn rare_labels_name_the_same_series_as_a_look_at_each() {

@@ -182,7 +182,7 @@ mod tests {
                     slots.push(id, &Sample::float(1_700_000_000_000 + *way as i64 + own + at as i64 * 15_000, *value));
                 }
             }
-            let packed = slots.seal();
+            let packed = slots.seal(true);
             let dense = packed.condensed().expect("sound strips");
             prop_assert_eq!(dense.ids().collect::<Vec<_>>(), packed.ids().collect::<Vec<_>>());
             prop_assert_eq!(dense.sample_count(), packed.sample_count());
@@ -206,7 +206,7 @@ mod tests {
                 slots.push(id, &Sample::float(1_700_000_000_000 + at * 15_000, 1_000_000.0 + f64::from(id) + at as f64 * 9.0));
             }
         }
-        let packed = slots.seal();
+        let packed = slots.seal(true);
         let (before, after) = (packed.heap_bytes(), packed.condensed().expect("sound strips").heap_bytes());
         assert!(after < 10_000 && after < before / 2, "{before} {after}");
     }

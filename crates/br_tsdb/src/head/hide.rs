@@ -18,6 +18,14 @@ impl SealedTenant {
 }
 
 impl TenantHead {
+    /// What of a mask concerns the samples in memory that touch the range of a query. Mostly nothing: they are new.
+    pub(crate) fn concerning(&self, mask: &Mask, query: &SeriesQuery) -> Mask {
+        let sealed = self.sealed.iter().map(|held| (held.part.reach(), held.part.min_ms, held.part.max_ms));
+        let all = sealed.chain([(Reach::OPEN, self.min_ms, self.max_ms)]);
+        let touching: Vec<_> = all.filter(|(_, min_ms, max_ms)| *min_ms <= query.to_ms && *max_ms >= query.from_ms).collect();
+        mask.concerning(&touching)
+    }
+
     /// Whether samples may lie between two times that were not sealed yet.
     pub(crate) fn has_open(&self, from_ms: i64, to_ms: i64) -> bool {
         self.min_ms <= to_ms && self.max_ms >= from_ms
@@ -26,6 +34,11 @@ impl TenantHead {
     /// Whether a sealed part is in memory that may hold samples between two times of records before this one.
     pub(crate) fn holds_before(&self, position: JournalPosition, from_ms: i64, to_ms: i64) -> bool {
         self.sealed.iter().any(|held| held.part.positions.1 < position && held.part.overlaps(from_ms, to_ms))
+    }
+
+    /// Whether a deletion takes the newest sample of any series.
+    pub(crate) fn has_newest(&self, deletion: &Deletion) -> bool {
+        self.series.has_newest(deletion.from_ms, deletion.to_ms)
     }
 
     /// Where the newest sample of one of these series is deleted, the next one is compared with nothing: it may be written again.

@@ -18,6 +18,7 @@ mod select;
 mod series;
 mod slots;
 
+pub(crate) use listing::Asked;
 pub(crate) use seal::{SealNumber, SealedTenant};
 pub(crate) use sealed::{SealedPlace, SealedSamples, SeriesView};
 pub(crate) use select::{FloatBuffer, HeadSamples, HeadSelection, HeadSeries};
@@ -55,6 +56,8 @@ pub(crate) struct TenantHead {
     /// In the order in which they were sealed.
     sealed: Vec<HeldPart>,
     seal_number: SealNumber,
+    /// Seals that count as flushes.
+    flushes: u64,
     /// About what the open exemplars take.
     exemplar_bytes: usize,
     /// Times of the open samples; `i64::MAX` and `i64::MIN` when there are none.
@@ -89,6 +92,7 @@ impl TenantHead {
             metadata: BTreeMap::new(),
             sealed: Vec::new(),
             seal_number: 0,
+            flushes: 0,
             exemplar_bytes: 0,
             min_ms: i64::MAX,
             max_ms: i64::MIN,

@@ -131,23 +131,47 @@ impl KnownCursor {
         Self { registry, next: 0 }
     }
 
-    /// For a whole request at once: the lock is taken once.
+    /// For a whole request at once. The lock is taken when the first series is asked for, not while the request is unpacked, and is
+    /// handed over now and then to who waits for it.
     pub fn look(&mut self) -> KnownLook<'_> {
-        KnownLook { known: self.registry.read(), next: &mut self.next }
+        KnownLook { registry: &self.registry, known: None, finds: 0, next: &mut self.next }
     }
 }
 
 pub struct KnownLook<'a> {
-    known: RwLockReadGuard<'a, Registry>,
+    registry: &'a RwLock<Registry>,
+    /// `None` before the first find.
+    known: Option<RwLockReadGuard<'a, Registry>>,
+    /// Since the lock was handed over.
+    finds: u32,
     next: &'a mut SeriesId,
+}
+
+/// Series that are found before a waiting writer gets its turn: some hundred microseconds.
+const FINDS_PER_LOCK: u32 = 4096;
+
+impl<'a> KnownLook<'a> {
+    #[inline]
+    fn turn(&mut self) -> &RwLockReadGuard<'a, Registry> {
+        self.finds += 1;
+        if self.finds >= FINDS_PER_LOCK
+            && let Some(known) = &mut self.known
+        {
+            self.finds = 0;
+            RwLockReadGuard::bump(known);
+        }
+        self.known.get_or_insert_with(|| self.registry.read())
+    }
 }
 
 impl KnownSeries for KnownLook<'_> {
     #[inline]
     fn find(&mut self, identity: u128) -> Option<SeriesHandle> {
-        let handle = match self.known.find_near(identity, *self.next) {
-            Some(id) => self.known.handle(id),
-            None => *self.known.aliases.get(&identity)?,
+        let expected = *self.next;
+        let known = self.turn();
+        let handle = match known.find_near(identity, expected) {
+            Some(id) => known.handle(id),
+            None => *known.aliases.get(&identity)?,
         };
         *self.next = handle.number.wrapping_add(1);
         Some(handle)
@@ -156,16 +180,19 @@ impl KnownSeries for KnownLook<'_> {
     #[inline]
     fn find_expected(&mut self, identity: u128) -> Option<SeriesHandle> {
         let id = *self.next;
-        if !self.known.is(id, identity) {
+        let known = self.turn();
+        if !known.is(id, identity) {
             return None;
         }
+        let handle = known.handle(id);
         *self.next = id.wrapping_add(1);
-        Some(self.known.handle(id))
+        Some(handle)
     }
 
     #[inline]
     fn expected_bytes(&self) -> usize {
-        self.known.lengths.get(*self.next as usize).map_or(0, |length| usize::from(*length))
+        let length = self.known.as_ref().and_then(|known| known.lengths.get(*self.next as usize));
+        length.map_or(0, |length| usize::from(*length))
     }
 }
 
@@ -199,6 +226,25 @@ mod tests {
         shared.write().insert(0, hash(200), 10, 0);
         assert!(!shared.read().keeps(before));
         assert!(shared.read().keeps(find(hash(200)).expect("inserted")));
+    }
+
+    /// A request of any size, and all that comes before its first series, leaves the registry to who registers series.
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a thread that waits for the lock")]
+    fn a_look_gives_way_to_a_writer() {
+        let shared = SharedRegistry::default();
+        shared.write().insert(0, hash(0), 10, 0);
+        let mut cursor = KnownCursor::new(shared.clone());
+        let mut look = cursor.look();
+        assert!(shared.try_write().is_some(), "nothing was asked for yet");
+        assert!(look.find(hash(0)).is_some());
+        let writer = std::thread::spawn(move || shared.write().insert(1, hash(1), 10, 0));
+        let mut finds = 0;
+        while look.find(hash(1)).is_none() {
+            finds += 1;
+            assert!(finds < 200_000_000, "the writer never got its turn");
+        }
+        writer.join().expect("written");
     }
 
     #[test]

@@ -34,7 +34,15 @@ pub(super) struct HeldPart {
     pub(super) part: Arc<SealedTenant>,
     /// Its files are listed: it is kept only to spare queries the files.
     pub(super) is_published: bool,
+    /// Seals that counted as flushes, up to and with this one.
+    flushes: u64,
 }
+
+/// Values of labels whose postings are packed with one seal: some tens of milliseconds.
+const PACKED_AT_ONCE: usize = 100_000;
+
+/// Published parts of one tenant that are kept, at the most: a query looks for each of its series in each of them.
+const RETAINED_PARTS_MAX: usize = 64;
 
 impl SealedTenant {
     /// The same in less memory. What files have now, and queries do not ask the head for, is left out.
@@ -49,11 +57,18 @@ impl SealedTenant {
 }
 
 impl TenantHead {
-    /// Moves all open samples into a sealed part; `None` when there is nothing to write.
-    pub(crate) fn seal(&mut self, positions: (JournalPosition, JournalPosition), window_ms: i64) -> Option<Arc<SealedTenant>> {
+    /// Moves all open samples into a sealed part; `None` when there is nothing to write. For a series without samples it is a flush
+    /// more without any where that `counts_as_flush`.
+    pub(crate) fn seal(
+        &mut self,
+        positions: (JournalPosition, JournalPosition),
+        window_ms: i64,
+        counts_as_flush: bool,
+    ) -> Option<Arc<SealedTenant>> {
         self.seal_number += 1;
-        let samples = self.series.seal();
-        self.index.pack_when_grown();
+        self.flushes += u64::from(counts_as_flush);
+        let samples = self.series.seal(counts_as_flush);
+        self.index.pack_when_grown(PACKED_AT_ONCE);
         let unwritten = self.metadata.iter_mut().filter(|(_, known)| known.written_window_ms.is_none());
         let metadata: Vec<_> = unwritten
             .map(|(family, known)| {
@@ -68,7 +83,7 @@ impl TenantHead {
         }
         let (tenant, number) = (self.tenant, self.seal_number);
         let part = Arc::new(SealedTenant { tenant, number, samples, metadata, min_ms, max_ms, window_ms, positions });
-        self.sealed.push(HeldPart { part: part.clone(), is_published: false });
+        self.sealed.push(HeldPart { part: part.clone(), is_published: false, flushes: self.flushes });
         Some(part)
     }
 
@@ -101,7 +116,12 @@ impl TenantHead {
     /// A sealed part names its series by number: none is dropped while one waits for its files.
     /// Parts that were kept beyond that go before the series that they name: a series is idle for as long as they are old.
     pub(crate) fn drop_idle(&mut self, options: &TsdbOptions) {
-        self.let_go(self.seal_number.saturating_sub(u64::from(options.idle_flushes_max) + 1));
+        let beyond = self.sealed.len().saturating_sub(RETAINED_PARTS_MAX);
+        let is_old = |held: &HeldPart| self.flushes - held.flushes > u64::from(options.idle_flushes_max);
+        let going = self.sealed.iter().enumerate().take_while(|(at, held)| *at < beyond || is_old(held));
+        if let Some(up_to) = going.last().map(|(_, held)| held.part.number) {
+            self.let_go(up_to);
+        }
         if self.sealed.iter().any(|held| !held.is_published) {
             return;
         }

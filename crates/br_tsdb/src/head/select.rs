@@ -1,12 +1,12 @@
 //! What the head knows of the series that a query asks for, taken so that no lock is needed any more.
 
+use super::listing::{LabelArena, LabelsAt, Listing};
 use super::sealed::{PointColumns, SealedPlace, SeriesView};
 use super::slots::{NOTHING_YET, Slots};
 use super::{OpenSamples, SealNumber, SealedTenant, TenantHead};
 use crate::codec::strip::StripBase;
-use crate::index::{LabelLookup, SeriesId};
-use crate::symbols::Symbol;
-use br_model::{Exemplar, Labels, Texts};
+use crate::index::SeriesId;
+use br_model::{Exemplar, Labels};
 use br_std::Result;
 use br_storage::{Points, SeriesQuery};
 use roaring::RoaringBitmap;
@@ -35,43 +35,6 @@ pub(crate) struct HeadSamples {
     labels: LabelArena,
 }
 
-/// The labels of all series of a selection, by number.
-#[derive(Default)]
-struct LabelArena {
-    texts: Arc<Texts>,
-    full: Vec<Arc<[(Symbol, Symbol)]>>,
-    filling: Vec<(Symbol, Symbol)>,
-}
-
-/// Pairs in one page of a [`LabelArena`]: an answer keeps the pages that its labels lie in.
-const ARENA_PAGE: usize = 8192;
-
-/// Where the labels of one series are.
-#[derive(Clone, Copy)]
-struct LabelsAt {
-    page: u32,
-    from: u32,
-    to: u32,
-}
-
-impl LabelArena {
-    fn push(&mut self, pairs: impl Iterator<Item = (Symbol, Symbol)>) -> LabelsAt {
-        let from = self.filling.len() as u32;
-        self.filling.extend(pairs);
-        let at = LabelsAt { page: self.full.len() as u32, from, to: self.filling.len() as u32 };
-        if self.filling.len() >= ARENA_PAGE {
-            self.finish();
-        }
-        at
-    }
-
-    /// What was pushed can be asked for from now on.
-    fn finish(&mut self) {
-        self.full.push(self.filling.as_slice().into());
-        self.filling.clear();
-    }
-}
-
 /// One series, and where its samples are.
 pub(crate) struct HeadSeries {
     labels: LabelsAt,
@@ -98,11 +61,22 @@ pub(crate) struct FloatBuffer {
     pub(crate) values: Vec<f64>,
 }
 
+impl HeadSelection {
+    /// The labels of those series that `shows` shows.
+    pub(crate) fn list(self, mut shows: impl FnMut(&HeadSeries, &HeadSamples) -> Result<bool>) -> Result<Listing> {
+        let mut shown = Vec::with_capacity(self.series.len());
+        for series in &self.series {
+            if shows(series, &self.samples)? {
+                shown.push(series.labels);
+            }
+        }
+        Ok(Listing::Series(self.samples.labels, shown))
+    }
+}
+
 impl HeadSamples {
     pub(crate) fn labels(&self, series: &HeadSeries) -> Labels {
-        let LabelsAt { page, from, to } = series.labels;
-        let Some(pairs) = self.labels.full.get(page as usize) else { return Labels::empty() };
-        Labels::numbered(self.labels.texts.clone(), pairs.clone(), from..to)
+        self.labels.labels(series.labels)
     }
 
     /// What sealed parts have of a series, first stored first.
@@ -206,7 +180,7 @@ impl TenantHead {
         let open_overlaps = self.open_overlaps(query);
         selection.series.reserve(usize::try_from(found.len()).unwrap_or(0));
         let mut near = vec![0; samples.parts.len()];
-        (samples.labels.texts, samples.base) = (self.index.texts().clone(), self.series.base());
+        (samples.labels, samples.base) = (LabelArena::new(self.index.texts().clone()), self.series.base());
         for id in found {
             let Some(labels) = self.series.labels(id) else { continue };
             let first_place = samples.places.len() as u32;
@@ -235,19 +209,5 @@ impl TenantHead {
         let overlaps = |range: Option<(i64, i64)>| range.is_some_and(|(min, max)| min <= query.to_ms && max >= query.from_ms);
         let in_part = |part: &&SealedTenant| part.samples.get(id).is_some_and(|view| overlaps(view.time_range()));
         overlaps(self.series.time_range(id)) || parts.iter().any(in_part)
-    }
-}
-
-impl LabelLookup for TenantHead {
-    fn names_unsorted(&self, series: &RoaringBitmap) -> Vec<&str> {
-        self.index.names_unsorted(series)
-    }
-
-    fn values_unsorted(&self, name: &str, series: &RoaringBitmap) -> Vec<&str> {
-        self.index.values_unsorted(name, series)
-    }
-
-    fn labels_of(&self, id: SeriesId) -> Option<Labels> {
-        self.labels(id)
     }
 }

@@ -153,6 +153,12 @@ impl Slots {
         self.slot(id).map(Slot::newest_ms)
     }
 
+    /// Whether the newest sample of any series lies between two times, both included.
+    pub(super) fn has_newest(&self, from_ms: i64, to_ms: i64) -> bool {
+        let range = from_ms.max(TIME_MIN_MS)..=to_ms;
+        self.by_id.iter().any(|slot| slot.is_used && range.contains(&slot.newest_ms()))
+    }
+
     /// Bits of the newest float, to tell a repeat from a contradiction after its strip was sealed; `None` when it was none or zero.
     pub(super) fn newest_bits(&self, id: SeriesId) -> Option<u64> {
         self.slot(id).map(|slot| slot.newest_bits).filter(|bits| *bits != 0)
@@ -328,7 +334,7 @@ impl Slots {
     }
 
     /// Moves all samples out. Which was the newest of each series stays known.
-    pub(super) fn seal(&mut self) -> SealedSamples {
+    pub(super) fn seal(&mut self, counts_as_flush: bool) -> SealedSamples {
         let used = self.by_id.iter().filter(|slot| slot.count > 0).count();
         let mut sealed = SealedSamples::new(self.base, used, self.cells.byte_count());
         let mut usual = Majority::default();
@@ -346,7 +352,7 @@ impl Slots {
             let Some(slot) = self.by_id.get_mut(at) else { continue };
             slot.empty_strip();
             slot.has_rare = false;
-            slot.idle_flushes = if is_idle { slot.idle_flushes.saturating_add(1) } else { 0 };
+            slot.idle_flushes = if is_idle { slot.idle_flushes.saturating_add(u8::from(counts_as_flush)) } else { 0 };
         }
         sealed.finish();
         self.cells.clear();
