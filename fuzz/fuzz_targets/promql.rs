@@ -2,7 +2,7 @@
 #![no_main]
 
 use br_model::Labels;
-use br_promql::{Engine, Options, parse, pretty};
+use br_promql::{Engine, Options, Pretty, parse};
 use br_std::Result;
 use br_storage::testing::{AtOnce, SelectOnly};
 use br_storage::{Budget, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
@@ -33,7 +33,7 @@ fuzz_target!(|text: &str| {
     let printed = expr.to_string();
     let again = parse(&printed).unwrap_or_else(|errors| panic!("{text:?} is printed as {printed:?}: {errors}"));
     assert_eq!(again.to_string(), printed, "{text:?}");
-    let lines = pretty(&expr);
+    let lines = Pretty(&expr).to_string();
     let again = parse(&lines).unwrap_or_else(|errors| panic!("{text:?} is printed as {lines:?}: {errors}"));
     assert_eq!(again.to_string(), printed, "{text:?} as {lines:?}");
     // Few steps: what is looked for is a panic or memory beyond the budget, not how long a year takes.

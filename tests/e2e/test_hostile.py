@@ -209,6 +209,22 @@ def test_the_authority_of_http2_is_checked_like_a_host(server):
     assert status("evil.example") == "401 2"
 
 
+def test_long_rows_are_written_where_nobody_waits(server):
+    query = "(" * 190 + " + ".join(["a"] * 20_000) + ")" * 190
+    ask = lambda path: requests.post(f"{server.url}/api/v1/{path}", data={"query": query}, timeout=60)
+    answers = []
+    askers = [threading.Thread(target=lambda path=path: answers.append(ask(path))) for path in ("format_query", "parse_query") * 2]
+    for asker in askers:
+        asker.start()
+    slowest = 0
+    while any(asker.is_alive() for asker in askers):
+        start = time.monotonic()
+        assert requests.get(f"{server.url}/-/healthy", timeout=20).status_code == 200
+        slowest = max(slowest, time.monotonic() - start)
+    assert [answer.status_code for answer in answers] == [200] * 4, [answer.text[:200] for answer in answers]
+    assert slowest < 2, slowest
+
+
 def test_regular_expressions_are_compiled_by_who_asks_for_data(server):
     selector = "{" + ",".join(['a=~"\\\\w{13}"'] * 700) + "}"
     query = " + ".join([selector] * 3)

@@ -151,6 +151,33 @@ def test_a_series_whose_labels_are_no_text_costs_no_other(make_server, tmp_path)
     assert "1 of 1 could not be imported" in told and "others" not in told
 
 
+@needs_data
+def test_what_this_version_does_not_read_is_left_for_a_later_one(make_server, tmp_path):
+    block = tmp_path / "01KKS78P6B68DNJC87ZVPRGC3X"
+    shutil.copytree(DATA / "thanos-snapshot" / block.name, block)
+    subprocess.run(["chmod", "-R", "u+w", str(block)], check=True)
+    segment = block / "chunks/000001"
+    readable = segment.read_bytes()
+    length, place = readable[8] & 127, 9
+    while readable[place - 1] & 128:
+        length |= (readable[place] & 127) << 7 * (place - 8)
+        place += 1
+    chunk = b"\x63" + readable[place + 1 : place + 1 + length]
+    segment.write_bytes(readable[:place] + chunk + crc32c(chunk).to_bytes(4, "big") + readable[place + 5 + length :])
+    server = make_server(config=KEEP_LONG).start()
+    rows, told = run_import(block, "--server", server.url, status=1)
+    in_part = rows[0]
+    assert in_part["outcome"].startswith("imported in part: 1 chunks are left out") and "chunk of encoding 99" in in_part["outcome"], rows
+    assert "1 of 1 could be imported in part only: a version that reads the rest brings it in with the same command" in told
+    again, _ = run_import(block, "--server", server.url, status=1)
+    assert again == rows, "nothing is done with"
+    segment.write_bytes(readable)
+    rows, _ = run_import(block, "--server", server.url)
+    assert rows[0]["outcome"] == "imported" and 0 < rows[0]["samples"] - in_part["samples"] <= 120, rows
+    rows, _ = run_import(block, "--server", server.url)
+    assert rows[0]["outcome"] == "imported before"
+
+
 def test_a_log_with_labels_that_are_no_text(make_server, tmp_path):
     """Prometheus 2 took such labels: the series that has them is left out of the log, and told with its place."""
     uvarint = lambda value: bytes([value]) if value < 128 else bytes([value & 127 | 128]) + uvarint(value >> 7)

@@ -5,6 +5,7 @@ use br_model::{FloatHistogram, KnownSample, LogBatch, MetricBatch, Sample, Serie
 use br_tsdb::{Deletion, Foreseen};
 use br_wire::Rejection;
 use parking_lot::Mutex;
+use std::sync::Arc;
 
 #[derive(Debug, Default)]
 pub struct Decoded {
@@ -29,7 +30,7 @@ pub struct Decoded {
     /// Types of the items that no room of ours takes: they are kept as records of their own.
     pub unknown_items: Vec<String>,
     /// What a store refused when it took the rest; filled in by its lane, read by whoever waits to answer the sender.
-    pub refused: Mutex<Refused>,
+    pub refused: Arc<Mutex<Refused>>,
 }
 
 /// Only a store can tell a second value for one time, or a series too many.

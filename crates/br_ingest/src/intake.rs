@@ -3,6 +3,7 @@
 use crate::decode::{DecodeLimits, decode, decode_with};
 use crate::decoded::{Decoded, Refused};
 use crate::lane::{Lane, LaneStart};
+use crate::room::{Rooms, Taken, Weight};
 use crate::sink::SampleSink;
 use br_env::Clock;
 use br_journal::{Journal, Protocol, Record};
@@ -10,8 +11,7 @@ use br_model::{MetricBatch, TenantId};
 use br_std::{Error, Result};
 use br_storage::Budget;
 use br_tsdb::{Deletion, Foreseen, Tsdb};
-use br_wire::decompress::{Encoding, decoded_bytes_most};
-use br_wire::{Limits, Rejection, WireError};
+use br_wire::{Rejection, WireError};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -20,7 +20,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// A request body with what is needed to read it.
 #[derive(Clone, Debug)]
@@ -150,28 +149,20 @@ pub struct Lanes {
     pub issues: Lane,
 }
 
-/// How much of [`DECODING_KIB`] a body takes.
-fn decoding_kib(record: &Record, limits: &Limits) -> u32 {
-    let header = record.context_value("content-encoding").unwrap_or("");
-    let (encoding, growth) = match record.protocol {
-        // With nothing said it is packed all the same.
-        Protocol::REMOTE_WRITE_1 | Protocol::REMOTE_WRITE_2 if header.trim().is_empty() => {
-            (Some(Encoding::Snappy), METRICS_GROWTH)
-        }
-        // Whatever the header says, unless it is JSON.
-        Protocol::LOKI_PUSH if !is_json(record) => (Some(Encoding::Snappy), EVENTS_GROWTH),
-        Protocol::REMOTE_WRITE_1 | Protocol::REMOTE_WRITE_2 | Protocol::OTLP_METRICS => {
-            (Encoding::from_header(header).ok(), METRICS_GROWTH)
-        }
-        _ => (Encoding::from_header(header).ok(), EVENTS_GROWTH),
-    };
-    let bytes = decoded_bytes_most(&record.body, encoding, limits).saturating_mul(growth);
-    (bytes >> 10).clamp(1, DECODING_KIB) as u32
+/// A request that is decoded, and what it takes.
+struct Accepted {
+    decoded: Decoded,
+    bytes: usize,
+    /// Of what came from outside, until the lanes have it.
+    room: Option<Taken>,
 }
 
-fn is_json(record: &Record) -> bool {
-    let media_type = record.context_value("content-type").unwrap_or("").split(';').next().unwrap_or("");
-    media_type.trim().eq_ignore_ascii_case("application/json")
+impl Accepted {
+    /// A small body may hold much: what waits for a lane counts by what it takes in memory.
+    fn new(decoded: Decoded, record: &Record) -> Self {
+        let bytes = decoded.memory_bytes().max(record.body.len());
+        Self { decoded, bytes, room: None }
+    }
 }
 
 pub struct Intake {
@@ -182,21 +173,11 @@ pub struct Intake {
     limits: DecodeLimits,
     /// Asked, as requests are decoded, for the series that it knows.
     metrics: Arc<Tsdb>,
-    /// Places for bodies that are being decoded.
-    decoding: Arc<Semaphore>,
-    /// What these may become together, in KiB: each up to [`br_wire::Limits::decoded_bytes_max`], and the model of it larger.
-    decoding_room: Arc<Semaphore>,
+    /// For bodies that are being decoded.
+    rooms: Rooms,
     pub lanes: Lanes,
     pub counters: IntakeCounters,
 }
-
-/// Bodies that are decoded at once; more wait.
-const DECODING_MAX: usize = 4;
-/// One that may become larger has it all to itself.
-const DECODING_KIB: usize = 512 << 10;
-/// What comes of a byte in the clear, that byte included: a bucket of a native histogram is one byte there, and eight here.
-const METRICS_GROWTH: usize = 8;
-const EVENTS_GROWTH: usize = 2;
 
 /// An acknowledgement waits this long for the stores to show what it acknowledges: who writes and then reads finds it.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
@@ -214,9 +195,8 @@ impl Intake {
         let lane = |name, start: LaneStart| Lane::start(name, journal.clone(), order.clone(), limits, start);
         let lanes =
             Lanes { metrics: lane("metrics", metrics)?, events: lane("events", events)?, issues: lane("issues", issues)? };
-        let (decoding, decoding_room) = (Arc::new(Semaphore::new(DECODING_MAX)), Arc::new(Semaphore::new(DECODING_KIB)));
-        let counters = IntakeCounters::default();
-        Ok(Self { journal, clock, order, limits, metrics: store, decoding, decoding_room, lanes, counters })
+        let (rooms, counters) = (Rooms::default(), IntakeCounters::default());
+        Ok(Self { journal, clock, order, limits, metrics: store, rooms, lanes, counters })
     }
 
     pub fn journal(&self) -> &Arc<Journal> {
@@ -244,28 +224,38 @@ impl Intake {
             context: context(&incoming),
             body: incoming.body,
         };
-        let (limits, store) = (self.limits, self.metrics.clone());
-        let closed = |_| Error::closed("the server is shutting down");
-        let wanted = decoding_kib(&record, &limits.wire);
-        let room = self.decoding_room.clone().acquire_many_owned(wanted).await.map_err(closed)?;
-        let place = self.decoding.clone().acquire_owned().await.map_err(closed)?;
-        let decoding = tokio::task::spawn_blocking(move || {
-            // A sender that has gone ends the wait, not the work: what it takes stays counted until it is done.
-            let _place = place;
-            // Only here are labels sent in the same bytes each time: no other request takes the lock, or makes a head for its tenant.
-            let decoded = if record.protocol == Protocol::REMOTE_WRITE_1 {
-                decode_with(&record, &limits, &mut store.known_series(record.tenant).look())
-            } else {
-                decode(&record, &limits)
-            };
-            decoded.map(|decoded| (record, decoded, room))
-        });
-        let (record, decoded, room) =
-            decoding.await.map_err(|panic| Error::corrupt(format!("decoding failed inside: {panic}")))??;
-        // What was decoded is there until a lane has it.
-        let kept = self.keep(record, decoded).await;
-        drop(room);
-        Ok(kept?)
+        let (record, accepted) = self.decode(record).await?;
+        Ok(self.keep(record, accepted).await?)
+    }
+
+    /// Decodes a body within the room that all bodies share.
+    async fn decode(&self, mut record: Record) -> Result<(Record, Accepted), AcceptError> {
+        let mut weight = Weight::of(&record, &self.limits.wire);
+        loop {
+            let room = self.rooms.take(weight).await.inspect_err(|_| self.count_overload())?;
+            let (store, limits) = (self.metrics.clone(), DecodeLimits { wire: weight.limits(self.limits.wire), ..self.limits });
+            let decoding = tokio::task::spawn_blocking(move || {
+                // A sender that has gone ends the wait, not the work: what it takes stays counted until it is done.
+                let mut room = room;
+                // Only here are labels sent in the same bytes each time: no other request takes the lock, or makes a head for its tenant.
+                let decoded = if record.protocol == Protocol::REMOTE_WRITE_1 {
+                    decode_with(&record, &limits, &mut store.known_series(record.tenant).look())
+                } else {
+                    decode(&record, &limits)
+                };
+                let accepted = decoded.map(|decoded| {
+                    let accepted = Accepted::new(decoded, &record);
+                    room.shrink(accepted.bytes);
+                    Accepted { room: Some(room), ..accepted }
+                });
+                (record, accepted)
+            });
+            let outcome = decoding.await.map_err(|panic| Error::corrupt(format!("decoding failed inside: {panic}")))?;
+            match (outcome, weight.undeclared()) {
+                ((same, Err(WireError::GrowsTooLarge(_))), Some(more)) => (record, weight) = (same, more),
+                ((record, accepted), _) => return Ok((record, accepted?)),
+            }
+        }
     }
 
     /// Takes samples that were made here. They are journaled as a remote-write request.
@@ -277,10 +267,11 @@ impl Intake {
             let body = Bytes::from(br_wire::remote_write::v2::encode(&batch));
             let context = vec![("content-encoding".to_owned(), "snappy".to_owned())];
             let record = Record { tenant, protocol: Protocol::REMOTE_WRITE_2, received, is_compressed: true, context, body };
-            (record, Decoded { metrics: batch, ..Decoded::default() })
+            let accepted = Accepted::new(Decoded { metrics: batch, ..Decoded::default() }, &record);
+            (record, accepted)
         });
-        let (record, decoded) = encoding.await.map_err(|panic| Error::corrupt(format!("encoding failed inside: {panic}")))?;
-        self.keep(record, decoded).await
+        let (record, accepted) = encoding.await.map_err(|panic| Error::corrupt(format!("encoding failed inside: {panic}")))?;
+        self.keep(record, accepted).await
     }
 
     /// Deletes samples between two times, both included, of the series that any of these selectors matches. What comes later stays.
@@ -291,7 +282,9 @@ impl Intake {
         let (received, body) = (self.clock.now(), Bytes::from(deletion.encode()));
         let (protocol, context) = (Protocol::DELETE_SERIES, Vec::new());
         let record = Record { tenant, protocol, received, is_compressed: false, context, body };
-        self.keep(record, Decoded { deletion: Some(deletion), foreseen: foreseen.into(), ..Decoded::default() }).await.map(drop)
+        let decoded = Decoded { deletion: Some(deletion), foreseen: foreseen.into(), ..Decoded::default() };
+        let accepted = Accepted::new(decoded, &record);
+        self.keep(record, accepted).await.map(drop)
     }
 
     /// What takes long of a deletion, within the budget of a query: everything that comes in waits while a deletion is carried out.
@@ -299,10 +292,9 @@ impl Intake {
         self.metrics.foresee(tenant, deletion, budget)
     }
 
-    async fn keep(&self, record: Record, mut decoded: Decoded) -> Result<Receipt> {
+    async fn keep(&self, record: Record, accepted: Accepted) -> Result<Receipt> {
+        let Accepted { mut decoded, bytes, room } = accepted;
         let (uses_metrics, uses_events) = (decoded.has_metrics(), decoded.has_events());
-        // A small body may hold much: what waits for a lane counts by what it takes in memory.
-        let bytes = decoded.memory_bytes().max(record.body.len());
         let lanes = &self.lanes;
         let errors = decoded.error_count();
         let uses_issues = errors > 0;
@@ -318,6 +310,7 @@ impl Intake {
         if !decoded.known.is_empty() {
             decoded.record = Some(record.clone());
         }
+        let refused = decoded.refused.clone();
         let decoded = Arc::new(decoded);
         let ticket = {
             let _order = self.order.lock();
@@ -332,6 +325,8 @@ impl Intake {
             }
             ticket
         };
+        // The lanes have it, and count it as long as they do. One that is behind will read it from the journal.
+        drop((record, decoded, room));
         let position = ticket.position();
         ticket.await?;
         if uses_metrics {
@@ -341,7 +336,7 @@ impl Intake {
             self.lanes.events.wait_applied(position, SHOWN_WITHIN).await;
         }
         // A lane that is behind has refused nothing yet; what it will refuse is counted by its store.
-        let refused = std::mem::take(&mut *decoded.refused.lock());
+        let refused = std::mem::take(&mut *refused.lock());
         self.counters.rejected.fetch_add(refused.count, Ordering::Relaxed);
         receipt.refused_by_store(refused);
         Ok(receipt)

@@ -10,6 +10,7 @@ mod delta;
 pub mod grpc;
 pub mod intake;
 pub mod lane;
+mod room;
 pub mod scrape;
 pub mod sink;
 pub mod tail;

@@ -23,5 +23,5 @@ pub use syntax::ast::{
     VectorSelector,
 };
 pub use syntax::parser::parse;
-pub use syntax::print::pretty;
+pub use syntax::print::Pretty;
 pub use syntax::span::{ParseError, ParseErrors, Span};

@@ -1,9 +1,9 @@
 //! Queries that would hold much are refused before they do, whatever the operator that holds it.
 
-use br_model::Labels;
+use br_model::{BucketSpan, FloatHistogram, Labels};
 use br_promql::{Engine, Options, parse};
 use br_std::{Kind, Result};
-use br_storage::testing::SelectOnly;
+use br_storage::testing::{AtOnce, SelectOnly};
 use br_storage::{Budget, Points, SeriesCursor, SeriesData, SeriesQuery, Values};
 
 const SERIES: usize = 1500;
@@ -77,6 +77,58 @@ fn every_operator_that_collects_charges() {
     for streamed in ["count(bomb)", "count(-bomb)", "absent(bomb)", "count(rate(bomb[5m]))", "sum(bomb > 1)"] {
         assert_eq!(ask(streamed, &Budget::new(1 << 20)), None, "{streamed}");
     }
+}
+
+/// Twenty series of native histograms of 160 buckets, a sample each minute: few samples, of which a query makes many.
+struct Histograms;
+
+impl SelectOnly for Histograms {
+    fn select_only<'a>(&'a self, _: &SeriesQuery, _: &'a Budget) -> Result<Box<dyn SeriesCursor + 'a>> {
+        let span = BucketSpan { offset: 0, length: 160 };
+        let histogram = |at: i64| FloatHistogram {
+            count: 160.0 * (at + 1) as f64,
+            positive_spans: vec![span],
+            positive_buckets: vec![(at + 1) as f64; 160],
+            ..FloatHistogram::default()
+        };
+        let series = (0..20).map(|number: i32| {
+            let labels = Labels::from_pairs([("__name__", "h"), ("n", &number.to_string())]);
+            let values = Values::Histograms((0..4).map(|at| histogram(at).into()).collect());
+            let timestamps_ms = (0..4).map(|at| at * 60_000).collect();
+            SeriesData { labels, points: Points { timestamps_ms, values, starts_ms: None, weights: None } }
+        });
+        Ok(AtOnce::new(series))
+    }
+}
+
+/// Operands share a histogram over many steps; what is made of them is new at each: 20 series of 200 steps take 6 MB.
+#[test]
+fn histograms_charge_as_they_are_made() {
+    let ask = |query: &str, bytes: u64| {
+        let expr = parse(query).expect("valid");
+        let budget = Budget::new(bytes);
+        let outcome = Engine::new(Options::default()).range(&Histograms, &expr, 0, 199_000, 1000, &budget);
+        (outcome.map_err(|error| error.kind()).err(), budget.bytes_used())
+    };
+    for (query, too_little, enough) in [
+        ("count(h + h)", 2 << 20, 8 << 20),
+        ("count(h + h + h)", 8 << 20, 14 << 20),
+        ("count((h + h) + (h + h + h))", 14 << 20, 21 << 20),
+        ("count((h + h) * 2)", 2 << 20, 8 << 20),
+        ("count(h + on(n) group_left() h)", 2 << 20, 8 << 20),
+        ("h + h", 2 << 20, 8 << 20),
+        // One series at a time.
+        ("count(h * 2)", 150 << 10, 500 << 10),
+        ("count(h * 2 * 2 * 2)", 500 << 10, 1 << 20),
+        ("count(-h)", 150 << 10, 500 << 10),
+        ("count(rate(h[2m]))", 150 << 10, 500 << 10),
+    ] {
+        assert_eq!(ask(query, too_little).0, Some(Kind::OverLimit), "{query}");
+        assert_eq!(ask(query, enough).0, None, "{query}");
+    }
+    assert_eq!(ask("count(h)", 150 << 10).0, None);
+    let left = ask("count(h + h + h)", 1 << 40).1;
+    assert!(left < 256 << 10, "{left}: the series of the operand are kept for the next time, of what was made nothing");
 }
 
 /// Scalars have no series, and as many steps as anything else.

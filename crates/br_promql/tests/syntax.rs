@@ -1,7 +1,8 @@
 //! Texts to trees and back, and what is said of wrong ones.
 
-use br_promql::{parse, pretty};
+use br_promql::{Expr, Pretty, parse};
 use proptest::prelude::*;
+use std::time::Instant;
 
 /// A query and how it is printed.
 fn check(query: &str, printed: &str) {
@@ -9,6 +10,10 @@ fn check(query: &str, printed: &str) {
     assert_eq!(expr.to_string(), printed);
     let again = parse(printed).unwrap_or_else(|errors| panic!("{printed}: {errors}"));
     assert_eq!(again.to_string(), printed, "printed text must read back the same");
+}
+
+fn pretty(expr: &Expr) -> String {
+    Pretty(expr).to_string()
 }
 
 #[test]
@@ -106,6 +111,22 @@ fn long_queries_get_lines() {
     let lines = pretty(&expr);
     assert!(lines.lines().count() > 1 && lines.lines().all(|line| line.len() <= 100), "{lines}");
     assert_eq!(parse(&lines).expect("reads back").to_string(), expr.to_string());
+}
+
+/// Each level looks at as much of what is inside as fits on a line, not at all of it.
+#[test]
+fn levels_around_a_long_row_do_not_write_it_again() {
+    let row = vec!["a"; 20_000].join(" + ");
+    let expr = parse(&format!("{}{row}{}", "(".repeat(190), ")".repeat(190))).expect("valid");
+    let timed = |write: &dyn Fn() -> String| {
+        let start = Instant::now();
+        let text = write();
+        (start.elapsed(), text)
+    };
+    let (once, _) = timed(&|| expr.to_string());
+    let (split, lines) = timed(&|| pretty(&expr));
+    assert!(split < once * 60, "{split:?} where one line takes {once:?}");
+    assert_eq!(lines.lines().count(), 2 * 190 + 2 * 20_000 - 1 - 2 * 24);
 }
 
 proptest! {

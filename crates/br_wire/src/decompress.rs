@@ -96,14 +96,26 @@ fn snappy(body: &[u8], limits: &Limits) -> Result<Vec<u8>> {
     snap::raw::Decoder::new().decompress_vec(body).map_err(|error| broken("snappy", &error))
 }
 
-/// The most that a body may become in the clear; without an encoding, whatever it turns out to have.
-pub fn decoded_bytes_most(body: &[u8], encoding: Option<Encoding>, limits: &Limits) -> usize {
-    let allowed = bytes_allowed(body.len(), limits).max(body.len());
-    match encoding {
-        Some(Encoding::Identity) => body.len(),
-        Some(Encoding::Snappy) => snap::raw::decompress_len(body).map_or(allowed, |declared| declared.min(allowed)),
-        _ => allowed,
-    }
+/// What a body becomes in the clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unpacked {
+    /// As it says itself. A body of several parts tells of one of them, and nobody must tell the truth.
+    pub declared: usize,
+    /// As the limits allow.
+    pub most: usize,
+}
+
+/// Looks at what a body says of itself; without an encoding, whatever it turns out to have.
+pub fn unpacked(body: &[u8], encoding: Option<Encoding>, limits: &Limits) -> Unpacked {
+    let most = bytes_allowed(body.len(), limits).max(body.len());
+    let declared = match encoding {
+        Some(Encoding::Identity) => Some(body.len()),
+        Some(Encoding::Snappy) => snap::raw::decompress_len(body).ok(),
+        Some(Encoding::Gzip) => body.last_chunk().map(|size| u32::from_le_bytes(*size) as usize),
+        Some(Encoding::Zstd) => zstd::zstd_safe::get_frame_content_size(body).ok().flatten().map(|size| size as usize),
+        Some(Encoding::Deflate | Encoding::Lz4) | None => None,
+    };
+    Unpacked { declared: declared.map_or(most, |declared| declared.clamp(body.len().min(most), most)), most }
 }
 
 /// What `body_len` bytes may become.
@@ -137,7 +149,7 @@ fn broken(name: &str, error: &dyn std::fmt::Display) -> WireError {
 }
 
 fn too_large(name: &str, allowed: usize) -> WireError {
-    WireError::TooLarge(format!("the {name} body becomes larger than {allowed} bytes"))
+    WireError::GrowsTooLarge(format!("the {name} body becomes larger than {allowed} bytes"))
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ pub enum WireError {
     /// A limit was reached; the message names it.
     #[error("{0}")]
     TooLarge(String),
+    /// The body becomes larger than is allowed when it is unpacked.
+    #[error("{0}")]
+    GrowsTooLarge(String),
     /// A content type or content encoding that is not known here.
     #[error("{0}")]
     Unsupported(String),
@@ -29,6 +32,7 @@ impl WireError {
         match self {
             Self::Malformed(message) => Self::Malformed(format!("{what}: {message}")),
             Self::TooLarge(message) => Self::TooLarge(format!("{what}: {message}")),
+            Self::GrowsTooLarge(message) => Self::GrowsTooLarge(format!("{what}: {message}")),
             Self::Unsupported(message) => Self::Unsupported(format!("{what}: {message}")),
         }
     }
@@ -37,7 +41,7 @@ impl WireError {
     pub fn http_status(&self) -> u16 {
         match self {
             Self::Malformed(_) => 400,
-            Self::TooLarge(_) => 413,
+            Self::TooLarge(_) | Self::GrowsTooLarge(_) => 413,
             Self::Unsupported(_) => 415,
         }
     }
@@ -46,7 +50,9 @@ impl WireError {
 impl From<WireError> for br_std::Error {
     fn from(error: WireError) -> Self {
         match &error {
-            WireError::TooLarge(message) => Self::over_limit(message.clone()).with_source(error),
+            WireError::TooLarge(message) | WireError::GrowsTooLarge(message) => {
+                Self::over_limit(message.clone()).with_source(error)
+            }
             WireError::Malformed(message) | WireError::Unsupported(message) => {
                 Self::fix_request(message.clone()).with_source(error)
             }

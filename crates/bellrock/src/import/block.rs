@@ -38,16 +38,17 @@ pub(super) struct BlockReader<'a> {
 
 /// Chunks of an encoding that is not known.
 #[derive(Default)]
-pub(super) struct Unread {
+struct Unread {
     /// By segment and place: a chunk may reach into several windows.
     chunks: BTreeSet<(u32, u32)>,
     first: Option<String>,
 }
 
 impl Unread {
-    pub(super) fn note(&self) -> Option<String> {
-        let first = self.first.as_ref()?;
-        Some(format!("{} chunks are left out, their encoding is not known; the first is {first}", self.chunks.len()))
+    /// How many, and what the user has to know of them.
+    fn told(&self) -> Option<(usize, String)> {
+        let (first, count) = (self.first.as_ref()?, self.chunks.len());
+        Some((count, format!("{count} chunks are left out, their encoding is not known; the first is {first}")))
     }
 }
 
@@ -117,8 +118,8 @@ impl<'a> BlockReader<'a> {
         self.illegible.borrow().len()
     }
 
-    pub(super) fn unread_note(&self) -> Option<String> {
-        self.unread.borrow().note()
+    pub(super) fn unread(&self) -> Option<(usize, String)> {
+        self.unread.borrow().told()
     }
 
     /// In the order of the names that they are written under.

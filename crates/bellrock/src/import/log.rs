@@ -62,27 +62,27 @@ impl Log {
     }
 
     /// Reads everything from `cutoff_ms` on. Gives what the user has to know.
-    pub(super) fn read(&self, cutoff_ms: i64, sink: &mut Sink<'_>) -> Result<Vec<String>> {
+    pub(super) fn read(&self, cutoff_ms: i64, sink: &mut Sink<'_>) -> Result<Notes> {
         let mut held = Held::default();
-        let mut notes = BTreeSet::new();
+        let mut notes = Notes::default();
         let mut illegible = IllegibleNotes::default();
         self.records(&mut notes, &mut illegible, |record| held.learn(record))?;
-        let mut ignored = (BTreeSet::new(), IllegibleNotes::default());
+        let mut ignored = (Notes::default(), IllegibleNotes::default());
         self.records(&mut ignored.0, &mut ignored.1, |record| {
             held.take(record);
             if held.bytes > HELD_BYTES_MAX { held.write(cutoff_ms, sink) } else { Ok(()) }
         })?;
         held.write(cutoff_ms, sink)?;
-        notes.extend(illegible.note(held.illegible_samples));
+        notes.told.extend(illegible.note(held.illegible_samples));
         if held.strangers > 0 {
-            notes.insert(format!("{} samples in the log are of series that it does not name: left out", held.strangers));
+            notes.told.insert(format!("{} samples in the log are of series that it does not name: left out", held.strangers));
         }
-        Ok(notes.into_iter().collect())
+        Ok(notes)
     }
 
     fn records(
         &self,
-        notes: &mut BTreeSet<String>,
+        notes: &mut Notes,
         illegible: &mut IllegibleNotes,
         mut take: impl FnMut(Logged) -> Result<()>,
     ) -> Result<()> {
@@ -97,10 +97,8 @@ impl Log {
                     let (record, unread) = wal::parse(record)?;
                     illegible.add(path, place, &unread);
                     if let Record::Unknown(kind) = record {
-                        notes.insert(format!(
-                            "{}: records of kind {kind} are not read: their samples are left out",
-                            path.display()
-                        ));
+                        notes.unread_count += 1;
+                        notes.unread.insert(format!("records of kind {kind} in {}", path.display()));
                     } else if let Err(error) = take(Logged { record, illegible: unread.series }) {
                         failure = Some(error);
                         return Err(br_wire::WireError::Malformed("stopped".into()));
@@ -116,7 +114,7 @@ impl Log {
                     if !is_last {
                         return Err(anyhow!("{}: {error}", path.display()));
                     }
-                    notes.insert(format!("{}: read up to a torn end ({error})", path.display()));
+                    notes.told.insert(format!("{}: read up to a torn end ({error})", path.display()));
                     break;
                 }
                 if read < PAGE_BYTES {
@@ -125,6 +123,22 @@ impl Log {
             }
         }
         Ok(())
+    }
+}
+
+/// What the user has to know of a log.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub(super) told: BTreeSet<String>,
+    /// Records of kinds that are not known, and where they are.
+    unread_count: usize,
+    unread: BTreeSet<String>,
+}
+
+impl Notes {
+    pub(super) fn unread(&self) -> Option<(usize, String)> {
+        let (first, count) = (self.unread.first()?, self.unread_count);
+        Some((count, format!("{count} records are left out, their kind is not known; the first are {first}")))
     }
 }
 

@@ -98,6 +98,14 @@ fn aggregates(names: &[String]) -> Result<Vec<Aggregate>, WrongUsage> {
     names.iter().map(by_name).collect()
 }
 
+/// What was read of a source.
+struct Read {
+    paths: Vec<String>,
+    counts: Counts,
+    /// How much of it this version does not read, and what the user has to know of that.
+    unread: Option<(usize, String)>,
+}
+
 struct Import<'a> {
     arguments: PrometheusArguments,
     aggregates: Vec<Aggregate>,
@@ -108,6 +116,8 @@ struct Import<'a> {
 /// What became of a block or of the log.
 enum Outcome {
     Imported(Counts),
+    /// Without what this version does not read.
+    InPart(Counts, String),
     Repeated,
     LeftOut(String),
 }
@@ -119,30 +129,38 @@ impl Import<'_> {
         let cutoff_ms = now_ms.saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
         self.check_age(found, cutoff_ms, retention)?;
         let mut rows = Rows::new(&["source", "from", "to", "series", "samples", "outcome"]);
-        let mut failed = 0;
+        let (mut failed, mut in_part) = (0, 0);
+        let mut count = |outcome: &Result<Outcome>| {
+            failed += usize::from(outcome.is_err());
+            in_part += usize::from(matches!(outcome, Ok(Outcome::InPart(..))));
+        };
         for (at, block) in found.blocks.iter().enumerate() {
             eprintln!("bellrock: block {} of {}: {}", at + 1, found.blocks.len(), block.path.display());
             let outcome = self.block(block, cutoff_ms);
-            failed += usize::from(outcome.is_err());
+            count(&outcome);
             let times = (block.meta.min_time, block.meta.max_time);
             rows.rows.push(row(&block.meta.ulid, Some(times), outcome));
         }
         if let Some(log) = found.log.as_ref().filter(|_| !self.arguments.skip_wal) {
             eprintln!("bellrock: the write-ahead log: {}", log.display());
             let outcome = self.log(log, cutoff_ms);
-            failed += usize::from(outcome.is_err());
+            count(&outcome);
             rows.rows.push(row("wal", None, outcome));
         }
         for broken in &found.broken {
-            failed += 1;
-            rows.rows.push(row(&broken.name, None, Err(anyhow::anyhow!("{}", broken.reason))));
+            let outcome = Err(anyhow::anyhow!("{}", broken.reason));
+            count(&outcome);
+            rows.rows.push(row(&broken.name, None, outcome));
         }
         rows.print(self.arguments.output)?;
-        if failed > 0 {
-            let others = if failed < rows.rows.len() { "; the others are in" } else { "" };
-            bail!("{failed} of {} could not be imported{others}", rows.rows.len());
+        let all = rows.rows.len();
+        let newer = "a version that reads the rest brings it in with the same command";
+        match (failed, in_part) {
+            (0, 0) => Ok(()),
+            (0, _) => bail!("{in_part} of {all} could be imported in part only: {newer}"),
+            (_, 0) => bail!("{failed} of {all} could not be imported{}", if failed < all { "; the others are in" } else { "" }),
+            _ => bail!("{failed} of {all} could not be imported, and {in_part} in part only: {newer}"),
         }
-        Ok(())
     }
 
     /// Whoever moves a year in and keeps 15 days would lose it within a minute.
@@ -191,10 +209,8 @@ impl Import<'_> {
             if illegible > 0 {
                 eprintln!("bellrock: {illegible} series of {} are left out: their labels are not UTF-8", block.meta.ulid);
             }
-            if let Some(note) = reader.unread_note() {
-                eprintln!("bellrock: {}: {note}", block.meta.ulid);
-            }
-            Ok(sink.finish())
+            let (paths, counts) = sink.finish();
+            Ok(Read { paths, counts, unread: reader.unread() })
         })
     }
 
@@ -203,24 +219,33 @@ impl Import<'_> {
         self.once(&log.source(), || {
             let mut sink = windows::Sink::new(self.destination, self.runtime);
             let notes = log.read(cutoff_ms, &mut sink)?;
-            for note in notes {
+            for note in &notes.told {
                 eprintln!("bellrock: {note}");
             }
-            Ok(sink.finish())
+            let (paths, counts) = sink.finish();
+            Ok(Read { paths, counts, unread: notes.unread() })
         })
     }
 
-    /// Reads a source and commits what came of it, unless that was done before.
-    fn once(&self, source: &str, read: impl FnOnce() -> Result<(Vec<String>, Counts)>) -> Result<Outcome> {
+    /// Reads a source and commits what came of it, unless that was done before. Of which a part is not read, that is remembered under
+    /// another name: the source itself is not done with.
+    fn once(&self, source: &str, read: impl FnOnce() -> Result<Read>) -> Result<Outcome> {
         let mut source = source.to_owned();
         if self.arguments.again {
             let _ = write!(source, "!{}", destination::now_ms());
         } else if self.runtime.block_on(self.destination.is_known(&source))? {
             return Ok(Outcome::Repeated);
         }
-        let (paths, counts) = read()?;
+        let Read { paths, counts, unread } = read()?;
+        if let Some((count, _)) = &unread {
+            let _ = write!(source, "~{count} unread");
+        }
         let is_repeated = self.runtime.block_on(self.destination.commit(&source, &paths))?;
-        Ok(if is_repeated { Outcome::Repeated } else { Outcome::Imported(counts) })
+        Ok(match unread {
+            Some((_, note)) => Outcome::InPart(counts, note),
+            None if is_repeated => Outcome::Repeated,
+            None => Outcome::Imported(counts),
+        })
     }
 }
 
@@ -231,6 +256,7 @@ fn time_text(time_ms: i64) -> String {
 fn row(name: &str, times: Option<(i64, i64)>, outcome: Result<Outcome>) -> Vec<Value> {
     let (counts, text) = match outcome {
         Ok(Outcome::Imported(counts)) => (Some(counts), "imported".to_owned()),
+        Ok(Outcome::InPart(counts, note)) => (Some(counts), format!("imported in part: {note}")),
         Ok(Outcome::Repeated) => (None, "imported before".to_owned()),
         Ok(Outcome::LeftOut(reason)) => (None, format!("left out: {reason}")),
         Err(error) => (None, format!("failed: {error:#}")),

@@ -1,6 +1,6 @@
 //! Queries: instant, range, exemplars.
 
-use super::{Answer, encode, json_text, success};
+use super::{Answer, encode, json_text};
 use crate::app::App;
 use crate::error::PrometheusError;
 use crate::params::Params;
@@ -9,18 +9,19 @@ use axum::Extension;
 use axum::extract::State;
 use br_env::Clock;
 use br_model::{Exemplar, Labels, Principal};
-use br_promql::{Engine, Expr, ExprKind, QueryOutput, SourceResolution, Value as OutputValue};
+use br_promql::{Engine, Expr, ExprKind, Pretty, QueryOutput, SourceResolution, Value as OutputValue};
 use br_query::door::Language;
 use br_query::range_cache::Steps;
 use br_std::{Error, Nanos, Result};
 use br_storage::{Budget, Matcher, SeriesQuery};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 fn parse(text: &str) -> Result<Expr> {
-    br_promql::parse(text).map_err(|errors| invalid_query(&errors))
+    super::selector::parse(text).map_err(|errors| invalid_query(&errors))
 }
 
 fn invalid_query(what: &impl std::fmt::Display) -> Error {
@@ -28,15 +29,15 @@ fn invalid_query(what: &impl std::fmt::Display) -> Error {
 }
 
 /// Reads a query with the parts of the language that are switched on.
-fn parse_enabled(app: &App, text: &str) -> Result<Expr> {
+fn parse_for(engine: &Engine, text: &str) -> Result<Expr> {
     let expr = parse(text)?;
-    app.promql.check(&expr).map_err(|error| invalid_query(&error))?;
+    engine.check(&expr).map_err(|error| invalid_query(&error))?;
     Ok(expr)
 }
 
 /// Reads a query that will run, and refuses what no data could make right: the rest is a failure of its execution.
 fn parse_to_run(app: &App, text: &str, is_range: bool) -> Result<Expr> {
-    let expr = parse_enabled(app, text)?;
+    let expr = parse_for(&app.promql, text)?;
     if is_range {
         Engine::check_type_for_range(&expr).map_err(|error| invalid_query(&error))?;
     }
@@ -187,13 +188,53 @@ pub(super) async fn range(State(app): State<Arc<App>>, Extension(principal): Ext
 }
 
 /// The tree of a query, as Prometheus' own pages show it.
-pub(super) async fn parse_query(State(app): State<Arc<App>>, params: Params) -> Answer {
-    let tree = super::tree::tree(&parse_enabled(&app, params.required("query")?)?);
-    Ok(json_text(format!("{{\"status\":\"success\",\"data\":{tree}}}")))
+pub(super) async fn parse_query(
+    State(app): State<Arc<App>>,
+    Extension(principal): Extension<Principal>,
+    params: Params,
+) -> Answer {
+    let text = params.required("query")?.to_owned();
+    written_of(app, principal, text, |expr, out| {
+        out.write_all(b"{\"status\":\"success\",\"data\":")?;
+        super::tree::write(out, expr)?;
+        out.write_all(b"}")
+    })
+    .await
 }
 
-pub(super) async fn format(State(app): State<Arc<App>>, params: Params) -> Answer {
-    success(Value::String(br_promql::pretty(&parse_enabled(&app, params.required("query")?)?)))
+pub(super) async fn format(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
+    let text = params.required("query")?.to_owned();
+    written_of(app, principal, text, |expr, out| {
+        let answer = FormatAnswer { status: "success", data: Pretty(expr) };
+        serde_json::to_writer(out, &answer).map_err(io::Error::from)
+    })
+    .await
+}
+
+#[derive(Serialize)]
+struct FormatAnswer<'e> {
+    status: &'static str,
+    #[serde(serialize_with = "as_text")]
+    data: Pretty<'e>,
+}
+
+fn as_text<S: Serializer>(text: &Pretty<'_>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(text)
+}
+
+/// What a query is written as. It may be long: this has a place and a budget as any question does, and holds up nobody's sockets.
+async fn written_of(
+    app: Arc<App>,
+    principal: Principal,
+    text: String,
+    write: impl FnOnce(&Expr, &mut written::Text<'_>) -> io::Result<()> + Send + 'static,
+) -> Answer {
+    let (engine, listed) = (app.promql.clone(), text.clone());
+    let answer = app.query(principal.tenant, Language::Lookup, &listed, None, move |_, budget| {
+        let expr = parse_for(&engine, &text)?;
+        written::text(budget, |out| write(&expr, out))
+    });
+    Ok(json_text(answer.await?))
 }
 
 /// The selectors inside an expression.

@@ -3,32 +3,26 @@
 use br_model::labels::METRIC_NAME;
 use br_promql::{At, DurationExpr, Expr, ExprKind, Link, Matching, Signature, Type, VectorSelector};
 use serde_json::{Value, json};
-use std::fmt::Write as _;
+use std::io::{Result, Write};
 
 /// A row of operators is as deep in the JSON as it is long: it is written, not built.
-pub(super) fn tree(expr: &Expr) -> String {
-    let mut out = String::new();
-    write(&mut out, expr);
-    out
-}
-
-fn write(out: &mut String, expr: &Expr) {
+pub(super) fn write(out: &mut dyn Write, expr: &Expr) -> Result<()> {
     match &expr.kind {
         ExprKind::Number { value, .. } => {
-            *out += &json!({ "type": "numberLiteral", "val": br_promql::format_float(*value) }).to_string();
+            write!(out, "{}", json!({ "type": "numberLiteral", "val": br_promql::format_float(*value) }))
         }
-        ExprKind::String { value, .. } => *out += &json!({ "type": "stringLiteral", "val": value }).to_string(),
+        ExprKind::String { value, .. } => write!(out, "{}", json!({ "type": "stringLiteral", "val": value })),
         ExprKind::Paren(inner) => write_around(out, &json!({ "type": "parenExpr" }), &[("expr", Some(inner))]),
         ExprKind::Unary { negative, expr } => {
             let fields = json!({ "type": "unaryExpr", "op": if *negative { "-" } else { "+" } });
-            write_around(out, &fields, &[("expr", Some(expr))]);
+            write_around(out, &fields, &[("expr", Some(expr))])
         }
-        ExprKind::Vector(vector) => *out += &selector(vector, "vectorSelector").to_string(),
+        ExprKind::Vector(vector) => write!(out, "{}", selector(vector, "vectorSelector")),
         ExprKind::Matrix { vector, range } => match &vector.kind {
             ExprKind::Vector(vector) => {
                 let mut shown = selector(vector, "matrixSelector");
                 shown["range"] = millis(Some(range));
-                *out += &shown.to_string();
+                write!(out, "{shown}")
             }
             _ => write(out, vector),
         },
@@ -41,32 +35,32 @@ fn write(out: &mut String, expr: &Expr) {
                 "timestamp": timestamp(*at),
                 "startOrEnd": start_or_end(*at),
             });
-            write_around(out, &fields, &[("expr", Some(expr))]);
+            write_around(out, &fields, &[("expr", Some(expr))])
         }
         ExprKind::Call { function, arguments } => write_call(out, function, arguments),
         ExprKind::Aggregate { op, parameter, expr, grouping, without } => {
             let fields = json!({ "type": "aggregation", "op": op.as_str(), "grouping": grouping, "without": without });
-            write_around(out, &fields, &[("expr", Some(expr)), ("param", parameter.as_deref())]);
+            write_around(out, &fields, &[("expr", Some(expr)), ("param", parameter.as_deref())])
         }
         ExprKind::Binary { first, links } => write_chain(out, first, links),
     }
 }
 
 /// An object of these fields and of sub-expressions.
-fn write_around(out: &mut String, fields: &Value, expressions: &[(&str, Option<&Expr>)]) {
-    *out += &fields.to_string();
-    out.pop();
+fn write_around(out: &mut dyn Write, fields: &Value, expressions: &[(&str, Option<&Expr>)]) -> Result<()> {
+    let fields = fields.to_string();
+    out.write_all(fields.strip_suffix('}').unwrap_or(&fields).as_bytes())?;
     for (name, expr) in expressions {
-        let _ = write!(out, ",\"{name}\":");
+        write!(out, ",\"{name}\":")?;
         match expr {
-            Some(expr) => write(out, expr),
-            None => *out += "null",
+            Some(expr) => write(out, expr)?,
+            None => out.write_all(b"null")?,
         }
     }
-    out.push('}');
+    out.write_all(b"}")
 }
 
-fn write_call(out: &mut String, function: &Signature, arguments: &[Expr]) {
+fn write_call(out: &mut dyn Write, function: &Signature, arguments: &[Expr]) -> Result<()> {
     let (least, most) = function.argument_counts();
     let signature = json!({
         "name": function.name,
@@ -74,31 +68,32 @@ fn write_call(out: &mut String, function: &Signature, arguments: &[Expr]) {
         "variadic": most.map_or(-1, |most| most as i64 - least as i64),
         "returnType": type_name(function.returns),
     });
-    let _ = write!(out, "{{\"type\":\"call\",\"func\":{signature},\"args\":[");
+    write!(out, "{{\"type\":\"call\",\"func\":{signature},\"args\":[")?;
     for (at, argument) in arguments.iter().enumerate() {
         if at > 0 {
-            out.push(',');
+            out.write_all(b",")?;
         }
-        write(out, argument);
+        write(out, argument)?;
     }
-    *out += "]}";
+    out.write_all(b"]}")
 }
 
 /// Each operator is around what stands before it.
-fn write_chain(out: &mut String, first: &Expr, links: &[Link]) {
-    *out += &"{\"type\":\"binaryExpr\",\"lhs\":".repeat(links.len());
-    write(out, first);
+fn write_chain(out: &mut dyn Write, first: &Expr, links: &[Link]) -> Result<()> {
+    links.iter().try_for_each(|_| out.write_all(b"{\"type\":\"binaryExpr\",\"lhs\":"))?;
+    write(out, first)?;
     let mut left = first.value_type();
     for link in links {
         let right = link.rhs.value_type();
         let joins = left == Type::Vector && right == Type::Vector;
         let matching = if joins { matching(&link.matching) } else { Value::Null };
         let (op, is_bool) = (link.op.as_str(), link.return_bool);
-        let _ = write!(out, ",\"op\":\"{op}\",\"matching\":{matching},\"bool\":{is_bool},\"rhs\":");
-        write(out, &link.rhs);
-        out.push('}');
+        write!(out, ",\"op\":\"{op}\",\"matching\":{matching},\"bool\":{is_bool},\"rhs\":")?;
+        write(out, &link.rhs)?;
+        out.write_all(b"}")?;
         left = if left == Type::Scalar && right == Type::Scalar { Type::Scalar } else { Type::Vector };
     }
+    Ok(())
 }
 
 fn matching(matching: &Matching) -> Value {
@@ -175,7 +170,11 @@ mod tests {
 
     #[test]
     fn trees() {
-        let tree = |text: &str| -> Value { serde_json::from_str(&tree(&br_promql::parse(text).expect("valid"))).expect("JSON") };
+        let tree = |text: &str| -> Value {
+            let mut out = Vec::new();
+            write(&mut out, &br_promql::parse(text).expect("valid")).expect("in memory");
+            serde_json::from_slice(&out).expect("JSON")
+        };
         let whole = tree("sum by (job) (rate(up{job=~\"a.*\"}[5m] offset 1m))");
         assert_eq!((&whole["type"], &whole["grouping"]), (&json!("aggregation"), &json!(["job"])));
         assert_eq!(

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::eval::{Scalars, scalar};
+use super::held::Charge;
 use super::series::{Column, Sample, StepSeries};
 use crate::annotations::Annotation;
 use crate::histogram::{self, Combined, Keep, MixedLayout};
@@ -128,8 +129,9 @@ pub(super) struct WithScalar<'b> {
 }
 
 impl WithScalar<'_> {
-    /// What is left may have no value at all.
-    pub(super) fn apply(&self, context: &Context, series: &mut StepSeries) {
+    /// What is left may have no value at all. Histograms that were made stay charged until they are handed on.
+    pub(super) fn apply<'c>(&self, context: &Context<'c>, series: &mut StepSeries) -> Result<Charge<'c>> {
+        let mut made = Charge::new(context.budget);
         let operation = self.operation;
         let is_plain_float = !operation.op.is_comparison() && !operation.op.is_trim();
         if is_plain_float && !series.points.has_histograms() {
@@ -138,14 +140,15 @@ impl WithScalar<'_> {
                 if self.scalar_is_left { scalars(operation.op, other, value) } else { scalars(operation.op, value, other) }
             });
         } else {
-            series.points = self.slowly(context, &series.points);
+            series.points = self.slowly(context, &series.points, &mut made)?;
         }
         if operation.drops_name() {
             series.mark_name_dropped(context.options.delayed_name_removal);
         }
+        Ok(made)
     }
 
-    fn slowly(&self, context: &Context, points: &Column) -> Column {
+    fn slowly(&self, context: &Context, points: &Column, made: &mut Charge) -> Result<Column> {
         let operation = self.operation;
         let mut changed = Column::absent(points.len());
         for step in 0..points.len() {
@@ -157,9 +160,11 @@ impl WithScalar<'_> {
                 operation.apply(context, &sample, &scalar)
             };
             let is_filter = operation.op.is_comparison() && !operation.return_bool;
-            changed.set(step, if is_filter { result.map(|_| sample) } else { result });
+            if let Some(result) = result {
+                made.set(&mut changed, step, if is_filter { sample } else { result })?;
+            }
         }
-        changed
+        Ok(changed)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::binary::{Operation, ScalarOperand, WithScalar, scalars};
 use super::context::Context;
 use super::eval::{Scalars, Sink, scalar, vector_each};
-use super::held::Held;
+use super::held::{Charge, Held};
 use super::matching;
 use super::set::{self, Presence};
 use crate::syntax::ast::{BinaryOp, Expr, ExprKind, Link, Type};
@@ -122,12 +122,14 @@ impl<'c, 'e> Chain<'c, 'e> {
     /// Hands on what came before, changed by the scalars that it passes.
     fn pass(&self, before: Before<'c, 'e>, passed: &[WithScalar], sink: &mut Sink) -> Result<()> {
         let mut through = |mut series| {
+            let mut made = Charge::new(self.context.budget);
             for with_scalar in passed {
-                with_scalar.apply(self.context, &mut series);
+                made = with_scalar.apply(self.context, &mut series)?;
                 if series.points.is_all_absent() {
                     return Ok(());
                 }
             }
+            drop(made);
             sink(series)
         };
         match before {

@@ -1,7 +1,7 @@
 //! Evaluation by kind of expression.
 
 use super::context::Context;
-use super::held::Held;
+use super::held::{Charge, Held};
 use super::series::{Column, StepSeries};
 use super::{aggregate, chain, select, shared};
 use crate::functions::call;
@@ -116,7 +116,7 @@ fn evaluate_each(context: &Context, expr: &Expr, sink: &mut Sink) -> Result<()> 
             let delayed = context.options.delayed_name_removal;
             vector_each(context, expr, &mut |mut series| {
                 if *negative {
-                    negate(&mut series.points);
+                    negate(context, &mut series.points)?;
                     series.mark_name_dropped(delayed);
                 }
                 sink(series)
@@ -129,16 +129,18 @@ fn evaluate_each(context: &Context, expr: &Expr, sink: &mut Sink) -> Result<()> 
     }
 }
 
-fn negate(points: &mut Column) {
+fn negate(context: &Context, points: &mut Column) -> Result<()> {
+    let mut made = Charge::new(context.budget);
     points.map_floats(|_, value| -value);
     if points.has_histograms() {
         for step in 0..points.len() {
             if let Some(histogram) = points.histogram(step) {
                 let negated = crate::histogram::scale(histogram, -1.0);
-                points.set_histogram(step, negated.into());
+                made.set(points, step, negated.into())?;
             }
         }
     }
+    Ok(())
 }
 
 /// Types were checked when the query was parsed.

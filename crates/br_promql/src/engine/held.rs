@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::eval::vector_each;
-use super::series::StepSeries;
+use super::series::{Column, Sample, StepSeries};
 use crate::syntax::ast::Expr;
 use br_std::Result;
 use br_storage::Budget;
@@ -11,19 +11,29 @@ use br_storage::Budget;
 const CHARGE_BYTES: u64 = 16 << 10;
 
 /// Bytes that are given back when this goes.
-pub(super) struct Charge<'b> {
+pub(crate) struct Charge<'b> {
     budget: &'b Budget,
     bytes: u64,
 }
 
 impl<'b> Charge<'b> {
-    pub(super) fn new(budget: &'b Budget) -> Self {
+    pub(crate) fn new(budget: &'b Budget) -> Self {
         Self { budget, bytes: 0 }
     }
 
-    pub(super) fn add(&mut self, bytes: u64) -> Result<()> {
+    pub(crate) fn add(&mut self, bytes: u64) -> Result<()> {
         self.bytes += bytes;
         self.budget.charge(bytes)
+    }
+
+    /// Puts a value into a column of which what it takes without histograms is seen to: each of these may be made for its step alone.
+    pub(crate) fn set(&mut self, column: &mut Column, step: usize, sample: Sample) -> Result<()> {
+        let bytes = column.bytes_added(step, &sample);
+        if bytes > 0 {
+            self.add(bytes)?;
+        }
+        column.set(step, Some(sample));
+        Ok(())
     }
 
     fn release(&mut self, bytes: u64) {
@@ -39,7 +49,9 @@ impl<'b> Charge<'b> {
 
 impl Drop for Charge<'_> {
     fn drop(&mut self) {
-        self.budget.release(self.bytes);
+        if self.bytes > 0 {
+            self.budget.release(self.bytes);
+        }
     }
 }
 

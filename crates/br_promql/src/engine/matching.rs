@@ -200,8 +200,7 @@ impl<'j> Joined<'j, '_> {
         if column.is_present(step) {
             return Err(Error::fix_request("multiple matches for labels: grouping labels must ensure unique matches"));
         }
-        column.set(step, Some(sample));
-        Ok(())
+        self.results.charge.set(column, step, sample)
     }
 
     /// The labels of a result, and whether its name is to go at the end.

@@ -27,6 +27,7 @@ pub(crate) use aggregate_histogram::HistogramFold;
 pub(crate) use by_times::ByTimes;
 pub(crate) use context::{Context, Reference};
 pub(crate) use eval::{Scalars, scalar, vector, vector_each};
+pub(crate) use held::Charge;
 pub use output::points_bytes;
 pub(crate) use range_series::{Parts, RangeSeries, ranges_each};
 pub use rollups::SourceResolution;

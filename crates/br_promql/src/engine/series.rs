@@ -138,6 +138,15 @@ impl Column {
         }
     }
 
+    /// What a value adds to [`Self::bytes`].
+    pub(crate) fn bytes_added(&self, step: usize, sample: &Sample) -> u64 {
+        let Sample::Histogram(histogram) = sample else { return 0 };
+        let before = step.checked_sub(1).and_then(|before| self.histograms.get(before)?.as_ref());
+        let is_shared = before.is_some_and(|before| Arc::ptr_eq(before, histogram));
+        let places = if self.has_histograms() { 0 } else { self.len() as u64 * 8 };
+        places + if is_shared { 0 } else { histogram_bytes(histogram) }
+    }
+
     /// Changes each float; histograms stay.
     pub(crate) fn map_floats(&mut self, mut change: impl FnMut(usize, f64) -> f64) {
         for step in 0..self.kinds.len() {

@@ -2,7 +2,8 @@
 
 use super::{absent, histograms, info, labels, math, over_time, rate, sort, time};
 use crate::engine::{
-    Column, Context, Fit, RangeSeries, Sample, Scalars, StepSeries, ranges_each, scalar as scalar_of, vector_each as vector_of,
+    Charge, Column, Context, Fit, RangeSeries, Sample, Scalars, StepSeries, ranges_each, scalar as scalar_of,
+    vector_each as vector_of,
 };
 use crate::syntax::ast::{Expr, ExprKind, Extension};
 use crate::syntax::span::Span;
@@ -156,10 +157,11 @@ fn over_range(context: &Context, name: &'static str, arguments: &[Expr], body: R
 /// The general way: a body for each window.
 fn by_step(call: &RangeCall, series: &RangeSeries, body: RangeBody) -> Result<Column> {
     let mut points = Column::absent(call.context.steps());
+    let mut made = Charge::new(call.context.budget);
     for step in 0..call.context.steps() {
         call.context.budget.check()?;
         if let Some(sample) = body(call, series, step) {
-            points.set(step, Some(sample));
+            made.set(&mut points, step, sample)?;
         }
     }
     Ok(points)

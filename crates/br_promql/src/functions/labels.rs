@@ -112,15 +112,16 @@ impl<'c> Relabeled<'c> {
             self.all.push(series);
             return Ok(());
         };
-        let merged = &mut self.all[*known].points;
+        let (merged, mut bytes) = (&mut self.all[*known].points, 0);
         for step in 0..merged.len() {
             let Some(sample) = series.points.get(step) else { continue };
             if merged.is_present(step) {
                 return Err(Error::fix_request("vector cannot contain metrics with the same labelset"));
             }
+            bytes += merged.bytes_added(step, &sample);
             merged.set(step, Some(sample));
         }
-        Ok(())
+        self.charge(bytes)
     }
 
     /// What is passed on is charged by whoever keeps it.

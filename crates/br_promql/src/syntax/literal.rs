@@ -1,6 +1,6 @@
 //! Numbers and strings as Prometheus, that is Go, writes them.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 /// Reads a number: decimal, hexadecimal, octal with a leading zero, with `_` between digits. `None` when it is none.
 pub(crate) fn number(word: &str) -> Option<f64> {
@@ -101,23 +101,23 @@ fn read_escape(after: &[u8], quote: u8, value: &mut Vec<u8>) -> Result<usize, St
     Ok(skip + digits)
 }
 
-/// Writes a string so that [`read_string`] reads it back.
-pub(crate) fn quote(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            control if (control as u32) < 0x20 || control as u32 == 0x7f => {
-                let _ = write!(quoted, "\\x{:02x}", control as u32);
+/// A string, written so that [`read_string`] reads it back.
+pub(crate) struct Quoted<'t>(pub(crate) &'t str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"")?;
+        for character in self.0.chars() {
+            match character {
+                '"' => f.write_str("\\\"")?,
+                '\\' => f.write_str("\\\\")?,
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                control if (control as u32) < 0x20 || control as u32 == 0x7f => write!(f, "\\x{:02x}", control as u32)?,
+                other => f.write_char(other)?,
             }
-            other => quoted.push(other),
         }
+        f.write_str("\"")
     }
-    quoted.push('"');
-    quoted
 }

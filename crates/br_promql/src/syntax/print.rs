@@ -1,14 +1,14 @@
-//! From tree to text: on one line with [`std::fmt::Display`], over several lines with [`pretty`].
+//! From tree to text: on one line with [`std::fmt::Display`], over several lines with [`Pretty`].
 
 use super::ast::{At, Cardinality, DurationExpr, DurationOp, Expr, ExprKind, Extension, Link, VectorSelector};
-use super::literal::quote;
+use super::literal::Quoted;
 use crate::number::format_short;
 use br_model::labels::{METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
 use std::fmt;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// A line longer than this is split by [`pretty`].
+/// A line longer than this is split by [`Pretty`].
 const LINE_CHARS_MAX: usize = 100;
 /// Nothing is indented further than this.
 const INDENTS_MAX: usize = 100;
@@ -21,26 +21,21 @@ impl fmt::Display for Expr {
             ExprKind::Number { value, is_duration: true } => f.write_str(&duration_text(*value)),
             ExprKind::Number { value, .. } => f.write_str(&format_short(*value)),
             ExprKind::String { raw: Some(raw), .. } => f.write_str(raw),
-            ExprKind::String { value, .. } => f.write_str(&quote(value)),
-            ExprKind::Vector(selector) => {
-                f.write_str(&selector_text(selector))?;
-                f.write_str(&selector_modifiers(selector))
-            }
+            ExprKind::String { value, .. } => write!(f, "{}", Quoted(value)),
+            ExprKind::Vector(selector) => write!(f, "{}{}", Selector(selector), Modifiers(selector)),
             ExprKind::Matrix { vector, range } => match &vector.kind {
-                ExprKind::Vector(selector) => {
-                    write!(f, "{}[{range}]{}", selector_text(selector), selector_modifiers(selector))
-                }
+                ExprKind::Vector(selector) => write!(f, "{}[{range}]{}", Selector(selector), Modifiers(selector)),
                 _ => write!(f, "{vector}[{range}]"),
             },
-            ExprKind::Subquery { expr, .. } => write!(f, "{expr}{}", subquery_suffix(&self.kind)),
+            ExprKind::Subquery { expr, .. } => write!(f, "{expr}{}", SubquerySuffix(&self.kind)),
             ExprKind::Call { function, arguments } => {
                 write!(f, "{}(", function.name)?;
                 write_list(f, arguments)?;
                 f.write_str(")")
             }
-            ExprKind::Aggregate { parameter, expr, .. } => {
-                f.write_str(&aggregate_prefix(&self.kind))?;
-                f.write_str("(")?;
+            ExprKind::Aggregate { op, parameter, expr, .. } => {
+                let grouping = Grouping(&self.kind);
+                write!(f, "{}{grouping}{}", op.as_str(), if grouping.is_none() { "(" } else { " (" })?;
                 if let Some(parameter) = parameter {
                     write!(f, "{parameter}, ")?;
                 }
@@ -48,7 +43,7 @@ impl fmt::Display for Expr {
             }
             ExprKind::Binary { first, links } => {
                 write!(f, "{first}")?;
-                links.iter().try_for_each(|link| write!(f, " {} {}", operator_text(link), link.rhs))
+                links.iter().try_for_each(|link| write!(f, " {} {}", Operator(link), link.rhs))
             }
             ExprKind::Unary { negative, expr } => write!(f, "{}{expr}", if *negative { "-" } else { "+" }),
             ExprKind::Paren(expr) => write!(f, "({expr})"),
@@ -66,182 +61,266 @@ fn write_list(f: &mut fmt::Formatter<'_>, arguments: &[Expr]) -> fmt::Result {
     Ok(())
 }
 
-/// Writes an expression over several lines where it is too long for one.
-pub fn pretty(expr: &Expr) -> String {
-    let mut out = String::new();
-    write_pretty(&mut out, expr, 0);
-    out
-}
+/// An expression over several lines where it is too long for one.
+pub struct Pretty<'e>(pub &'e Expr);
 
-fn indent(out: &mut String, depth: usize) {
-    out.extend(std::iter::repeat_n("  ", depth.min(INDENTS_MAX)));
-}
-
-fn write_pretty(out: &mut String, expr: &Expr, depth: usize) {
-    let line = expr.to_string();
-    if line.len() <= LINE_CHARS_MAX || expr.children().is_empty() {
-        indent(out, depth);
-        out.push_str(&line);
-        return;
-    }
-    match &expr.kind {
-        ExprKind::Binary { first, links } => write_chain(out, first, links, depth),
-        ExprKind::Paren(inner) => write_block(out, "(", &[inner.as_ref()], ")", depth),
-        ExprKind::Call { function, arguments } => {
-            let arguments: Vec<&Expr> = arguments.iter().collect();
-            write_block(out, &format!("{}(", function.name), &arguments, ")", depth);
-        }
-        ExprKind::Aggregate { .. } => {
-            write_block(out, &format!("{} (", aggregate_prefix(&expr.kind).trim_end()), &expr.children(), ")", depth);
-        }
-        ExprKind::Subquery { expr: inner, .. } => {
-            write_pretty(out, inner, depth);
-            out.push_str(&subquery_suffix(&expr.kind));
-        }
-        ExprKind::Unary { negative, expr: inner } => {
-            let start = out.len();
-            write_pretty(out, inner, depth);
-            out.insert(start + 2 * depth.min(INDENTS_MAX), if *negative { '-' } else { '+' });
-        }
-        _ => {
-            indent(out, depth);
-            out.push_str(&line);
-        }
+impl fmt::Display for Pretty<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Lines { out: f, signs: String::new(), signs_depth: 0 }.expression(self.0, 0)
     }
 }
 
-/// Each operator stands on a line between its operands, of which the left is all that is before it: as much of that as fits is
-/// one line.
-fn write_chain(out: &mut String, first: &Expr, links: &[Link], depth: usize) {
-    let (mut line, mut on_line) = (first.to_string(), 0);
-    while line.len() <= LINE_CHARS_MAX && on_line + 1 < links.len() {
-        let longer = format!("{line} {} {}", operator_text(&links[on_line]), links[on_line].rhs);
-        if longer.len() > LINE_CHARS_MAX {
-            break;
+/// What fits on a line. Writing ends where it does not: of a long expression no more is looked at than the beginning.
+#[derive(Default)]
+struct Line {
+    text: String,
+}
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.text.len() + text.len() > LINE_CHARS_MAX {
+            return Err(fmt::Error);
         }
-        (line, on_line) = (longer, on_line + 1);
-    }
-    let is_staircase = links.len() <= STAIRS_MAX;
-    let depth_at = |at: usize| if is_staircase { depth + links.len() - 1 - at } else { depth };
-    if on_line == 0 {
-        write_pretty(out, first, depth_at(0) + 1);
-    } else {
-        indent(out, depth_at(on_line) + 1);
-        out.push_str(&line);
-    }
-    for (at, link) in links.iter().enumerate().skip(on_line) {
-        out.push('\n');
-        indent(out, depth_at(at));
-        let _ = writeln!(out, "{}", operator_text(link));
-        write_pretty(out, &link.rhs, depth_at(at) + 1);
+        self.text.push_str(text);
+        Ok(())
     }
 }
 
-fn write_block(out: &mut String, open: &str, parts: &[&Expr], close: &str, depth: usize) {
-    indent(out, depth);
-    out.push_str(open);
-    out.push('\n');
-    for (at, part) in parts.iter().enumerate() {
-        write_pretty(out, part, depth + 1);
-        out.push_str(if at + 1 < parts.len() { ",\n" } else { "\n" });
+impl Line {
+    fn of(expr: &Expr) -> Option<String> {
+        let mut line = Self::default();
+        write!(line, "{expr}").ok().map(|()| line.text)
     }
-    indent(out, depth);
-    out.push_str(close);
 }
 
-fn label_text(label: &str) -> String {
-    if is_legacy_label_name(label) { label.to_owned() } else { quote(label) }
+struct Lines<'o, 'f> {
+    out: &'o mut fmt::Formatter<'f>,
+    /// Of what comes next.
+    signs: String,
+    signs_depth: usize,
 }
 
-fn labels_text(labels: &[String]) -> String {
-    labels.iter().map(|label| label_text(label)).collect::<Vec<_>>().join(", ")
+impl Lines<'_, '_> {
+    fn indent(&mut self, depth: usize) -> fmt::Result {
+        let before = if self.signs.is_empty() { 0 } else { self.signs_depth.min(depth) };
+        self.spaces(0, before)?;
+        self.out.write_str(&std::mem::take(&mut self.signs))?;
+        self.spaces(before, depth)
+    }
+
+    fn spaces(&mut self, from: usize, to: usize) -> fmt::Result {
+        (from.min(INDENTS_MAX)..to.min(INDENTS_MAX)).try_for_each(|_| self.out.write_str("  "))
+    }
+
+    fn expression(&mut self, expr: &Expr, depth: usize) -> fmt::Result {
+        if let Some(line) = Line::of(expr) {
+            self.indent(depth)?;
+            return self.out.write_str(&line);
+        }
+        match &expr.kind {
+            ExprKind::Binary { first, links } => self.chain(first, links, depth),
+            ExprKind::Paren(inner) => self.block(&"(", &[inner.as_ref()], ")", depth),
+            ExprKind::Call { function, arguments } if !arguments.is_empty() => {
+                let arguments: Vec<&Expr> = arguments.iter().collect();
+                self.block(&format_args!("{}(", function.name), &arguments, ")", depth)
+            }
+            ExprKind::Aggregate { op, .. } => {
+                self.block(&format_args!("{}{} (", op.as_str(), Grouping(&expr.kind)), &expr.children(), ")", depth)
+            }
+            ExprKind::Subquery { expr: inner, .. } => {
+                self.expression(inner, depth)?;
+                write!(self.out, "{}", SubquerySuffix(&expr.kind))
+            }
+            ExprKind::Unary { negative, expr: inner } => {
+                self.signs.push(if *negative { '-' } else { '+' });
+                self.signs_depth = depth;
+                self.expression(inner, depth)
+            }
+            _ => {
+                self.indent(depth)?;
+                write!(self.out, "{expr}")
+            }
+        }
+    }
+
+    /// Each operator stands on a line between its operands, of which the left is all that is before it: as much of that as fits is
+    /// one line.
+    fn chain(&mut self, first: &Expr, links: &[Link], depth: usize) -> fmt::Result {
+        let (mut line, mut on_line) = (Line::default(), 0);
+        if write!(line, "{first}").is_ok() {
+            while on_line + 1 < links.len() {
+                let link = &links[on_line];
+                let bytes = line.text.len();
+                if write!(line, " {} {}", Operator(link), link.rhs).is_err() {
+                    line.text.truncate(bytes);
+                    break;
+                }
+                on_line += 1;
+            }
+        }
+        let is_staircase = links.len() <= STAIRS_MAX;
+        let depth_at = |at: usize| if is_staircase { depth + links.len() - 1 - at } else { depth };
+        if on_line == 0 {
+            self.expression(first, depth_at(0) + 1)?;
+        } else {
+            self.indent(depth_at(on_line) + 1)?;
+            self.out.write_str(&line.text)?;
+        }
+        for (at, link) in links.iter().enumerate().skip(on_line) {
+            self.out.write_str("\n")?;
+            self.indent(depth_at(at))?;
+            writeln!(self.out, "{}", Operator(link))?;
+            self.expression(&link.rhs, depth_at(at) + 1)?;
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, open: &dyn fmt::Display, parts: &[&Expr], close: &str, depth: usize) -> fmt::Result {
+        self.indent(depth)?;
+        writeln!(self.out, "{open}")?;
+        for (at, part) in parts.iter().enumerate() {
+            self.expression(part, depth + 1)?;
+            self.out.write_str(if at + 1 < parts.len() { ",\n" } else { "\n" })?;
+        }
+        self.indent(depth)?;
+        self.out.write_str(close)
+    }
+}
+
+struct LabelName<'t>(&'t str);
+
+impl fmt::Display for LabelName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_legacy_label_name(self.0) { f.write_str(self.0) } else { write!(f, "{}", Quoted(self.0)) }
+    }
+}
+
+struct LabelNames<'t>(&'t [String]);
+
+impl fmt::Display for LabelNames<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, label) in self.0.iter().enumerate() {
+            write!(f, "{}{}", if at > 0 { ", " } else { "" }, LabelName(label))?;
+        }
+        Ok(())
+    }
 }
 
 /// The name and the braces.
-fn selector_text(selector: &VectorSelector) -> String {
-    let bare_name = selector.name.as_deref().filter(|name| is_legacy_metric_name(name));
-    let quoted_name = selector.name.as_deref().filter(|_| bare_name.is_none());
-    let mut parts: Vec<String> = quoted_name.into_iter().map(quote).collect();
-    let mut name_left = selector.name.as_deref();
-    for matcher in &selector.matchers {
-        let is_name = matcher.name == METRIC_NAME && name_left == Some(matcher.value.as_str());
-        if is_name && matcher.op == br_storage::MatchOp::Equal {
-            name_left = None;
-            continue;
+struct Selector<'e>(&'e VectorSelector);
+
+impl fmt::Display for Selector<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(selector) = self;
+        let bare_name = selector.name.as_deref().filter(|name| is_legacy_metric_name(name)).unwrap_or("");
+        let mut separator = "{";
+        f.write_str(bare_name)?;
+        if let Some(name) = selector.name.as_deref().filter(|name| !is_legacy_metric_name(name)) {
+            write!(f, "{separator}{}", Quoted(name))?;
+            separator = ",";
         }
-        parts.push(format!("{}{}{}", label_text(&matcher.name), matcher.op.as_str(), quote(&matcher.value)));
+        let mut name_left = selector.name.as_deref();
+        for matcher in &selector.matchers {
+            let is_name = matcher.name == METRIC_NAME && name_left == Some(matcher.value.as_str());
+            if is_name && matcher.op == br_storage::MatchOp::Equal {
+                name_left = None;
+                continue;
+            }
+            write!(f, "{separator}{}{}{}", LabelName(&matcher.name), matcher.op.as_str(), Quoted(&matcher.value))?;
+            separator = ",";
+        }
+        match separator {
+            "{" if bare_name.is_empty() => f.write_str("{}"),
+            "{" => Ok(()),
+            _ => f.write_str("}"),
+        }
     }
-    let name = bare_name.unwrap_or("");
-    if parts.is_empty() && !name.is_empty() { name.to_owned() } else { format!("{name}{{{}}}", parts.join(",")) }
 }
 
-fn selector_modifiers(selector: &VectorSelector) -> String {
-    let extension = match selector.extension {
-        Extension::None => "",
-        Extension::Anchored => " anchored",
-        Extension::Smoothed => " smoothed",
-    };
-    format!("{extension}{}", time_modifiers(selector.offset.as_ref(), selector.at))
-}
+struct Modifiers<'e>(&'e VectorSelector);
 
-fn time_modifiers(offset: Option<&DurationExpr>, at: Option<At>) -> String {
-    let mut text = match at {
-        None => String::new(),
-        Some(At::Millis(millis)) => format!(" @ {}.{:03}", millis / 1000, (millis % 1000).abs()),
-        Some(At::Start) => " @ start()".to_owned(),
-        Some(At::End) => " @ end()".to_owned(),
-    };
-    if let Some(offset) = offset {
-        let _ = write!(text, " offset {offset}");
+impl fmt::Display for Modifiers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0.extension {
+            Extension::None => "",
+            Extension::Anchored => " anchored",
+            Extension::Smoothed => " smoothed",
+        })?;
+        write_time_modifiers(f, self.0.offset.as_ref(), self.0.at)
     }
-    text
 }
 
-fn subquery_suffix(kind: &ExprKind) -> String {
-    let ExprKind::Subquery { range, step, offset, at, .. } = kind else { return String::new() };
-    let step = step.as_ref().map(ToString::to_string).unwrap_or_default();
-    format!("[{range}:{step}]{}", time_modifiers(offset.as_ref(), *at))
+fn write_time_modifiers(f: &mut fmt::Formatter<'_>, offset: Option<&DurationExpr>, at: Option<At>) -> fmt::Result {
+    match at {
+        None => {}
+        Some(At::Millis(millis)) => write!(f, " @ {}.{:03}", millis / 1000, (millis % 1000).abs())?,
+        Some(At::Start) => f.write_str(" @ start()")?,
+        Some(At::End) => f.write_str(" @ end()")?,
+    }
+    offset.map_or(Ok(()), |offset| write!(f, " offset {offset}"))
 }
 
-fn aggregate_prefix(kind: &ExprKind) -> String {
-    let ExprKind::Aggregate { op, grouping, without, .. } = kind else { return String::new() };
-    match (*without, grouping.is_empty()) {
-        (true, _) => format!("{} without ({}) ", op.as_str(), labels_text(grouping)),
-        (false, false) => format!("{} by ({}) ", op.as_str(), labels_text(grouping)),
-        (false, true) => op.as_str().to_owned(),
+struct SubquerySuffix<'e>(&'e ExprKind);
+
+impl fmt::Display for SubquerySuffix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ExprKind::Subquery { range, step, offset, at, .. } = self.0 else { return Ok(()) };
+        write!(f, "[{range}:")?;
+        step.as_ref().map_or(Ok(()), |step| write!(f, "{step}"))?;
+        f.write_str("]")?;
+        write_time_modifiers(f, offset.as_ref(), *at)
+    }
+}
+
+/// Of an aggregation, with a space in front.
+struct Grouping<'e>(&'e ExprKind);
+
+impl Grouping<'_> {
+    fn is_none(&self) -> bool {
+        matches!(self.0, ExprKind::Aggregate { grouping, without: false, .. } if grouping.is_empty())
+    }
+}
+
+impl fmt::Display for Grouping<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ExprKind::Aggregate { grouping, without, .. } if !self.is_none() => {
+                write!(f, " {} ({})", if *without { "without" } else { "by" }, LabelNames(grouping))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 /// An operator and its modifiers.
-fn operator_text(link: &Link) -> String {
-    let mut text = link.op.to_string();
-    let matching = &link.matching;
-    if link.return_bool {
-        text.push_str(" bool");
-    }
-    let grouped = matches!(matching.cardinality, Cardinality::ManyToOne | Cardinality::OneToMany);
-    if matching.on || !matching.labels.is_empty() || grouped {
-        let word = if matching.on { "on" } else { "ignoring" };
-        let _ = write!(text, " {word} ({})", labels_text(&matching.labels));
-    }
-    if grouped {
-        let word = if matching.cardinality == Cardinality::ManyToOne { "group_left" } else { "group_right" };
-        let _ = write!(text, " {word} ({})", labels_text(&matching.include));
-    }
-    match (matching.fill.left, matching.fill.right) {
-        (None, None) => {}
-        (Some(left), Some(right)) if left == right => {
-            let _ = write!(text, " fill ({})", format_short(left));
+struct Operator<'e>(&'e Link);
+
+impl fmt::Display for Operator<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (op, matching) = (&self.0.op, &self.0.matching);
+        write!(f, "{op}{}", if self.0.return_bool { " bool" } else { "" })?;
+        let grouped = matches!(matching.cardinality, Cardinality::ManyToOne | Cardinality::OneToMany);
+        if matching.on || !matching.labels.is_empty() || grouped {
+            let word = if matching.on { "on" } else { "ignoring" };
+            write!(f, " {word} ({})", LabelNames(&matching.labels))?;
         }
-        (left, right) => {
-            for (word, value) in [("fill_left", left), ("fill_right", right)] {
-                if let Some(value) = value {
-                    let _ = write!(text, " {word} ({})", format_short(value));
+        if grouped {
+            let word = if matching.cardinality == Cardinality::ManyToOne { "group_left" } else { "group_right" };
+            write!(f, " {word} ({})", LabelNames(&matching.include))?;
+        }
+        match (matching.fill.left, matching.fill.right) {
+            (None, None) => Ok(()),
+            (Some(left), Some(right)) if left == right => write!(f, " fill ({})", format_short(left)),
+            (left, right) => {
+                for (word, value) in [("fill_left", left), ("fill_right", right)] {
+                    if let Some(value) = value {
+                        write!(f, " {word} ({})", format_short(value))?;
+                    }
                 }
+                Ok(())
             }
         }
     }
-    text
 }
 
 /// A duration in Prometheus' units, with a sign in front where it is negative.
