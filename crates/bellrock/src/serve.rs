@@ -323,7 +323,7 @@ async fn start_intake(stores: &Stores, config: &Config) -> Result<(Arc<Intake>, 
     let limits = DecodeLimits { wire: wire_limits(config), times: time_bounds(config) };
     let catalog = &stores.catalog;
     let metrics = LaneStart {
-        applier: Box::new(MetricsApplier::new(stores.metrics.clone(), stores.sealed.clone(), limits)),
+        applier: Box::new(MetricsApplier::new(stores.metrics.clone(), stores.sealed.clone(), limits, stores.env.clock.clone())),
         progress: catalog.progress(br_catalog::Store::Metrics).await?,
     };
     let events = LaneStart {

@@ -6,6 +6,7 @@ use crate::delta::Accumulator;
 use crate::lane::Applier;
 use crate::tail::Tail;
 use br_catalog::{Catalog, ErrorBatch, ErrorOccurrence};
+use br_env::Clock;
 use br_events::{EventStore, SealedEvents};
 use br_model::{LogRecord, MetricBatch, Resource, TenantId};
 use br_std::{Nanos, Result};
@@ -58,6 +59,7 @@ pub struct MetricsApplier {
     store: Arc<Tsdb>,
     sealed: Arc<Sealed>,
     limits: DecodeLimits,
+    clock: Arc<dyn Clock>,
     deltas: Accumulator,
     last_received: Nanos,
     /// A flush was asked for, and the seal that begins it has not come yet.
@@ -67,9 +69,9 @@ pub struct MetricsApplier {
 }
 
 impl MetricsApplier {
-    pub fn new(store: Arc<Tsdb>, sealed: Arc<Sealed>, limits: DecodeLimits) -> Self {
+    pub fn new(store: Arc<Tsdb>, sealed: Arc<Sealed>, limits: DecodeLimits, clock: Arc<dyn Clock>) -> Self {
         let (deltas, last_received) = (Accumulator::default(), Nanos::default());
-        Self { store, sealed, limits, deltas, last_received, has_asked: false, is_full: false }
+        Self { store, sealed, limits, clock, deltas, last_received, has_asked: false, is_full: false }
     }
 
     /// What came with its labels; `identities` of its series may be empty.
@@ -164,7 +166,7 @@ impl Applier for MetricsApplier {
                 "more delta series than can be summed up"
             );
         }
-        let sealed = self.store.seal(position);
+        let sealed = self.store.seal_at(position, self.clock.now());
         self.sealed.metrics.lock().extend(sealed);
         Ok(())
     }

@@ -57,6 +57,8 @@ struct Applied {
     /// About what samples of all tenants take that are not sealed.
     open_bytes: usize,
     now: Nanos,
+    /// What it was at the last seal.
+    now_at_seal: Nanos,
     /// Up to here, in milliseconds of `now`, seals were counted as flushes. `None` before the first.
     flushes_counted_ms: Option<i64>,
 }
@@ -64,8 +66,11 @@ struct Applied {
 impl Applied {
     /// Whether a seal is one of a flush at its time, and not of one in between. However many seals come, so many count as intervals
     /// have passed; and one that comes a little early, before others that are late, counts with the next.
-    fn counts_as_flush(&mut self, interval: Duration) -> bool {
-        let now_ms = self.now.as_millis();
+    /// Time goes by the records, so that a replay decides as the first time; while none comes, by `clock`.
+    fn counts_as_flush(&mut self, clock: Nanos, interval: Duration) -> bool {
+        let is_quiet = self.now == self.now_at_seal;
+        self.now_at_seal = self.now;
+        let now_ms = if is_quiet { self.now.max(clock) } else { self.now }.as_millis();
         let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
         // A clock that was set back begins anew.
         let counted_ms = self.flushes_counted_ms.map_or(now_ms, |counted_ms| counted_ms.min(now_ms));
@@ -90,7 +95,8 @@ impl Tsdb {
         set.replace(&[], &files);
         let position = set.position();
         let now = Nanos::default();
-        let applied = Mutex::new(Applied { position, sealed: position, open_bytes: 0, now, flushes_counted_ms: None });
+        let applied = Applied { position, sealed: position, open_bytes: 0, now, now_at_seal: now, flushes_counted_ms: None };
+        let applied = Mutex::new(applied);
         let (heads, in_force, rollup_levels) = (RwLock::default(), InForce::default(), RwLock::default());
         let (changes, exemplars_dropped, contradictions) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
         let flush_orders = FlushOrders::default();
@@ -210,11 +216,16 @@ impl Tsdb {
     /// commit [`SealedHead::position`] together with the files.
     /// Keep a seal until it is committed, and commit seals in their order: a position stands for everything before it.
     pub fn seal(&self, up_to: JournalPosition) -> Option<SealedHead> {
+        self.seal_at(up_to, Nanos::default())
+    }
+
+    /// The same, told the time: while nothing comes in, series without samples leave all the same.
+    pub fn seal_at(&self, up_to: JournalPosition, clock: Nanos) -> Option<SealedHead> {
         let mut applied = self.shared.applied.lock();
         applied.position = applied.position.max(up_to);
         let positions = (applied.sealed.next(), applied.position.max(applied.sealed.next()));
         let window_ms = window_ms(applied.now.as_millis());
-        let counts_as_flush = applied.counts_as_flush(self.shared.options.flush_interval);
+        let counts_as_flush = applied.counts_as_flush(clock, self.shared.options.flush_interval);
         let mut parts = Vec::new();
         for head in self.shared.heads() {
             let mut locked = head.write();

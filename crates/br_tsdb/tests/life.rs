@@ -97,6 +97,13 @@ fn a_series_is_idle_by_time_however_often_is_flushed() {
         other(&mut store, 60_000);
     }
     assert_eq!(store.tsdb.tenant_stats(TENANT, 1).series, 0);
+    // While nothing comes in, the clock goes on.
+    let (busy, clock) = (TenantId(2), store.now_ms);
+    let quiet = |at_ms| assert!(store.tsdb.seal_at(JournalPosition(store.position), Nanos::from_millis(clock + at_ms)).is_none());
+    (0..100).for_each(|at| quiet(at * 100));
+    assert_eq!(store.tsdb.tenant_stats(busy, 1).series, 1);
+    (0..14).for_each(|at| quiet(at * 60_000));
+    assert_eq!(store.tsdb.tenant_stats(busy, 1).series, 0);
     let (from, to) = (T0, T0 + 600_000);
     assert_eq!(store.dump(from, to)["slow"], [(T0, 1f64.to_bits()), (T0 + 1, 2f64.to_bits())], "out of files");
 }
