@@ -115,6 +115,7 @@ fn long_queries_get_lines() {
 
 /// Each level looks at as much of what is inside as fits on a line, not at all of it.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "how long it takes is the point")]
 fn levels_around_a_long_row_do_not_write_it_again() {
     let row = vec!["a"; 20_000].join(" + ");
     let expr = parse(&format!("{}{row}{}", "(".repeat(190), ")".repeat(190))).expect("valid");

@@ -238,7 +238,7 @@ impl Import<'_> {
         }
         let Read { paths, counts, unread } = read()?;
         if let Some((count, _)) = &unread {
-            let _ = write!(source, "~{count} unread");
+            let _ = write!(source, "~unread:{count}");
         }
         let is_repeated = self.runtime.block_on(self.destination.commit(&source, &paths))?;
         Ok(match unread {
