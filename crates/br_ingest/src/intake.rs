@@ -182,6 +182,11 @@ pub struct Intake {
 /// An acknowledgement waits this long for the stores to show what it acknowledges: who writes and then reads finds it.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
 
+/// Whether requests of this protocol bring metrics; all others bring events.
+fn has_metrics(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::REMOTE_WRITE_1 | Protocol::REMOTE_WRITE_2 | Protocol::OTLP_METRICS | Protocol::DELETE_SERIES)
+}
+
 impl Intake {
     /// Starts the lanes; each first reads what the journal has beyond its store.
     pub fn start(
@@ -213,9 +218,9 @@ impl Intake {
     pub async fn accept(&self, incoming: Incoming) -> Result<Receipt, AcceptError> {
         self.journal.check_accepting().inspect_err(|_| self.count_overload())?;
         let bytes = incoming.body.len();
-        for lane in [&self.lanes.metrics, &self.lanes.events] {
-            lane.check_room(bytes).inspect_err(|_| self.count_overload())?;
-        }
+        // One store that cannot write does not stop what is for the other; what a body is for in detail, `keep` sees.
+        let lane = if has_metrics(incoming.protocol) { &self.lanes.metrics } else { &self.lanes.events };
+        lane.check_room(bytes).inspect_err(|_| self.count_overload())?;
         let record = Record {
             tenant: incoming.tenant,
             protocol: incoming.protocol,

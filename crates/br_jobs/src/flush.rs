@@ -128,16 +128,16 @@ impl Flusher {
     /// from the store and dropped would be passed over by the next commit, and lost.
     pub async fn flush(self: &Arc<Self>) -> Result<Flushed> {
         let this = self.clone();
-        let flush = tokio::spawn(async move { this.flush_to_the_end().await });
-        flush.await.map_err(|panic| Error::corrupt(format!("a flush failed inside: {panic}")))?
+        to_the_end(async move { this.flush_to_the_end().await }).await
     }
 
     async fn flush_to_the_end(&self) -> Result<Flushed> {
         let mut lease = self.take_turn().await?;
         *lease = self.parts.catalog.renew_lease(&lease, self.parts.clock.now(), LEASE_DURATION).await?;
         let mut flushed = Flushed::default();
-        let metrics = self.flush_metrics(&lease).await?;
-        let events = self.flush_events(&lease).await?;
+        // One that cannot be written does not hold up the other.
+        let (metrics, events) = (self.flush_metrics(&lease).await, self.flush_events(&lease).await);
+        let (metrics, events) = (metrics?, events?);
         self.parts.intake.lanes.issues.seal().await?;
         for file in metrics.iter().chain(&events) {
             flushed.files += 1;
@@ -157,12 +157,11 @@ impl Flusher {
         let parts = &self.parts;
         let mut all = Vec::new();
         if parts.sealed.has_metrics() {
-            self.save_tombstones().await?;
             self.write_metrics(lease, &mut all).await?;
         }
         let position = parts.intake.lanes.metrics.seal().await?;
-        self.save_tombstones().await?;
         self.write_metrics(lease, &mut all).await?;
+        self.save_tombstones().await?;
         self.commit(Store::Metrics, lease, position, &[]).await?;
         Ok(all)
     }
@@ -170,6 +169,11 @@ impl Flusher {
     async fn write_metrics(&self, lease: &Lease, all: &mut Vec<FileEntry>) -> Result<()> {
         let parts = &self.parts;
         while let Some(sealed) = parts.sealed.take_metrics() {
+            // While others were written deletions may have come, and this one may stand behind them.
+            if let Err(error) = self.save_tombstones().await {
+                parts.sealed.put_back_metrics(sealed);
+                return Err(error);
+            }
             let (sealed, committed) = self.write_and_commit(Store::Metrics, lease, sealed).await?;
             match committed {
                 Ok(files) => {
@@ -343,16 +347,41 @@ fn taken() -> Error {
     Error::new(Kind::Unauthorized, "another server writes to this catalog")
 }
 
+/// Goes on to the end when the caller no longer waits, because the server stops or a client has left: what the catalog has taken in,
+/// the store has to hear of.
+pub(crate) async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(work).await.map_err(|panic| Error::corrupt(format!("a background job failed inside: {panic}")))?
+}
+
 /// Runs work that computes or waits for the disk off the runtime's own threads.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|panic| Error::corrupt(format!("a background job failed inside: {panic}")))
 }
 
-/// The same for what can wait: such a thread leaves the processor to ingest, flushes and queries where they want it.
-pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+/// Whether a job leaves the processor to ingest, flushes and queries where they want it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    GivesWay,
+    Full,
+}
+
+/// So many small files of one window wait for a merge only where merges do not keep up: then they give way no longer, for each file
+/// more makes every query slower.
+const BEHIND_FILES: usize = 32;
+
+impl Pace {
+    pub(crate) fn of_merge(inputs: &[FileEntry]) -> Self {
+        if inputs.len() < BEHIND_FILES { Self::GivesWay } else { Self::Full }
+    }
+}
+
+/// The same for what can wait, on a thread of its own.
+pub(crate) async fn aside<T: Send + 'static>(pace: Pace, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let (done, outcome) = oneshot::channel();
     let thread = std::thread::Builder::new().name("upkeep".to_owned()).spawn(move || {
-        give_way();
+        if pace == Pace::GivesWay {
+            give_way();
+        }
         // Nobody waits any more when the server stops.
         let _ = done.send(work());
     });

@@ -3,7 +3,7 @@
 //! First each file is put where nobody looks; then one call verifies the files of a source and lists them together with the note
 //! that this source was taken in. A source is taken in whole or not at all, and a second time not at all.
 
-use crate::flush::{Flusher, LEASE_DURATION, acquire_lease, blocking};
+use crate::flush::{Flusher, LEASE_DURATION, acquire_lease, blocking, to_the_end};
 use br_catalog::{Catalog, Lease};
 use br_env::Clock;
 use br_model::TenantId;
@@ -28,12 +28,27 @@ pub struct Importer {
     pub clock: Arc<dyn Clock>,
 }
 
+/// The files of a source, which may be listed.
+struct Verified {
+    /// Under this the catalog notes the source.
+    key: String,
+    note: String,
+    paths: Vec<String>,
+    entries: Vec<FileEntry>,
+}
+
 /// What became of a source.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Imported {
     pub files: Vec<FileEntry>,
     /// The source was taken in before; nothing was done now.
     pub is_repeated: bool,
+}
+
+impl Imported {
+    fn repeated() -> Self {
+        Self { files: Vec::new(), is_repeated: true }
+    }
 }
 
 impl Importer {
@@ -65,22 +80,25 @@ impl Importer {
         paths: &[String],
         age_max: Duration,
     ) -> Result<Imported> {
-        let outcome = self.try_commit(lease, tenant, source, paths, age_max).await;
-        let is_listed = matches!(&outcome, Ok(imported) if !imported.is_repeated);
-        if !is_listed && !matches!(&outcome, Err(error) if error.kind() == Kind::Retry) {
-            self.remove(tenant, paths).await;
-        }
+        let outcome = match self.verify(tenant, source, paths, age_max).await {
+            Ok(Some(verified)) => self.list(lease, &verified).await,
+            Ok(None) => Ok(Imported::repeated()),
+            Err(error) => Err(error),
+        };
+        self.remove_unlisted(tenant, paths, &outcome).await;
         outcome
     }
 
-    async fn try_commit(
-        &self,
-        lease: &Lease,
-        tenant: TenantId,
-        source: &str,
-        paths: &[String],
-        age_max: Duration,
-    ) -> Result<Imported> {
+    /// What can never be listed any more goes.
+    async fn remove_unlisted(&self, tenant: TenantId, paths: &[String], outcome: &Result<Imported>) {
+        let is_listed = matches!(outcome, Ok(imported) if !imported.is_repeated);
+        if !is_listed && !matches!(outcome, Err(error) if error.kind() == Kind::Retry) {
+            self.remove(tenant, paths).await;
+        }
+    }
+
+    /// Reads the files of a source, which takes as long as they are large. `None` when the source was taken in before.
+    async fn verify(&self, tenant: TenantId, source: &str, paths: &[String], age_max: Duration) -> Result<Option<Verified>> {
         let key = key(tenant, source)?;
         if paths.len() > FILES_MAX {
             return Err(Error::over_limit(format!("{} files of one source; at most {FILES_MAX} are taken", paths.len())));
@@ -89,11 +107,9 @@ impl Importer {
             return Err(Error::fix_request(format!("{foreign:?} is no path that this server gave to tenant {}", tenant.0)));
         }
         if self.catalog.state(&key).await?.is_some() {
-            return Ok(Imported { files: Vec::new(), is_repeated: true });
+            return Ok(None);
         }
-        if self.catalog.unknown_paths(paths).await?.len() != paths.len() {
-            return Err(Error::fix_request("one of the files is listed already"));
-        }
+        self.check_unlisted(paths).await?;
         let cutoff = self.clock.now() - age_max;
         let mut entries = Vec::with_capacity(paths.len());
         for path in paths {
@@ -101,9 +117,22 @@ impl Importer {
         }
         let samples: u64 = entries.iter().map(|entry| entry.rows).sum();
         let note = serde_json::json!({ "at": self.clock.now().0, "files": entries.len(), "rows": samples }).to_string();
-        let committed = self.catalog.commit_import(lease, &key, note.as_bytes(), &entries).await?;
-        let is_repeated = committed.is_none();
-        Ok(Imported { files: committed.unwrap_or_default(), is_repeated })
+        Ok(Some(Verified { key, note, paths: paths.to_vec(), entries }))
+    }
+
+    async fn check_unlisted(&self, paths: &[String]) -> Result<()> {
+        if self.catalog.unknown_paths(paths).await?.len() == paths.len() {
+            return Ok(());
+        }
+        Err(Error::fix_request("one of the files is listed already"))
+    }
+
+    /// All of them, or none when another was faster.
+    async fn list(&self, lease: &Lease, verified: &Verified) -> Result<Imported> {
+        let Verified { key, note, paths, entries } = verified;
+        self.check_unlisted(paths).await?;
+        let committed = self.catalog.commit_import(lease, key, note.as_bytes(), entries).await?;
+        Ok(committed.map_or_else(Imported::repeated, |files| Imported { files, is_repeated: false }))
     }
 
     async fn inspect(&self, path: &str, cutoff: Nanos) -> Result<FileEntry> {
@@ -141,10 +170,36 @@ impl Flusher {
     }
 
     /// Lists the files of a source, and lets queries see them.
-    pub async fn commit_import(&self, tenant: TenantId, source: &str, paths: &[String], age_max: Duration) -> Result<Imported> {
+    pub async fn commit_import(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        source: String,
+        paths: Vec<String>,
+        age_max: Duration,
+    ) -> Result<Imported> {
+        let this = self.clone();
+        to_the_end(async move {
+            let importer = this.importer();
+            let outcome = this.import(&importer, tenant, &source, &paths, age_max).await;
+            importer.remove_unlisted(tenant, &paths, &outcome).await;
+            outcome
+        })
+        .await
+    }
+
+    /// Flushes go on while the files are read.
+    async fn import(
+        &self,
+        importer: &Importer,
+        tenant: TenantId,
+        source: &str,
+        paths: &[String],
+        age_max: Duration,
+    ) -> Result<Imported> {
+        let Some(verified) = importer.verify(tenant, source, paths, age_max).await? else { return Ok(Imported::repeated()) };
         let mut lease = self.take_turn().await?;
         *lease = self.parts.catalog.renew_lease(&lease, self.parts.clock.now(), LEASE_DURATION).await?;
-        let imported = self.importer().commit(&lease, tenant, source, paths, age_max).await?;
+        let imported = importer.list(&lease, &verified).await?;
         self.parts.metrics.replace(&[], &imported.files);
         if !imported.files.is_empty() {
             tracing::info!(event = "MetricsImported", source, files = imported.files.len());

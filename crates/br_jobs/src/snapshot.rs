@@ -1,7 +1,7 @@
 //! Snapshots: a data directory of now, beside the one that goes on.
 
-use crate::flush::{Flusher, blocking};
-use br_std::{Error, Result};
+use crate::flush::{Flusher, blocking, to_the_end};
+use br_std::Result;
 use br_storage::Table;
 use std::fs::{self, File};
 use std::path::Path;
@@ -21,9 +21,7 @@ impl Flusher {
         }
         let this = self.clone();
         let name = name.to_owned();
-        // It goes on to its end when the caller no longer waits.
-        let taking = tokio::spawn(async move { this.take_snapshot(&name).await });
-        taking.await.map_err(|panic| Error::corrupt(format!("a snapshot failed inside: {panic}")))?
+        to_the_end(async move { this.take_snapshot(&name).await }).await
     }
 
     async fn take_snapshot(&self, name: &str) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Deletions: kept in the catalog once the journal may forget them, and carried out on files.
 
-use crate::flush::{Flusher, aside};
+use crate::flush::{Flusher, Pace, aside, to_the_end};
 use br_catalog::Catalog;
 use br_model::TenantId;
 use br_std::{Error, Result};
@@ -51,7 +51,7 @@ impl Flusher {
     pub(crate) async fn rewrite_metrics(&self) -> Result<bool> {
         let _tending = self.tend().await;
         let store = self.parts.metrics.clone();
-        let planned = aside(move || {
+        let planned = aside(Pace::GivesWay, move || {
             let Some(job) = store.plan_rewrite()? else { return Ok(None) };
             let made = store.compact(&job)?;
             Ok::<_, Error>(Some((job.inputs, made)))
@@ -68,7 +68,7 @@ impl Flusher {
         let _tending = self.tend().await;
         let (store, now) = (self.parts.metrics.clone(), self.parts.clock.now());
         let Some((job, replaced)) = store.plan_rollup(now) else { return Ok(false) };
-        let made = aside(move || store.compact(&job)).await??;
+        let made = aside(Pace::GivesWay, move || store.compact(&job)).await??;
         self.exchange(&replaced, &made, |made| self.parts.metrics.replace(&replaced, &made)).await?;
         Ok(true)
     }
@@ -76,11 +76,15 @@ impl Flusher {
     /// Carries out all deletions that wait, heads included; says how many files were written anew.
     pub async fn clean_tombstones(self: &Arc<Self>) -> Result<u64> {
         self.flush().await?;
-        let mut rewritten = 0;
-        while self.rewrite_metrics().await? {
-            rewritten += 1;
-        }
-        Ok(rewritten)
+        let this = self.clone();
+        to_the_end(async move {
+            let mut rewritten = 0;
+            while this.rewrite_metrics().await? {
+                rewritten += 1;
+            }
+            Ok(rewritten)
+        })
+        .await
     }
 
     /// Puts files in the place of others, in the catalog and then in the store. The caller tends the files.

@@ -1,6 +1,6 @@
 //! What runs by itself: flushes, compaction, retention, removal of files that nobody reads any more.
 
-use crate::flush::{Flusher, aside};
+use crate::flush::{Flusher, Pace, aside};
 use crate::rescue::unlisted;
 use br_std::{Nanos, Result};
 use br_storage::{FileEntry, Table};
@@ -224,7 +224,7 @@ impl Upkeep {
         let parts = &self.flusher.parts;
         let Some(job) = parts.metrics.plan_compaction() else { return Ok(false) };
         let (store, inputs) = (parts.metrics.clone(), job.inputs.clone());
-        let made = aside(move || store.compact(&job)).await??;
+        let made = aside(Pace::of_merge(&inputs), move || store.compact(&job)).await??;
         self.flusher.exchange(&inputs, &made, |made| parts.metrics.replace(&inputs, &made)).await?;
         Ok(true)
     }
@@ -235,7 +235,7 @@ impl Upkeep {
         let parts = &self.flusher.parts;
         let Some(job) = parts.events.plan_compactions().into_iter().next() else { return Ok(false) };
         let (store, inputs) = (parts.events.clone(), job.inputs.clone());
-        let made = aside(move || store.compact(&job)).await??;
+        let made = aside(Pace::of_merge(&inputs), move || store.compact(&job)).await??;
         self.flusher.exchange(&inputs, &made, |made| parts.events.exchange(&inputs, made)).await?;
         Ok(true)
     }

@@ -1,17 +1,18 @@
 //! What was worked out last, found again by a hash.
 
 use hashbrown::HashTable;
+use std::collections::VecDeque;
 
-/// Holds so many items and about so many bytes; a new one takes the place of the oldest.
+/// Holds so many items and so many bytes; the oldest go to make room.
 #[derive(Debug)]
 pub struct Ring<T> {
-    items: Vec<Held<T>>,
-    places: HashTable<u32>,
+    items: VecDeque<Held<T>>,
+    /// Number of the first item: each has the number by which it came.
+    first: usize,
+    by_hash: HashTable<usize>,
     items_max: usize,
     bytes: usize,
     bytes_max: usize,
-    /// Where the next one goes once all places are taken.
-    oldest: usize,
 }
 
 #[derive(Debug)]
@@ -23,49 +24,49 @@ struct Held<T> {
 
 impl<T> Ring<T> {
     pub fn new(items_max: usize, bytes_max: usize) -> Self {
-        Self { items: Vec::new(), places: HashTable::new(), items_max: items_max.max(1), bytes: 0, bytes_max, oldest: 0 }
+        let (items, by_hash) = (VecDeque::new(), HashTable::new());
+        Self { items, first: 0, by_hash, items_max: items_max.max(1), bytes: 0, bytes_max }
     }
 
-    /// Where an item stands of which this holds, of those with the hash.
-    pub fn position(&self, hash: u64, is: impl Fn(&T) -> bool) -> Option<usize> {
-        let found =
-            self.places.find(hash, |at| self.items.get(*at as usize).is_some_and(|held| held.hash == hash && is(&held.item)));
-        found.map(|at| *at as usize)
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    /// Where it stands now. An item that makes all together too large is the only one that is left.
+    /// The number of an item of which this holds, of those with the hash.
+    pub fn find(&self, hash: u64, is: impl Fn(&T) -> bool) -> Option<usize> {
+        let is = |number: &usize| self.items.get(number - self.first).is_some_and(|held| held.hash == hash && is(&held.item));
+        self.by_hash.find(hash, is).copied()
+    }
+
+    /// Gives its number. An item that is too large by itself is the only one that is left.
     pub fn push(&mut self, hash: u64, bytes: usize, item: T) -> usize {
-        if self.bytes + bytes > self.bytes_max {
-            self.items.clear();
-            self.places.clear();
-            (self.bytes, self.oldest) = (0, 0);
+        while !self.items.is_empty() && (self.bytes + bytes > self.bytes_max || self.items.len() >= self.items_max) {
+            self.drop_first();
         }
-        let at = if self.items.len() < self.items_max {
-            self.items.push(Held { hash, bytes, item });
-            self.items.len() - 1
-        } else {
-            let at = self.oldest;
-            self.oldest = (at + 1) % self.items_max;
-            let before = std::mem::replace(&mut self.items[at], Held { hash, bytes, item });
-            self.bytes -= before.bytes;
-            if let Ok(place) = self.places.find_entry(before.hash, |known| *known as usize == at) {
-                place.remove();
-            }
-            at
-        };
         self.bytes += bytes;
-        let items = &self.items;
-        self.places.insert_unique(hash, at as u32, |at| items[*at as usize].hash);
-        at
+        self.items.push_back(Held { hash, bytes, item });
+        let number = self.first + self.items.len() - 1;
+        let (items, first) = (&self.items, self.first);
+        self.by_hash.insert_unique(hash, number, |number| items[number - first].hash);
+        number
+    }
+
+    fn drop_first(&mut self) {
+        let Some(gone) = self.items.pop_front() else { return };
+        self.bytes -= gone.bytes;
+        if let Ok(place) = self.by_hash.find_entry(gone.hash, |number| *number == self.first) {
+            place.remove();
+        }
+        self.first += 1;
     }
 }
 
 impl<T> std::ops::Index<usize> for Ring<T> {
     type Output = T;
 
-    /// `at` was given by [`Ring::position`] or [`Ring::push`] since the last push.
-    fn index(&self, at: usize) -> &T {
-        &self.items[at].item
+    /// The number was given by [`Ring::find`] or [`Ring::push`] since the last push.
+    fn index(&self, number: usize) -> &T {
+        &self.items[number - self.first].item
     }
 }
 
@@ -81,14 +82,16 @@ mod tests {
             let at = ring.push(item / 2, 1, item);
             assert_eq!(ring[at], item);
         }
-        let has = |ring: &Ring<u64>, item: u64| ring.position(item / 2, |known| *known == item).is_some();
-        assert!((5..8).all(|item| has(&ring, item)) && !(0..5).any(|item| has(&ring, item)));
-        assert!(ring.position(3, |_| false).is_none());
+        let held = |ring: &Ring<u64>| -> Vec<u64> {
+            (0..20).filter(|item| ring.find(item / 2, |known| known == item).is_some_and(|at| ring[at] == *item)).collect()
+        };
+        assert_eq!((held(&ring), ring.bytes()), (vec![5, 6, 7], 3));
+        assert!(ring.find(3, |_| false).is_none());
         for item in 8..12 {
             ring.push(item / 2, 50, item);
         }
-        assert!(has(&ring, 11) && !(0..10).any(|item| has(&ring, item)), "two of them are too large already");
+        assert_eq!((held(&ring), ring.bytes()), (vec![10, 11], 100), "by their bytes");
         let at = ring.push(6, 1000, 12);
-        assert!(ring[at] == 12 && has(&ring, 12) && !has(&ring, 11));
+        assert_eq!((ring[at], held(&ring)), (12, vec![12]));
     }
 }

@@ -97,8 +97,8 @@ struct Joint {
 
 /// Scrape groups that alternate in the order of series: as many as targets that are scraped.
 pub(crate) const GROUPS_MAX: usize = 1024;
-/// What is kept of their timestamps by one query.
-pub(crate) const GROUPS_BYTES_MAX: usize = 2 << 20;
+/// What one query keeps of their timestamps, in each of three ways; it is charged for them.
+pub(crate) const GROUPS_BYTES_MAX: usize = 8 << 20;
 
 impl Default for Joints {
     fn default() -> Self {
@@ -107,6 +107,10 @@ impl Default for Joints {
 }
 
 impl Joints {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.bytes() as u64
+    }
+
     /// As [`merge`] and then [`cut`], always to the same range. `None` unless the parts are plain floats that follow each other.
     pub(crate) fn floats(&mut self, parts: &[Points], from_ms: i64, to_ms: i64) -> Option<Points> {
         let is_plain = |part: &Points| {
@@ -121,7 +125,7 @@ impl Joints {
         };
         let addresses = parts.iter().map(|part| part.timestamps_ms.as_ptr() as u64);
         let hash = addresses.fold(0, |hash, address| br_std::hash::spread(hash ^ address));
-        let at = if let Some(at) = self.0.position(hash, is_of) {
+        let at = if let Some(at) = self.0.find(hash, is_of) {
             at
         } else {
             let joint = Joint::of(parts, from_ms, to_ms)?;
@@ -213,11 +217,7 @@ pub(crate) fn of_one_kind(points: Points) -> Points {
 
 /// Roughly what these samples take in memory.
 pub(crate) fn heap_bytes(points: &Points) -> u64 {
-    let of_histogram = |histogram: &FloatHistogram| {
-        let buckets = histogram.positive_buckets.len() + histogram.negative_buckets.len() + histogram.custom_values.len();
-        let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
-        (size_of::<FloatHistogram>() + 8 * (buckets + spans)) as u64
-    };
+    let of_histogram = |histogram: &FloatHistogram| histogram_bytes(histogram) as u64;
     let values = match &points.values {
         Values::Floats(values) => 8 * values.len() as u64,
         Values::Histograms(values) => values.iter().map(|histogram| of_histogram(histogram)).sum(),
@@ -228,6 +228,13 @@ pub(crate) fn heap_bytes(points: &Points) -> u64 {
     };
     let weights = points.weights.as_ref().map_or(0, |weights| size_of::<Weight>() as u64 * weights.len() as u64);
     values + weights + 8 * points.len() as u64 + points.starts_ms.as_ref().map_or(0, |starts| 8 * starts.len() as u64)
+}
+
+/// About what a histogram takes in memory.
+pub(crate) fn histogram_bytes(histogram: &FloatHistogram) -> usize {
+    let buckets = histogram.positive_buckets.len() + histogram.negative_buckets.len() + histogram.custom_values.len();
+    let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
+    size_of::<FloatHistogram>() + 8 * (buckets + spans)
 }
 
 #[cfg(test)]

@@ -338,6 +338,7 @@ impl MetricSource for TenantSource {
             budget,
             _charged: charged,
             batches_bytes: [0; BATCHES_AT_ONCE],
+            shared_bytes: 0,
             batch_series: BATCH_SERIES_FIRST,
         }))
     }
@@ -518,6 +519,8 @@ struct TenantCursor<'a> {
     _charged: Charged<'a>,
     /// What the last batches were charged for, the newest first.
     batches_bytes: [u64; BATCHES_AT_ONCE],
+    /// What is charged for timestamps that series share.
+    shared_bytes: u64,
     /// Series in the next one, by what those of the last one took.
     batch_series: usize,
 }
@@ -578,8 +581,18 @@ impl TenantCursor<'_> {
             series.push(SeriesData { labels: self.labels(&candidate), points });
         }
         self.charge_batch(owed)?;
+        self.charge_shared()?;
         self.budget.scanned(scanned);
         Ok(series)
+    }
+
+    /// For what series share, beside the batches.
+    fn charge_shared(&mut self) -> Result<()> {
+        let bytes = self.timestamps.bytes() + self.decoded.bytes() + self.joints.bytes();
+        self.budget.release(std::mem::replace(&mut self.shared_bytes, 0));
+        self.budget.charge(bytes)?;
+        self.shared_bytes = bytes;
+        Ok(())
     }
 
     fn charge_batch(&mut self, bytes: u64) -> Result<()> {
@@ -662,7 +675,7 @@ impl TenantCursor<'_> {
 
 impl Drop for TenantCursor<'_> {
     fn drop(&mut self) {
-        self.budget.release(self.batches_bytes.iter().sum());
+        self.budget.release(self.shared_bytes + self.batches_bytes.iter().sum::<u64>());
     }
 }
 
@@ -676,11 +689,15 @@ impl Default for SharedTimestamps {
 }
 
 impl SharedTimestamps {
+    fn bytes(&self) -> u64 {
+        self.0.bytes() as u64
+    }
+
     fn shared(&mut self, times: &[i64]) -> Arc<[i64]> {
         let ends =
             [times.len() as u64, times.first().map_or(0, |first| *first as u64), times.last().map_or(0, |last| *last as u64)];
         let hash = ends.into_iter().fold(0, |hash, word| br_std::hash::spread(hash ^ word));
-        let known = self.0.position(hash, |other| **other == *times);
+        let known = self.0.find(hash, |other| **other == *times);
         let at = known.unwrap_or_else(|| self.0.push(hash, size_of_val(times), times.into()));
         self.0[at].clone()
     }

@@ -57,6 +57,8 @@ struct Applied {
     /// About what samples of all tenants take that are not sealed.
     open_bytes: usize,
     now: Nanos,
+    /// Before this much is open no flush is wanted, as far as is known.
+    worth_bytes: usize,
     /// What it was at the last seal.
     now_at_seal: Nanos,
     /// Up to here, in milliseconds of `now`, seals were counted as flushes. `None` before the first.
@@ -85,6 +87,8 @@ impl Applied {
 /// What a series has in memory, on average, before a flush is worth its row: about a minute's samples of a usual scrape.
 const WANTED_PER_SERIES: usize = 64;
 
+const WORTH_STEP_BYTES: usize = 1 << 20;
+
 /// Series that are taken in before a waiting query gets its turn.
 const SERIES_PER_LOCK: usize = 2048;
 
@@ -95,7 +99,15 @@ impl Tsdb {
         set.replace(&[], &files);
         let position = set.position();
         let now = Nanos::default();
-        let applied = Applied { position, sealed: position, open_bytes: 0, now, now_at_seal: now, flushes_counted_ms: None };
+        let applied = Applied {
+            position,
+            sealed: position,
+            open_bytes: 0,
+            now,
+            worth_bytes: 0,
+            now_at_seal: now,
+            flushes_counted_ms: None,
+        };
         let applied = Mutex::new(applied);
         let (heads, in_force, rollup_levels) = (RwLock::default(), InForce::default(), RwLock::default());
         let (changes, exemplars_dropped, contradictions) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
@@ -237,7 +249,7 @@ impl Tsdb {
         }
         let bytes: usize = parts.iter().map(|(_, part)| part.samples.heap_bytes()).sum();
         self.shared.unpublished_bytes.fetch_add(bytes, Ordering::Relaxed);
-        (applied.sealed, applied.open_bytes) = (applied.position, 0);
+        (applied.sealed, applied.open_bytes, applied.worth_bytes) = (applied.position, 0, 0);
         let position = applied.position;
         let (rng, orders) = (self.shared.rng.clone(), self.shared.flush_orders.clone());
         (!parts.is_empty()).then(|| SealedHead { parts, bytes, position, rng, orders })
@@ -245,12 +257,19 @@ impl Tsdb {
 
     /// Whether so much waits to be sealed that a flush should not wait for its time.
     pub fn is_flush_wanted(&self) -> bool {
-        let open_bytes = self.shared.applied.lock().open_bytes;
-        if open_bytes < self.shared.options.head_bytes_wanted {
+        let options = &self.shared.options;
+        let (open_bytes, worth_bytes) = {
+            let applied = self.shared.applied.lock();
+            (applied.open_bytes, applied.worth_bytes)
+        };
+        if open_bytes < options.head_bytes_wanted.max(worth_bytes) {
             return false;
         }
         let series: usize = self.shared.heads().iter().map(|head| head.read().series_count()).sum();
-        open_bytes >= series.saturating_mul(WANTED_PER_SERIES).min(self.shared.options.head_bytes_max / 3)
+        let wanted_bytes = series.saturating_mul(WANTED_PER_SERIES).min(options.head_bytes_max / 3);
+        // There may be fewer series by then: all heads are looked at again when some more has come.
+        self.shared.applied.lock().worth_bytes = wanted_bytes.min(open_bytes.saturating_add(WORTH_STEP_BYTES));
+        open_bytes >= wanted_bytes
     }
 
     /// Whether samples that no file holds take less memory than they may. Where flushes fail it is used up at some time: then let the

@@ -72,7 +72,7 @@ pub(super) async fn commit(
     Extension(principal): Extension<Principal>,
     Json(request): Json<CommitRequest>,
 ) -> Answer {
-    let imported = app.flusher.commit_import(principal.tenant, &request.source, &request.files, app.retention).await?;
+    let imported = app.flusher.commit_import(principal.tenant, request.source, request.files, app.retention).await?;
     let bytes: u64 = imported.files.iter().map(|file| file.size_bytes).sum();
     Ok(Json(json!({ "files": imported.files.len(), "bytes": bytes, "repeated": imported.is_repeated })))
 }

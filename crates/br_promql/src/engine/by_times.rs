@@ -19,7 +19,7 @@ impl<T> Default for ByTimes<T> {
 impl<T> ByTimes<T> {
     pub(crate) fn get(&mut self, timestamps_ms: &Arc<[i64]>, make: impl FnOnce() -> Vec<T>) -> &[T] {
         let hash = br_std::hash::spread(timestamps_ms.as_ptr() as u64);
-        let known = self.0.position(hash, |(times, _)| Arc::ptr_eq(times, timestamps_ms));
+        let known = self.0.find(hash, |(times, _)| Arc::ptr_eq(times, timestamps_ms));
         let at = known.unwrap_or_else(|| {
             let made = make();
             let bytes = size_of_val(&*made) + size_of_val(&**timestamps_ms);

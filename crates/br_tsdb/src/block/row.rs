@@ -140,9 +140,13 @@ impl Default for DecodedTimes {
 }
 
 impl DecodedTimes {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.bytes() as u64
+    }
+
     fn times(&mut self, bytes: &[u8], count: usize) -> Result<Arc<[i64]>> {
         let hash = br_std::hash::hash64(bytes);
-        let known = self.0.position(hash, |known| known.times.len() == count && *known.bytes == *bytes);
+        let known = self.0.find(hash, |known| known.times.len() == count && *known.bytes == *bytes);
         if let Some(at) = known {
             return Ok(self.0[at].times.clone());
         }

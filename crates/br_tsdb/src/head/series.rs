@@ -27,7 +27,12 @@ pub(crate) struct Rare {
     /// Sorted by time; none has the time of another sample of this part.
     late: Vec<Sample>,
     exemplars: Vec<Exemplar>,
+    /// What histograms and exemplars take beside their places in here.
+    outside_bytes: usize,
 }
+
+/// What a name with its value takes beside the bytes of both.
+const TEXTS_BYTES: usize = 64;
 
 #[derive(Clone, Debug)]
 struct HistogramSample {
@@ -53,6 +58,7 @@ impl Rare {
 
     pub(super) fn push_histogram(&mut self, timestamp_ms: i64, start_ms: Option<i64>, histogram: &Arc<FloatHistogram>) {
         let start_ms = start_ms.unwrap_or(START_UNKNOWN);
+        self.outside_bytes += points::histogram_bytes(histogram);
         self.histograms.push(HistogramSample { timestamp_ms, start_ms, histogram: histogram.clone() });
     }
 
@@ -94,6 +100,9 @@ impl Rare {
     /// Adds a sample whose time is not among those of this part.
     pub(super) fn insert_late(&mut self, sample: Sample) {
         let at = self.late.partition_point(|other| other.timestamp_ms < sample.timestamp_ms);
+        if let Value::Histogram(histogram) = &sample.value {
+            self.outside_bytes += points::histogram_bytes(histogram);
+        }
         self.late.insert(at, sample);
     }
 
@@ -109,6 +118,7 @@ impl Rare {
             return Err(RejectReason::ExemplarLimit);
         }
         exemplars.insert(end, exemplar.clone());
+        self.outside_bytes += exemplar.labels.iter().map(|(name, value)| name.len() + value.len() + TEXTS_BYTES).sum::<usize>();
         Ok(true)
     }
 
@@ -120,7 +130,8 @@ impl Rare {
     pub(super) fn heap_bytes(&self) -> usize {
         let closed: usize = self.closed.iter().map(|strip| size_of::<Strip>() + strip.heap_bytes()).sum();
         let fixed = size_of::<Self>() + self.starts.len() * 16 + self.late.len() * size_of::<Sample>();
-        closed + fixed + self.histograms.len() * 512 + self.exemplars.len() * 256
+        let places = self.histograms.len() * size_of::<HistogramSample>() + self.exemplars.len() * size_of::<Exemplar>();
+        closed + fixed + places + self.outside_bytes
     }
 }
 
