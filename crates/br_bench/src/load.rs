@@ -2,7 +2,7 @@
 
 use crate::peer::Server;
 use anyhow::Result;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
@@ -55,4 +55,20 @@ async fn join(posts: impl IntoIterator<Item = impl Future<Output = Result<()>>>)
         }
     })
     .await
+}
+
+/// Waits until the servers have caught up with what they were sent: what they still do would be in the way of the next figure.
+pub(crate) async fn settle(servers: &[Server]) {
+    const STEP: Duration = Duration::from_secs(5);
+    const STEPS_MAX: usize = 24;
+    /// Of one processor, all servers together.
+    const QUIET: f64 = 0.1;
+    let cpu = || servers.iter().map(Server::cpu_seconds).sum::<f64>();
+    for _ in 0..STEPS_MAX {
+        let before = cpu();
+        tokio::time::sleep(STEP).await;
+        if cpu() - before < QUIET * STEP.as_secs_f64() {
+            return;
+        }
+    }
 }

@@ -11,6 +11,7 @@ use crate::peer::{Kind, Server};
 use crate::row::Row;
 use anyhow::Result;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Time between two scrapes of the data.
 const INTERVAL_MS: i64 = 15_000;
@@ -28,7 +29,11 @@ struct Sent {
     end_ms: i64,
     samples: f64,
     series: usize,
+    done: Instant,
 }
+
+/// What the last merge has left lies on the disk until no query can read it any more.
+const AT_REST_AFTER: Duration = Duration::from_mins(8);
 
 /// What was measured before an error is among the rows. `rules` is the file whose expressions are the read load; without it there are only the queries of our own.
 pub(crate) async fn run(kinds: &[Kind], size: Size, rules: Option<&Path>, rows: &mut Vec<Row>) -> Result<()> {
@@ -44,10 +49,13 @@ pub(crate) async fn run(kinds: &[Kind], size: Size, rules: Option<&Path>, rows: 
         end_ms: start_ms + size.scrapes as i64 * INTERVAL_MS,
         samples: (size.scrapes * fleet.series_count()) as f64,
         series: fleet.series_count(),
+        done: Instant::now(),
     };
     drop(fleet);
     rows.extend(ingest::memory(&servers, &sent).await);
+    load::settle(&servers).await;
     rows.extend(queries::run(&servers, &sent, size.rounds, rules).await?);
+    tokio::time::sleep_until((sent.done + AT_REST_AFTER).into()).await;
     rows.extend(ingest::disk(&servers, &sent).await?);
     rows.extend(restart::run(&mut servers, &sent).await?);
     drop(servers);
