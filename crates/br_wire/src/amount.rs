@@ -2,6 +2,7 @@
 //!
 //! Two bytes on the wire can be an empty span of three hundred in memory: a bound on the bytes does not bound the memory.
 
+use crate::otlp::Signal;
 use crate::protobuf::{Field, Reader};
 use crate::{Limits, Result, WireError};
 
@@ -16,18 +17,26 @@ enum Node {
     Scoped,
     /// A span, log record or metric.
     Record,
+    /// What holds the points of a metric. The number is that of the metric's field, which tells of what kind they are.
+    Points(u32),
+    Point(u32),
     /// Anything inside a record, a resource or a scope.
     Part,
 }
 
-/// Checks a protobuf export request of any of the three signals.
-pub(crate) fn check_otlp(message: &[u8], limits: &Limits) -> Result<()> {
-    let mut counter = Counter { records: 0, parts: 0, limits };
+/// The fields of a metric that hold points: gauge, sum, histogram, exponential histogram, summary.
+const POINTS: [u32; 5] = [5, 7, 9, 10, 11];
+
+/// Checks a protobuf export request.
+pub(crate) fn check_otlp(message: &[u8], signal: Signal, limits: &Limits) -> Result<()> {
+    let mut counter = Counter { signal, records: 0, points: 0, parts: 0, limits };
     counter.walk(message, Node::Request, 0)
 }
 
 struct Counter<'a> {
+    signal: Signal,
     records: usize,
+    points: usize,
     parts: usize,
     limits: &'a Limits,
 }
@@ -39,7 +48,7 @@ impl Counter<'_> {
     /// An error says where in the request it is, such as `resource[0]: scope[0]: record[2]: byte 17`.
     fn walk(&mut self, message: &[u8], node: Node, depth: usize) -> Result<()> {
         let mut reader = Reader::new(message);
-        let mut counts = [0_usize; 3];
+        let mut counts = [0_usize; 5];
         loop {
             let at = message.len() - reader.rest_bytes();
             let next = reader.next().map_err(|error| error.context(format!("byte {at}")))?;
@@ -49,13 +58,17 @@ impl Counter<'_> {
             let inner = match (node, number) {
                 (Node::Request, 1) => Node::Group,
                 (Node::Group, 2) => Node::Scoped,
-                (Node::Scoped, 2) => {
-                    self.records += 1;
-                    Node::Record
-                }
+                (Node::Scoped, 2) => Node::Record,
+                (Node::Record, _) if self.signal == Signal::Metrics && POINTS.contains(&number) => Node::Points(number),
+                (Node::Points(kind), 1) => Node::Point(kind),
                 (Node::Request, _) => continue,
                 _ => Node::Part,
             };
+            match inner {
+                Node::Record => self.records += 1,
+                Node::Point(_) => self.points += 1,
+                _ => {}
+            }
             self.check()?;
             if inner == Node::Part {
                 self.walk_part(bytes, depth + 1)?;
@@ -64,6 +77,8 @@ impl Counter<'_> {
             let (name, count) = match inner {
                 Node::Group => ("resource", &mut counts[0]),
                 Node::Scoped => ("scope", &mut counts[1]),
+                Node::Points(_) => ("data", &mut counts[3]),
+                Node::Point(_) => ("point", &mut counts[4]),
                 _ => ("record", &mut counts[2]),
             };
             let at = *count;
@@ -90,6 +105,7 @@ impl Counter<'_> {
 
     fn check(&self) -> Result<()> {
         check(self.records, self.limits.records_max, "records")?;
+        check(self.points, self.limits.records_max, "data points")?;
         check(self.parts, self.limits.records_max.saturating_mul(PARTS_PER_RECORD), "parts")
     }
 }
@@ -158,14 +174,18 @@ mod tests {
         let limits = Limits { records_max: 10, ..Limits::default() };
         let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
         let request = |spans: usize| field(1, &field(2, &field(2, b"").repeat(spans)));
-        assert_eq!(check_otlp(&request(10), &limits), Ok(()));
-        assert_eq!(check_otlp(&request(11), &limits).map_err(|error| error.http_status()), Err(413));
+        assert_eq!(check_otlp(&request(10), Signal::Traces, &limits), Ok(()));
+        assert_eq!(check_otlp(&request(11), Signal::Traces, &limits).map_err(|error| error.http_status()), Err(413));
         let attributes = field(1, &field(1, &field(1, b"").repeat(40)));
-        assert_eq!(check_otlp(&attributes, &limits), Ok(()));
-        assert_eq!(check_otlp(&attributes.repeat(4), &limits).map_err(|error| error.http_status()), Err(413));
+        assert_eq!(check_otlp(&attributes, Signal::Traces, &limits), Ok(()));
+        assert_eq!(check_otlp(&attributes.repeat(4), Signal::Traces, &limits).map_err(|error| error.http_status()), Err(413));
         let broken = field(1, &[field(2, &[field(2, b""), field(2, &[0x0a, 0x7f])].concat())].concat());
-        let error = check_otlp(&broken, &limits).expect_err("a field that ends outside of its message");
+        let error = check_otlp(&broken, Signal::Traces, &limits).expect_err("a field that ends outside of its message");
         assert_eq!(error.to_string(), "resource[0]: scope[0]: record[1]: byte 0: protobuf: the message ends inside a field");
+        let gauge = |points: usize| field(1, &field(2, &field(2, &field(5, &field(1, b"").repeat(points)))));
+        assert_eq!(check_otlp(&gauge(10), Signal::Metrics, &limits), Ok(()));
+        assert_eq!(check_otlp(&gauge(11), Signal::Metrics, &limits).map_err(|error| error.http_status()), Err(413));
+        assert_eq!(check_otlp(&gauge(11), Signal::Logs, &limits), Ok(()), "attributes are no points");
         assert_eq!(check_json(br#"{"a,,,[[[\"": [1, 2]}"#, &limits), Ok(()));
         assert_eq!(check_json("[0,".repeat(99).as_bytes(), &limits).map_err(|error| error.http_status()), Err(413));
     }
