@@ -5,12 +5,12 @@
 use super::common::{attributes, nanos};
 use super::names::{label_name, metric_name};
 use super::{Encoding, Signal, request, with_complaints};
-use crate::amount::Room;
+use crate::amount::{Memory, Room};
 use crate::{Decoded, Limits, Result};
 use br_model::labels::METRIC_NAME;
 use br_model::{
-    AttributeValue, Attributes, BucketSpan, Exemplar, FloatHistogram, Labels, LabelsBuilder, Metadata, MetricBatch, MetricType,
-    Sample, SeriesSamples, SpanId, TraceId, Value, stale_nan,
+    AttributeValue, Attributes, BucketSpan, Exemplar, FloatHistogram, Label, Labels, LabelsBuilder, Metadata, MetricBatch,
+    MetricType, Sample, SeriesSamples, SpanId, TraceId, Value, stale_nan,
 };
 use br_std::Nanos;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -49,6 +49,11 @@ const SCALE_MIN: i32 = -4;
 /// Empty buckets up to here are written out; a longer gap starts a new span.
 const GAP_BUCKETS_MAX: usize = 2;
 const NO_RECORDED_VALUE: u32 = 1;
+/// Buckets of one exponential histogram as they are sent, both sides together: a point with more is rejected.
+const BUCKETS_MAX: usize = 65_536;
+/// What a series takes with its sample, besides its labels; and the texts of a label, which the series of a point share.
+const SERIES_BYTES: usize = 320;
+const LABEL_TEXT_BYTES: usize = 80;
 
 /// Reads an `ExportMetricsServiceRequest`. A point that makes no sense is rejected; `received` stands in for a time that is not told.
 pub fn decode_metrics(
@@ -134,6 +139,7 @@ struct Writer<'a> {
     index: usize,
     /// A point may be many: each of its series has a sample.
     samples: Room,
+    memory: Memory,
     cumulative: BTreeMap<String, Metadata>,
     delta: BTreeMap<String, Metadata>,
 }
@@ -161,6 +167,7 @@ impl<'a> Writer<'a> {
             limits,
             index: 0,
             samples: Room::new(limits.records_max, "samples"),
+            memory: Memory::new(limits),
             cumulative: BTreeMap::new(),
             delta: BTreeMap::new(),
         }
@@ -192,9 +199,7 @@ impl<'a> Writer<'a> {
         match data {
             wire::metric::Data::Gauge(gauge) => newest(gauge.data_points, |point| self.number(point, family)),
             wire::metric::Data::Sum(sum) => newest(sum.data_points, |point| self.number(point, family)),
-            wire::metric::Data::Histogram(histogram) => {
-                newest(histogram.data_points, |point| self.histogram(point, family))
-            }
+            wire::metric::Data::Histogram(histogram) => newest(histogram.data_points, |point| self.histogram(point, family)),
             wire::metric::Data::ExponentialHistogram(histogram) => {
                 newest(histogram.data_points, |point| self.exponential(point, family))
             }
@@ -254,6 +259,13 @@ impl<'a> Writer<'a> {
             self.reject(format!("metric {:?}: scale {} is below {SCALE_MIN}", family.name, point.scale));
             return Ok(None);
         }
+        let sides = [&point.positive, &point.negative].into_iter().flatten();
+        let bucket_count: usize = sides.map(|side| side.bucket_counts.len()).sum();
+        if bucket_count > BUCKETS_MAX {
+            self.reject(format!("metric {:?}: {bucket_count} buckets, at most {BUCKETS_MAX} are taken", family.name));
+            return Ok(None);
+        }
+        self.memory.take(bucket_count * size_of::<f64>())?;
         let Some(labels) = self.labels(point.attributes, family, 1)? else { return Ok(None) };
         let schema = point.scale.min(SCALE_MAX);
         let shift = (point.scale - schema).unsigned_abs();
@@ -335,6 +347,8 @@ impl<'a> Writer<'a> {
             }
             None => {
                 self.samples.take(series)?;
+                let bytes_each = SERIES_BYTES + (built.len() + 2) * size_of::<Label>();
+                self.memory.take(attributes.0.len() * LABEL_TEXT_BYTES + series.saturating_mul(bytes_each))?;
                 return Ok(Some(merged));
             }
         };
@@ -487,13 +501,13 @@ fn buckets(wire: Option<wire::exponential_histogram_data_point::Buckets>, shift:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::WireError;
 
     /// A histogram with one point that becomes two series more than it has buckets.
     fn histogram(buckets: usize) -> wire::Metric {
         let explicit_bounds = (1..buckets).map(|bound| bound as f64).collect();
         let (bucket_counts, sum) = (vec![1; buckets], Some(1.0));
-        let point =
-            wire::HistogramDataPoint { explicit_bounds, bucket_counts, sum, ..wire::HistogramDataPoint::default() };
+        let point = wire::HistogramDataPoint { explicit_bounds, bucket_counts, sum, ..wire::HistogramDataPoint::default() };
         let data = wire::Histogram { data_points: vec![point], aggregation_temporality: 2 };
         wire::Metric { name: "t".into(), data: Some(wire::metric::Data::Histogram(data)), ..wire::Metric::default() }
     }
@@ -508,5 +522,17 @@ mod tests {
         };
         assert_eq!(made(8), (Ok(()), 10));
         assert_eq!(made(9), (Err(413), 0));
+    }
+
+    #[test]
+    fn series_are_weighed_before_they_are_made() {
+        let limits = Limits { memory_bytes_max: 100 << 10, ..Limits::default() };
+        let made = |buckets| {
+            let mut writer = Writer::new(Nanos(1), &limits);
+            let written = writer.metric(histogram(buckets), &LabelsBuilder::default());
+            (matches!(written, Err(WireError::NeedsMemory(_))), writer.decoded.value.cumulative.series.len())
+        };
+        assert_eq!(made(100), (false, 102));
+        assert_eq!(made(500), (true, 0));
     }
 }

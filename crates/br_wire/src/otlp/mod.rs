@@ -64,8 +64,8 @@ fn request<M: Message + Default + DeserializeOwned>(
             Ok((message, Vec::new()))
         }
         Encoding::Json => {
-            amount::check_json(body, limits)?;
-            json::decode(body)
+            amount::check_json_messages(body, limits)?;
+            json::decode(body, limits)
         }
     }
 }
