@@ -73,6 +73,10 @@ impl Weight {
         Some(Self { clear: Unpacked { declared, most }, bytes: bytes.saturating_mul(STEP).min(WHOLE_BYTES) })
     }
 
+    fn is_small(self) -> bool {
+        self.kib() <= SMALL_KIB_MAX
+    }
+
     fn kib(self) -> usize {
         (self.bytes >> 10).max(1)
     }
@@ -109,7 +113,7 @@ impl Default for Rooms {
 impl Rooms {
     /// Room for a body, and a place to decode it in.
     pub(crate) async fn take(&self, weight: Weight) -> Result<Taken> {
-        let room = if weight.kib() <= SMALL_KIB_MAX { &self.small } else { &self.large };
+        let room = if weight.is_small() { &self.small } else { &self.large };
         let kib = weight.kib().min(room.kib_max) as u32;
         let taking = async {
             let kib = room.kib.clone().acquire_many_owned(kib).await?;
@@ -186,7 +190,11 @@ mod tests {
         assert_eq!(of(Protocol::REMOTE_WRITE_1, "", protobuf, snappy.clone()), 30);
         assert_eq!(of(Protocol::LOKI_PUSH, "identity", protobuf, snappy), 30);
         assert_eq!(of(Protocol::LOKI_PUSH, "", "application/json; charset=utf-8", vec![b' '; 3 * mib]), 30);
-        assert_eq!(of(Protocol::OTLP_METRICS, "deflate", protobuf, vec![0; mib]), 448, "nothing is said: all that is allowed");
+        assert_eq!(of(Protocol::OTLP_METRICS, "deflate", protobuf, vec![0; mib / 4]), 64, "nothing is said: a usual one");
+        assert!(
+            weight(Protocol::LOKI_PUSH, [("content-encoding", "deflate"), ("content-type", "application/json")], vec![0; 100])
+                .is_small()
+        );
 
         let parts = [gzip(3 * mib), gzip(10)].concat();
         let said = weight(Protocol::OTLP_METRICS, [("content-encoding", "gzip"), ("content-type", protobuf)], parts);
