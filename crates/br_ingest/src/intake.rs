@@ -248,18 +248,22 @@ impl Intake {
                 } else {
                     decode(&record, &limits)
                 };
-                let accepted = decoded.map(|decoded| {
+                let accepted = decoded.map(|decoded| -> Result<Accepted> {
                     let accepted = Accepted::new(decoded, &record);
-                    room.shrink(accepted.bytes);
-                    Accepted { room: Some(room), ..accepted }
+                    room.settle(accepted.bytes)?;
+                    Ok(Accepted { room: Some(room), ..accepted })
                 });
                 (record, accepted)
             });
             let outcome = decoding.await.map_err(|panic| Error::corrupt(format!("decoding failed inside: {panic}")))?;
-            match (outcome, weight.undeclared()) {
-                ((same, Err(WireError::GrowsTooLarge(_))), Some(more)) => (record, weight) = (same, more),
-                ((record, accepted), _) => return Ok((record, accepted?)),
-            }
+            let same = match outcome {
+                (record, Ok(accepted)) => return Ok((record, accepted.inspect_err(|_| self.count_overload())?)),
+                (same, Err(error)) => {
+                    weight = weight.more(&error).ok_or(error)?;
+                    same
+                }
+            };
+            record = same;
         }
     }
 

@@ -2,8 +2,8 @@
 
 use br_journal::{Protocol, Record};
 use br_std::{Error, Result};
-use br_wire::Limits;
 use br_wire::decompress::{Encoding, Unpacked, unpacked};
+use br_wire::{Limits, WireError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,12 +12,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const PLACES: usize = 4;
 /// What those may become that are not small. One that may become more has all of it to itself.
 const LARGE_KIB: usize = 448 << 10;
+const WHOLE_BYTES: usize = LARGE_KIB << 10;
 /// Small bodies have a room of their own: they do not wait behind large ones.
 const SMALL_KIB: usize = 64 << 10;
-const SMALL_KIB_MAX: usize = 4 << 10;
-/// What comes of a byte in the clear, that byte included: a bucket of a native histogram is one byte there, and eight here.
-const METRICS_GROWTH: usize = 8;
-const EVENTS_GROWTH: usize = 2;
+const SMALL_KIB_MAX: usize = 10 << 10;
+/// What usually comes of a byte in the clear, that byte included. An attribute of 30 bytes is one of 200 in memory, a bucket of a
+/// native histogram one byte there and eight here.
+const GROWTH: usize = 10;
+/// In OTLP the buckets of a histogram share their labels, and each is a series here.
+const OTLP_METRICS_GROWTH: usize = 32;
+/// Of that the body itself and its texts.
+const TEXTS_GROWTH: usize = 2;
+/// In the clear nobody weighs less.
+const CLEAR_BYTES_MIN: usize = 64 << 10;
+/// So many times more is taken for a body that needs more than it weighs.
+const STEP: usize = 4;
 /// Who waits longer is asked to come again, before most senders give up by themselves.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -25,41 +34,51 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Weight {
     clear: Unpacked,
-    growth: usize,
+    bytes: usize,
 }
 
 impl Weight {
     /// By the encoding that the decoder of the protocol will read it with.
     pub(crate) fn of(record: &Record, limits: &Limits) -> Self {
         let header = record.context_value("content-encoding").unwrap_or("");
-        let (encoding, growth) = match record.protocol {
+        let encoding = match record.protocol {
             // With nothing said it is packed all the same.
-            Protocol::REMOTE_WRITE_1 | Protocol::REMOTE_WRITE_2 if header.trim().is_empty() => {
-                (Some(Encoding::Snappy), METRICS_GROWTH)
-            }
+            Protocol::REMOTE_WRITE_1 | Protocol::REMOTE_WRITE_2 if header.trim().is_empty() => Some(Encoding::Snappy),
             // Whatever the header says, unless it is JSON.
-            Protocol::LOKI_PUSH if !is_json(record) => (Some(Encoding::Snappy), EVENTS_GROWTH),
-            Protocol::REMOTE_WRITE_1 | Protocol::REMOTE_WRITE_2 | Protocol::OTLP_METRICS => {
-                (Encoding::from_header(header).ok(), METRICS_GROWTH)
-            }
-            _ => (Encoding::from_header(header).ok(), EVENTS_GROWTH),
+            Protocol::LOKI_PUSH if !is_json(record) => Some(Encoding::Snappy),
+            _ => Encoding::from_header(header).ok(),
         };
-        Self { clear: unpacked(&record.body, encoding, limits), growth }
+        let growth = if record.protocol == Protocol::OTLP_METRICS { OTLP_METRICS_GROWTH } else { GROWTH };
+        let Unpacked { declared, most } = unpacked(&record.body, encoding, limits);
+        let declared = declared.max(CLEAR_BYTES_MIN).min(most);
+        Self { clear: Unpacked { declared, most }, bytes: declared.saturating_mul(growth).min(WHOLE_BYTES) }
     }
 
-    /// The limits that keep a body to what it says that it is.
+    /// The limits that keep a body to what it weighs. What has all the room has it for what holds its records alone.
     pub(crate) fn limits(self, limits: Limits) -> Limits {
-        Limits { ratio_max: 0, ratio_free_bytes: self.clear.declared, ..limits }
+        let texts = self.clear.declared.saturating_mul(TEXTS_GROWTH);
+        let memory_bytes_max = if self.bytes == WHOLE_BYTES { WHOLE_BYTES } else { self.bytes.saturating_sub(texts) };
+        Limits { ratio_max: 0, ratio_free_bytes: self.clear.declared, memory_bytes_max, ..limits }
     }
 
-    /// For a body that turns out larger than it says, as one of several parts may be; `None` where that is all that is allowed.
-    pub(crate) fn undeclared(self) -> Option<Self> {
-        let Unpacked { declared, most } = self.clear;
-        (declared < most).then_some(Self { clear: Unpacked { declared: most, most }, ..self })
+    /// For a body that turns out larger than it says, as one of several parts may be, or that brings more than is usual;
+    /// `None` where no more is allowed, or where more is no help.
+    pub(crate) fn more(self, error: &WireError) -> Option<Self> {
+        let Self { clear: Unpacked { declared, most }, bytes } = self;
+        let declared = match error {
+            WireError::GrowsTooLarge(_) if declared < most => declared.saturating_mul(STEP).min(most),
+            WireError::NeedsMemory(_) if bytes < WHOLE_BYTES => declared,
+            _ => return None,
+        };
+        Some(Self { clear: Unpacked { declared, most }, bytes: bytes.saturating_mul(STEP).min(WHOLE_BYTES) })
+    }
+
+    fn is_small(self) -> bool {
+        self.kib() <= SMALL_KIB_MAX
     }
 
     fn kib(self) -> usize {
-        (self.clear.declared.saturating_mul(self.growth) >> 10).max(1)
+        (self.bytes >> 10).max(1)
     }
 }
 
@@ -94,31 +113,44 @@ impl Default for Rooms {
 impl Rooms {
     /// Room for a body, and a place to decode it in.
     pub(crate) async fn take(&self, weight: Weight) -> Result<Taken> {
-        let room = if weight.kib() <= SMALL_KIB_MAX { &self.small } else { &self.large };
+        let room = if weight.is_small() { &self.small } else { &self.large };
         let kib = weight.kib().min(room.kib_max) as u32;
         let taking = async {
             let kib = room.kib.clone().acquire_many_owned(kib).await?;
-            Ok(Taken { kib, place: Some(room.places.clone().acquire_owned().await?) })
+            Ok(Taken { kib, kib_max: room.kib_max, place: Some(room.places.clone().acquire_owned().await?) })
         };
         match tokio::time::timeout(PATIENCE, taking).await {
             Ok(taken) => taken.map_err(|_: tokio::sync::AcquireError| Error::closed("the server is shutting down")),
-            Err(_) => Err(Error::retry("other requests take all the room for decoding: try again in a moment")),
+            Err(_) => Err(no_room()),
         }
     }
+}
+
+fn no_room() -> Error {
+    Error::retry("other requests take all the room for decoding: try again in a moment")
 }
 
 /// Given back when this goes.
 pub(crate) struct Taken {
     kib: OwnedSemaphorePermit,
+    /// Of the whole room.
+    kib_max: usize,
     place: Option<OwnedSemaphorePermit>,
 }
 
 impl Taken {
-    /// The body is decoded: its place is free for the next, and it takes no more than what came of it.
-    pub(crate) fn shrink(&mut self, bytes: usize) {
+    /// The body is decoded: its place is free for the next, and it takes what came of it, no more. Where that is more than it
+    /// weighed, it is refused when others take the rest.
+    pub(crate) fn settle(&mut self, bytes: usize) -> Result<()> {
         self.place = None;
-        let spare = self.kib.num_permits().saturating_sub((bytes >> 10).max(1));
-        drop(self.kib.split(spare));
+        let (held, needed) = (self.kib.num_permits(), (bytes >> 10).clamp(1, self.kib_max));
+        if needed > held {
+            let rest = self.kib.semaphore().clone().try_acquire_many_owned((needed - held) as u32);
+            self.kib.merge(rest.map_err(|_| no_room())?);
+        } else {
+            drop(self.kib.split(held - needed));
+        }
+        Ok(())
     }
 }
 
@@ -152,19 +184,61 @@ mod tests {
         };
         let protobuf = "application/x-protobuf";
         let snappy = snap_of(3 * mib);
-        assert_eq!(of(Protocol::OTLP_METRICS, "gzip", protobuf, gzip(3 * mib)), 24);
-        assert_eq!(of(Protocol::OTLP_LOGS, "gzip", protobuf, gzip(3 * mib)), 6);
-        assert_eq!(of(Protocol::REMOTE_WRITE_1, "gzip", protobuf, gzip(3 * mib)), 24);
-        assert_eq!(of(Protocol::REMOTE_WRITE_1, "", protobuf, snappy.clone()), 24);
-        assert_eq!(of(Protocol::LOKI_PUSH, "identity", protobuf, snappy), 6);
-        assert_eq!(of(Protocol::LOKI_PUSH, "", "application/json; charset=utf-8", vec![b' '; 3 * mib]), 6);
-        assert_eq!(of(Protocol::OTLP_METRICS, "deflate", protobuf, vec![0; mib]), 8 * 64, "nothing is said: all that is allowed");
+        assert_eq!(of(Protocol::OTLP_METRICS, "gzip", protobuf, gzip(3 * mib)), 96);
+        assert_eq!(of(Protocol::OTLP_LOGS, "gzip", protobuf, gzip(3 * mib)), 30);
+        assert_eq!(of(Protocol::REMOTE_WRITE_1, "gzip", protobuf, gzip(3 * mib)), 30);
+        assert_eq!(of(Protocol::REMOTE_WRITE_1, "", protobuf, snappy.clone()), 30);
+        assert_eq!(of(Protocol::LOKI_PUSH, "identity", protobuf, snappy), 30);
+        assert_eq!(of(Protocol::LOKI_PUSH, "", "application/json; charset=utf-8", vec![b' '; 3 * mib]), 30);
+        assert_eq!(of(Protocol::OTLP_METRICS, "deflate", protobuf, vec![0; mib / 4]), 64, "nothing is said: a usual one");
+        assert!(
+            weight(Protocol::LOKI_PUSH, [("content-encoding", "deflate"), ("content-type", "application/json")], vec![0; 100])
+                .is_small()
+        );
 
         let parts = [gzip(3 * mib), gzip(10)].concat();
         let said = weight(Protocol::OTLP_METRICS, [("content-encoding", "gzip"), ("content-type", protobuf)], parts);
-        assert!(said.kib() < 8 << 10, "the last part alone is known: {said:?}");
-        let most = said.undeclared().expect("more is allowed");
-        assert!(most.kib() > 24 << 10 && most.undeclared().is_none(), "{most:?}");
+        assert!(said.limits(Limits::default()).ratio_free_bytes < mib, "the last part alone is known: {said:?}");
+        let steps = steps(said, &WireError::GrowsTooLarge(String::new()));
+        let most = steps.last().expect("more is allowed");
+        assert!(most.clear.declared == most.clear.most && steps.len() < 6, "{steps:?}");
+    }
+
+    fn steps(weight: Weight, error: &WireError) -> Vec<Weight> {
+        std::iter::successors(weight.more(error), |weight| weight.more(error)).collect()
+    }
+
+    /// What becomes of two bytes on the wire is told by no header.
+    #[test]
+    fn a_body_weighs_what_it_brings() {
+        let logs = |records: usize| {
+            let mut body = b"\x12\x00".repeat(records);
+            for number in [2, 1] {
+                let mut outer = vec![number << 3 | 2];
+                br_std::varint::put_u64(&mut outer, body.len() as u64);
+                body = [outer, body].concat();
+            }
+            let context = vec![("content-type".to_owned(), "application/x-protobuf".to_owned())];
+            let (protocol, received) = (Protocol::OTLP_LOGS, Nanos::from_millis(0));
+            Record { tenant: TenantId(1), protocol, received, is_compressed: false, context, body: body.into() }
+        };
+        let decode = |record: &Record, weight: Weight| {
+            let limits = crate::decode::DecodeLimits { wire: weight.limits(Limits::default()), ..Default::default() };
+            crate::decode::decode(record, &limits).map(|decoded| decoded.memory_bytes())
+        };
+        let record = logs(20_000);
+        let mut weight = Weight::of(&record, &Limits::default());
+        assert!(weight.kib() < 1 << 10, "{weight:?}");
+        let bytes = loop {
+            match decode(&record, weight) {
+                Ok(bytes) => break bytes,
+                Err(error) => weight = weight.more(&error).unwrap_or_else(|| panic!("{error} with {weight:?}")),
+            }
+        };
+        assert!(bytes > 2 << 20 && weight.kib() << 10 > bytes, "{weight:?} for {bytes}");
+        let whole = *steps(weight, &WireError::NeedsMemory(String::new())).last().expect("more is there");
+        assert_eq!(whole.kib(), LARGE_KIB);
+        assert_eq!(whole.more(&WireError::NeedsMemory(String::new())), None);
     }
 
     /// The head of a body in snappy's block format that says that it becomes so large.
@@ -181,7 +255,7 @@ mod tests {
     }
 
     fn of_kib(kib: usize) -> Weight {
-        Weight { clear: Unpacked { declared: kib << 10, most: kib << 10 }, growth: 1 }
+        Weight { clear: Unpacked { declared: kib << 10, most: kib << 10 }, bytes: kib << 10 }
     }
 
     #[tokio::test]
@@ -193,13 +267,17 @@ mod tests {
         });
         assert_eq!(refused.err().map(|error| error.kind()), Some(Kind::Retry));
         small.expect("small bodies do not wait");
-        large.shrink(1 << 20);
+        large.settle(1 << 20).expect("less than it had");
         let rest: Vec<Taken> = [rooms.take(of_kib(300 << 10)).await, rooms.take(of_kib(147 << 10)).await]
             .into_iter()
             .map(|taken| taken.expect("what it does not take is there for others"))
             .collect();
         assert_eq!(rooms.large.kib.available_permits(), 0);
-        drop((large, rest));
+        assert_eq!(large.settle(2 << 20).map_err(|error| error.kind()), Err(Kind::Retry), "what others have is not there");
+        drop(rest);
+        large.settle(usize::MAX).expect("all that there is");
+        assert_eq!(rooms.large.kib.available_permits(), 0);
+        drop(large);
         assert_eq!((rooms.large.kib.available_permits(), rooms.large.places.available_permits()), (LARGE_KIB, PLACES));
     }
 }

@@ -99,11 +99,15 @@ fn snappy(body: &[u8], limits: &Limits) -> Result<Vec<u8>> {
 /// What a body becomes in the clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unpacked {
-    /// As it says itself. A body of several parts tells of one of them, and nobody must tell the truth.
+    /// As it says itself, or what is likely where it says nothing. A body of several parts tells of one of them, and nobody must tell
+    /// the truth.
     pub declared: usize,
     /// As the limits allow.
     pub most: usize,
 }
+
+/// How many times larger a body is thought to become that does not say it.
+const LIKELY_RATIO: usize = 8;
 
 /// Looks at what a body says of itself; without an encoding, whatever it turns out to have.
 pub fn unpacked(body: &[u8], encoding: Option<Encoding>, limits: &Limits) -> Unpacked {
@@ -113,9 +117,19 @@ pub fn unpacked(body: &[u8], encoding: Option<Encoding>, limits: &Limits) -> Unp
         Some(Encoding::Snappy) => snap::raw::decompress_len(body).ok(),
         Some(Encoding::Gzip) => body.last_chunk().map(|size| u32::from_le_bytes(*size) as usize),
         Some(Encoding::Zstd) => zstd::zstd_safe::get_frame_content_size(body).ok().flatten().map(|size| size as usize),
-        Some(Encoding::Deflate | Encoding::Lz4) | None => None,
+        Some(Encoding::Lz4) => lz4_content_size(body),
+        Some(Encoding::Deflate) | None => None,
     };
-    Unpacked { declared: declared.map_or(most, |declared| declared.clamp(body.len().min(most), most)), most }
+    let declared = declared.unwrap_or(body.len().saturating_mul(LIKELY_RATIO));
+    Unpacked { declared: declared.clamp(body.len().min(most), most), most }
+}
+
+/// What the header of an lz4 frame says, where the sender knew it before.
+fn lz4_content_size(body: &[u8]) -> Option<usize> {
+    const HAS_CONTENT_SIZE: u8 = 1 << 3;
+    let (flags, rest) = body.strip_prefix(&[0x04, 0x22, 0x4d, 0x18])?.split_first()?;
+    let size = rest.get(1..9).filter(|_| flags & HAS_CONTENT_SIZE != 0)?;
+    usize::try_from(u64::from_le_bytes(size.try_into().ok()?)).ok()
 }
 
 /// What `body_len` bytes may become.
@@ -205,6 +219,25 @@ mod tests {
         assert_eq!(decompress(&declared, Encoding::Snappy, &Limits::default()).expect_err("declared").http_status(), 413);
         let body = vec![0; (16 << 20) + 1];
         assert_eq!(decompress(&body, Encoding::Identity, &Limits::default()).expect_err("long").http_status(), 413);
+    }
+
+    #[test]
+    fn a_body_tells_its_size_or_is_taken_for_a_usual_one() {
+        let text = "the bell rock ".repeat(5_000);
+        for (encoding, body) in encoded(text.as_bytes()) {
+            let declared = unpacked(&body, Some(encoding), &Limits::default()).declared;
+            let expect = match encoding {
+                // Those that are written as streams say nothing.
+                Encoding::Deflate | Encoding::Lz4 | Encoding::Zstd => body.len() * 8,
+                _ => text.len(),
+            };
+            assert_eq!(declared, expect, "{encoding:?}");
+        }
+        let frame = lz4_flex::frame::FrameInfo::new().content_size(Some(text.len() as u64));
+        let mut lz4 = lz4_flex::frame::FrameEncoder::with_frame_info(frame, Vec::new());
+        lz4.write_all(text.as_bytes()).expect("in memory");
+        let lz4 = lz4.finish().expect("in memory");
+        assert_eq!(unpacked(&lz4, Some(Encoding::Lz4), &Limits::default()).declared, text.len());
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub enum WireError {
     /// The body becomes larger than is allowed when it is unpacked.
     #[error("{0}")]
     GrowsTooLarge(String),
+    /// What is made of the body takes more memory than [`crate::Limits::memory_bytes_max`].
+    #[error("{0}")]
+    NeedsMemory(String),
     /// A content type or content encoding that is not known here.
     #[error("{0}")]
     Unsupported(String),
@@ -33,6 +36,7 @@ impl WireError {
             Self::Malformed(message) => Self::Malformed(format!("{what}: {message}")),
             Self::TooLarge(message) => Self::TooLarge(format!("{what}: {message}")),
             Self::GrowsTooLarge(message) => Self::GrowsTooLarge(format!("{what}: {message}")),
+            Self::NeedsMemory(message) => Self::NeedsMemory(format!("{what}: {message}")),
             Self::Unsupported(message) => Self::Unsupported(format!("{what}: {message}")),
         }
     }
@@ -41,7 +45,7 @@ impl WireError {
     pub fn http_status(&self) -> u16 {
         match self {
             Self::Malformed(_) => 400,
-            Self::TooLarge(_) | Self::GrowsTooLarge(_) => 413,
+            Self::TooLarge(_) | Self::GrowsTooLarge(_) | Self::NeedsMemory(_) => 413,
             Self::Unsupported(_) => 415,
         }
     }
@@ -50,7 +54,7 @@ impl WireError {
 impl From<WireError> for br_std::Error {
     fn from(error: WireError) -> Self {
         match &error {
-            WireError::TooLarge(message) | WireError::GrowsTooLarge(message) => {
+            WireError::TooLarge(message) | WireError::GrowsTooLarge(message) | WireError::NeedsMemory(message) => {
                 Self::over_limit(message.clone()).with_source(error)
             }
             WireError::Malformed(message) | WireError::Unsupported(message) => {

@@ -38,6 +38,9 @@ pub struct Limits {
     pub ratio_free_bytes: usize,
     /// Samples, records or spans in one request. What surrounds them (attributes, JSON values) is bounded with it.
     pub records_max: usize,
+    /// What holds the records, besides the bytes of their texts, by a rough count that is made before they are.
+    /// Only who shares a room with others needs a bound here: OTLP, Loki's pushes and all JSON keep to it.
+    pub memory_bytes_max: usize,
     /// Labels of one series or log stream.
     pub labels_max: usize,
     pub label_name_bytes_max: usize,
@@ -58,6 +61,7 @@ impl Default for Limits {
             ratio_max: 100,
             ratio_free_bytes: 1 << 20,
             records_max: 500_000,
+            memory_bytes_max: usize::MAX,
             labels_max: 64,
             label_name_bytes_max: 512,
             label_value_bytes_max: 4096,

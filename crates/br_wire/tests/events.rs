@@ -6,7 +6,7 @@ mod shared;
 use br_model::{LogKind, MetricBatch, Severity, SpanKind, Value};
 use br_std::Nanos;
 use br_wire::sentry::{self, Context};
-use br_wire::{Limits, loki, otlp};
+use br_wire::{Limits, WireError, loki, otlp};
 
 const NOW: Nanos = Nanos(1_700_000_000_000_000_000);
 
@@ -125,6 +125,33 @@ fn malformed_otlp_says_where() {
     let error = otlp::decode_logs(b"{\"resourceLogs\": [", otlp::Encoding::Json, NOW, &Limits::default()).expect_err("cut");
     assert!(error.to_string().contains("line 1 column"), "{error}");
     assert!(otlp::decode_logs(&[0x0a, 0xff], otlp::Encoding::Protobuf, NOW, &Limits::default()).is_err());
+}
+
+#[test]
+fn what_needs_too_much_memory_is_refused_as_a_whole() {
+    let limits = Limits { memory_bytes_max: 10 << 10, ..Limits::default() };
+    let push = |lines: usize| {
+        let stream = [&b"\x0a\x07{a=\"b\"}"[..], &b"\x12\x00".repeat(lines)].concat();
+        let message = [&[0x0a, stream.len() as u8][..], &stream].concat();
+        loki::decode_protobuf(&message, NOW, &limits).map(|decoded| decoded.value.record_count())
+    };
+    assert_eq!(push(20), Ok(20));
+    assert!(matches!(push(30), Err(WireError::NeedsMemory(_))), "{:?}", push(30));
+    let event = |objects: usize| format!(r#"{{"message":"m","extra":[{}0]}}"#, "{},".repeat(objects));
+    let context = || Context { service: "shop", received: NOW };
+    let item = |objects: usize| format!("{{}}\n{{\"type\":\"event\"}}\n{}\n", event(objects));
+    for (objects, is_taken) in [(10, true), (20, false)] {
+        let outcomes = [
+            sentry::decode_store(event(objects).as_bytes(), context(), &limits),
+            sentry::decode_envelope(item(objects).as_bytes(), context(), &limits),
+        ];
+        for outcome in outcomes {
+            match outcome {
+                Ok(decoded) => assert!(is_taken && decoded.value.logs.record_count() == 1, "{objects}: {decoded:?}"),
+                Err(error) => assert!(!is_taken && matches!(error, WireError::NeedsMemory(_)), "{objects}: {error}"),
+            }
+        }
+    }
 }
 
 #[test]

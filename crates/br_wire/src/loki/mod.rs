@@ -6,7 +6,7 @@ mod labels;
 
 pub use labels::parse_labels;
 
-use crate::amount::Room;
+use crate::amount::{Memory, Room};
 use crate::decompress::{Encoding, decompress};
 use crate::protobuf::Reader;
 use crate::{Decoded, Limits, Result, WireError, severity};
@@ -71,7 +71,8 @@ fn stream(message: &[u8], push: &mut Push<'_>) -> Result<()> {
             1 => labels = field.text()?,
             2 => {
                 push.room.take(1)?;
-                entries.push(entry(field.bytes()?)?);
+                push.memory.take(ENTRY_BYTES)?;
+                entries.push(entry(field.bytes()?, &mut push.memory)?);
             }
             _ => {}
         }
@@ -95,7 +96,13 @@ struct Push<'a> {
     /// Entries so far.
     index: usize,
     room: Room,
+    /// For the protobuf form: JSON is weighed as a whole.
+    memory: Memory,
 }
+
+/// What a line and a pair of its metadata take, as they are read and then in the model, without their texts.
+const ENTRY_BYTES: usize = 400;
+const PAIR_BYTES: usize = 160;
 
 /// Pairs of one line that are read at all.
 const METADATA_READ_MAX: usize = 4096;
@@ -103,7 +110,7 @@ const METADATA_READ_MAX: usize = 4096;
 impl<'a> Push<'a> {
     fn new(received: Nanos, limits: &'a Limits) -> Self {
         let room = Room::new(limits.records_max, "log lines");
-        Self { decoded: Decoded::new(LogBatch::default()), received, limits, index: 0, room }
+        Self { decoded: Decoded::new(LogBatch::default()), received, limits, index: 0, room, memory: Memory::new(limits) }
     }
 
     /// The labels of a stream are the attributes of its resource.
@@ -247,7 +254,7 @@ fn json_entry(value: &Value) -> Result<Entry, String> {
     Ok(Entry { timestamp, line, metadata })
 }
 
-fn entry(message: &[u8]) -> Result<Result<Entry, String>> {
+fn entry(message: &[u8], memory: &mut Memory) -> Result<Result<Entry, String>> {
     let mut timestamp = Some(Nanos(0));
     let (mut line, mut metadata) = (Some(""), Vec::new());
     let mut room = Room::new(METADATA_READ_MAX, "pairs of structured metadata of a line");
@@ -258,6 +265,7 @@ fn entry(message: &[u8]) -> Result<Result<Entry, String>> {
             2 => line = std::str::from_utf8(field.bytes()?).ok(),
             3 => {
                 room.take(1)?;
+                memory.take(PAIR_BYTES)?;
                 metadata.push(pair(field.bytes()?)?);
             }
             _ => {}

@@ -6,7 +6,7 @@
 //! What the generated types refuse but senders do write is put right first: names of enums, `null`, NaN as text, ids in
 //! base64, unknown fields inside a value. A record that cannot be read even then is left out, and told.
 
-use crate::{Result, WireError};
+use crate::{Limits, Result, WireError, amount};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
@@ -18,10 +18,11 @@ use serde_json::{Map, Value};
 use std::fmt::Write as _;
 
 /// What could be read, and what is wrong with the rest.
-pub(super) fn decode<M: DeserializeOwned>(body: &[u8]) -> Result<(M, Vec<Complaint>)> {
+pub(super) fn decode<M: DeserializeOwned>(body: &[u8], limits: &Limits) -> Result<(M, Vec<Complaint>)> {
     let malformed = |error: serde_json::Error| WireError::Malformed(format!("OTLP JSON: {error}"));
     // The generated types know one name of each field; by the other one they would take it for unknown.
     if has_proto_names(body) {
+        amount::check_json(body, limits)?;
         let mut value = serde_json::from_slice(body).map_err(malformed)?;
         rename(&mut value);
         return salvaged(value).map_err(malformed);
@@ -30,6 +31,7 @@ pub(super) fn decode<M: DeserializeOwned>(body: &[u8]) -> Result<(M, Vec<Complai
         Ok(message) => return Ok((message, Vec::new())),
         Err(error) => malformed(error),
     };
+    amount::check_json(body, limits)?;
     let Ok(value) = serde_json::from_slice::<Value>(body) else { return Err(error) };
     salvaged(value).map_err(|_| error)
 }

@@ -4,7 +4,7 @@ use super::common::{
     attributes, nanos, resource, scope, to_wire_attributes, to_wire_nanos, to_wire_resource, to_wire_scope, to_wire_value, value,
 };
 use super::exceptions::error_of_log;
-use super::{Encoding, request, with_complaints};
+use super::{Encoding, Signal, request, with_complaints};
 use crate::{Decoded, Limits, Result, WireError, severity};
 use br_model::{AttributeValue, LogBatch, LogKind, LogRecord, Resource, ResourceLogs, Severity, SpanId, TraceId};
 use br_std::Nanos;
@@ -21,7 +21,7 @@ const EVENT_NAME_KEY: &str = "event.name";
 /// Reads an `ExportLogsServiceRequest`. A record with `exception.*` attributes is an error. A record without a severity number gets
 /// one by its severity text, else by its line. `received` is when it was observed where the sender does not say.
 pub fn decode_logs(body: &[u8], encoding: Encoding, received: Nanos, limits: &Limits) -> Result<Decoded<LogBatch>> {
-    let (message, complaints) = request(body, encoding, limits)?;
+    let (message, complaints) = request(body, encoding, Signal::Logs, limits)?;
     Ok(with_complaints(logs_of(message, received, limits)?, complaints))
 }
 

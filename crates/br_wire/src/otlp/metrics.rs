@@ -4,12 +4,13 @@
 
 use super::common::{attributes, nanos};
 use super::names::{label_name, metric_name};
-use super::{Encoding, request, with_complaints};
-use crate::{Decoded, Limits, Result, WireError};
+use super::{Encoding, Signal, request, with_complaints};
+use crate::amount::{Memory, Room};
+use crate::{Decoded, Limits, Result};
 use br_model::labels::METRIC_NAME;
 use br_model::{
-    AttributeValue, Attributes, BucketSpan, Exemplar, FloatHistogram, Labels, LabelsBuilder, Metadata, MetricBatch, MetricType,
-    Sample, SeriesSamples, SpanId, TraceId, Value, stale_nan,
+    AttributeValue, Attributes, BucketSpan, Exemplar, FloatHistogram, Label, Labels, LabelsBuilder, Metadata, MetricBatch,
+    MetricType, Sample, SeriesSamples, SpanId, TraceId, Value, stale_nan,
 };
 use br_std::Nanos;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -48,6 +49,11 @@ const SCALE_MIN: i32 = -4;
 /// Empty buckets up to here are written out; a longer gap starts a new span.
 const GAP_BUCKETS_MAX: usize = 2;
 const NO_RECORDED_VALUE: u32 = 1;
+/// Buckets of one exponential histogram as they are sent, both sides together: a point with more is rejected.
+const BUCKETS_MAX: usize = 65_536;
+/// What a series takes with its sample, besides its labels; and the texts of a label, which the series of a point share.
+const SERIES_BYTES: usize = 320;
+const LABEL_TEXT_BYTES: usize = 80;
 
 /// Reads an `ExportMetricsServiceRequest`. A point that makes no sense is rejected; `received` stands in for a time that is not told.
 pub fn decode_metrics(
@@ -57,7 +63,7 @@ pub fn decode_metrics(
     options: &MetricOptions,
     limits: &Limits,
 ) -> Result<Decoded<Metrics>> {
-    let (message, complaints) = request(body, encoding, limits)?;
+    let (message, complaints) = request(body, encoding, Signal::Metrics, limits)?;
     Ok(with_complaints(metrics_of(message, received, options, limits)?, complaints))
 }
 
@@ -68,15 +74,7 @@ pub fn metrics_of(
     options: &MetricOptions,
     limits: &Limits,
 ) -> Result<Decoded<Metrics>> {
-    let mut writer = Writer {
-        decoded: Decoded::new(Metrics::default()),
-        received_ms: received.as_millis(),
-        limits,
-        index: 0,
-        sample_count: 0,
-        cumulative: BTreeMap::new(),
-        delta: BTreeMap::new(),
-    };
+    let mut writer = Writer::new(received, limits);
     for group in message.resource_metrics {
         let resource = attributes(group.resource.map(|resource| resource.attributes).unwrap_or_default(), limits);
         let identity = Identity::of(&resource);
@@ -84,10 +82,7 @@ pub fn metrics_of(
         for scoped in group.scope_metrics {
             let base = base_labels(&resource, &identity, scoped.scope.as_ref(), options);
             for metric in scoped.metrics {
-                newest_ms = newest_ms.max(writer.metric(metric, &base));
-                if writer.sample_count > limits.records_max {
-                    return Err(WireError::TooLarge(format!("more than {} samples in one request", limits.records_max)));
-                }
+                newest_ms = newest_ms.max(writer.metric(metric, &base)?);
             }
         }
         if let Some(newest_ms) = newest_ms {
@@ -142,7 +137,9 @@ struct Writer<'a> {
     limits: &'a Limits,
     /// Data points so far.
     index: usize,
-    sample_count: usize,
+    /// A point may be many: each of its series has a sample.
+    samples: Room,
+    memory: Memory,
     cumulative: BTreeMap<String, Metadata>,
     delta: BTreeMap<String, Metadata>,
 }
@@ -162,12 +159,25 @@ struct When {
     has_no_value: bool,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    fn new(received: Nanos, limits: &'a Limits) -> Self {
+        Self {
+            decoded: Decoded::new(Metrics::default()),
+            received_ms: received.as_millis(),
+            limits,
+            index: 0,
+            samples: Room::new(limits.records_max, "samples"),
+            memory: Memory::new(limits),
+            cumulative: BTreeMap::new(),
+            delta: BTreeMap::new(),
+        }
+    }
+
     /// Writes the points of a metric. Returns the time of the newest.
-    fn metric(&mut self, metric: wire::Metric, base: &LabelsBuilder) -> Option<i64> {
+    fn metric(&mut self, metric: wire::Metric, base: &LabelsBuilder) -> Result<Option<i64>> {
         let Some(data) = metric.data else {
             self.reject(format!("metric {:?} has no data", metric.name));
-            return None;
+            return Ok(None);
         };
         let (metric_type, temporality) = kind(&data);
         let is_delta = temporality == Some(wire::AggregationTemporality::Delta as i32);
@@ -177,7 +187,7 @@ impl Writer<'_> {
         if name.is_empty() || !is_known {
             let why = if name.is_empty() { "has no name" } else { "has no aggregation temporality" };
             self.reject_points(point_count(&data), format!("metric {:?} {why}", metric.name));
-            return None;
+            return Ok(None);
         }
         let families = if is_delta { &mut self.delta } else { &mut self.cumulative };
         let metadata = Metadata { metric_type, help: metric.description, unit: metric.unit };
@@ -185,29 +195,19 @@ impl Writer<'_> {
         self.points(data, &Family { name, is_delta, base })
     }
 
-    fn points(&mut self, data: wire::metric::Data, family: &Family<'_>) -> Option<i64> {
-        let mut newest_ms = None;
+    fn points(&mut self, data: wire::metric::Data, family: &Family<'_>) -> Result<Option<i64>> {
         match data {
-            wire::metric::Data::Gauge(gauge) => {
-                gauge.data_points.into_iter().for_each(|point| newest_ms = newest_ms.max(self.number(point, family)));
-            }
-            wire::metric::Data::Sum(sum) => {
-                sum.data_points.into_iter().for_each(|point| newest_ms = newest_ms.max(self.number(point, family)));
-            }
-            wire::metric::Data::Histogram(histogram) => {
-                histogram.data_points.into_iter().for_each(|point| newest_ms = newest_ms.max(self.histogram(point, family)));
-            }
+            wire::metric::Data::Gauge(gauge) => newest(gauge.data_points, |point| self.number(point, family)),
+            wire::metric::Data::Sum(sum) => newest(sum.data_points, |point| self.number(point, family)),
+            wire::metric::Data::Histogram(histogram) => newest(histogram.data_points, |point| self.histogram(point, family)),
             wire::metric::Data::ExponentialHistogram(histogram) => {
-                histogram.data_points.into_iter().for_each(|point| newest_ms = newest_ms.max(self.exponential(point, family)));
+                newest(histogram.data_points, |point| self.exponential(point, family))
             }
-            wire::metric::Data::Summary(summary) => {
-                summary.data_points.into_iter().for_each(|point| newest_ms = newest_ms.max(self.summary(point, family)));
-            }
+            wire::metric::Data::Summary(summary) => newest(summary.data_points, |point| self.summary(point, family)),
         }
-        newest_ms
     }
 
-    fn number(&mut self, point: wire::NumberDataPoint, family: &Family<'_>) -> Option<i64> {
+    fn number(&mut self, point: wire::NumberDataPoint, family: &Family<'_>) -> Result<Option<i64>> {
         let when = self.when(point.time_unix_nano, point.start_time_unix_nano, point.flags);
         let value = match point.value {
             Some(wire::number_data_point::Value::AsDouble(value)) => value,
@@ -215,27 +215,27 @@ impl Writer<'_> {
             None if when.has_no_value => 0.0,
             None => {
                 self.reject(format!("metric {:?}: a point without a value", family.name));
-                return None;
+                return Ok(None);
             }
         };
-        let labels = self.labels(point.attributes, family)?;
+        let Some(labels) = self.labels(point.attributes, family, 1)? else { return Ok(None) };
         let exemplars = self.exemplars(point.exemplars);
         self.push(family, &family.name, &labels, None, when, value, exemplars);
-        Some(when.timestamp_ms)
+        Ok(Some(when.timestamp_ms))
     }
 
-    fn histogram(&mut self, point: wire::HistogramDataPoint, family: &Family<'_>) -> Option<i64> {
+    fn histogram(&mut self, point: wire::HistogramDataPoint, family: &Family<'_>) -> Result<Option<i64>> {
         let when = self.when(point.time_unix_nano, point.start_time_unix_nano, point.flags);
         let (bounds, counts) = (&point.explicit_bounds, &point.bucket_counts);
         if !(counts.is_empty() && bounds.is_empty()) && counts.len() != bounds.len() + 1 {
             self.reject(format!("metric {:?}: {} buckets do not fit {} bounds", family.name, counts.len(), bounds.len()));
-            return None;
+            return Ok(None);
         }
         if !bounds.is_sorted_by(|one, two| one < two) || bounds.iter().any(|bound| bound.is_nan()) {
             self.reject(format!("metric {:?}: the bounds are not ascending", family.name));
-            return None;
+            return Ok(None);
         }
-        let labels = self.labels(point.attributes, family)?;
+        let Some(labels) = self.labels(point.attributes, family, bounds.len() + 3)? else { return Ok(None) };
         let mut exemplars = self.exemplars(point.exemplars);
         if let Some(sum) = point.sum.or(when.has_no_value.then_some(0.0)) {
             self.push(family, &format!("{}_sum", family.name), &labels, None, when, sum, Vec::new());
@@ -250,15 +250,23 @@ impl Writer<'_> {
             self.push(family, &bucket, &labels, Some(("le", &bound.to_string())), when, total as f64, here);
         }
         self.push(family, &bucket, &labels, Some(("le", "+Inf")), when, point.count as f64, exemplars);
-        Some(when.timestamp_ms)
+        Ok(Some(when.timestamp_ms))
     }
 
-    fn exponential(&mut self, point: wire::ExponentialHistogramDataPoint, family: &Family<'_>) -> Option<i64> {
+    fn exponential(&mut self, point: wire::ExponentialHistogramDataPoint, family: &Family<'_>) -> Result<Option<i64>> {
         let when = self.when(point.time_unix_nano, point.start_time_unix_nano, point.flags);
         if point.scale < SCALE_MIN {
             self.reject(format!("metric {:?}: scale {} is below {SCALE_MIN}", family.name, point.scale));
-            return None;
+            return Ok(None);
         }
+        let sides = [&point.positive, &point.negative].into_iter().flatten();
+        let bucket_count: usize = sides.map(|side| side.bucket_counts.len()).sum();
+        if bucket_count > BUCKETS_MAX {
+            self.reject(format!("metric {:?}: {bucket_count} buckets, at most {BUCKETS_MAX} are taken", family.name));
+            return Ok(None);
+        }
+        self.memory.take(bucket_count * size_of::<f64>())?;
+        let Some(labels) = self.labels(point.attributes, family, 1)? else { return Ok(None) };
         let schema = point.scale.min(SCALE_MAX);
         let shift = (point.scale - schema).unsigned_abs();
         let (positive_spans, positive_buckets) = buckets(point.positive, shift);
@@ -275,22 +283,22 @@ impl Writer<'_> {
             negative_buckets,
             ..FloatHistogram::default()
         };
-        let labels = self.labels(point.attributes, family)?;
         let exemplars = self.exemplars(point.exemplars);
         self.push_value(family, &family.name, &labels, None, when, Value::Histogram(Arc::new(histogram)), exemplars);
-        Some(when.timestamp_ms)
+        Ok(Some(when.timestamp_ms))
     }
 
-    fn summary(&mut self, point: wire::SummaryDataPoint, family: &Family<'_>) -> Option<i64> {
+    fn summary(&mut self, point: wire::SummaryDataPoint, family: &Family<'_>) -> Result<Option<i64>> {
         let when = self.when(point.time_unix_nano, point.start_time_unix_nano, point.flags);
-        let labels = self.labels(point.attributes, family)?;
+        let series = point.quantile_values.len() + 2;
+        let Some(labels) = self.labels(point.attributes, family, series)? else { return Ok(None) };
         self.push(family, &format!("{}_sum", family.name), &labels, None, when, point.sum, Vec::new());
         self.push(family, &format!("{}_count", family.name), &labels, None, when, point.count as f64, Vec::new());
         for quantile in point.quantile_values {
             let label = quantile.quantile.to_string();
             self.push(family, &family.name, &labels, Some(("quantile", &label)), when, quantile.value, Vec::new());
         }
-        Some(when.timestamp_ms)
+        Ok(Some(when.timestamp_ms))
     }
 
     /// The attributes of a resource, once, on a series of value 1, as far as they are not `job` and `instance` already.
@@ -317,7 +325,8 @@ impl Writer<'_> {
     }
 
     /// The labels of a point without the metric's name. `None` when they are over a limit; the point is rejected then.
-    fn labels(&mut self, point: Vec<KeyValue>, family: &Family<'_>) -> Option<LabelsBuilder> {
+    /// `series` is how many the point makes: it is an error when they are too many for the request, and none of them is made.
+    fn labels(&mut self, point: Vec<KeyValue>, family: &Family<'_>, series: usize) -> Result<Option<LabelsBuilder>> {
         let attributes = attributes(point, self.limits);
         let mut labels = LabelsBuilder::default();
         set_attributes(&mut labels, attributes.iter());
@@ -336,10 +345,15 @@ impl Writer<'_> {
             None if built.len() >= self.limits.labels_max => {
                 format!("{} labels, at most {} are taken", built.len(), self.limits.labels_max)
             }
-            None => return Some(merged),
+            None => {
+                self.samples.take(series)?;
+                let bytes_each = SERIES_BYTES + (built.len() + 2) * size_of::<Label>();
+                self.memory.take(attributes.0.len() * LABEL_TEXT_BYTES + series.saturating_mul(bytes_each))?;
+                return Ok(Some(merged));
+            }
         };
         self.reject(format!("metric {:?}: {reason}", family.name));
-        None
+        Ok(None)
     }
 
     fn exemplars(&self, wire: Vec<wire::Exemplar>) -> Vec<Exemplar> {
@@ -399,7 +413,6 @@ impl Writer<'_> {
         let sample = Sample { timestamp_ms: when.timestamp_ms, value, start_ms: when.start_ms };
         let metrics = &mut self.decoded.value;
         let batch = if family.is_delta { &mut metrics.delta } else { &mut metrics.cumulative };
-        self.sample_count += 1;
         batch.series.push(SeriesSamples { labels, samples: vec![sample], exemplars });
     }
 
@@ -411,6 +424,11 @@ impl Writer<'_> {
         self.decoded.reject(self.index, points, reason);
         self.index += points;
     }
+}
+
+/// Writes points one after the other, until one is too many. Returns the newest time.
+fn newest<P>(points: Vec<P>, mut write: impl FnMut(P) -> Result<Option<i64>>) -> Result<Option<i64>> {
+    points.into_iter().try_fold(None, |newest_ms: Option<i64>, point| Ok(newest_ms.max(write(point)?)))
 }
 
 /// Type and, for those that add up, temporality.
@@ -478,4 +496,43 @@ fn buckets(wire: Option<wire::exponential_histogram_data_point::Buckets>, shift:
         next = index + 1;
     }
     (spans, counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::WireError;
+
+    /// A histogram with one point that becomes two series more than it has buckets.
+    fn histogram(buckets: usize) -> wire::Metric {
+        let explicit_bounds = (1..buckets).map(|bound| bound as f64).collect();
+        let (bucket_counts, sum) = (vec![1; buckets], Some(1.0));
+        let point = wire::HistogramDataPoint { explicit_bounds, bucket_counts, sum, ..wire::HistogramDataPoint::default() };
+        let data = wire::Histogram { data_points: vec![point], aggregation_temporality: 2 };
+        wire::Metric { name: "t".into(), data: Some(wire::metric::Data::Histogram(data)), ..wire::Metric::default() }
+    }
+
+    #[test]
+    fn a_point_of_too_many_series_makes_none_of_them() {
+        let limits = Limits { records_max: 10, ..Limits::default() };
+        let made = |buckets| {
+            let mut writer = Writer::new(Nanos(1), &limits);
+            let written = writer.metric(histogram(buckets), &LabelsBuilder::default());
+            (written.map(drop).map_err(|error| error.http_status()), writer.decoded.value.cumulative.series.len())
+        };
+        assert_eq!(made(8), (Ok(()), 10));
+        assert_eq!(made(9), (Err(413), 0));
+    }
+
+    #[test]
+    fn series_are_weighed_before_they_are_made() {
+        let limits = Limits { memory_bytes_max: 100 << 10, ..Limits::default() };
+        let made = |buckets| {
+            let mut writer = Writer::new(Nanos(1), &limits);
+            let written = writer.metric(histogram(buckets), &LabelsBuilder::default());
+            (matches!(written, Err(WireError::NeedsMemory(_))), writer.decoded.value.cumulative.series.len())
+        };
+        assert_eq!(made(100), (false, 102));
+        assert_eq!(made(500), (true, 0));
+    }
 }

@@ -54,17 +54,18 @@ impl Encoding {
 fn request<M: Message + Default + DeserializeOwned>(
     body: &[u8],
     encoding: Encoding,
+    signal: Signal,
     limits: &Limits,
 ) -> Result<(M, Vec<Complaint>)> {
     match encoding {
         Encoding::Protobuf => {
-            amount::check_otlp(body, limits)?;
+            amount::check_otlp(body, signal, limits)?;
             let message = M::decode(body).map_err(|error| WireError::Malformed(format!("OTLP protobuf: {error}")))?;
             Ok((message, Vec::new()))
         }
         Encoding::Json => {
-            amount::check_json(body, limits)?;
-            json::decode(body)
+            amount::check_json_messages(body, limits)?;
+            json::decode(body, limits)
         }
     }
 }

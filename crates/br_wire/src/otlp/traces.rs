@@ -1,7 +1,7 @@
 //! OTLP traces.
 
 use super::common::{attributes, nanos, resource, scope, to_wire_attributes, to_wire_nanos, to_wire_resource, to_wire_scope};
-use super::{Encoding, request, with_complaints};
+use super::{Encoding, Signal, request, with_complaints};
 use crate::{Decoded, Limits, Result, WireError};
 use br_model::{ResourceSpans, Span, SpanBatch, SpanEvent, SpanId, SpanKind, SpanLink, SpanStatus, TraceId};
 use br_std::Nanos;
@@ -11,7 +11,7 @@ use prost::Message;
 
 /// Reads an `ExportTraceServiceRequest`. A span without valid ids is rejected; `received` stands in for a start that is not told.
 pub fn decode_traces(body: &[u8], encoding: Encoding, received: Nanos, limits: &Limits) -> Result<Decoded<SpanBatch>> {
-    let (message, complaints) = request(body, encoding, limits)?;
+    let (message, complaints) = request(body, encoding, Signal::Traces, limits)?;
     Ok(with_complaints(traces_of(message, received, limits)?, complaints))
 }
 

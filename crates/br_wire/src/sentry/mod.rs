@@ -57,6 +57,8 @@ pub fn decode_envelope(body: &[u8], context: Context<'_>, limits: &Limits) -> Re
     let envelope = parsed.value;
     decoded.value.key = envelope.header.dsn.as_deref().and_then(Dsn::parse).map(|dsn| dsn.key);
     envelope.header.event_id.clone_into(&mut decoded.value.event_id);
+    let mut json = envelope.items.iter().filter(|item| matches!(item.item_type.as_str(), "event" | "transaction" | "log"));
+    json.try_for_each(|item| check_memory(&item.payload, limits))?;
     for (index, item) in envelope.items.into_iter().enumerate() {
         if let Err(reason) = add_item(item, &mut decoded, context, limits) {
             decoded.reject(index, 1, reason);
@@ -74,6 +76,7 @@ pub fn decode_store(body: &[u8], context: Context<'_>, limits: &Limits) -> Resul
         unwrapped = from_base64(body, limits)?;
         &unwrapped
     };
+    check_memory(json, limits)?;
     let mut decoded = Decoded::new(SentryBatch::default());
     let value = parse_json(json, limits).map_err(WireError::Malformed)?;
     add_event(value, &mut decoded.value, context, limits);
@@ -85,6 +88,14 @@ fn from_base64(body: &[u8], limits: &Limits) -> Result<Vec<u8>> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(body.trim_ascii());
     let bytes = bytes.map_err(|_| WireError::malformed("the body is neither JSON nor base64"))?;
     crate::decompress::decompress(&bytes, crate::decompress::Encoding::Deflate, limits).map(std::borrow::Cow::into_owned)
+}
+
+/// What takes too much memory is no fault of one item: it may be read where there is more room.
+fn check_memory(payload: &[u8], limits: &Limits) -> Result<()> {
+    match crate::amount::check_json(payload, limits) {
+        Err(error @ WireError::NeedsMemory(_)) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn parse_json(payload: &[u8], limits: &Limits) -> Result<Value, String> {
