@@ -14,8 +14,6 @@ use std::time::Duration;
 
 /// Spans that are looked at for names that no list has, newest first.
 pub(crate) const LOOKED_AT_MAX: usize = 100_000;
-/// Spans that links between services are counted from, newest first.
-pub(crate) const LINKED_MAX: usize = 1_000_000;
 
 /// A trace is read this far around what is known of it: those that matter are shorter.
 const AROUND: Duration = Duration::from_hours(24);

@@ -5,9 +5,9 @@ use crate::app::App;
 use crate::error::{status, with_retry_after};
 use crate::params::Params;
 use crate::routes::Routes;
-use crate::warning;
-use crate::whole_traces::{LINKED_MAX, Wanted, answer, operations, trace_id, views};
-use crate::written::{self, Text};
+use crate::service_links;
+use crate::whole_traces::{Wanted, answer, operations, trace_id, views};
+use crate::written::{self, Each, Text};
 use axum::Extension;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -16,9 +16,11 @@ use br_model::{Principal, ResourceSpans, Right, SpanBatch, TenantId, TraceId};
 use br_query::door::Language;
 use br_std::{Error, Nanos, Result};
 use br_storage::{Budget, SpanSource, StoredSpan, TimeRange};
+use br_traceql::ServiceLink;
 use br_wire::jaeger::TraceFilter;
 use br_wire::{SpanView, otlp};
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{self, Write as _};
@@ -62,6 +64,21 @@ impl IntoResponse for V1Error {
 }
 
 /// Lists come with their length in `total`.
+#[derive(Serialize)]
+struct Listed<D> {
+    total: usize,
+    data: D,
+    limit: usize,
+    offset: usize,
+    errors: Option<Value>,
+}
+
+impl<D> Listed<D> {
+    fn new(total: usize, data: D) -> Self {
+        Self { total, data, limit: 0, offset: 0, errors: None }
+    }
+}
+
 async fn list(
     app: &App,
     tenant: TenantId,
@@ -70,7 +87,7 @@ async fn list(
 ) -> Result<Response> {
     let text = app.query(tenant, Language::Lookup, what, None, move |sources, budget| {
         let data = find(&*sources.spans(tenant), budget)?;
-        written::json(&json!({ "total": data.len(), "data": data, "limit": 0, "offset": 0, "errors": null }), budget)
+        written::json(&Listed::new(data.len(), data), budget)
     });
     Ok(written::response(text.await?))
 }
@@ -199,25 +216,16 @@ fn filter(params: &Params) -> Result<TraceFilter> {
 }
 
 async fn dependencies(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
-    let millis = |name: &str, default: i64| -> Result<i64> {
-        let Some(text) = params.get(name) else { return Ok(default) };
-        let number = text.parse::<i64>().ok().filter(|millis| (0..i64::MAX / 1_000_000).contains(millis));
-        number.ok_or_else(|| Error::fix_request(format!("invalid parameter {name:?}: {text:?} is no number of milliseconds")))
+    let range = service_links::range(&params, app.clock.now())?;
+    let service = params.get("service").map(str::to_owned);
+    let write = move |links: &[ServiceLink], budget: &Budget| {
+        let is_wanted = |name: &str| service.as_ref().is_none_or(|service| service == name);
+        let links: Vec<&ServiceLink> =
+            links.iter().filter(|link| is_wanted(&link.parent) || is_wanted(&link.child)).collect();
+        let shown = |link: &&ServiceLink| json!({ "parent": &*link.parent, "child": &*link.child, "callCount": link.calls });
+        written::json(&Listed::new(links.len(), Each(|| links.iter().map(shown))), budget)
     };
-    let end = millis("endTs", app.clock.now().as_millis())?;
-    let start = end.saturating_sub(millis("lookback", 86_400_000)?);
-    let range = closed(Nanos::from_millis(start), Nanos::from_millis(end))?;
-    let tenant = principal.tenant;
-    let links = app.query(tenant, Language::Lookup, "dependencies", None, move |sources, budget| {
-        let (links, is_whole) = br_traceql::service_links(&*sources.spans(tenant), range, LINKED_MAX, budget)?;
-        let data = links.iter().map(|link| json!({ "parent": link.parent, "child": link.child, "callCount": link.calls }));
-        let data: Vec<Value> = data.collect();
-        let body = json!({ "total": data.len(), "data": data, "limit": 0, "offset": 0, "errors": null });
-        Ok((written::json(&body, budget)?, is_whole))
-    });
-    let (text, is_whole) = links.await?;
-    let warnings = if is_whole { Vec::new() } else { vec![format!("only the newest {LINKED_MAX} spans are counted")] };
-    Ok(warning::on(written::response(text), &warnings))
+    Ok(service_links::answer(&app, principal.tenant, range, write).await?)
 }
 
 /// Shows OTLP/JSON, such as a file that somebody drops on the page, without keeping it.
