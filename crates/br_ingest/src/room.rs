@@ -18,6 +18,8 @@ const SMALL_KIB_MAX: usize = 4 << 10;
 /// What comes of a byte in the clear, that byte included: a bucket of a native histogram is one byte there, and eight here.
 const METRICS_GROWTH: usize = 8;
 const EVENTS_GROWTH: usize = 2;
+/// Zipkin's and Jaeger's clients write a span, or a tag, in a few bytes: it takes several times as many here.
+const SPANS_GROWTH: usize = 8;
 /// Who waits longer is asked to come again, before most senders give up by themselves.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -42,6 +44,7 @@ impl Weight {
             Protocol::REMOTE_WRITE_1 | Protocol::REMOTE_WRITE_2 | Protocol::OTLP_METRICS => {
                 (Encoding::from_header(header).ok(), METRICS_GROWTH)
             }
+            Protocol::ZIPKIN_2 | Protocol::JAEGER_THRIFT => (Encoding::from_header(header).ok(), SPANS_GROWTH),
             _ => (Encoding::from_header(header).ok(), EVENTS_GROWTH),
         };
         Self { clear: unpacked(&record.body, encoding, limits), growth }
@@ -154,6 +157,7 @@ mod tests {
         let snappy = snap_of(3 * mib);
         assert_eq!(of(Protocol::OTLP_METRICS, "gzip", protobuf, gzip(3 * mib)), 24);
         assert_eq!(of(Protocol::OTLP_LOGS, "gzip", protobuf, gzip(3 * mib)), 6);
+        assert_eq!(of(Protocol::ZIPKIN_2, "gzip", "application/json", gzip(3 * mib)), 24);
         assert_eq!(of(Protocol::REMOTE_WRITE_1, "gzip", protobuf, gzip(3 * mib)), 24);
         assert_eq!(of(Protocol::REMOTE_WRITE_1, "", protobuf, snappy.clone()), 24);
         assert_eq!(of(Protocol::LOKI_PUSH, "identity", protobuf, snappy), 6);
