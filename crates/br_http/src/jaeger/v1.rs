@@ -1,6 +1,6 @@
 //! Version 1: everything in `data`, errors in `errors`.
 
-use super::{LIMIT_DEFAULT, LIMIT_MAX, adjust, check, closed, duration, json_tags, names_range, options};
+use super::{adjust, check, closed, duration, json_tags, limit, names_range, options};
 use crate::app::App;
 use crate::error::{status, with_retry_after};
 use crate::params::Params;
@@ -162,20 +162,20 @@ fn micros(params: &Params, name: &str) -> Result<Option<Nanos>> {
     Ok(Some(Nanos(nanos)))
 }
 
-/// Where a trace is looked for: everywhere unless the client knows; then an hour beside it as well.
+/// Grafana's data source gives milliseconds here; a trace that is not where it says is found all the same.
 fn around(params: &Params) -> Result<Option<TimeRange>> {
-    const BESIDE: Duration = Duration::from_hours(1);
-    let (start, end) = (micros(params, "start")?, micros(params, "end")?);
-    if start.is_none() && end.is_none() {
-        return Ok(None);
-    }
-    let from = start.map_or(Nanos::MIN, |start| start - BESIDE);
-    Ok(Some(closed(from, end.map_or(Nanos::MAX, |end| end + BESIDE))?))
+    super::around(micros(params, "start")?, micros(params, "end")?)
 }
 
 /// Traces by their ids, else a search. Unlike in Jaeger no service has to be named.
 fn wanted(params: &Params, now: Nanos) -> Result<Wanted> {
-    let ids = params.all("traceID").filter(|id| !id.is_empty()).map(trace_id).collect::<Result<Vec<_>>>()?;
+    let mut ids = Vec::new();
+    for text in params.all("traceID").filter(|id| !id.is_empty()) {
+        let id = trace_id(text)?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
     if ids.len() > TRACES_MAX {
         return Err(Error::fix_request(format!("invalid parameter \"traceID\": more than {TRACES_MAX} of them")));
     }
@@ -189,7 +189,7 @@ fn wanted(params: &Params, now: Nanos) -> Result<Wanted> {
             .map_err(|error| Error::fix_request(format!("invalid parameter \"lookback\": {}", error.message())))?,
     };
     let start = micros(params, "start")?.unwrap_or(end - lookback);
-    let options = options(closed(start, end)?, params.limit(LIMIT_DEFAULT, LIMIT_MAX)?);
+    let options = options(closed(start, end)?, limit(params, "limit")?);
     Ok(Wanted::Found { query: filter(params)?.to_traceql(), options })
 }
 
@@ -285,7 +285,8 @@ mod tests {
         assert_eq!((range, limit), (TimeRange::new(Nanos(1_000_000), Nanos(2_000_001)), 7));
         assert_eq!(search("tags=%7B%22n%22%3A5%7D").0, search("tag=n:5").0, "numbers are text");
         assert_eq!(search("lookback=2h&end=10000000000").1.from, Nanos::from_secs(10_000 - 7_200));
-        let named = wanted(&Params::parse("traceID=a1&traceID=a2"), now).expect("valid");
+        assert_eq!(search("limit=0").2, 20, "as in Jaeger");
+        let named = wanted(&Params::parse("traceID=a1&traceID=a2&traceID=00a1"), now).expect("valid");
         assert!(matches!(named, Wanted::Named { ids, around: None } if ids.len() == 2));
         for wrong in [
             "start=x",
