@@ -20,7 +20,8 @@ pub struct ServiceLink {
 ///
 /// A span whose parent is another service's is a call. Of a client's span that nobody answered, the service that it names (its
 /// attribute `peer.service`: a database, a broker) was called; messages go from their producer to the broker and from there to
-/// their consumer. A service does not call itself.
+/// their consumer. A server's span that nobody is known to have called was called by the service that it names. A service does not
+/// call itself.
 pub fn service_links(
     source: &dyn SpanSource,
     range: TimeRange,
@@ -148,7 +149,8 @@ impl<'b> Graph<'b> {
             let Some(peer) = node.peer else { continue };
             match node.kind {
                 SpanKind::Consumer => self.count(peer, node.service, node.is_error)?,
-                SpanKind::Client | SpanKind::Producer if !is_answered => self.count(node.service, peer, node.is_error)?,
+                // Zipkin's older clients give no kind.
+                SpanKind::Client | SpanKind::Producer | SpanKind::Unspecified if !is_answered => self.count(node.service, peer, node.is_error)?,
                 _ => {}
             }
         }
@@ -164,7 +166,13 @@ impl<'b> Graph<'b> {
             if node.kind == SpanKind::Consumer && node.peer.is_some() {
                 continue;
             }
-            let Some(place) = self.caller(&node) else { continue };
+            let Some(place) = self.caller(&node) else {
+                // Whoever called sends no spans: an app on a phone, say.
+                if let (SpanKind::Server, Some(peer)) = (node.kind, node.peer) {
+                    self.count(peer, node.service, node.is_error)?;
+                }
+                continue;
+            };
             let caller = self.nodes[place];
             // A message that went through a broker is counted there.
             let is_through_broker = caller.kind == SpanKind::Producer && caller.peer.is_some();

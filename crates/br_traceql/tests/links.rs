@@ -62,7 +62,7 @@ fn check(spans: Vec<StoredSpan>, expect: &[(&str, &str, u64, u64)]) {
 
 #[test]
 fn calls_are_counted_between_services() {
-    use SpanKind::{Client, Consumer, Internal, Producer, Server};
+    use SpanKind::{Client, Consumer, Internal, Producer, Server, Unspecified};
     let mut failed = span("bank", 4, 3, Server, "");
     failed.span.status = SpanStatus::Error;
     let web = || span("web", 1, 0, Server, "");
@@ -77,6 +77,9 @@ fn calls_are_counted_between_services() {
     let messages = vec![web(), span("web", 2, 1, Producer, "kafka"), span("mail", 3, 2, Consumer, "kafka")];
     check(messages, &[("kafka", "mail", 1, 0), ("web", "kafka", 1, 0)]);
     check(vec![web(), span("web", 2, 1, Producer, ""), span("mail", 3, 2, Consumer, "")], &[("web", "mail", 1, 0)]);
+    // Whoever sends no spans is known by name alone.
+    check(vec![span("web", 1, 0, Server, "phone"), span("web", 2, 1, Unspecified, "db")], &[("phone", "web", 1, 0), ("web", "db", 1, 0)]);
+    check(vec![span("web", 2, 0, Client, ""), span("shop", 3, 2, Server, "front")], &[("web", "shop", 1, 0)]);
     check(vec![span("web", 1, 1, Server, ""), span("web", 2, 9, Client, "web")], &[]);
 }
 
