@@ -150,7 +150,9 @@ impl<'b> Graph<'b> {
             match node.kind {
                 SpanKind::Consumer => self.count(peer, node.service, node.is_error)?,
                 // Zipkin's older clients give no kind.
-                SpanKind::Client | SpanKind::Producer | SpanKind::Unspecified if !is_answered => self.count(node.service, peer, node.is_error)?,
+                SpanKind::Client | SpanKind::Producer | SpanKind::Unspecified if !is_answered => {
+                    self.count(node.service, peer, node.is_error)?;
+                }
                 _ => {}
             }
         }

@@ -78,7 +78,10 @@ fn calls_are_counted_between_services() {
     check(messages, &[("kafka", "mail", 1, 0), ("web", "kafka", 1, 0)]);
     check(vec![web(), span("web", 2, 1, Producer, ""), span("mail", 3, 2, Consumer, "")], &[("web", "mail", 1, 0)]);
     // Whoever sends no spans is known by name alone.
-    check(vec![span("web", 1, 0, Server, "phone"), span("web", 2, 1, Unspecified, "db")], &[("phone", "web", 1, 0), ("web", "db", 1, 0)]);
+    check(
+        vec![span("web", 1, 0, Server, "phone"), span("web", 2, 1, Unspecified, "db")],
+        &[("phone", "web", 1, 0), ("web", "db", 1, 0)],
+    );
     check(vec![span("web", 2, 0, Client, ""), span("shop", 3, 2, Server, "front")], &[("web", "shop", 1, 0)]);
     check(vec![span("web", 1, 1, Server, ""), span("web", 2, 9, Client, "web")], &[]);
 }
@@ -126,7 +129,7 @@ fn names_and_links_are_paid_for() {
     let budget = Budget::new(u64::MAX);
     let (links, _) = service_links(&calls(1000), TimeRange::ALL, usize::MAX, &budget).expect("links");
     assert_eq!(links.len(), 1000);
-    assert!(std::sync::Arc::ptr_eq(&links[0].parent, &links[999].parent), "the name is there once");
+    assert!(Arc::ptr_eq(&links[0].parent, &links[999].parent), "the name is there once");
     // Each span, the name of its peer and its link; and the long name.
     assert!((350_000..700_000).contains(&budget.bytes_used()), "{}", budget.bytes_used());
     let error = service_links(&calls(1), TimeRange::ALL, usize::MAX, &Budget::new(60 << 10)).expect_err("the name is longer");

@@ -220,8 +220,7 @@ async fn dependencies(State(app): State<Arc<App>>, Extension(principal): Extensi
     let service = params.get("service").map(str::to_owned);
     let write = move |links: &[ServiceLink], budget: &Budget| {
         let is_wanted = |name: &str| service.as_ref().is_none_or(|service| service == name);
-        let links: Vec<&ServiceLink> =
-            links.iter().filter(|link| is_wanted(&link.parent) || is_wanted(&link.child)).collect();
+        let links: Vec<&ServiceLink> = links.iter().filter(|link| is_wanted(&link.parent) || is_wanted(&link.child)).collect();
         let shown = |link: &&ServiceLink| json!({ "parent": &*link.parent, "child": &*link.child, "callCount": link.calls });
         written::json(&Listed::new(links.len(), Each(|| links.iter().map(shown))), budget)
     };

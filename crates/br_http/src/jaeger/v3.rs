@@ -75,7 +75,7 @@ async fn operations_of(State(app): State<Arc<App>>, Extension(principal): Extens
         let found = operations(&*sources.spans(tenant), &service, range, budget)?;
         // As in Jaeger's gateway.
         let named = |kind: &'static str| if kind.is_empty() { "internal" } else { kind };
-        let found: BTreeSet<(&str, &str)> = found.iter().map(|(name, kind)| (name.as_str(), named(*kind))).collect();
+        let found: BTreeSet<(&str, &str)> = found.iter().map(|(name, kind)| (name.as_str(), named(kind))).collect();
         let found = found.into_iter().filter(|(_, kind)| wanted.as_ref().is_none_or(|wanted| wanted == kind));
         let found: Vec<Value> = found.map(|(name, kind)| json!({ "name": name, "spanKind": kind })).collect();
         written::json(&json!({ "operations": found }), budget)
@@ -169,7 +169,9 @@ fn check_names(params: &Params) -> Result<()> {
     let is_known = |name: &str| KNOWN.iter().any(|known| both("query.", known).iter().any(|known| known == name));
     match params.names().find(|name| name.starts_with("query.") && !is_known(name)) {
         None => Ok(()),
-        Some(name) => Err(Error::fix_request(format!("the parameter {name:?} is not known here; there are {}", KNOWN.join(", ")))),
+        Some(name) => {
+            Err(Error::fix_request(format!("the parameter {name:?} is not known here; there are {}", KNOWN.join(", "))))
+        }
     }
 }
 
@@ -220,7 +222,14 @@ mod tests {
         assert_eq!(search(snake), (expect.to_owned(), range, 7));
         assert_eq!(search(camel), search(snake));
         assert!(search("query.attributes=%7B%22k%22%3A%22v%22%7D").0.contains(r#"span."k" = "v""#));
-        for wrong in ["query.start_time_min=x", "query.attributes=%5B%5D", "query.num_traces=9999", "query.duration_max=1", "query.filter=x", "query.pagination.pageSize=5"] {
+        for wrong in [
+            "query.start_time_min=x",
+            "query.attributes=%5B%5D",
+            "query.num_traces=9999",
+            "query.duration_max=1",
+            "query.filter=x",
+            "query.pagination.pageSize=5",
+        ] {
             assert!(wanted(&Params::parse(wrong), now).is_err(), "{wrong}");
         }
     }

@@ -21,7 +21,7 @@ mod tests {
     use super::*;
     use crate::otlp::{Encoding, decode_traces};
     use crate::{Limits, SpanView};
-    use br_model::{SpanBatch, SpanKind};
+    use br_model::{AttributeValue, Attributes, SpanBatch, SpanKind, SpanLink};
     use br_std::Nanos;
     use serde_json::{Value, json};
 
@@ -175,7 +175,7 @@ mod tests {
         let found = &batch.groups[0].spans[0];
         let keys: Vec<&str> = found.attributes.iter().map(|(key, _)| key.as_str()).collect();
         assert_eq!(keys, [crate::DROPPED_KEY, "t0", "t1", "t2", "t3"]);
-        assert_eq!(found.attributes.get(crate::DROPPED_KEY), Some(&br_model::AttributeValue::Int(3)));
+        assert_eq!(found.attributes.get(crate::DROPPED_KEY), Some(&AttributeValue::Int(3)));
         assert_eq!((found.links.len(), found.events.len()), (1, 4), "a reference to nothing is none");
         assert_eq!(found.events[0].timestamp, found.start, "no time is told");
     }
@@ -183,12 +183,15 @@ mod tests {
     /// Jaeger's page checks what it gets, and shows nothing of a trace with a value that it does not expect.
     #[test]
     fn version_3_says_nothing_that_its_page_refuses() {
-        let body = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"000000000000000000000000000000a1",
-            "spanId":"00000000000000b1","startTimeUnixNano":"1","endTimeUnixNano":"2",
-            "attributes":[{"key":"none","value":{}},{"key":"nan","value":{"doubleValue":"NaN"}},
-                {"key":"far","value":{"arrayValue":{"values":[{"doubleValue":"-Infinity"},{}]}}}],
-            "links":[{},{"traceId":"000000000000000000000000000000a2","spanId":"00000000000000b9"}]}]}]}]}"#;
-        let batch = decode_traces(body.as_bytes(), Encoding::Json, Nanos(1), &Limits::default()).expect("valid").value;
+        let mut batch = batch();
+        batch.groups.truncate(1);
+        let span = &mut batch.groups[0].spans[0];
+        let far = AttributeValue::Array(vec![AttributeValue::Double(f64::NEG_INFINITY), AttributeValue::Empty]);
+        span.attributes = Attributes::default();
+        for (key, value) in [("none", AttributeValue::Empty), ("nan", AttributeValue::Double(f64::NAN)), ("far", far)] {
+            span.attributes.push(key, value);
+        }
+        span.links.push(SpanLink::default());
         let span = &written(&batch, write_resource_spans)["scopeSpans"][0]["spans"][0];
         let text = |text: &str| json!({ "stringValue": text });
         assert_eq!(span["attributes"][0]["value"], text(""));

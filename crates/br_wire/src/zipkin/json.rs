@@ -23,8 +23,7 @@ pub(super) fn read(body: &[u8], list: &mut List<'_>) -> Result<()> {
         let malformed = |reason: String| WireError::Malformed(format!("Zipkin JSON: {reason}"));
         return refused.map_or(outcome.map_err(malformed), Err);
     }
-    let value: &RawValue =
-        serde_json::from_str(&text).map_err(|error| WireError::Malformed(format!("Zipkin JSON: {error}")))?;
+    let value: &RawValue = serde_json::from_str(&text).map_err(|error| WireError::Malformed(format!("Zipkin JSON: {error}")))?;
     if value.get().starts_with('{') {
         return list.add(span_of(value, parts_max));
     }
