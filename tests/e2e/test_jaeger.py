@@ -59,6 +59,7 @@ def test_names(jaeger):
         assert jaeger.get("/api/v3/operations", service="shop", span_kind="client") == {"operations": pairs[:1]}
         links = jaeger.get("/jaeger/api/dependencies", endTs=int(time.time() * 1000), lookback=3_600_000)["data"]
         assert links == [{"parent": "shop", "child": "bank", "callCount": 1}]
+        assert jaeger.get("/jaeger/api/dependencies", endTs=int(time.time() * 1000), service="cart")["data"] == []
 
 
 def test_searches(jaeger):
@@ -100,6 +101,9 @@ def test_a_trace_in_version_1(jaeger):
         {"key": "event", "type": "string", "value": "retry"}, {"key": "attempt", "type": "int64", "value": 2}]}]
     assert child["references"] == [{"refType": "CHILD_OF", "traceID": TRACE[16:], "spanID": "a1" * 8}]
     assert trace["processes"][root["processID"]] == {"serviceName": "shop", "tags": [{"key": "pod", "type": "string", "value": "p-1"}]}
+    # Grafana's data source gives the range in milliseconds, where Jaeger takes microseconds.
+    millis = jaeger.start_micros // 1000
+    assert len(jaeger.get(f"/jaeger/api/traces/{TRACE}", start=millis, end=millis + 1000)["data"][0]["spans"]) == 2
     missing = requests.get(f"{jaeger.url}/jaeger/api/traces/{'ef' * 16}", timeout=10)
     assert missing.status_code == 404 and missing.json()["errors"] == [{"code": 404, "msg": "trace not found"}]
     shown = requests.post(f"{jaeger.url}/jaeger/api/transform", json=jaeger.body, timeout=10).json()["data"]
@@ -127,7 +131,7 @@ def test_version_3(jaeger):
         "minStartTimeUnixNano": str(jaeger.start_micros * 1000), "maxEndTimeUnixNano": str(jaeger.start_micros * 1000 + 800_000_000),
         "services": [{"name": "bank", "spanCount": 1}, {"name": "shop", "spanCount": 1, "errorSpanCount": 1}],
     }]
-    for path, status in ((f"traces/{'ef' * 16}", 404), ("traces?query.start_time_min=x", 400), ("operations", 400)):
+    for path, status in ((f"traces/{'ef' * 16}", 404), ("traces?query.start_time_min=x", 400), ("traces?query.filter=x", 400), ("operations", 400)):
         answer = requests.get(f"{jaeger.url}/jaeger/api/v3/{path}", timeout=10)
         assert answer.status_code == status and answer.json()["error"]["httpCode"] == status, path
 

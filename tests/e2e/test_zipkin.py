@@ -128,7 +128,11 @@ def test_what_is_refused_is_told(server):
     now = time.time_ns() // 1000
     good = {"traceId": "c1", "id": "1", "name": "good", "timestamp": now, "localEndpoint": {"serviceName": "half"}}
     told = answer(json.dumps([good, {"traceId": "nothex", "id": "2"}, {**good, "id": "3", "timestamp": 1000}]))
-    assert told.status_code == 400 and "2 spans refused" in told.text and "nothex" in told.text, told.text
+    # The OpenTelemetry Collector sends all of it again, for minutes, when the answer is no success.
+    assert told.status_code == 202 and "2 spans refused" in told.text and "nothex" in told.text, told.text
+    assert "2 spans refused" in told.headers["x-bellrock-warning"]
+    none = answer(json.dumps([{"traceId": "nothex", "id": "2"}]))
+    assert none.status_code == 400 and "1 spans refused" in none.text, none.text
     eventually(lambda: len(server.get("/zipkin/api/v2/traces", serviceName="half")) == 1)
     assert answer("[{").status_code == answer("7").status_code == 400
     assert answer("", **{"content-type": "application/x-thrift"}).status_code == 415

@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::bodies::too_large;
 use crate::error::{status, with_retry_after};
 use crate::routes::Routes;
+use crate::warning;
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -171,7 +172,8 @@ async fn jaeger_batch(app: State<Arc<App>>, principal: Extension<Principal>, req
     spans(Protocol::JAEGER_THRIFT, app, principal, request).await
 }
 
-/// Zipkin's and Jaeger's servers both answer 202 and nothing else.
+/// Zipkin's and Jaeger's servers both answer 202 and nothing else. A sender that is told of a failure sends all of it again, and what
+/// is stored would be there once more: it is one only where nothing is.
 async fn spans(
     protocol: Protocol,
     State(app): State<Arc<App>>,
@@ -182,8 +184,12 @@ async fn spans(
         Err(error) => text_error(&error),
         Ok(receipt) if receipt.rejected_count == 0 => StatusCode::ACCEPTED.into_response(),
         Ok(receipt) => {
-            let message = format!("{} spans refused, the others are stored: {}\n", receipt.rejected_count, receipt.complaint());
-            (StatusCode::BAD_REQUEST, message).into_response()
+            let (refused, complaint) = (receipt.rejected_count, receipt.complaint());
+            if receipt.spans == 0 {
+                return (StatusCode::BAD_REQUEST, format!("{refused} spans refused: {complaint}\n")).into_response();
+            }
+            let message = format!("{refused} spans refused, the others are stored: {complaint}");
+            warning::on((StatusCode::ACCEPTED, format!("{message}\n")).into_response(), &[message])
         }
     }
 }

@@ -20,6 +20,7 @@ mod params;
 mod prometheus;
 mod push;
 mod routes;
+mod service_links;
 mod tempo;
 mod time;
 mod warning;

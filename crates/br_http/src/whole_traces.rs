@@ -14,15 +14,14 @@ use std::time::Duration;
 
 /// Spans that are looked at for names that no list has, newest first.
 pub(crate) const LOOKED_AT_MAX: usize = 100_000;
-/// Spans that links between services are counted from, newest first.
-pub(crate) const LINKED_MAX: usize = 1_000_000;
 
 /// A trace is read this far around what is known of it: those that matter are shorter.
 const AROUND: Duration = Duration::from_hours(24);
 
 /// Which traces.
 pub(crate) enum Wanted {
-    /// In this order; those that are not known are left out.
+    /// In this order; those that are not known are left out. `around` is where the client believes them: one that is not there is
+    /// looked for everywhere.
     Named { ids: Vec<TraceId>, around: Option<TimeRange> },
     /// By TraceQL, newest first.
     Found { query: String, options: SearchOptions },
@@ -108,6 +107,9 @@ fn written(
 fn whole(source: &dyn SpanSource, id: TraceId, around: Option<TimeRange>, budget: &Budget) -> Result<(Vec<StoredSpan>, u64)> {
     budget.check()?;
     let mut spans = source.trace(id, around, budget)?;
+    if spans.is_empty() && around.is_some() {
+        spans = source.trace(id, None, budget)?;
+    }
     // As they are, and once more in the form of the wire.
     let bytes = 2 * spans.iter().map(StoredSpan::heap_bytes).sum::<u64>();
     budget.charge(bytes)?;

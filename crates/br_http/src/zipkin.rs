@@ -6,9 +6,9 @@ use crate::app::App;
 use crate::error::TextError;
 use crate::params::Params;
 use crate::routes::Routes;
-use crate::warning;
-use crate::whole_traces::{LINKED_MAX, Wanted, answer, look, trace_id, views};
-use crate::written;
+use crate::service_links;
+use crate::whole_traces::{Wanted, answer, look, trace_id, views};
+use crate::written::{self, Each};
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -16,7 +16,7 @@ use br_model::{Principal, Right};
 use br_query::door::Language;
 use br_std::{Error, Nanos, Result};
 use br_storage::{Budget, SpanSource, StoredSpan, TimeRange};
-use br_traceql::SearchOptions;
+use br_traceql::{SearchOptions, ServiceLink};
 use br_wire::jaeger::{quoted, service_condition, value_conditions};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -43,8 +43,6 @@ const LIMIT_DEFAULT: usize = 10;
 const LIMIT_MAX: usize = 1000;
 /// Traces of one `traceMany`.
 const TRACES_MAX: usize = 1000;
-/// As in Zipkin.
-const LOOKBACK_DEFAULT_MILLIS: usize = 86_400_000;
 /// How far back lists of names go.
 const NAMES_BACK: Duration = Duration::from_hours(24 * 7);
 /// Conditions of one `annotationQuery`.
@@ -96,8 +94,8 @@ async fn remote_services(State(app): State<Arc<App>>, Extension(principal): Exte
 }
 
 async fn traces(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
-    let options =
-        SearchOptions { range: range(&app, &params)?, limit: params.limit(LIMIT_DEFAULT, LIMIT_MAX)?, spans_per_spanset: 0 };
+    let range = service_links::range(&params, app.clock.now())?;
+    let options = SearchOptions { range, limit: params.limit(LIMIT_DEFAULT, LIMIT_MAX)?, spans_per_spanset: 0 };
     let wanted = Wanted::Found { query: query(&params)?, options };
     let (_, text) = answer(&app, principal.tenant, wanted, ("[", "]"), write).await?;
     Ok(written::response(text))
@@ -133,38 +131,18 @@ fn write(out: &mut written::Text<'_>, spans: Vec<StoredSpan>) -> io::Result<()> 
 
 async fn dependencies(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     params.required("endTs")?;
-    let (tenant, range) = (principal.tenant, range(&app, &params)?);
-    let links = app.query(tenant, Language::Lookup, "dependencies", None, move |sources, budget| {
-        let (links, is_whole) = br_traceql::service_links(&*sources.spans(tenant), range, LINKED_MAX, budget)?;
-        let links: Vec<_> = links
-            .iter()
-            .map(|link| {
-                let mut shown = json!({ "parent": link.parent, "child": link.child, "callCount": link.calls });
-                if link.errors > 0 {
-                    shown["errorCount"] = link.errors.into();
-                }
-                shown
-            })
-            .collect();
-        Ok((written::json(&links, budget)?, is_whole))
-    });
-    let (text, is_whole) = links.await?;
-    let warnings = if is_whole { Vec::new() } else { vec![format!("only the newest {LINKED_MAX} spans are counted")] };
-    Ok(warning::on(written::response(text), &warnings))
-}
-
-/// `endTs` and `lookback`, in milliseconds.
-fn range(app: &App, params: &Params) -> Result<TimeRange> {
-    let millis = |name: &str, default: i64| -> Result<i64> {
-        let Some(text) = params.get(name) else { return Ok(default) };
-        let number = text.parse::<i64>().ok().filter(|millis| (0..=i64::MAX / 1_000_000).contains(millis));
-        number.ok_or_else(|| Error::fix_request(format!("invalid parameter {name:?}: {text:?} is no number of milliseconds")))
+    let range = service_links::range(&params, app.clock.now())?;
+    let write = |links: &[ServiceLink], budget: &Budget| {
+        let shown = |link: &ServiceLink| {
+            let mut shown = json!({ "parent": &*link.parent, "child": &*link.child, "callCount": link.calls });
+            if link.errors > 0 {
+                shown["errorCount"] = link.errors.into();
+            }
+            shown
+        };
+        written::json(&Each(|| links.iter().map(shown)), budget)
     };
-    let end = millis("endTs", app.clock.now().as_millis())?;
-    let lookback = millis("lookback", LOOKBACK_DEFAULT_MILLIS as i64)?;
-    let start = end.saturating_sub(lookback).max(0);
-    // The millisecond of the end is in it.
-    Ok(TimeRange::new(Nanos::from_millis(start), Nanos(end.saturating_add(1).saturating_mul(1_000_000))))
+    Ok(service_links::answer(&app, principal.tenant, range, write).await?)
 }
 
 /// Each condition must hold for some span of the service, not all of them for the same, as in Zipkin.

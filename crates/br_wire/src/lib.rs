@@ -26,6 +26,10 @@ mod span_view;
 pub use error::{Decoded, Rejection, Result, WireError};
 pub use span_view::SpanView;
 
+/// How many tags, events or references of a span were left out as it was read: an attribute of spans whose protocols do not count
+/// that themselves.
+pub(crate) const DROPPED_KEY: &str = "bellrock.dropped_parts";
+
 /// What a decoder accepts at the most. A body over a limit is refused; a record over a limit is rejected, or cut where that is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

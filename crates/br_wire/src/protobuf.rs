@@ -27,6 +27,11 @@ impl<'a> Field<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| WireError::malformed("protobuf: invalid UTF-8 in a string"))
     }
 
+    /// Text of senders that do not see to it that it is UTF-8.
+    pub(crate) fn lossy(self) -> Result<String> {
+        Ok(String::from_utf8_lossy(self.bytes()?).into_owned())
+    }
+
     pub(crate) fn u64(self) -> Result<u64> {
         match self {
             Self::Varint(value) => Ok(value),

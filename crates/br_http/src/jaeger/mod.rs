@@ -42,6 +42,27 @@ fn closed(from: Nanos, to: Nanos) -> Result<TimeRange> {
     Ok(TimeRange::new(from, Nanos(to.0.saturating_add(1))))
 }
 
+/// Where a trace is looked for first: within what the client knows of it, and an hour beside that.
+fn around(start: Option<Nanos>, end: Option<Nanos>) -> Result<Option<TimeRange>> {
+    const BESIDE: Duration = Duration::from_hours(1);
+    if start.is_none() && end.is_none() {
+        return Ok(None);
+    }
+    let from = start.map_or(Nanos::MIN, |start| start - BESIDE);
+    Ok(Some(closed(from, end.map_or(Nanos::MAX, |end| end + BESIDE))?))
+}
+
+/// How many traces come. As in Jaeger 0 is nothing that is asked for.
+fn limit(params: &Params, name: &str) -> Result<usize> {
+    match params.number(name, LIMIT_DEFAULT)? {
+        0 => Ok(LIMIT_DEFAULT),
+        limit if limit > LIMIT_MAX => Err(Error::fix_request(format!(
+            "invalid parameter {name:?}: {limit} is more than {LIMIT_MAX}, the most that is given"
+        ))),
+        limit => Ok(limit),
+    }
+}
+
 /// A duration such as `1.5s`.
 fn duration(params: &Params, names: &[&str]) -> Result<Option<i64>> {
     let Some((name, text)) = names.iter().find_map(|name| Some((*name, params.get(name)?))) else { return Ok(None) };

@@ -1,13 +1,13 @@
 //! Version 1: everything in `data`, errors in `errors`.
 
-use super::{LIMIT_DEFAULT, LIMIT_MAX, adjust, check, closed, duration, json_tags, names_range, options};
+use super::{adjust, check, closed, duration, json_tags, limit, names_range, options};
 use crate::app::App;
 use crate::error::{status, with_retry_after};
 use crate::params::Params;
 use crate::routes::Routes;
-use crate::warning;
-use crate::whole_traces::{LINKED_MAX, Wanted, answer, operations, trace_id, views};
-use crate::written::{self, Text};
+use crate::service_links;
+use crate::whole_traces::{Wanted, answer, operations, trace_id, views};
+use crate::written::{self, Each, Text};
 use axum::Extension;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -16,9 +16,11 @@ use br_model::{Principal, ResourceSpans, Right, SpanBatch, TenantId, TraceId};
 use br_query::door::Language;
 use br_std::{Error, Nanos, Result};
 use br_storage::{Budget, SpanSource, StoredSpan, TimeRange};
+use br_traceql::ServiceLink;
 use br_wire::jaeger::TraceFilter;
 use br_wire::{SpanView, otlp};
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{self, Write as _};
@@ -62,6 +64,21 @@ impl IntoResponse for V1Error {
 }
 
 /// Lists come with their length in `total`.
+#[derive(Serialize)]
+struct Listed<D> {
+    total: usize,
+    data: D,
+    limit: usize,
+    offset: usize,
+    errors: Option<Value>,
+}
+
+impl<D> Listed<D> {
+    fn new(total: usize, data: D) -> Self {
+        Self { total, data, limit: 0, offset: 0, errors: None }
+    }
+}
+
 async fn list(
     app: &App,
     tenant: TenantId,
@@ -70,7 +87,7 @@ async fn list(
 ) -> Result<Response> {
     let text = app.query(tenant, Language::Lookup, what, None, move |sources, budget| {
         let data = find(&*sources.spans(tenant), budget)?;
-        written::json(&json!({ "total": data.len(), "data": data, "limit": 0, "offset": 0, "errors": null }), budget)
+        written::json(&Listed::new(data.len(), data), budget)
     });
     Ok(written::response(text.await?))
 }
@@ -145,20 +162,20 @@ fn micros(params: &Params, name: &str) -> Result<Option<Nanos>> {
     Ok(Some(Nanos(nanos)))
 }
 
-/// Where a trace is looked for: everywhere unless the client knows; then an hour beside it as well.
+/// Grafana's data source gives milliseconds here; a trace that is not where it says is found all the same.
 fn around(params: &Params) -> Result<Option<TimeRange>> {
-    const BESIDE: Duration = Duration::from_hours(1);
-    let (start, end) = (micros(params, "start")?, micros(params, "end")?);
-    if start.is_none() && end.is_none() {
-        return Ok(None);
-    }
-    let from = start.map_or(Nanos::MIN, |start| start - BESIDE);
-    Ok(Some(closed(from, end.map_or(Nanos::MAX, |end| end + BESIDE))?))
+    super::around(micros(params, "start")?, micros(params, "end")?)
 }
 
 /// Traces by their ids, else a search. Unlike in Jaeger no service has to be named.
 fn wanted(params: &Params, now: Nanos) -> Result<Wanted> {
-    let ids = params.all("traceID").filter(|id| !id.is_empty()).map(trace_id).collect::<Result<Vec<_>>>()?;
+    let mut ids = Vec::new();
+    for text in params.all("traceID").filter(|id| !id.is_empty()) {
+        let id = trace_id(text)?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
     if ids.len() > TRACES_MAX {
         return Err(Error::fix_request(format!("invalid parameter \"traceID\": more than {TRACES_MAX} of them")));
     }
@@ -172,7 +189,7 @@ fn wanted(params: &Params, now: Nanos) -> Result<Wanted> {
             .map_err(|error| Error::fix_request(format!("invalid parameter \"lookback\": {}", error.message())))?,
     };
     let start = micros(params, "start")?.unwrap_or(end - lookback);
-    let options = options(closed(start, end)?, params.limit(LIMIT_DEFAULT, LIMIT_MAX)?);
+    let options = options(closed(start, end)?, limit(params, "limit")?);
     Ok(Wanted::Found { query: filter(params)?.to_traceql(), options })
 }
 
@@ -199,25 +216,15 @@ fn filter(params: &Params) -> Result<TraceFilter> {
 }
 
 async fn dependencies(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
-    let millis = |name: &str, default: i64| -> Result<i64> {
-        let Some(text) = params.get(name) else { return Ok(default) };
-        let number = text.parse::<i64>().ok().filter(|millis| (0..i64::MAX / 1_000_000).contains(millis));
-        number.ok_or_else(|| Error::fix_request(format!("invalid parameter {name:?}: {text:?} is no number of milliseconds")))
+    let range = service_links::range(&params, app.clock.now())?;
+    let service = params.get("service").map(str::to_owned);
+    let write = move |links: &[ServiceLink], budget: &Budget| {
+        let is_wanted = |name: &str| service.as_ref().is_none_or(|service| service == name);
+        let links: Vec<&ServiceLink> = links.iter().filter(|link| is_wanted(&link.parent) || is_wanted(&link.child)).collect();
+        let shown = |link: &&ServiceLink| json!({ "parent": &*link.parent, "child": &*link.child, "callCount": link.calls });
+        written::json(&Listed::new(links.len(), Each(|| links.iter().map(shown))), budget)
     };
-    let end = millis("endTs", app.clock.now().as_millis())?;
-    let start = end.saturating_sub(millis("lookback", 86_400_000)?);
-    let range = closed(Nanos::from_millis(start), Nanos::from_millis(end))?;
-    let tenant = principal.tenant;
-    let links = app.query(tenant, Language::Lookup, "dependencies", None, move |sources, budget| {
-        let (links, is_whole) = br_traceql::service_links(&*sources.spans(tenant), range, LINKED_MAX, budget)?;
-        let data = links.iter().map(|link| json!({ "parent": link.parent, "child": link.child, "callCount": link.calls }));
-        let data: Vec<Value> = data.collect();
-        let body = json!({ "total": data.len(), "data": data, "limit": 0, "offset": 0, "errors": null });
-        Ok((written::json(&body, budget)?, is_whole))
-    });
-    let (text, is_whole) = links.await?;
-    let warnings = if is_whole { Vec::new() } else { vec![format!("only the newest {LINKED_MAX} spans are counted")] };
-    Ok(warning::on(written::response(text), &warnings))
+    Ok(service_links::answer(&app, principal.tenant, range, write).await?)
 }
 
 /// Shows OTLP/JSON, such as a file that somebody drops on the page, without keeping it.
@@ -277,7 +284,8 @@ mod tests {
         assert_eq!((range, limit), (TimeRange::new(Nanos(1_000_000), Nanos(2_000_001)), 7));
         assert_eq!(search("tags=%7B%22n%22%3A5%7D").0, search("tag=n:5").0, "numbers are text");
         assert_eq!(search("lookback=2h&end=10000000000").1.from, Nanos::from_secs(10_000 - 7_200));
-        let named = wanted(&Params::parse("traceID=a1&traceID=a2"), now).expect("valid");
+        assert_eq!(search("limit=0").2, 20, "as in Jaeger");
+        let named = wanted(&Params::parse("traceID=a1&traceID=a2&traceID=00a1"), now).expect("valid");
         assert!(matches!(named, Wanted::Named { ids, around: None } if ids.len() == 2));
         for wrong in [
             "start=x",

@@ -1,6 +1,6 @@
 //! Version 3: traces as OTLP/JSON. Parameters have the names of the `.proto` file, or the same in lower camel case.
 
-use super::{LIMIT_DEFAULT, LIMIT_MAX, adjust, check, closed, duration, json_tags, names_range, options};
+use super::{adjust, around, check, closed, duration, json_tags, limit, names_range, options};
 use crate::app::App;
 use crate::error::{status, with_retry_after};
 use crate::params::Params;
@@ -17,6 +17,7 @@ use br_std::{Error, Nanos, Result};
 use br_storage::StoredSpan;
 use br_wire::jaeger::TraceFilter;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +73,10 @@ async fn operations_of(State(app): State<Arc<App>>, Extension(principal): Extens
     let wanted = params.get("span_kind").or_else(|| params.get("spanKind")).map(str::to_lowercase);
     let text = app.query(tenant, Language::Lookup, "operations", None, move |sources, budget| {
         let found = operations(&*sources.spans(tenant), &service, range, budget)?;
-        let found = found.iter().filter(|(_, kind)| wanted.as_ref().is_none_or(|wanted| wanted == kind));
+        // As in Jaeger's gateway.
+        let named = |kind: &'static str| if kind.is_empty() { "internal" } else { kind };
+        let found: BTreeSet<(&str, &str)> = found.iter().map(|(name, kind)| (name.as_str(), named(kind))).collect();
+        let found = found.into_iter().filter(|(_, kind)| wanted.as_ref().is_none_or(|wanted| wanted == kind));
         let found: Vec<Value> = found.map(|(name, kind)| json!({ "name": name, "spanKind": kind })).collect();
         written::json(&json!({ "operations": found }), budget)
     });
@@ -91,14 +95,7 @@ async fn trace(
     Path(id): Path<String>,
     params: Params,
 ) -> Answer {
-    const BESIDE: Duration = Duration::from_hours(1);
-    let (start, end) = (time(&params, "", "start_time")?, time(&params, "", "end_time")?);
-    let around = if start.is_none() && end.is_none() {
-        None
-    } else {
-        let from = start.map_or(Nanos::MIN, |start| start - BESIDE);
-        Some(closed(from, end.map_or(Nanos::MAX, |end| end + BESIDE))?)
-    };
+    let around = around(time(&params, "", "start_time")?, time(&params, "", "end_time")?)?;
     let wanted = Wanted::Named { ids: vec![trace_id(&id)?], around };
     let (count, text) = answer(&app, principal.tenant, wanted, (BEFORE, AFTER), write).await?;
     if count == 0 {
@@ -153,18 +150,39 @@ fn time(params: &Params, prefix: &str, name: &str) -> Result<Option<Nanos>> {
     Ok(None)
 }
 
+/// What a search may be narrowed by here, and what does not change what is found.
+const KNOWN: [&str; 10] = [
+    "service_name",
+    "operation_name",
+    "attributes",
+    "start_time_min",
+    "start_time_max",
+    "duration_min",
+    "duration_max",
+    "search_depth",
+    "num_traces",
+    "raw_traces",
+];
+
+/// A condition that is passed over would find what was not asked for.
+fn check_names(params: &Params) -> Result<()> {
+    let is_known = |name: &str| KNOWN.iter().any(|known| both("query.", known).iter().any(|known| known == name));
+    match params.names().find(|name| name.starts_with("query.") && !is_known(name)) {
+        None => Ok(()),
+        Some(name) => {
+            Err(Error::fix_request(format!("the parameter {name:?} is not known here; there are {}", KNOWN.join(", "))))
+        }
+    }
+}
+
 fn wanted(params: &Params, now: Nanos) -> Result<Wanted> {
+    check_names(params)?;
     let end = time(params, "query.", "start_time_max")?.unwrap_or(now);
     let start = time(params, "query.", "start_time_min")?.unwrap_or(end - Duration::from_hours(1));
     let limit_name = ["query.search_depth", "query.searchDepth", "query.num_traces", "query.numTraces"];
     let limit_name = limit_name.into_iter().find(|name| params.get(name).is_some()).unwrap_or("query.search_depth");
-    let limit = params.number(limit_name, LIMIT_DEFAULT)?;
-    if limit > LIMIT_MAX {
-        return Err(Error::fix_request(format!(
-            "invalid parameter {limit_name:?}: {limit} is more than {LIMIT_MAX}, the most that is given"
-        )));
-    }
-    Ok(Wanted::Found { query: filter(params)?.to_traceql(), options: options(closed(start, end)?, limit) })
+    let options = options(closed(start, end)?, limit(params, limit_name)?);
+    Ok(Wanted::Found { query: filter(params)?.to_traceql(), options })
 }
 
 fn filter(params: &Params) -> Result<TraceFilter> {
@@ -204,7 +222,14 @@ mod tests {
         assert_eq!(search(snake), (expect.to_owned(), range, 7));
         assert_eq!(search(camel), search(snake));
         assert!(search("query.attributes=%7B%22k%22%3A%22v%22%7D").0.contains(r#"span."k" = "v""#));
-        for wrong in ["query.start_time_min=x", "query.attributes=%5B%5D", "query.num_traces=9999", "query.duration_max=1"] {
+        for wrong in [
+            "query.start_time_min=x",
+            "query.attributes=%5B%5D",
+            "query.num_traces=9999",
+            "query.duration_max=1",
+            "query.filter=x",
+            "query.pagination.pageSize=5",
+        ] {
             assert!(wanted(&Params::parse(wrong), now).is_err(), "{wrong}");
         }
     }

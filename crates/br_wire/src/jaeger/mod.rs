@@ -21,7 +21,7 @@ mod tests {
     use super::*;
     use crate::otlp::{Encoding, decode_traces};
     use crate::{Limits, SpanView};
-    use br_model::{SpanBatch, SpanKind};
+    use br_model::{AttributeValue, Attributes, SpanBatch, SpanKind, SpanLink};
     use br_std::Nanos;
     use serde_json::{Value, json};
 
@@ -151,6 +151,7 @@ mod tests {
         assert_eq!((found.trace_id.to_string().as_str(), found.kind), ("000000000000000000000000000000a1", SpanKind::Server));
         assert_eq!((found.events[0].name.as_str(), found.parent_span_id.to_string().as_str()), ("retry", "00000000000000b0"));
         assert!(found.attributes.is_empty(), "{:?}", found.attributes);
+        assert_eq!(found.events[0].timestamp, Nanos(6000));
         for cut in 0..body.len() - 1 {
             assert!(decode(&body[..cut]).is_err(), "cut at {cut}");
         }
@@ -159,6 +160,44 @@ mod tests {
         assert!(decoded.rejected_count == 1 && decoded.message().contains("must not be zero"), "{}", decoded.message());
         let error = decode_thrift(&body, "application/json", Nanos(1), &limits).expect_err("no thrift");
         assert_eq!(error.http_status(), 415);
+    }
+
+    #[test]
+    fn what_a_batch_of_thrift_leaves_out_is_told() {
+        let ids = [long(1, 0xa1), long(2, 0), long(3, 0xb1), long(8, 5)].concat();
+        let tags: Vec<Vec<u8>> = (0..6).map(|at| tag(&format!("t{at}"), 0, text(3, "x"))).collect();
+        let follows = |id: i64| [field(8, 1, &[0, 0, 0, 1]), long(2, 0xa1), long(3, 0), long(4, id)].concat();
+        let logs: Vec<Vec<u8>> = (0..5).map(|_| structs(2, &[tag("event", 0, text(3, "late"))])).collect();
+        let span = [ids, structs(6, &[follows(0xb7), follows(0)]), structs(10, &tags), structs(11, &logs)].concat();
+        let body = [structs(2, &[span]), vec![0]].concat();
+        let few = Limits { attributes_max: 4, ..Limits::default() };
+        let batch = decode_thrift(&body, "", Nanos(1), &few).expect("readable").value;
+        let found = &batch.groups[0].spans[0];
+        let keys: Vec<&str> = found.attributes.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys, [crate::DROPPED_KEY, "t0", "t1", "t2", "t3"]);
+        assert_eq!(found.attributes.get(crate::DROPPED_KEY), Some(&AttributeValue::Int(3)));
+        assert_eq!((found.links.len(), found.events.len()), (1, 4), "a reference to nothing is none");
+        assert_eq!(found.events[0].timestamp, found.start, "no time is told");
+    }
+
+    /// Jaeger's page checks what it gets, and shows nothing of a trace with a value that it does not expect.
+    #[test]
+    fn version_3_says_nothing_that_its_page_refuses() {
+        let mut batch = batch();
+        batch.groups.truncate(1);
+        let span = &mut batch.groups[0].spans[0];
+        let far = AttributeValue::Array(vec![AttributeValue::Double(f64::NEG_INFINITY), AttributeValue::Empty]);
+        span.attributes = Attributes::default();
+        for (key, value) in [("none", AttributeValue::Empty), ("nan", AttributeValue::Double(f64::NAN)), ("far", far)] {
+            span.attributes.push(key, value);
+        }
+        span.links.push(SpanLink::default());
+        let span = &written(&batch, write_resource_spans)["scopeSpans"][0]["spans"][0];
+        let text = |text: &str| json!({ "stringValue": text });
+        assert_eq!(span["attributes"][0]["value"], text(""));
+        assert_eq!(span["attributes"][1]["value"], text("NaN"));
+        assert_eq!(span["attributes"][2]["value"], json!({ "arrayValue": { "values": [text("-Infinity"), text("")] } }));
+        assert_eq!(span["links"].as_array().map(Vec::len), Some(1));
     }
 
     #[test]

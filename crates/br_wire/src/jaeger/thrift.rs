@@ -5,7 +5,7 @@
 
 use super::v1::REFERENCE_TYPE;
 use crate::amount::Room;
-use crate::{Decoded, Limits, Result, WireError};
+use crate::{DROPPED_KEY, Decoded, Limits, Result, WireError};
 use br_model::{
     AttributeValue, Attributes, Resource, ResourceSpans, Scope, Span, SpanBatch, SpanEvent, SpanId, SpanKind, SpanLink,
     SpanStatus, TraceId,
@@ -28,6 +28,7 @@ pub fn decode_thrift(body: &[u8], content_type: &str, received: Nanos, limits: &
         spans: Vec::new(),
         room: Room::new(limits.records_max, "spans"),
         parts: Room::new(limits.records_max.saturating_mul(PARTS_PER_SPAN), "tags, references and log fields"),
+        dropped_parts: 0,
         received,
         limits,
     };
@@ -160,6 +161,8 @@ struct Batch<'l> {
     spans: Vec<(Origin, Span)>,
     room: Room,
     parts: Room,
+    /// Parts that were left out so far.
+    dropped_parts: usize,
     received: Nanos,
     limits: &'l Limits,
 }
@@ -179,6 +182,8 @@ struct Raw {
     duration_micros: i64,
     tags: Attributes,
     logs: Vec<SpanEvent>,
+    /// Of the span, its logs included, beyond what is kept.
+    dropped_parts: usize,
 }
 
 fn trace_id((low, high): (i64, i64)) -> TraceId {
@@ -192,6 +197,7 @@ fn span_id(id: i64) -> SpanId {
 impl Batch<'_> {
     fn process(&mut self, reader: &mut Reader<'_>) -> Result<()> {
         let (mut service, mut tags) = (String::new(), Attributes::default());
+        let dropped_before = self.dropped_parts;
         while let Some((kind, id)) = reader.field()? {
             match (id, kind) {
                 (1, BINARY) => service = reader.text()?,
@@ -203,6 +209,7 @@ impl Batch<'_> {
         if !service.is_empty() {
             attributes.push("service.name", service);
         }
+        put_dropped(&mut attributes, self.dropped_parts - dropped_before);
         attributes.0.extend(tags.0);
         self.resource = Resource { attributes };
         Ok(())
@@ -212,7 +219,7 @@ impl Batch<'_> {
         for index in 0..reader.list(STRUCT)? {
             self.room.take(1)?;
             let raw = self.raw(reader).map_err(|error| error.context(format!("span[{index}]")))?;
-            match span(raw, self.received, self.limits) {
+            match span(raw, self.received) {
                 Ok(span) => self.spans.push(span),
                 Err(reason) => self.decoded.reject(index, 1, reason),
             }
@@ -222,6 +229,7 @@ impl Batch<'_> {
 
     fn raw(&mut self, reader: &mut Reader<'_>) -> Result<Raw> {
         let mut raw = Raw::default();
+        let dropped_before = self.dropped_parts;
         while let Some((kind, id)) = reader.field()? {
             match (id, kind) {
                 (1, I64) => raw.trace.0 = reader.i64()?,
@@ -235,6 +243,8 @@ impl Batch<'_> {
                         let reference = reference(reader)?;
                         if raw.references.len() < self.limits.attributes_max {
                             raw.references.push(reference);
+                        } else {
+                            self.dropped_parts += 1;
                         }
                     }
                 }
@@ -247,12 +257,15 @@ impl Batch<'_> {
                         let log = self.log(reader)?;
                         if raw.logs.len() < self.limits.attributes_max {
                             raw.logs.push(log);
+                        } else {
+                            self.dropped_parts += 1;
                         }
                     }
                 }
                 _ => reader.skip(kind, 0)?,
             }
         }
+        raw.dropped_parts = self.dropped_parts - dropped_before;
         Ok(raw)
     }
 
@@ -276,8 +289,13 @@ impl Batch<'_> {
         for _ in 0..reader.list(STRUCT)? {
             self.parts.take(1)?;
             let (key, value) = tag(reader)?;
-            if !key.is_empty() && tags.len() < self.limits.attributes_max {
+            if key.is_empty() {
+                continue;
+            }
+            if tags.len() < self.limits.attributes_max {
                 tags.push(key, value);
+            } else {
+                self.dropped_parts += 1;
             }
         }
         Ok(tags)
@@ -298,6 +316,13 @@ impl Batch<'_> {
             groups[at].spans.push(span);
         }
         decoded
+    }
+}
+
+/// In front of the tags: the end of them is what is cut of a span with many.
+fn put_dropped(attributes: &mut Attributes, parts: usize) {
+    if parts > 0 {
+        attributes.push(DROPPED_KEY, AttributeValue::Int(parts as i64));
     }
 }
 
@@ -341,7 +366,7 @@ fn tag(reader: &mut Reader<'_>) -> Result<(String, AttributeValue)> {
     Ok((key, value))
 }
 
-fn span(raw: Raw, received: Nanos, limits: &Limits) -> Result<(Origin, Span), String> {
+fn span(raw: Raw, received: Nanos) -> Result<(Origin, Span), String> {
     let mut span = Span { trace_id: trace_id(raw.trace), span_id: span_id(raw.id), name: raw.name, ..Span::default() };
     if span.trace_id.is_none() || span.span_id.is_none() {
         return Err(format!("span {:?}: traceId and spanId must not be zero", span.name));
@@ -355,23 +380,29 @@ fn span(raw: Raw, received: Nanos, limits: &Limits) -> Result<(Origin, Span), St
     span.end = Nanos(span.start.0.saturating_add(duration));
     span.parent_span_id = span_id(raw.parent);
     for (reference_type, trace, id) in raw.references {
+        // Some clients leave a reference empty.
+        if trace.is_none() || id.is_none() {
+            continue;
+        }
         let is_child = reference_type == 0;
         if is_child && trace == span.trace_id && (span.parent_span_id.is_none() || span.parent_span_id == id) {
             span.parent_span_id = id;
             continue;
         }
-        if span.links.len() < limits.attributes_max {
-            let kind = if is_child { "child_of" } else { "follows_from" };
-            let attributes = [(REFERENCE_TYPE, kind)].into_iter().collect();
-            span.links.push(SpanLink { trace_id: trace, span_id: id, attributes });
-        }
+        let kind = if is_child { "child_of" } else { "follows_from" };
+        let attributes = [(REFERENCE_TYPE, kind)].into_iter().collect();
+        span.links.push(SpanLink { trace_id: trace, span_id: id, attributes });
     }
     if span.parent_span_id.is_none() {
         let follows = span.links.iter().find(|link| link.trace_id == span.trace_id);
         span.parent_span_id = follows.map(|link| link.span_id).unwrap_or_default();
     }
     span.events = raw.logs;
+    for event in span.events.iter_mut().filter(|event| event.timestamp.0 <= 0) {
+        event.timestamp = span.start;
+    }
     let mut origin = Origin::default();
+    put_dropped(&mut span.attributes, raw.dropped_parts);
     for (key, value) in raw.tags.0 {
         if !is_field(&mut span, &mut origin, &key, &value) {
             span.attributes.0.push((key, value));
@@ -382,6 +413,20 @@ fn span(raw: Raw, received: Nanos, limits: &Limits) -> Result<(Origin, Span), St
 
 /// Takes a tag that spans here have a field for.
 fn is_field(span: &mut Span, origin: &mut Origin, key: &str, value: &AttributeValue) -> bool {
+    const FIELDS: [&str; 9] = [
+        "span.kind",
+        "error",
+        "otel.status_code",
+        "otel.status_description",
+        "otel.scope.name",
+        "otel.library.name",
+        "otel.scope.version",
+        "otel.library.version",
+        "w3c.tracestate",
+    ];
+    if !FIELDS.contains(&key) {
+        return false;
+    }
     let text = value.to_string();
     match (key, text.as_str()) {
         ("span.kind", "internal") => span.kind = SpanKind::Internal,

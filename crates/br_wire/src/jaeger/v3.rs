@@ -66,7 +66,8 @@ fn span(span: &Span) -> Value {
     put_time(&mut out, "endTimeUnixNano", span.end);
     put_attributes(&mut out, &span.attributes);
     put_list(&mut out, "events", span.events.iter().map(event));
-    put_list(&mut out, "links", span.links.iter().map(link));
+    let has_ids = |link: &&SpanLink| !link.trace_id.is_none() && !link.span_id.is_none();
+    put_list(&mut out, "links", span.links.iter().filter(has_ids).map(link));
     let mut status = Map::new();
     if span.status != SpanStatus::Unset {
         status.insert("code".into(), (span.status as u8).into());
@@ -119,6 +120,7 @@ fn pairs(attributes: &Attributes) -> impl Iterator<Item = Value> {
     attributes.iter().map(|(key, value)| json!({ "key": key, "value": any_value(value) }))
 }
 
+/// Jaeger's page wants one field in each value, numbers that are some, and links that lead somewhere.
 fn any_value(value: &AttributeValue) -> Value {
     match value {
         AttributeValue::String(text) => json!({ "stringValue": text }),
@@ -133,11 +135,11 @@ fn any_value(value: &AttributeValue) -> Value {
             } else {
                 "-Infinity"
             };
-            json!({ "doubleValue": text })
+            json!({ "stringValue": text })
         }
         AttributeValue::Bytes(bytes) => json!({ "bytesValue": STANDARD.encode(bytes) }),
         AttributeValue::Array(values) => json!({ "arrayValue": { "values": values.iter().map(any_value).collect::<Vec<_>>() } }),
         AttributeValue::Map(map) => json!({ "kvlistValue": { "values": pairs(map).collect::<Vec<_>>() } }),
-        AttributeValue::Empty => json!({}),
+        AttributeValue::Empty => json!({ "stringValue": "" }),
     }
 }

@@ -1,92 +1,105 @@
-//! The JSON encoding.
+//! The JSON encoding. Each span is read by itself, and of it what Zipkin knows: no tree is made of what clients send, which may take
+//! a hundred times what it takes as text.
 
 use super::model::{Endpoint, List, Parsed, micros};
-use crate::json::{string, text};
 use crate::{Result, WireError, amount};
 use br_model::{SpanId, SpanKind, TraceId};
-use serde_json::{Map, Value};
+use serde::Deserializer as _;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use std::fmt;
 
 pub(super) fn read(body: &[u8], list: &mut List<'_>) -> Result<()> {
     amount::check_json(body, list.limits)?;
-    let value: Value = serde_json::from_slice(body).map_err(|error| WireError::Malformed(format!("Zipkin JSON: {error}")))?;
-    match value {
-        Value::Array(spans) => spans.into_iter().try_for_each(|span| {
-            let parsed = span_of(span, list.limits.attributes_max);
-            list.add(parsed)
-        }),
-        Value::Object(_) => {
-            let parsed = span_of(value, list.limits.attributes_max);
-            list.add(parsed)
-        }
-        _ => Err(WireError::malformed("Zipkin JSON: neither a list of spans nor a span")),
+    // Some clients cut a text between the bytes of a character.
+    let text = String::from_utf8_lossy(body);
+    let parts_max = list.limits.attributes_max;
+    if text.trim_ascii_start().starts_with('[') {
+        let mut refused = None;
+        let outcome = each_item(&text, &mut |item| {
+            let added = list.add(span_of(item, parts_max));
+            added.map_err(|error| refused.insert(error).to_string())
+        });
+        let malformed = |reason: String| WireError::Malformed(format!("Zipkin JSON: {reason}"));
+        return refused.map_or(outcome.map_err(malformed), Err);
     }
+    let value: &RawValue = serde_json::from_str(&text).map_err(|error| WireError::Malformed(format!("Zipkin JSON: {error}")))?;
+    if value.get().starts_with('{') {
+        return list.add(span_of(value, parts_max));
+    }
+    Err(WireError::malformed("Zipkin JSON: neither a list of spans nor a span"))
 }
 
-fn span_of(value: Value, parts_max: usize) -> Result<Parsed, String> {
-    let Value::Object(mut map) = value else { return Err(format!("{} where an object is wanted", short(&value))) };
-    let trace_id = id(&map, "traceId", TraceId::from_hex)?.filter(|id| !id.is_none());
-    let trace_id = trace_id.ok_or_else(|| missing(&map, "traceId"))?;
-    let span_id = id(&map, "id", SpanId::from_hex)?.filter(|id| !id.is_none()).ok_or_else(|| missing(&map, "id"))?;
-    let kind = kind(map.get("kind"));
-    let start = micros(number(&map, "timestamp")?, "timestamp")?;
-    let duration_nanos = micros(number(&map, "duration")?, "duration")?.map_or(0, |duration| duration.0);
-    let parent_span_id = id(&map, "parentId", SpanId::from_hex)?.unwrap_or_default();
-    Ok(Parsed {
-        trace_id,
-        span_id,
-        parent_span_id,
-        kind,
-        start,
-        duration_nanos,
-        local: endpoint(map.get("localEndpoint")),
-        remote: endpoint(map.get("remoteEndpoint")),
-        annotations: annotations(map.get("annotations"), parts_max)?,
-        debug: map.get("debug").and_then(Value::as_bool).unwrap_or(false),
-        shared: map.get("shared").and_then(Value::as_bool).unwrap_or(false),
-        name: map.remove("name").as_ref().map(text).unwrap_or_default(),
-        tags: tags(map.remove("tags"), parts_max),
-    })
+fn span_of(value: &RawValue, parts_max: usize) -> Result<Parsed, String> {
+    if !value.get().starts_with('{') {
+        return Err(format!("{} where an object is wanted", short(value)));
+    }
+    let mut span = Parsed::default();
+    let (mut trace_id, mut span_id) = (None, None);
+    each_entry(value, &mut |key, value| {
+        match key.as_str() {
+            "traceId" => trace_id = Some(value),
+            "id" => span_id = Some(value),
+            "parentId" => span.parent_span_id = id(value, "parentId", SpanId::from_hex)?.unwrap_or_default(),
+            "kind" => span.kind = kind(value),
+            "name" => span.name = text(value),
+            "timestamp" => span.start = micros(number(value, "timestamp")?, "timestamp")?,
+            "duration" => {
+                span.duration_nanos = micros(number(value, "duration")?, "duration")?.map_or(0, |duration| duration.0);
+            }
+            "localEndpoint" => span.local = endpoint(value)?,
+            "remoteEndpoint" => span.remote = endpoint(value)?,
+            "annotations" => annotations(value, parts_max, &mut span)?,
+            "tags" => tags(value, parts_max, &mut span)?,
+            "debug" => span.debug = value.get() == "true",
+            "shared" => span.shared = value.get() == "true",
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let found = trace_id.map(|value| id(value, "traceId", TraceId::from_hex)).transpose()?.flatten();
+    span.trace_id = found.filter(|id| !id.is_none()).ok_or_else(|| missing(trace_id, "traceId"))?;
+    let found = span_id.map(|value| id(value, "id", SpanId::from_hex)).transpose()?.flatten();
+    span.span_id = found.filter(|id| !id.is_none()).ok_or_else(|| missing(span_id, "id"))?;
+    Ok(span)
 }
 
 /// The start of a value, for a message.
-fn short(value: &Value) -> String {
-    value.to_string().chars().take(64).collect()
+fn short(value: &RawValue) -> String {
+    value.get().chars().take(64).collect()
 }
 
-fn missing(map: &Map<String, Value>, key: &str) -> String {
-    match map.get(key) {
-        None | Some(Value::Null) => format!("{key} is missing"),
+fn missing(value: Option<&RawValue>, key: &str) -> String {
+    match value.filter(|value| !matches!(value.get(), "null" | r#""""#)) {
+        None => format!("{key} is missing"),
         Some(value) => format!("{key} {} is all zeros", short(value)),
     }
 }
 
 /// `None` where there is none.
-fn id<T>(map: &Map<String, Value>, key: &str, read: fn(&str) -> Option<T>) -> Result<Option<T>, String> {
-    match map.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if text.is_empty() => Ok(None),
-        Some(value) => {
-            let id = value.as_str().and_then(read);
-            id.map(Some).ok_or_else(|| format!("{key} {} is not text of hexadecimal digits, or of too many", short(value)))
-        }
+fn id<T>(value: &RawValue, key: &str, read: fn(&str) -> Option<T>) -> Result<Option<T>, String> {
+    if matches!(value.get(), "null" | r#""""#) {
+        return Ok(None);
     }
+    let id = string(value).and_then(|text| read(&text));
+    id.map(Some).ok_or_else(|| format!("{key} {} is not text of hexadecimal digits, or of too many", short(value)))
 }
 
 /// A whole number, which clients write as text or with a point at times; 0 where there is none.
-fn number(map: &Map<String, Value>, key: &str) -> Result<u64, String> {
-    let Some(value) = map.get(key).filter(|value| !value.is_null()) else { return Ok(0) };
-    let whole = match value {
-        Value::String(text) => text.parse().ok(),
-        _ => value.as_u64().or_else(|| {
-            let float = value.as_f64().filter(|float| *float >= 0.0 && *float < 9e18)?;
+fn number(value: &RawValue, key: &str) -> Result<u64, String> {
+    let whole = match string(value) {
+        Some(text) => text.parse().ok(),
+        None if value.get() == "null" => Some(0),
+        None => value.get().parse().ok().or_else(|| {
+            let float = value.get().parse::<f64>().ok().filter(|float| *float >= 0.0 && *float < 9e18)?;
             Some(float as u64)
         }),
     };
     whole.ok_or_else(|| format!("{key} {} is not a number of microseconds", short(value)))
 }
 
-fn kind(value: Option<&Value>) -> SpanKind {
-    match value.and_then(Value::as_str).map(str::to_ascii_uppercase).as_deref() {
+fn kind(value: &RawValue) -> SpanKind {
+    match string(value).map(|text| text.to_ascii_uppercase()).as_deref() {
         Some("CLIENT") => SpanKind::Client,
         Some("SERVER") => SpanKind::Server,
         Some("PRODUCER") => SpanKind::Producer,
@@ -95,34 +108,140 @@ fn kind(value: Option<&Value>) -> SpanKind {
     }
 }
 
-fn endpoint(value: Option<&Value>) -> Endpoint {
-    let Some(value) = value else { return Endpoint::default() };
-    let port = value.get("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
-    Endpoint {
-        service: string(value, "serviceName").to_owned(),
-        ipv4: string(value, "ipv4").to_owned(),
-        ipv6: string(value, "ipv6").to_owned(),
-        port: port.unwrap_or(0),
-    }
+fn endpoint(value: &RawValue) -> Result<Endpoint, String> {
+    let mut endpoint = Endpoint::default();
+    each_entry(value, &mut |key, value| {
+        match key.as_str() {
+            "serviceName" => endpoint.service = string(value).unwrap_or_default(),
+            "ipv4" => endpoint.ipv4 = string(value).unwrap_or_default(),
+            "ipv6" => endpoint.ipv6 = string(value).unwrap_or_default(),
+            "port" => endpoint.port = value.get().parse().unwrap_or(0),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(endpoint)
 }
 
-fn annotations(value: Option<&Value>, count_max: usize) -> Result<Vec<(br_std::Nanos, String)>, String> {
-    let annotations = value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let mut read = Vec::new();
-    for annotation in annotations.iter().take(count_max) {
-        let Value::Object(map) = annotation else { continue };
-        let at = micros(number(map, "timestamp")?, "timestamp of an annotation")?;
-        read.push((at.unwrap_or_default(), map.get("value").map(text).unwrap_or_default()));
+fn annotations(value: &RawValue, count_max: usize, span: &mut Parsed) -> Result<(), String> {
+    if !value.get().starts_with('[') {
+        return Ok(());
     }
-    Ok(read)
-}
-
-fn tags(value: Option<Value>, count_max: usize) -> Vec<(String, String)> {
-    let Some(Value::Object(tags)) = value else { return Vec::new() };
-    let tags = tags.into_iter().filter(|(key, _)| !key.is_empty()).take(count_max);
-    tags.map(|(key, value)| {
-        let value = if let Value::String(text) = value { text } else { text(&value) };
-        (key, value)
+    each_item(value.get(), &mut |item| {
+        if !item.get().starts_with('{') {
+            return Ok(());
+        }
+        if span.annotations.len() == count_max {
+            span.dropped_parts += 1;
+            return Ok(());
+        }
+        let (mut at, mut said) = (None, String::new());
+        each_entry(item, &mut |key, value| {
+            match key.as_str() {
+                "timestamp" => at = micros(number(value, "timestamp")?, "timestamp of an annotation")?,
+                "value" => said = text(value),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        span.annotations.push((at, said));
+        Ok(())
     })
-    .collect()
+}
+
+fn tags(value: &RawValue, count_max: usize, span: &mut Parsed) -> Result<(), String> {
+    each_entry(value, &mut |key, value| {
+        if key.is_empty() {
+            return Ok(());
+        }
+        if span.tags.len() == count_max {
+            span.dropped_parts += 1;
+        } else {
+            span.tags.push((key, text(value)));
+        }
+        Ok(())
+    })
+}
+
+/// The text of a string; `None` of anything else.
+fn string(value: &RawValue) -> Option<String> {
+    let quoted = value.get();
+    let inner = quoted.strip_prefix('"')?;
+    // Half of a pair of surrogates is no character: such a text stays as it was written.
+    Some(serde_json::from_str(quoted).unwrap_or_else(|_| inner.strip_suffix('"').unwrap_or(inner).to_owned()))
+}
+
+/// The text of a string, and the JSON of anything else; nothing for null.
+fn text(value: &RawValue) -> String {
+    match value.get() {
+        "null" => String::new(),
+        json => string(value).unwrap_or_else(|| json.to_owned()),
+    }
+}
+
+type Take<'f, T> = &'f mut dyn FnMut(T) -> Result<(), String>;
+
+/// Hands out the items of a list one by one.
+fn each_item<'a>(json: &'a str, take: Take<'_, &'a RawValue>) -> Result<(), String> {
+    let mut stopped = None;
+    let mut reader = serde_json::Deserializer::from_str(json);
+    let read = reader.deserialize_seq(Items { take, stopped: &mut stopped }).and_then(|()| reader.end());
+    stopped.map_or_else(|| read.map_err(|error| error.to_string()), Err)
+}
+
+/// Hands out the members of an object one by one; anything else has none.
+fn each_entry<'a>(value: &'a RawValue, take: &mut dyn FnMut(String, &'a RawValue) -> Result<(), String>) -> Result<(), String> {
+    if !value.get().starts_with('{') {
+        return Ok(());
+    }
+    let mut stopped = None;
+    let take_pair: Take<'_, (String, &'a RawValue)> = &mut |(key, inner)| take(key, inner);
+    let mut reader = serde_json::Deserializer::from_str(value.get());
+    let read = reader.deserialize_map(Items { take: take_pair, stopped: &mut stopped });
+    stopped.map_or_else(|| read.map_err(|error| error.to_string()), Err)
+}
+
+/// What is read, and why reading ends before all of it was.
+struct Items<'f, T> {
+    take: Take<'f, T>,
+    stopped: &'f mut Option<String>,
+}
+
+impl<T> Items<'_, T> {
+    fn next<E: serde::de::Error>(&mut self, item: T) -> Result<(), E> {
+        (self.take)(item).map_err(|reason| {
+            *self.stopped = Some(reason);
+            E::custom("stopped")
+        })
+    }
+}
+
+impl<'a> Visitor<'a> for Items<'_, &'a RawValue> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(mut self, mut items: A) -> Result<(), A::Error> {
+        while let Some(item) = items.next_element()? {
+            self.next(item)?;
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Visitor<'a> for Items<'_, (String, &'a RawValue)> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(mut self, mut entries: A) -> Result<(), A::Error> {
+        while let Some(entry) = entries.next_entry()? {
+            self.next(entry)?;
+        }
+        Ok(())
+    }
 }

@@ -118,6 +118,57 @@ mod tests {
         assert!(matches!(decode(body.as_bytes(), "", Nanos(1), &few), Err(WireError::TooLarge(_))));
     }
 
+    #[test]
+    fn bytes_that_are_no_text_cost_no_batch() {
+        let body = b"[{\"traceId\":\"a1\",\"id\":\"b1\",\"tags\":{\"agent\":\"caf\xe9\",\"half\":\"\\ud83d\"}},{\"traceId\":\"a1\",\"id\":\"b2\"}]";
+        let decoded = decode(body, "application/json", Nanos(1), &Limits::default()).expect("readable");
+        assert_eq!((decoded.value.span_count(), decoded.rejected_count), (2, 0));
+        let attributes = &decoded.value.groups[0].spans[0].attributes;
+        assert_eq!((attributes.get_str("agent"), attributes.get_str("half")), (Some("caf\u{fffd}"), Some("\\ud83d")));
+    }
+
+    #[test]
+    fn spans_beyond_the_limit_are_not_read() {
+        let few = Limits { records_max: 2, ..Limits::default() };
+        let span = r#"{"traceId":"a1","id":"b1"}"#;
+        let error = decode(format!("[{span},{span},{span},]]").as_bytes(), "", Nanos(1), &few).expect_err("three");
+        assert!(matches!(error, WireError::TooLarge(_)), "what is behind was looked at: {error}");
+    }
+
+    #[test]
+    fn marks_come_first_and_what_is_left_out_is_counted() {
+        let tags: Vec<String> = (0..6).map(|at| format!("\"t{at}\":{at}")).collect();
+        let body = format!(
+            r#"[{{"traceId":"a1","id":"b1","tags":{{{}}},"shared":true,"remoteEndpoint":{{"serviceName":"db"}},
+                "annotations":[{{"value":"a"}},{{"value":"b"}},{{"value":"c"}},{{"value":"d"}},{{"value":"e"}}]}}]"#,
+            tags.join(",")
+        );
+        let few = Limits { attributes_max: 4, ..Limits::default() };
+        let batch = decode(body.as_bytes(), "", Nanos(9), &few).expect("readable").value;
+        let span = &batch.groups[0].spans[0];
+        let keys: Vec<&str> = span.attributes.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys, ["peer.service", model::SHARED, model::NO_START, crate::DROPPED_KEY, "t0", "t1", "t2", "t3"]);
+        assert_eq!((span.events.len(), span.attributes.get(crate::DROPPED_KEY)), (4, Some(&AttributeValue::Int(3))));
+    }
+
+    /// zipkin-go, and Grafana with it, refuses the whole trace otherwise.
+    #[test]
+    fn addresses_are_addresses_and_annotations_have_a_time() {
+        let address = |text: &str| {
+            let body = json!([{ "traceId": "a1", "id": "b1", "timestamp": 7, "tags": { "network.peer.address": text },
+                "annotations": [{ "value": "late" }] }]);
+            let mut span = written(&read(&body.to_string()).value)[0].clone();
+            assert_eq!(span["annotations"], json!([{ "timestamp": 7, "value": "late" }]));
+            (span["remoteEndpoint"].take(), span["tags"]["network.peer.address"].take())
+        };
+        for (text, family) in [("10.0.0.1", "ipv4"), ("52.0.0.05", "ipv4"), ("::1", "ipv6"), ("::ffff:10.0.0.1", "ipv6")] {
+            assert_eq!(address(text), (json!({ family: text }), Value::Null));
+        }
+        for text in ["10.0.0.1:8080", "1.2.3", "cafe.de", "256.0.0.1", "[::1]:80", "a:b", "1.2.3.+4", ""] {
+            assert_eq!(address(text), (Value::Null, json!(text)), "a tag");
+        }
+    }
+
     /// `number` as a length-delimited field.
     fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
         [&[number << 3 | 2, bytes.len() as u8], bytes].concat()
@@ -141,8 +192,8 @@ mod tests {
             field(8, &local.concat()),
             field(9, &remote.concat()),
             field(10, &[fixed(1, 1_472_470_996_238_000), field(2, b"foo")].concat()),
-            tag(b"error", b"timeout"),
             tag(b"http.path", b"/api"),
+            tag(b"error", b"timeout"),
             tag(b"otel.scope.name", b"brave"),
             vec![0x60, 1, 0x68, 1],
         ]
@@ -161,6 +212,12 @@ mod tests {
         let few = Limits { records_max: 1, ..limits };
         let error = decode(&many, "application/x-protobuf", Nanos(1), &few).expect_err("17 annotations");
         assert!(matches!(&error, WireError::TooLarge(message) if message.contains("annotations")), "{error}");
+        let raw = field(1, &[&span_ids[..], &tag(b"agent", b"caf\xe9")].concat());
+        let batch = decode(&raw, "application/x-protobuf", Nanos(1), &limits).expect("readable").value;
+        assert_eq!(batch.groups[0].spans[0].attributes.get_str("agent"), Some("caf\u{fffd}"), "one byte loses no batch");
+        let wrong_parent = field(1, &[&span_ids[..], &field(2, &[1; 7])].concat());
+        let decoded = decode(&wrong_parent, "application/x-protobuf", Nanos(1), &limits).expect("a list");
+        assert!(decoded.rejected_count == 1 && decoded.message().contains("parent_id"), "{}", decoded.message());
         let wrong_id = field(1, &[field(1, &[1; 7]), field(3, &[1; 8])].concat());
         let decoded = decode(&wrong_id, "application/x-protobuf", Nanos(1), &limits).expect("a list");
         assert!(decoded.rejected_count == 1 && decoded.message().contains("7 bytes"), "{}", decoded.message());

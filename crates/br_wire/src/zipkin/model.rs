@@ -1,7 +1,7 @@
 //! From a span of Zipkin's to one of ours, whichever encoding it came in.
 
 use crate::amount::Room;
-use crate::{Decoded, Limits, Result};
+use crate::{DROPPED_KEY, Decoded, Limits, Result};
 use br_model::{
     AttributeValue, Attributes, Resource, ResourceSpans, Scope, Span, SpanBatch, SpanEvent, SpanId, SpanKind, SpanStatus, TraceId,
 };
@@ -53,8 +53,11 @@ pub(super) struct Parsed {
     pub(super) duration_nanos: i64,
     pub(super) local: Endpoint,
     pub(super) remote: Endpoint,
-    pub(super) annotations: Vec<(Nanos, String)>,
+    /// With the time where it is told.
+    pub(super) annotations: Vec<(Option<Nanos>, String)>,
     pub(super) tags: Vec<(String, String)>,
+    /// Tags and annotations beyond those that are kept.
+    pub(super) dropped_parts: usize,
     pub(super) debug: bool,
     pub(super) shared: bool,
 }
@@ -113,7 +116,7 @@ impl<'a> List<'a> {
         let mut places: HashMap<Origin, usize> = HashMap::new();
         for parsed in self.spans {
             let begin = begins.get(&parsed.trace_id).copied().unwrap_or(received);
-            let (origin, span) = span(parsed, begin, self.limits);
+            let (origin, span) = span(parsed, begin);
             let groups = &mut decoded.value.groups;
             let at = *places.entry(origin).or_insert_with_key(|origin| {
                 groups.push(origin.group());
@@ -145,11 +148,11 @@ impl Origin {
     }
 }
 
-fn span(parsed: Parsed, begin: Nanos, limits: &Limits) -> (Origin, Span) {
+fn span(parsed: Parsed, begin: Nanos) -> (Origin, Span) {
     let start = parsed.start.unwrap_or(begin);
     let (mut scope_name, mut scope_version) = (String::new(), String::new());
     let (mut status, mut status_message) = (SpanStatus::Unset, String::new());
-    let mut attributes = Attributes::default();
+    let mut attributes = marks(&parsed);
     for (key, value) in parsed.tags {
         match key.as_str() {
             SCOPE_NAME | "otel.library.name" if scope_name.is_empty() => {
@@ -170,19 +173,13 @@ fn span(parsed: Parsed, begin: Nanos, limits: &Limits) -> (Origin, Span) {
             "otel.status_code" if value == "OK" && status == SpanStatus::Unset => status = SpanStatus::Ok,
             _ => {}
         }
-        if attributes.len() < limits.attributes_max {
-            attributes.push(key, value);
-        }
+        attributes.push(key, value);
     }
-    put_missing(&mut attributes, PEER_SERVICE, &parsed.remote.service);
-    put_endpoint(&mut attributes, &parsed.remote, &REMOTE);
-    put_endpoint(&mut attributes, &parsed.local, &LOCAL);
-    for (key, is_set) in [(SHARED, parsed.shared), (DEBUG, parsed.debug), (NO_START, parsed.start.is_none())] {
-        if is_set {
-            attributes.push(key, true);
-        }
-    }
-    let event = |(timestamp, name)| SpanEvent { timestamp, name, attributes: Attributes::default() };
+    let event = |(told, name): (Option<Nanos>, String)| SpanEvent {
+        timestamp: told.unwrap_or(start),
+        name,
+        attributes: Attributes::default(),
+    };
     let span = Span {
         trace_id: parsed.trace_id,
         span_id: parsed.span_id,
@@ -200,18 +197,39 @@ fn span(parsed: Parsed, begin: Nanos, limits: &Limits) -> (Origin, Span) {
     (Origin { service: parsed.local.service, scope_name, scope_version }, span)
 }
 
-fn put_endpoint(attributes: &mut Attributes, endpoint: &Endpoint, keys: &EndpointKeys) {
-    let (first, second) = if endpoint.ipv4.is_empty() { (&endpoint.ipv6, "") } else { (&endpoint.ipv4, endpoint.ipv6.as_str()) };
-    put_missing(attributes, keys.address, first);
-    put_missing(attributes, keys.second_address, second);
-    if endpoint.port != 0 && attributes.get(keys.port).is_none() {
-        attributes.push(keys.port, AttributeValue::Int(endpoint.port.into()));
+/// What stands for Zipkin's own fields. It comes before the tags, whose end is what is cut of a span with many. What a tag says as
+/// well, the tag says.
+fn marks(parsed: &Parsed) -> Attributes {
+    let mut attributes = Attributes::default();
+    let mut put = |key: &str, value: AttributeValue| {
+        if !parsed.tags.iter().any(|(tag, _)| tag == key) {
+            attributes.push(key, value);
+        }
+    };
+    let mut put_text = |key: &str, text: &str| {
+        if !text.is_empty() {
+            put(key, text.into());
+        }
+    };
+    put_text(PEER_SERVICE, &parsed.remote.service);
+    for (endpoint, keys) in [(&parsed.remote, &REMOTE), (&parsed.local, &LOCAL)] {
+        let (first, second) =
+            if endpoint.ipv4.is_empty() { (&endpoint.ipv6, "") } else { (&endpoint.ipv4, endpoint.ipv6.as_str()) };
+        put_text(keys.address, first);
+        put_text(keys.second_address, second);
     }
-}
-
-/// What a tag says already stays.
-fn put_missing(attributes: &mut Attributes, key: &str, value: &str) {
-    if !value.is_empty() && attributes.get(key).is_none() {
-        attributes.push(key, value);
+    for (endpoint, keys) in [(&parsed.remote, &REMOTE), (&parsed.local, &LOCAL)] {
+        if endpoint.port != 0 {
+            put(keys.port, AttributeValue::Int(endpoint.port.into()));
+        }
     }
+    for (key, is_set) in [(SHARED, parsed.shared), (DEBUG, parsed.debug), (NO_START, parsed.start.is_none())] {
+        if is_set {
+            put(key, true.into());
+        }
+    }
+    if parsed.dropped_parts > 0 {
+        put(DROPPED_KEY, AttributeValue::Int(parsed.dropped_parts as i64));
+    }
+    attributes
 }

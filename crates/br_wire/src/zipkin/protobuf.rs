@@ -29,10 +29,13 @@ fn span(message: &[u8], parts_max: usize) -> Result<Result<Parsed, String>> {
     while let Some((number, field)) = reader.next()? {
         match number {
             1 => trace_id = field.bytes()?,
-            2 => span.parent_span_id = SpanId::from_bytes(field.bytes()?),
+            2 => match field.bytes()? {
+                id if matches!(id.len(), 0 | 8) => span.parent_span_id = SpanId::from_bytes(id),
+                id => wrong = Some(format!("parent_id must have 8 bytes; it has {} bytes", id.len())),
+            },
             3 => span_id = field.bytes()?,
             4 => span.kind = kind(field.u64()?),
-            5 => field.text()?.clone_into(&mut span.name),
+            5 => span.name = field.lossy()?,
             6 => start = fixed(field)?,
             7 => duration = field.u64()?,
             8 => span.local = endpoint(field.bytes()?)?,
@@ -40,7 +43,7 @@ fn span(message: &[u8], parts_max: usize) -> Result<Result<Parsed, String>> {
             10 if span.annotations.len() < parts_max => {
                 let (at, value) = annotation(field.bytes()?)?;
                 match micros(at, "timestamp of an annotation") {
-                    Ok(at) => span.annotations.push((at.unwrap_or_default(), value)),
+                    Ok(at) => span.annotations.push((at, value)),
                     Err(reason) => wrong = Some(reason),
                 }
             }
@@ -50,6 +53,7 @@ fn span(message: &[u8], parts_max: usize) -> Result<Result<Parsed, String>> {
                     span.tags.push((key, value));
                 }
             }
+            10 | 11 => span.dropped_parts += 1,
             12 => span.debug = field.u64()? != 0,
             13 => span.shared = field.u64()? != 0,
             _ => {}
@@ -101,7 +105,7 @@ fn endpoint(message: &[u8]) -> Result<Endpoint> {
     let mut reader = Reader::new(message);
     while let Some((number, field)) = reader.next()? {
         match number {
-            1 => field.text()?.clone_into(&mut endpoint.service),
+            1 => endpoint.service = field.lossy()?,
             2 => {
                 let address = <[u8; 4]>::try_from(field.bytes()?);
                 endpoint.ipv4 = address.map(|bytes| Ipv4Addr::from(bytes).to_string()).unwrap_or_default();
@@ -123,7 +127,7 @@ fn annotation(message: &[u8]) -> Result<(u64, String)> {
     while let Some((number, field)) = reader.next()? {
         match number {
             1 => annotation.0 = fixed(field)?,
-            2 => field.text()?.clone_into(&mut annotation.1),
+            2 => annotation.1 = field.lossy()?,
             _ => {}
         }
     }
@@ -135,8 +139,8 @@ fn tag(message: &[u8]) -> Result<(String, String)> {
     let mut reader = Reader::new(message);
     while let Some((number, field)) = reader.next()? {
         match number {
-            1 => field.text()?.clone_into(&mut tag.0),
-            2 => field.text()?.clone_into(&mut tag.1),
+            1 => tag.0 = field.lossy()?,
+            2 => tag.1 = field.lossy()?,
             _ => {}
         }
     }

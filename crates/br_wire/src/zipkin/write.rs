@@ -3,8 +3,10 @@
 use super::model::{DEBUG, ERROR, EndpointKeys, LOCAL, NO_START, PEER_SERVICE, REMOTE, SCOPE_NAME, SCOPE_VERSION, SHARED};
 use crate::SpanView;
 use br_model::{AttributeValue, Span, SpanEvent, SpanKind, SpanStatus, TraceId};
+use br_std::Nanos;
 use serde_json::{Map, Value, json};
 use std::io;
+use std::net::Ipv6Addr;
 
 /// Writes the spans of one trace as a JSON list.
 pub fn write_trace(out: &mut dyn io::Write, spans: &[SpanView<'_>]) -> io::Result<()> {
@@ -57,7 +59,7 @@ fn span(view: SpanView<'_>) -> Value {
     if let Some(service) = span.attributes.get_str(PEER_SERVICE) {
         remote.insert("serviceName".into(), service.into());
     }
-    let annotations: Vec<Value> = span.events.iter().map(annotation).collect();
+    let annotations: Vec<Value> = span.events.iter().map(|event| annotation(event, span.start)).collect();
     for (key, value) in [
         ("localEndpoint", Value::from(local)),
         ("remoteEndpoint", remote.into()),
@@ -105,28 +107,27 @@ fn endpoint(span: &Span, keys: &EndpointKeys) -> Map<String, Value> {
     out
 }
 
-/// What looks like an address: clients write some that are none in every detail.
+/// Readers refuse a whole trace for an address that is none. Zeros in front of a number, which some clients write, are Zipkin's too.
 fn address<'a>(span: &'a Span, key: &str) -> Option<(&'static str, &'a str)> {
     let text = span.attributes.get_str(key)?;
-    let has_only = |also: &str| text.chars().all(|character| character.is_ascii_hexdigit() || also.contains(character));
-    match (text.contains(':'), text.contains('.')) {
-        (true, _) if has_only(":.") => Some(("ipv6", text)),
-        (false, true) if has_only(".") => Some(("ipv4", text)),
-        _ => None,
+    let is_byte = |number: &str| {
+        let is_short = (1..=3).contains(&number.len()) && number.bytes().all(|digit| digit.is_ascii_digit());
+        is_short && number.parse::<u8>().is_ok()
+    };
+    if text.split('.').count() == 4 && text.split('.').all(is_byte) {
+        return Some(("ipv4", text));
     }
+    text.parse::<Ipv6Addr>().is_ok().then_some(("ipv6", text))
 }
 
-/// With the event's attributes as JSON behind its name.
-fn annotation(event: &SpanEvent) -> Value {
+/// With the event's attributes as JSON behind its name. Readers refuse one without a time: it is the span's start then.
+fn annotation(event: &SpanEvent, start: Nanos) -> Value {
     let mut value = event.name.clone();
     if !event.attributes.is_empty() {
         value = format!("{}: {}", AttributeValue::from(value), AttributeValue::Map(event.attributes.clone()));
     }
-    if event.timestamp.0 == 0 {
-        json!({ "value": value })
-    } else {
-        json!({ "timestamp": event.timestamp.0 / 1000, "value": value })
-    }
+    let at = if event.timestamp.0 > 0 { event.timestamp } else { start };
+    json!({ "timestamp": (at.0 / 1000).max(1), "value": value })
 }
 
 /// Attributes of the span first, then what its scope and resource say.
