@@ -2,7 +2,7 @@
 
 use br_model::{SpanId, SpanKind, SpanStatus, TraceId};
 use br_std::Result;
-use br_storage::{Budget, SpanQuery, SpanSource, StoredSpan, TimeRange};
+use br_storage::{Budget, SpanParts, SpanQuery, SpanSource, StoredSpan, TimeRange};
 use std::collections::{BTreeMap, HashMap};
 
 /// One service calls another.
@@ -17,6 +17,9 @@ pub struct ServiceLink {
 
 /// The links, sorted by their names, and whether all spans of the range were looked at: the newest `spans_max` are.
 ///
+/// The service that a client names.
+const PEER: &str = "peer.service";
+
 /// A span whose parent is another service's is a call. Of a client's span that nobody answered, the service that it names (its
 /// attribute `peer.service`: a database, a broker) was called; messages go from their producer to the broker and from there to
 /// their consumer. A service does not call itself.
@@ -28,7 +31,8 @@ pub fn service_links(
 ) -> Result<(Vec<ServiceLink>, bool)> {
     let mut graph = Graph::default();
     let mut is_whole = true;
-    let mut cursor = source.scan(&SpanQuery { range, hints: Vec::new() }, budget)?;
+    let parts = SpanParts { keys: Some(vec![PEER.to_owned()]), ..SpanParts::NONE };
+    let mut cursor = source.scan(&SpanQuery { range, hints: Vec::new(), parts }, budget)?;
     'spans: while let Some(batch) = cursor.next_batch()? {
         budget.check()?;
         for stored in batch.iter().filter(|stored| range.contains(stored.span.start)) {
@@ -79,7 +83,7 @@ impl Graph {
     fn add(&mut self, stored: &StoredSpan) {
         let span = &stored.span;
         let service = self.number(stored.resource.service_name());
-        let peer = span.attributes.get_str("peer.service").filter(|peer| !peer.is_empty()).map(|peer| self.number(peer));
+        let peer = span.attributes.get_str(PEER).filter(|peer| !peer.is_empty()).map(|peer| self.number(peer));
         self.nodes.push(Node {
             trace: span.trace_id,
             id: span.span_id,

@@ -6,7 +6,7 @@ use crate::hints::span_hints;
 use crate::value::{Regexes, Value, arithmetic, compare};
 use br_model::AttributeValue;
 use br_std::{Error, Nanos, Result};
-use br_storage::{Budget, SpanQuery, SpanSource, TimeRange};
+use br_storage::{Budget, SpanParts, SpanQuery, SpanSource, TimeRange};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -177,7 +177,7 @@ impl Evaluator<'_> {
     fn first(&self, pipeline: &Pipeline, function: &MetricFunction) -> Result<SeriesMap> {
         let filters = local_filters(pipeline, function)?;
         let keeps_values = matches!(function.op, MetricOp::QuantileOverTime | MetricOp::HistogramOverTime);
-        let query = SpanQuery { range: self.range, hints: span_hints(pipeline) };
+        let query = SpanQuery { range: self.range, hints: span_hints(pipeline), parts: SpanParts::ALL };
         let mut cursor = self.source.scan(&query, self.budget)?;
         let mut cells: BTreeMap<Key, Vec<Cell>> = BTreeMap::new();
         while let Some(spans) = cursor.next_batch()? {

@@ -7,7 +7,7 @@ use crate::spanset::{Evaluation, Set};
 use crate::trace::Trace;
 use br_model::{AttributeValue, SpanId, SpanStatus, TraceId};
 use br_std::{Error, Nanos, Result};
-use br_storage::{Budget, SpanHint, SpanQuery, SpanSource, StoredSpan, TimeRange};
+use br_storage::{Budget, SpanHint, SpanParts, SpanQuery, SpanSource, StoredSpan, TimeRange};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -103,7 +103,7 @@ pub fn search(
         return Ok(Vec::new());
     }
     let mut search = Search { source, expr, text, pipeline, options, budget, found: Vec::new(), seen: HashSet::new() };
-    let query = SpanQuery { range: options.range, hints: span_hints(pipeline) };
+    let query = SpanQuery { range: options.range, hints: span_hints(pipeline), parts: SpanParts::ALL };
     let is_answered = match local_filters(pipeline) {
         Some(filters) => search.by_spans_alone(&query, &filters)?,
         None => false,

@@ -2,7 +2,7 @@
 
 use br_model::{AttributeValue, Attributes, Resource, Scope, Span, SpanEvent, SpanId, SpanKind, SpanStatus, TraceId};
 use br_std::{Nanos, Result};
-use br_storage::{Budget, SpanCursor, SpanHint, SpanQuery, SpanSource, StoredSpan, TimeRange};
+use br_storage::{Budget, SpanCursor, SpanHint, SpanParts, SpanQuery, SpanSource, StoredSpan, TakeTrace, TimeRange};
 use br_traceql::{Expr, SearchOptions, TraceMatch, ast::Root, parse, query_range, search, span_hints};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,8 +26,15 @@ impl SpanSource for MemorySpans {
         Ok(Box::new(self.cursor(query)))
     }
 
-    fn trace(&self, id: TraceId, _: Option<TimeRange>, _: &Budget) -> Result<Vec<StoredSpan>> {
-        Ok(self.0.iter().filter(|stored| stored.span.trace_id == id).cloned().collect())
+    fn traces(&self, wanted: &[(TraceId, TimeRange)], _: &SpanParts, _: &Budget, take: &mut TakeTrace<'_>) -> Result<()> {
+        for (id, range) in wanted {
+            let is_wanted = |stored: &&StoredSpan| stored.span.trace_id == *id && range.contains(stored.span.start);
+            let spans: Vec<StoredSpan> = self.0.iter().filter(is_wanted).cloned().collect();
+            if !spans.is_empty() && !take(*id, spans)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn services(&self, _: TimeRange, _: &Budget) -> Result<Vec<String>> {
@@ -196,9 +203,17 @@ impl SpanSource for Counted {
         Ok(Box::new(CountedCursor { inner: self.spans.cursor(query), of: self }))
     }
 
-    fn trace(&self, id: TraceId, around: Option<TimeRange>, budget: &Budget) -> Result<Vec<StoredSpan>> {
-        self.traces.fetch_add(1, Ordering::Relaxed);
-        self.spans.trace(id, around, budget)
+    fn traces(
+        &self,
+        wanted: &[(TraceId, TimeRange)],
+        parts: &SpanParts,
+        budget: &Budget,
+        take: &mut TakeTrace<'_>,
+    ) -> Result<()> {
+        self.spans.traces(wanted, parts, budget, &mut |id, spans| {
+            self.traces.fetch_add(1, Ordering::Relaxed);
+            take(id, spans)
+        })
     }
 
     fn services(&self, _: TimeRange, _: &Budget) -> Result<Vec<String>> {

@@ -11,7 +11,7 @@ use axum::response::Response;
 use br_model::{AttributeValue, Attributes, Principal};
 use br_query::door::Language;
 use br_std::Error;
-use br_storage::{SpanQuery, StoredSpan};
+use br_storage::{SpanParts, SpanQuery, StoredSpan};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ async fn collect<T: Item>(
         let source = sources.spans(tenant);
         let mut found = Found { items: BTreeSet::new(), is_whole: true };
         let (mut looked_at, mut of_span) = (0, BTreeSet::new());
-        let mut cursor = source.scan(&SpanQuery { range, hints: br_traceql::hints_of(&expr) }, budget)?;
+        let mut cursor = source.scan(&SpanQuery { range, hints: br_traceql::hints_of(&expr), parts: SpanParts::ALL }, budget)?;
         while let Some(batch) = cursor.next_batch()? {
             budget.check()?;
             for stored in batch.iter().filter(|stored| range.contains(stored.span.start)) {
