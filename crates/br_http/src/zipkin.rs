@@ -97,7 +97,7 @@ async fn remote_services(State(app): State<Arc<App>>, Extension(principal): Exte
 
 async fn traces(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     let options =
-        SearchOptions { range: range(&app, &params)?, limit: params.limit(LIMIT_DEFAULT, LIMIT_MAX)?, spans_per_spanset: 0 };
+        SearchOptions { range: range(&app, &params)?, limit: params.limit(LIMIT_DEFAULT, LIMIT_MAX)?, spans_per_spanset: 0, after: None };
     let wanted = Wanted::Found { query: query(&params)?, options };
     let (_, text) = answer(&app, principal.tenant, wanted, ("[", "]"), write).await?;
     Ok(written::response(text))

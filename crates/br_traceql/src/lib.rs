@@ -24,4 +24,4 @@ pub use hints::span_hints;
 pub use links::{ServiceLink, service_links};
 pub use metrics::{MetricSeries, query_range};
 pub use parser::parse;
-pub use search::{MatchedSpan, MatchedSpanset, SearchOptions, TraceMatch, hints_of, may_match, search};
+pub use search::{MatchedSpan, MatchedSpanset, Rank, SearchOptions, TraceMatch, hints_of, may_match, search};

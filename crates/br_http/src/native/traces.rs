@@ -36,7 +36,7 @@ pub(super) async fn search(
     let range = range(&app, &params)?;
     let limit = params.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
     let text = narrowed(params.get("q"), conditions(&params)?)?;
-    let options = SearchOptions { range, limit, spans_per_spanset: 0 };
+    let options = SearchOptions { range, limit, spans_per_spanset: 0, after: None };
     let text = search_traces(&app, principal.tenant, text, options, |found, budget| {
         written::json(&Summaries { traces: Each(|| found.iter().map(summary)) }, budget)
     });

@@ -37,7 +37,7 @@ pub(super) async fn search(
         ))
         .into());
     }
-    let options = SearchOptions { range, limit, spans_per_spanset };
+    let options = SearchOptions { range, limit, spans_per_spanset, after: None };
     let text = search_traces(&app, principal.tenant, text, options, |found, budget| {
         let metrics = json!({ "inspectedTraces": found.len() });
         written::json(&Answer { traces: Each(|| found.iter().map(trace)), metrics }, budget)
