@@ -8,8 +8,8 @@ use crate::logs_codec::{id_column, origin_columns, span_id, trace_id};
 use crate::options::RecordLimits;
 use crate::origin::{Interned, Origin, resources, scopes};
 use crate::schema::{
-    self, ATTRIBUTE_ORDER, ATTRIBUTE_TYPES, ATTRIBUTES, DURATION, KIND, NAME, SERVICE, SPAN_ID, STATUS, STREAM, TRACE_ID, TS, column,
-    damaged,
+    self, ATTRIBUTE_ORDER, ATTRIBUTE_TYPES, ATTRIBUTES, DURATION, KIND, NAME, SERVICE, SPAN_ID, STATUS, STREAM, TRACE_ID, TS,
+    column, damaged,
 };
 use arrow::array::{Array, ArrayRef, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use br_model::{AttributeValue, Attributes, Resource, Scope, Span, SpanEvent, SpanId, SpanKind, SpanLink, SpanStatus, TraceId};

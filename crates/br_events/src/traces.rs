@@ -41,7 +41,8 @@ pub(crate) fn read(
             search.numbers.entry(*id).or_insert(number as u32);
         }
     }
-    let (Some(from), Some(to)) = (wanted.iter().map(|(_, range)| range.from).min(), wanted.iter().map(|(_, range)| range.to).max())
+    let (Some(from), Some(to)) =
+        (wanted.iter().map(|(_, range)| range.from).min(), wanted.iter().map(|(_, range)| range.to).max())
     else {
         return Ok(());
     };

@@ -224,7 +224,8 @@ fn spans_by_trace_by_hint_and_their_names() {
     assert_eq!(search(vec![SpanHint::DurationNanosAtLeast(30)]).len(), 2);
     assert_eq!(source.services(TimeRange::ALL, &budget).expect("services"), ["pay", "shop"]);
     assert_eq!(source.operations("shop", TimeRange::ALL, &budget).expect("operations"), ["GET /a", "GET /b"]);
-    let mut cursor = source.scan(&SpanQuery { range: TimeRange::ALL, hints: Vec::new(), parts: SpanParts::ALL }, &budget).expect("scan");
+    let mut cursor =
+        source.scan(&SpanQuery { range: TimeRange::ALL, hints: Vec::new(), parts: SpanParts::ALL }, &budget).expect("scan");
     let (mut starts, mut bounds) = (Vec::new(), vec![cursor.newest_left().expect("known")]);
     while let Some(batch) = cursor.next_batch().expect("batch") {
         starts.push(batch.iter().map(|stored| stored.span.start).max().expect("a span"));
@@ -241,7 +242,8 @@ fn traced(store: &Arc<CountingStore>) -> Arc<EventStore> {
     let events = open(store);
     let spans_of = |trace: u64| {
         let span = move |at: u64| {
-            let mut span = span((trace * 1_000_000_000 + at * 1000) as i64, 0, ["GET /", "select", "render", "charge"][at as usize]);
+            let mut span =
+                span((trace * 1_000_000_000 + at * 1000) as i64, 0, ["GET /", "select", "render", "charge"][at as usize]);
             span.trace_id = TraceId(u128::from(trace * 7919 + 1).to_be_bytes());
             span.attributes = [("text", noise(trace as i64)), ("shop", format!("{at}"))].into_iter().collect();
             span.events.push(SpanEvent { timestamp: span.start, name: noise(1), attributes: Attributes::default() });

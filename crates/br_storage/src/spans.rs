@@ -67,13 +67,8 @@ pub trait SpanSource: Send + Sync {
     /// Many traces at once, each handed over when it is complete, in the order in which they are named; a trace that is not known is
     /// left out, one that is named twice comes once. The spans of each are those that start in its range, in no particular order.
     /// They are charged while they are gathered: whoever holds them then charges [`StoredSpan::heap_bytes`].
-    fn traces(
-        &self,
-        wanted: &[(TraceId, TimeRange)],
-        parts: &SpanParts,
-        budget: &Budget,
-        take: &mut TakeTrace<'_>,
-    ) -> Result<()>;
+    fn traces(&self, wanted: &[(TraceId, TimeRange)], parts: &SpanParts, budget: &Budget, take: &mut TakeTrace<'_>)
+    -> Result<()>;
 
     /// One of [`Self::traces`], whole; empty when it is not known.
     /// `around` narrows where to look when the caller knows it.

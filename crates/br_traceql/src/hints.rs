@@ -1,7 +1,7 @@
 //! What a store may skip, and which spans make their trace a candidate.
 
 use crate::ast::{Field, FieldKind, Intrinsic, Op, Pipeline, Place, Scalar, Spanset, SpansetOp, Stage, Static};
-use crate::attribute::{View, holds, is_local};
+use crate::attribute::{View, is_local, may_hold};
 use crate::value::Regexes;
 use br_model::{AttributeValue, SpanStatus, TraceId};
 use br_storage::{SpanHint, SpanParts, StoredSpan};
@@ -75,7 +75,7 @@ impl Clause<'_> {
     /// What depends on the rest of the trace counts as satisfied.
     pub(crate) fn may_hold(&self, stored: &StoredSpan, regexes: &Regexes) -> bool {
         let view = View { stored, trace: None, regexes };
-        self.0.iter().any(|filters| filters.iter().all(|field| !is_local(field) || holds(view, field)))
+        self.0.iter().any(|filters| filters.iter().all(|field| may_hold(view, field)))
     }
 
     /// Whether a span alone decides.
@@ -94,8 +94,12 @@ impl Clause<'_> {
 
     pub(crate) fn parts(&self) -> SpanParts {
         let mut parts = SpanParts::NONE;
-        self.0.iter().flatten().for_each(|field| visit(field, &mut |field| add_parts(field, &mut parts)));
+        self.add_parts(&mut parts);
         parts
+    }
+
+    pub(crate) fn add_parts(&self, parts: &mut SpanParts) {
+        self.0.iter().flatten().for_each(|field| visit(field, &mut |field| add_parts(field, parts)));
     }
 }
 
@@ -135,7 +139,7 @@ pub(crate) fn visit_fields<'a>(pipeline: &'a Pipeline, with_aggregates: bool, lo
     }
 }
 
-fn visit_spanset<'a>(spanset: &'a Spanset, with_aggregates: bool, look: &mut dyn FnMut(&'a Field)) {
+pub(crate) fn visit_spanset<'a>(spanset: &'a Spanset, with_aggregates: bool, look: &mut dyn FnMut(&'a Field)) {
     match spanset {
         Spanset::Filter(field) => visit(field, look),
         Spanset::Pipeline(pipeline) => visit_fields(pipeline, with_aggregates, look),

@@ -9,8 +9,9 @@ use crate::spanset::{Evaluation, Set};
 use crate::trace::Trace;
 use br_model::{AttributeValue, SpanId, SpanStatus, TraceId};
 use br_std::{Error, Nanos, Result};
-use br_storage::{Budget, Held, SpanHint, SpanSource, StoredSpan, TimeRange};
+use br_storage::{Budget, Held, SpanHint, SpanParts, SpanSource, StoredSpan, TimeRange};
 use candidates::find;
+pub(crate) use candidates::side;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -119,10 +120,10 @@ impl MatchedSpan {
 }
 
 /// A trace is read this far around the span that gave it away.
-const AROUND: Duration = Duration::from_hours(2);
+pub(crate) const AROUND: Duration = Duration::from_hours(2);
 
 /// A trace's memory beside its spans' own, roughly, for each span.
-const SPAN_BYTES: u64 = 1024;
+pub(crate) const SPAN_BYTES: u64 = 1024;
 
 /// The newest traces that match, by the start of their newest span that may have made them match; the same question gets the same
 /// answer.
@@ -150,6 +151,14 @@ pub fn hints_of(expr: &Expr) -> Vec<SpanHint> {
     match &expr.root {
         Root::Search(pipeline) => span_hints(pipeline),
         Root::Metrics(_) => Vec::new(),
+    }
+}
+
+/// Adds what [`may_match`] looks at.
+pub fn add_parts_of(expr: &Expr, parts: &mut SpanParts) {
+    let Root::Search(pipeline) = &expr.root else { return };
+    if let Some(clause) = Requirement::of(pipeline).main() {
+        clause.add_parts(parts);
     }
 }
 

@@ -3,7 +3,7 @@
 use br_model::{AttributeValue, Attributes, Resource, Scope, Span, SpanEvent, SpanId, SpanKind, SpanStatus, TraceId};
 use br_std::{Nanos, Result};
 use br_storage::{Budget, SpanCursor, SpanHint, SpanParts, SpanQuery, SpanSource, StoredSpan, TakeTrace, TimeRange};
-use br_traceql::{Expr, Rank, SearchOptions, TraceMatch, ast::Root, parse, query_range, search, span_hints};
+use br_traceql::{Expr, MetricOptions, Rank, SearchOptions, TraceMatch, ast::Root, parse, query_range, search, span_hints};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -366,7 +366,13 @@ fn an_operator_looks_for_both_of_its_sides_before_it_reads_traces() {
 fn pages_go_through_all_traces_once() {
     for tells_times in [true, false] {
         let source = Counted::new(busy(), tells_times);
-        for query in ["{ }", "{ name = `save` }", "{ name = `load` } > { }", "{ name = `load` } && { duration > 12s }", "{ } | count() > 3"] {
+        for query in [
+            "{ }",
+            "{ name = `save` }",
+            "{ name = `load` } > { }",
+            "{ name = `load` } && { duration > 12s }",
+            "{ } | count() > 3",
+        ] {
             let rank = |found: &TraceMatch| (std::cmp::Reverse(found.newest), found.trace_id);
             let mut all = source.find(query, 500);
             all.sort_by_key(rank);
@@ -428,7 +434,8 @@ fn hints() {
 
 fn measure(text: &str) -> Vec<(String, Vec<Option<f64>>)> {
     let range = TimeRange::new(Nanos::from_secs(100), Nanos::from_secs(120));
-    let series = query_range(&shop(), &expr(text), text, range, Duration::from_secs(10), &Budget::unlimited());
+    let options = MetricOptions { range, step: Duration::from_secs(10), exemplars: 0 };
+    let series = query_range(&shop(), &expr(text), text, &options, &Budget::unlimited());
     let series = series.unwrap_or_else(|error| panic!("{text}: {error}"));
     let shown = |labels: &[(String, AttributeValue)]| {
         labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
@@ -438,7 +445,7 @@ fn measure(text: &str) -> Vec<(String, Vec<Option<f64>>)> {
 
 #[test]
 fn metrics() {
-    assert_eq!(measure("{ } | rate()"), [(String::new(), vec![Some(0.4), Some(0.0)])]);
+    assert_eq!(measure("{ } | rate()"), [("__name__=rate".to_owned(), vec![Some(0.4), Some(0.0)])]);
     assert_eq!(
         measure("{ } | count_over_time() by (resource.service.name)"),
         [
@@ -446,7 +453,7 @@ fn metrics() {
             ("resource.service.name=web".to_owned(), vec![Some(2.0), Some(0.0)])
         ]
     );
-    assert_eq!(measure("{ } | max_over_time(duration)"), [(String::new(), vec![Some(10.0), None])]);
+    assert_eq!(measure("{ } | max_over_time(duration)"), [("__name__=max_over_time".to_owned(), vec![Some(10.0), None])]);
     assert_eq!(measure("{ } | quantile_over_time(duration, .5)"), [("p=0.5".to_owned(), vec![Some(5.0), None])]);
     assert_eq!(measure("({ status = error } | count_over_time()) / ({ } | count_over_time()) * 100")[0].1[0], Some(25.0));
     assert_eq!(
@@ -455,6 +462,65 @@ fn metrics() {
         "of equals the first by name is picked at each step"
     );
     assert!(measure("{ } | count_over_time() > 10").is_empty());
+}
+
+#[test]
+fn exemplars_are_spans_of_their_series_and_no_more_than_asked_for() {
+    let source = busy();
+    let range = TimeRange::new(Nanos(0), Nanos::from_secs(6 * 3600));
+    let ask = |text: &str, exemplars: usize| {
+        let options = MetricOptions { range, step: Duration::from_secs(600), exemplars };
+        query_range(&source, &expr(text), text, &options, &Budget::unlimited()).expect(text)
+    };
+    let by_name = ask("{ } | max_over_time(duration) by (name)", 5);
+    assert_eq!(by_name.len(), 3);
+    for series in &by_name {
+        assert!(series.exemplars.len() == 5 && series.exemplars.is_sorted_by_key(|exemplar| exemplar.time), "{series:?}");
+        for exemplar in &series.exemplars {
+            let is_it = |stored: &&StoredSpan| (stored.span.trace_id, stored.span.start) == (exemplar.trace_id, exemplar.time);
+            let name = series.labels[0].1.to_string();
+            let is_of_series = |stored: &StoredSpan| {
+                let seconds = stored.span.duration_nanos() as f64 / 1e9;
+                stored.span.name == name && (seconds - exemplar.value).abs() < 1e-9
+            };
+            assert!(source.0.iter().filter(is_it).any(is_of_series), "{exemplar:?} of {name}");
+        }
+    }
+    assert_eq!(ask("{ } | max_over_time(duration) by (name)", 5), by_name);
+    let count = |text: &str, exemplars| ask(text, exemplars)[0].exemplars.len();
+    assert_eq!(count("{ } | rate()", 0), 0);
+    assert_eq!(count("{ } | rate() with (exemplars=false)", 5), 0);
+    assert_eq!(count("{ } | rate() with (exemplars=2)", 5), 2);
+    assert!(count("{ } | rate() with (exemplars=true)", 0) > 30, "one for each step with spans");
+    let rate = ask("{ } | rate()", 3).remove(0);
+    let point = |time: Nanos| rate.points.iter().rev().find(|(start, _)| *start <= time).and_then(|(_, value)| *value);
+    assert!(
+        rate.exemplars.iter().all(|exemplar| Some(exemplar.value) == point(exemplar.time)),
+        "counts show the value of the step"
+    );
+}
+
+/// What is counted trace by trace is what is counted span by span.
+#[test]
+fn metrics_over_whole_traces_count_the_spans_that_come_out() {
+    let mut source = busy();
+    source.0.dedup_by(|one, other| one.span == other.span);
+    let range = TimeRange::new(Nanos(0), Nanos::from_secs(6 * 3600));
+    let counts = |text: &str| {
+        let options = MetricOptions { range, step: Duration::from_secs(6 * 3600), exemplars: 0 };
+        let series = query_range(&source, &expr(text), text, &options, &Budget::unlimited()).expect(text);
+        series.into_iter().map(|series| (format!("{:?}", series.labels), series.points[0].1)).collect::<Vec<_>>()
+    };
+    for by in ["", " by (name)", " by (resource.service.name, name)"] {
+        let plain = counts(&format!("{{ name != `save` }} | count_over_time(){by}"));
+        assert_eq!(counts(&format!("{{ name != `save` }} | coalesce() | count_over_time(){by}")), plain);
+    }
+    let options = SearchOptions { range: TimeRange::ALL, limit: 500, spans_per_spanset: 0, after: None };
+    for query in ["{ name = `load` } > { name = `save` }", "{ } | count() > 3", "{ rootName = `load` && duration > 10s }"] {
+        let found = search(&source, &expr(query), query, &options, &Budget::unlimited()).expect(query);
+        let spans: usize = found.iter().flat_map(|found| &found.spansets).map(|set| set.matched).sum();
+        assert_eq!(counts(&format!("{query} | count_over_time()"))[0].1, Some(spans as f64), "{query}");
+    }
 }
 
 /// Each of them is compiled while the query is read.

@@ -90,7 +90,8 @@ impl Evidence {
         let mut first_seen: BTreeMap<String, Nanos> = BTreeMap::new();
         let (mut of_path, mut of_service) = (Suspects::default(), Suspects::default());
         let mut seen = 0;
-        let mut cursor = spans.scan(&SpanQuery { range, hints: vec![SpanHint::Service(self.service.clone())], parts: SpanParts::ALL }, budget)?;
+        let mut cursor = spans
+            .scan(&SpanQuery { range, hints: vec![SpanHint::Service(self.service.clone())], parts: SpanParts::ALL }, budget)?;
         while seen < SPANS_MAX
             && let Some(batch) = cursor.next_batch()?
         {

@@ -5,6 +5,7 @@
 
 use super::{AROUND, Matcher, Rank, TraceMatch};
 use crate::hints::{Clause, Requirement, parts_of};
+use crate::value::Regexes;
 use br_model::TraceId;
 use br_std::{Nanos, Result};
 use br_storage::{Budget, Held, SpanParts, SpanQuery, SpanSource, StoredSpan, TimeRange};
@@ -48,6 +49,35 @@ pub(super) fn find(source: &dyn SpanSource, matcher: &Matcher<'_>, budget: &Budg
     Ok(search.found)
 }
 
+/// The traces that have a side of an operator, when a store can find them quickly and they are not many.
+pub(crate) fn side(
+    source: &dyn SpanSource,
+    clause: &Clause<'_>,
+    range: TimeRange,
+    regexes: &Regexes,
+    budget: &Budget,
+) -> Result<Option<BTreeSet<TraceId>>> {
+    let hints = clause.hints();
+    if hints.is_empty() {
+        return Ok(None);
+    }
+    let mut held = Held::new(budget);
+    let mut ids = BTreeSet::new();
+    let mut cursor = source.scan(&SpanQuery { range, hints, parts: clause.parts() }, budget)?;
+    while let Some(spans) = cursor.next_batch()? {
+        budget.check()?;
+        for stored in spans.iter().filter(|stored| clause.may_hold(stored, regexes)) {
+            if ids.insert(stored.span.trace_id) {
+                held.add(ID_BYTES)?;
+            }
+        }
+        if ids.len() > SIDE_MAX {
+            return Ok(None);
+        }
+    }
+    Ok(Some(ids))
+}
+
 struct Search<'a> {
     source: &'a dyn SpanSource,
     matcher: &'a Matcher<'a>,
@@ -80,30 +110,12 @@ impl<'a> Search<'a> {
         TimeRange::new(range.from - AROUND, range.to + AROUND)
     }
 
-    /// Finds the traces that have a side of an operator, when a store can find them quickly and they are not many.
     fn narrow(&mut self, clause: &Clause<'_>) -> Result<()> {
-        let hints = clause.hints();
-        if hints.is_empty() {
-            return Ok(());
+        let found = side(self.source, clause, self.wide_range(), &self.matcher.expr.regexes, self.budget)?;
+        if let Some(ids) = found {
+            self.held.add(ids.len() as u64 * ID_BYTES)?;
+            self.sides.push(ids);
         }
-        let query = SpanQuery { range: self.wide_range(), hints, parts: clause.parts() };
-        let mut held = Held::new(self.budget);
-        let mut ids = BTreeSet::new();
-        let mut cursor = self.source.scan(&query, self.budget)?;
-        while let Some(spans) = cursor.next_batch()? {
-            self.budget.check()?;
-            for stored in spans.iter().filter(|stored| clause.may_hold(stored, &self.matcher.expr.regexes)) {
-                if ids.insert(stored.span.trace_id) {
-                    held.add(ID_BYTES)?;
-                }
-            }
-            if ids.len() > SIDE_MAX {
-                return Ok(());
-            }
-        }
-        drop(held);
-        self.held.add(ids.len() as u64 * ID_BYTES)?;
-        self.sides.push(ids);
         Ok(())
     }
 
@@ -116,7 +128,8 @@ impl<'a> Search<'a> {
         let options = self.matcher.options;
         let mut best: BTreeMap<Rank, TraceMatch> = BTreeMap::new();
         self.source.traces(&wanted, &self.parts, self.budget, &mut |id, mut spans| {
-            let Some(newest) = spans.iter().filter(|stored| self.is_candidate(stored)).map(|stored| stored.span.start).max() else {
+            let Some(newest) = spans.iter().filter(|stored| self.is_candidate(stored)).map(|stored| stored.span.start).max()
+            else {
                 return Ok(true);
             };
             let rank = Rank::new(newest, id);
