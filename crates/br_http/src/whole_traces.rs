@@ -117,7 +117,11 @@ pub(crate) fn views(spans: &[StoredSpan]) -> Vec<SpanView<'_>> {
     spans.iter().map(|StoredSpan { resource, scope, span }| SpanView { resource, scope, span }).collect()
 }
 
-/// Looks at the newest spans of a service (of all of them when it is empty) for names that no list has. False when there are more.
+/// The service that a client's span names.
+pub(crate) const PEER: &str = "peer.service";
+
+/// Looks at the newest spans of a service (of all of them when it is empty) for names that no list has: kinds and
+/// [`PEER`]s. False when there are more.
 pub(crate) fn look(
     source: &dyn SpanSource,
     service: &str,
@@ -126,7 +130,8 @@ pub(crate) fn look(
     mut look: impl FnMut(&StoredSpan) -> Result<()>,
 ) -> Result<bool> {
     let hints = if service.is_empty() { Vec::new() } else { vec![SpanHint::Service(service.to_owned())] };
-    let mut cursor = source.scan(&SpanQuery { range, hints, parts: SpanParts::ALL }, budget)?;
+    let parts = SpanParts { keys: Some(vec![PEER.to_owned()]), ..SpanParts::NONE };
+    let mut cursor = source.scan(&SpanQuery { range, hints, parts }, budget)?;
     let mut looked_at = 0;
     while let Some(batch) = cursor.next_batch()? {
         budget.check()?;

@@ -7,7 +7,7 @@ use crate::error::TextError;
 use crate::params::Params;
 use crate::routes::Routes;
 use crate::warning;
-use crate::whole_traces::{LINKED_MAX, Wanted, answer, look, trace_id, views};
+use crate::whole_traces::{LINKED_MAX, PEER, Wanted, answer, look, trace_id, views};
 use crate::written;
 use axum::Extension;
 use axum::extract::{Path, State};
@@ -82,7 +82,7 @@ async fn remote_services(State(app): State<Arc<App>>, Extension(principal): Exte
     names(&app, &principal, move |source, range, budget| {
         let mut peers = BTreeSet::new();
         look(source, &service, range, budget, |stored| {
-            if let Some(peer) = stored.span.attributes.get_str("peer.service")
+            if let Some(peer) = stored.span.attributes.get_str(PEER)
                 && !peers.contains(peer)
             {
                 budget.charge(peer.len() as u64 + 64)?;
@@ -96,8 +96,12 @@ async fn remote_services(State(app): State<Arc<App>>, Extension(principal): Exte
 }
 
 async fn traces(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
-    let options =
-        SearchOptions { range: range(&app, &params)?, limit: params.limit(LIMIT_DEFAULT, LIMIT_MAX)?, spans_per_spanset: 0, after: None };
+    let options = SearchOptions {
+        range: range(&app, &params)?,
+        limit: params.limit(LIMIT_DEFAULT, LIMIT_MAX)?,
+        spans_per_spanset: 0,
+        after: None,
+    };
     let wanted = Wanted::Found { query: query(&params)?, options };
     let (_, text) = answer(&app, principal.tenant, wanted, ("[", "]"), write).await?;
     Ok(written::response(text))
