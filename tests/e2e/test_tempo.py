@@ -116,3 +116,68 @@ def test_a_trace_by_its_id_is_looked_for_where_the_client_says(tempo):
     for wrong in ({"start": now, "end": now - 1}, {"start": "soon"}):
         told = answer(**wrong)
         assert told.status_code == 400 and "start" in told.text, wrong
+
+
+def series(server, query, path="query_range", **parameters):
+    """{labels: series} of a metrics query over the last ten minutes in one step."""
+    now = int(time.time())
+    answer = server.get(f"/tempo/api/metrics/{path}", q=query, start=now - 600, end=now + 1, **({"step": "3600s"} | parameters if path == "query_range" else parameters))
+    return {one["promLabels"]: one for one in answer["series"]}
+
+
+def total(one):
+    return sum(sample["value"] for sample in one["samples"])
+
+
+def test_what_the_traces_drilldown_asks(tempo):
+    rate = series(tempo, "{nestedSetParent<0 && true} | rate()", step="10s")
+    assert list(rate) == ['{__name__="rate"}'] and rate['{__name__="rate"}']["labels"] == [{"key": "__name__", "value": {"stringValue": "rate"}}]
+    assert total(rate['{__name__="rate"}']) * 10 == pytest.approx(2), "the two roots"
+    times = [int(sample["timestampMs"]) for sample in rate['{__name__="rate"}']["samples"]]
+    assert all(time % 10_000 == 0 for time in times) and times == sorted(times), "whole steps"
+    by_service = series(tempo, "{} | count_over_time() by (resource.service.name)")
+    assert {labels: total(one) for labels, one in by_service.items()} == {'{"resource.service.name"="bank"}': 1, '{"resource.service.name"="shop"}': 2}
+    slowest = series(tempo, "{} | quantile_over_time(duration, 1) by (name)")
+    assert total(slowest['{name="POST /pay", p="1.0"}']) == pytest.approx(0.8)
+    assert {"key": "p", "value": {"doubleValue": 1.0}} in slowest['{name="POST /pay", p="1.0"}']["labels"]
+    buckets = series(tempo, "{ name = `charge` } | histogram_over_time(duration)")
+    assert [one["labels"][0]["value"]["doubleValue"] for one in buckets.values()] == [2**29 / 1e9]
+    errors = series(tempo, "{nestedSetParent<0} &>> { status = error } || { status = error } | count_over_time()")
+    assert [total(one) for one in errors.values()] == [1]
+    structure = "{nestedSetParent<0} >> { resource.service.name = `bank` } | select(status, resource.service.name, name, nestedSetParent, nestedSetLeft, nestedSetRight)"
+    assert found(tempo, q=structure, limit=200, spss=20) == {TRACE}
+    compared = series(tempo, "{nestedSetParent<0} | compare({ status = error }, 10)")
+    counts = {labels: total(one) for labels, one in compared.items()}
+    assert counts['{__meta_type="selection", name="POST /pay"}'] == counts['{__meta_type="baseline", name="GET /cart"}'] == 1
+    assert counts['{__meta_type="selection_total", "span.http.route"="nil"}'] == 1
+
+
+def test_exemplars_lead_to_traces(tempo):
+    one = series(tempo, "{ status = error } | max_over_time(duration)")['{__name__="max_over_time"}']
+    exemplar = one["exemplars"][0]
+    assert exemplar["labels"] == [{"key": "trace:id", "value": {"stringValue": TRACE}}] and exemplar["value"] == pytest.approx(0.8)
+    assert abs(int(exemplar["timestampMs"]) - time.time() * 1000) < 60_000
+    assert "exemplars" not in series(tempo, "{} | rate() with (exemplars=false)")['{__name__="rate"}']
+
+
+def test_one_value_of_each_series(tempo):
+    one = series(tempo, "{} | count_over_time()", path="query")['{__name__="count_over_time"}']
+    assert one["value"] == 3 and "samples" not in one
+    assert tempo.get("/tempo/api/metrics/query", q="{} | count_over_time()", since="10m")["series"][0]["value"] == 3
+    for wrong in ({"q": "{}"}, {"q": "{} | rate("}, {}, {"q": "{} | rate()", "step": "0"}, {"q": "{} | rate()", "start": 1, "end": 2_000_000_000, "step": "1s"}):
+        told = requests.get(f"{tempo.url}/tempo/api/metrics/query_range", params=wrong, timeout=10)
+        assert told.status_code == 400, (wrong, told.text)
+
+
+def test_a_search_goes_on_where_it_stopped(tempo):
+    now = int(time.time())
+    window = {"start": now - 600, "end": now + 1, "limit": 1}
+    for query in ("{}", "{ kind = server } | count() > 0"):
+        first = tempo.get("/tempo/api/search", q=query, **window)
+        second = tempo.get("/tempo/api/search", q=query, after=first["metrics"]["next"], **window)
+        assert [answer["traces"][0]["traceID"] for answer in (first, second)] == [OTHER, TRACE]
+        last = tempo.get("/tempo/api/search", q=query, after=second["metrics"]["next"], **window)
+        assert last["traces"] == [] and "next" not in last["metrics"]
+    page = tempo.get("/bellrock/v1/traces", limit=1)
+    assert tempo.get("/bellrock/v1/traces", limit=5, after=page["next"])["next"] is None
+    assert requests.get(f"{tempo.url}/tempo/api/search", params={"after": "soon"}, timeout=10).status_code == 400

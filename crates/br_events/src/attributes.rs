@@ -12,6 +12,7 @@ use arrow::datatypes::DataType;
 use br_model::{AttributeValue, Attributes};
 use br_std::{Error, Result};
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) const STRING: u8 = b's';
@@ -206,13 +207,8 @@ impl<'a> AttributesReader<'a> {
                 entries.push(Entry { key: promoted.key, letter: promoted.letter, text });
             }
         }
-        let offsets = self.map.value_offsets();
-        let (from, to) = (offsets[row] as usize, offsets[row + 1] as usize);
-        let letters = self.letters.value(row).as_bytes();
-        if letters.len() != to - from {
-            return Err(Error::corrupt(format!("row {row} has {} attributes and {} types", to - from, letters.len())));
-        }
-        for (at, letter) in (from..to).zip(letters) {
+        let (places, letters) = self.rest(row)?;
+        for (at, letter) in places.zip(letters) {
             entries.push(Entry { key: self.keys.value(at), letter: *letter, text: Cow::Borrowed(self.values.value(at)) });
         }
         match self.order {
@@ -221,9 +217,38 @@ impl<'a> AttributesReader<'a> {
         }
     }
 
+    /// Where a row's attributes without a column of their own stand in the map, and their types.
+    fn rest(&self, row: usize) -> Result<(Range<usize>, &[u8])> {
+        let offsets = self.map.value_offsets();
+        let (from, to) = (offsets[row] as usize, offsets[row + 1] as usize);
+        let letters = self.letters.value(row).as_bytes();
+        if letters.len() != to - from {
+            return Err(Error::corrupt(format!("row {row} has {} attributes and {} types", to - from, letters.len())));
+        }
+        Ok((from..to, letters))
+    }
+
     /// The first attribute of a row with this key.
     pub(crate) fn first(&self, row: usize, key: &str) -> Result<Option<Entry<'_>>> {
         Ok(self.entries(row)?.into_iter().find(|entry| entry.key == key))
+    }
+
+    /// Those with the keys, of a batch that may lack the other promoted columns and the order.
+    pub(crate) fn named(&self, row: usize, keys: &[String]) -> Result<Attributes> {
+        let is_named = |key: &str| keys.iter().any(|known| known == key);
+        let mut found = Vec::new();
+        for promoted in self.promoted.iter().filter(|promoted| is_named(promoted.key)) {
+            if let Some(text) = promoted.text(row) {
+                found.push((promoted.key.to_owned(), decode(promoted.letter, &text)?));
+            }
+        }
+        let (places, letters) = self.rest(row)?;
+        for (at, letter) in places.zip(letters) {
+            if is_named(self.keys.value(at)) {
+                found.push((self.keys.value(at).to_owned(), decode(*letter, self.values.value(at))?));
+            }
+        }
+        Ok(Attributes(found))
     }
 
     pub(crate) fn attributes(&self, row: usize) -> Result<Attributes> {

@@ -22,6 +22,9 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// So many terms are looked up before it is asked whether any page is left.
+const TERMS_AT_ONCE: usize = 64;
+
 /// What is needed to read from a file.
 pub(crate) struct Tail {
     pub(crate) summary: Summary,
@@ -160,6 +163,28 @@ impl EventFile {
         let ids = streams
             .map(|numbers| numbers.iter().filter_map(|number| summary.streams.get(*number)).map(|stream| stream.id).collect());
         Ok(Pages { pages, streams: ids })
+    }
+
+    /// Of the pages that can hold a row those that can hold one with any of the terms, ascending.
+    pub(crate) fn pages_with_any(&self, tail: &Tail, conditions: &Conditions, terms: &[u64]) -> Result<Vec<usize>> {
+        let summary = &tail.summary;
+        let pages = self.pages(tail, conditions)?.pages;
+        let mut holds = vec![false; summary.pages.len()];
+        for some in terms.chunks(TERMS_AT_ONCE) {
+            if pages.iter().all(|page| holds[*page]) {
+                break;
+            }
+            let ranges: Vec<Range<u64>> = some.iter().map(|term| filter_row(summary, *term)).collect();
+            let rows = wait(tail.reader.read(&ranges)).map_err(|error| read_error(error).context(&self.entry.path))?;
+            for (row, term) in rows.iter().zip(some) {
+                for (held, found) in holds.iter_mut().zip(probe(row, *term, summary.pages.len())?) {
+                    *held |= found;
+                }
+            }
+        }
+        let kept: Vec<usize> = pages.iter().copied().filter(|page| holds[*page]).collect();
+        EventCounters::add(&self.counters.pages_pruned, pages.len() - kept.len());
+        Ok(kept)
     }
 
     /// The rows of a page that hold, as numbers within the page, with their times where they had to be looked at.

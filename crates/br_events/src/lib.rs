@@ -31,6 +31,7 @@ mod store;
 mod summary;
 mod table;
 mod terms;
+mod traces;
 mod writer;
 
 pub use compact::Compaction;

@@ -8,6 +8,7 @@ use crate::promote::{Promotion, narrow};
 use crate::spans_codec::{SpanReader, encode_spans};
 use br_model::*;
 use br_std::Nanos;
+use br_storage::SpanParts;
 use proptest::prelude::*;
 
 fn value() -> impl Strategy<Value = AttributeValue> {
@@ -116,9 +117,26 @@ proptest! {
         let origins = [Origin::new(&Resource::default(), &Scope::default())];
         let batch = encode_spans(&rows, &origins, &RecordLimits::default(), &EventCounters::default()).expect("encode");
         let wide = Promotion::choose(std::slice::from_ref(&batch), 3).expect("choose").widen(&batch).expect("widen");
-        let mut reader = SpanReader::new(&wide).expect("columns");
+        let mut reader = SpanReader::new(&wide, &SpanParts::ALL).expect("columns");
         for (row, span) in spans.iter().enumerate() {
             prop_assert_eq!(&reader.span(row).expect("row").span, span);
+        }
+        // Parts are the same for whoever asks for less.
+        let parts = SpanParts { keys: Some(vec!["a".into()]), events: true, ..SpanParts::NONE };
+        for (read, name) in [(&batch, "narrow"), (&wide, "wide")] {
+            let mut reader = SpanReader::new(read, &parts).expect("columns");
+            for (row, span) in spans.iter().enumerate() {
+                let part = reader.span(row).expect("row").span;
+                let sorted = |span: &Span| {
+                    let mut values: Vec<String> =
+                        span.attributes.iter().filter(|(key, _)| key == "a").map(|(_, value)| format!("{value:?}")).collect();
+                    values.sort();
+                    values
+                };
+                prop_assert_eq!(sorted(&part), sorted(span), "{}", name);
+                prop_assert_eq!(part.attributes.len(), sorted(span).len());
+                prop_assert_eq!((&part.events, &part.links, part.start), (&span.events, &Vec::new(), span.start));
+            }
         }
     }
 }

@@ -1,16 +1,16 @@
-//! Reading spans: newest first by file and page, or all of one trace.
+//! Reading spans newest first, by file and page.
 
 use crate::conditions::Conditions;
 use crate::file::{EventFile, Tail, ranges_of};
 use crate::schema::{NAME, SERVICE, TS, column};
-use crate::spans_codec::SpanReader;
-use crate::store::EventStore;
-use crate::terms;
+use crate::spans_codec::{SpanReader, is_read};
+use crate::store::{EventStore, Snapshot};
+use crate::{terms, traces};
 use arrow::array::{RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::compute::{max, take_record_batch};
 use br_model::{TenantId, TraceId};
 use br_std::{Nanos, Result};
-use br_storage::{Budget, SpanCursor, SpanHint, SpanQuery, SpanSource, StoredSpan, Table, TimeRange};
+use br_storage::{Budget, SpanCursor, SpanHint, SpanParts, SpanQuery, SpanSource, StoredSpan, Table, TakeTrace, TimeRange};
 use hashbrown::HashSet;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl TenantSpans {
         Self { store, tenant }
     }
 
-    fn cursor<'a>(&self, conditions: Conditions, budget: &'a Budget) -> Cursor<'a> {
+    fn cursor<'a>(&self, conditions: Conditions, parts_of_spans: &SpanParts, budget: &'a Budget) -> Cursor<'a> {
         let snapshot = self.store.snapshot(self.tenant, Table::Spans);
         let files = snapshot.files.into_iter().filter(|file| file.may_hold(&conditions));
         let mut parts: Vec<(i64, Part)> = files.map(|file| (file.entry.max_time.0, Part::File(file))).collect();
@@ -34,27 +34,24 @@ impl TenantSpans {
             parts.push((newest.unwrap_or(i64::MAX), Part::Memory(batch)));
         }
         parts.sort_by_key(|(newest, _)| *newest);
-        Cursor { parts, conditions, budget, charged: 0 }
+        Cursor { parts, conditions, wanted: parts_of_spans.clone(), budget, charged: 0 }
     }
 }
 
 impl SpanSource for TenantSpans {
     fn scan<'a>(&'a self, query: &SpanQuery, budget: &'a Budget) -> Result<Box<dyn SpanCursor + 'a>> {
-        Ok(Box::new(self.cursor(conditions_of(query), budget)))
+        Ok(Box::new(self.cursor(conditions_of(query), &query.parts, budget)))
     }
 
-    fn trace(&self, id: TraceId, around: Option<TimeRange>, budget: &Budget) -> Result<Vec<StoredSpan>> {
-        if id.is_none() {
-            return Ok(Vec::new());
-        }
-        let conditions = Conditions::new(Table::Spans, around.unwrap_or(TimeRange::ALL)).with_trace_id(id);
-        let mut cursor = self.cursor(conditions, budget);
-        let (mut spans, mut held) = (Vec::new(), Held { budget, bytes: 0 });
-        while let Some(batch) = cursor.next_batch()? {
-            held.add(batch.iter().map(StoredSpan::heap_bytes).sum())?;
-            spans.extend(batch);
-        }
-        Ok(spans)
+    fn traces(
+        &self,
+        wanted: &[(TraceId, TimeRange)],
+        parts: &SpanParts,
+        budget: &Budget,
+        take: &mut TakeTrace<'_>,
+    ) -> Result<()> {
+        let Snapshot { batches, files } = self.store.snapshot(self.tenant, Table::Spans);
+        traces::read(batches, files, wanted, parts, budget, take)
     }
 
     fn services(&self, range: TimeRange, budget: &Budget) -> Result<Vec<String>> {
@@ -121,25 +118,6 @@ fn conditions_of(query: &SpanQuery) -> Conditions {
     conditions
 }
 
-/// Charged while this lives.
-struct Held<'b> {
-    budget: &'b Budget,
-    bytes: u64,
-}
-
-impl Held<'_> {
-    fn add(&mut self, bytes: u64) -> Result<()> {
-        self.bytes += bytes;
-        self.budget.charge(bytes)
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.budget.release(self.bytes);
-    }
-}
-
 enum Part {
     Memory(RecordBatch),
     File(Arc<EventFile>),
@@ -156,6 +134,8 @@ struct Cursor<'a> {
     /// The newest last, each with a time after which none of its spans starts.
     parts: Vec<(i64, Part)>,
     conditions: Conditions,
+    /// What of each span is read.
+    wanted: SpanParts,
     budget: &'a Budget,
     /// For the batch that was handed out last.
     charged: u64,
@@ -202,11 +182,11 @@ impl Cursor<'_> {
         if ranges.is_empty() {
             return Ok(None);
         }
-        file.read_selected(&tail, &ranges, |_| true).map(Some)
+        file.read_selected(&tail, &ranges, |name| is_read(name, &self.wanted)).map(Some)
     }
 }
 
-fn pick(batch: &RecordBatch, rows: Vec<u32>) -> Result<RecordBatch> {
+pub(crate) fn pick(batch: &RecordBatch, rows: Vec<u32>) -> Result<RecordBatch> {
     if rows.len() == batch.num_rows() {
         return Ok(batch.clone());
     }
@@ -231,7 +211,7 @@ impl SpanCursor for Cursor<'_> {
             let bytes = batch.get_array_memory_size() as u64;
             self.budget.charge(bytes)?;
             self.charged = bytes;
-            let mut reader = SpanReader::new(&batch)?;
+            let mut reader = SpanReader::new(&batch, &self.wanted)?;
             return (0..batch.num_rows()).map(|row| reader.span(row)).collect::<Result<_>>().map(Some);
         }
         Ok(None)

@@ -1,17 +1,20 @@
 //! Spans to Arrow batches and back, exactly.
 
-use crate::attributes::{AttributesBuilder, AttributesReader};
+use crate::attributes::{AttributesBuilder, AttributesReader, parse_promoted};
 use crate::counters::EventCounters;
 use crate::error_json::objects_of;
 use crate::json::{decode_attributes, encode_attributes, map_of, text_of};
 use crate::logs_codec::{id_column, origin_columns, span_id, trace_id};
 use crate::options::RecordLimits;
 use crate::origin::{Interned, Origin, resources, scopes};
-use crate::schema::{self, DURATION, KIND, NAME, SPAN_ID, STATUS, TRACE_ID, TS, column, damaged};
+use crate::schema::{
+    self, ATTRIBUTE_ORDER, ATTRIBUTE_TYPES, ATTRIBUTES, DURATION, KIND, NAME, SERVICE, SPAN_ID, STATUS, STREAM, TRACE_ID, TS,
+    column, damaged,
+};
 use arrow::array::{Array, ArrayRef, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use br_model::{AttributeValue, Attributes, Resource, Scope, Span, SpanEvent, SpanId, SpanKind, SpanLink, SpanStatus, TraceId};
 use br_std::{Error, Nanos, Result};
-use br_storage::StoredSpan;
+use br_storage::{SpanParts, StoredSpan};
 use std::sync::Arc;
 
 /// A batch with the narrow schema, one row for each span, in the order given. Each span names its origin by index.
@@ -120,7 +123,30 @@ fn status_from_text(text: &str) -> Result<SpanStatus> {
     status.ok_or_else(|| Error::corrupt(format!("unknown status of a span {text:?}")))
 }
 
-/// Reads the rows of a narrow or wide batch with all columns.
+const EVENTS: &str = "events";
+const LINKS: &str = "links";
+const TRACE_STATE: &str = "trace_state";
+const STATUS_MESSAGE: &str = "status_message";
+
+/// Whether [`SpanReader`] looks at a column.
+pub(crate) fn is_read(column: &str, parts: &SpanParts) -> bool {
+    let has_keys = parts.keys.as_ref().is_none_or(|keys| !keys.is_empty());
+    match column {
+        // Derived from others, for other readers.
+        DURATION | SERVICE | STREAM => false,
+        EVENTS => parts.events,
+        LINKS => parts.links,
+        TRACE_STATE | STATUS_MESSAGE => parts.texts,
+        ATTRIBUTES | ATTRIBUTE_TYPES => has_keys,
+        ATTRIBUTE_ORDER => parts.keys.is_none(),
+        _ => match (parse_promoted(column), &parts.keys) {
+            (Some((key, _)), Some(keys)) => keys.iter().any(|known| known == key),
+            _ => true,
+        },
+    }
+}
+
+/// Reads the rows of a narrow or wide batch that has the columns of which [`is_read`] holds.
 pub(crate) struct SpanReader<'a> {
     starts: &'a TimestampNanosecondArray,
     ends: &'a TimestampNanosecondArray,
@@ -129,19 +155,22 @@ pub(crate) struct SpanReader<'a> {
     trace_ids: &'a FixedSizeBinaryArray,
     span_ids: &'a FixedSizeBinaryArray,
     parents: &'a FixedSizeBinaryArray,
-    trace_states: &'a StringArray,
     names: &'a StringArray,
     kinds: &'a StringArray,
     statuses: &'a StringArray,
-    status_messages: &'a StringArray,
-    events: &'a StringArray,
-    links: &'a StringArray,
-    attributes: AttributesReader<'a>,
+    trace_states: Option<&'a StringArray>,
+    status_messages: Option<&'a StringArray>,
+    events: Option<&'a StringArray>,
+    links: Option<&'a StringArray>,
+    /// With the keys that are wanted, when not all are.
+    attributes: Option<(AttributesReader<'a>, Option<&'a [String]>)>,
 }
 
 impl<'a> SpanReader<'a> {
-    pub(crate) fn new(batch: &'a RecordBatch) -> Result<Self> {
-        let _: &Int64Array = column(batch, DURATION)?; // derived from start and end, for other readers
+    pub(crate) fn new(batch: &'a RecordBatch, parts: &'a SpanParts) -> Result<Self> {
+        let optional = |name| if is_read(name, parts) { column(batch, name).map(Some) } else { Ok(None) };
+        let attributes =
+            if is_read(ATTRIBUTES, parts) { Some((AttributesReader::new(batch)?, parts.keys.as_deref())) } else { None };
         Ok(Self {
             starts: column(batch, TS)?,
             ends: column(batch, "end_ts")?,
@@ -150,33 +179,39 @@ impl<'a> SpanReader<'a> {
             trace_ids: column(batch, TRACE_ID)?,
             span_ids: column(batch, SPAN_ID)?,
             parents: column(batch, "parent_span_id")?,
-            trace_states: column(batch, "trace_state")?,
             names: column(batch, NAME)?,
             kinds: column(batch, KIND)?,
             statuses: column(batch, STATUS)?,
-            status_messages: column(batch, "status_message")?,
-            events: column(batch, "events")?,
-            links: column(batch, "links")?,
-            attributes: AttributesReader::new(batch)?,
+            trace_states: optional(TRACE_STATE)?,
+            status_messages: optional(STATUS_MESSAGE)?,
+            events: optional(EVENTS)?,
+            links: optional(LINKS)?,
+            attributes,
         })
     }
 
     /// A row below the number of rows of the batch.
     pub(crate) fn span(&mut self, row: usize) -> Result<StoredSpan> {
-        let events = if self.events.is_null(row) { Vec::new() } else { decode_events(self.events.value(row))? };
-        let links = if self.links.is_null(row) { Vec::new() } else { decode_links(self.links.value(row))? };
+        let present = |array: Option<&'a StringArray>| array.filter(|array| !array.is_null(row)).map(|array| array.value(row));
+        let events = present(self.events).map_or(Ok(Vec::new()), decode_events)?;
+        let links = present(self.links).map_or(Ok(Vec::new()), decode_links)?;
+        let attributes = match &self.attributes {
+            None => Attributes::default(),
+            Some((reader, None)) => reader.attributes(row)?,
+            Some((reader, Some(keys))) => reader.named(row, keys)?,
+        };
         let span = Span {
             trace_id: trace_id(self.trace_ids, row),
             span_id: span_id(self.span_ids, row),
             parent_span_id: span_id(self.parents, row),
-            trace_state: self.trace_states.value(row).to_owned(),
+            trace_state: present(self.trace_states).unwrap_or_default().to_owned(),
             name: self.names.value(row).to_owned(),
             kind: kind_from_text(self.kinds.value(row))?,
             start: Nanos(self.starts.value(row)),
             end: Nanos(self.ends.value(row)),
             status: status_from_text(self.statuses.value(row))?,
-            status_message: self.status_messages.value(row).to_owned(),
-            attributes: self.attributes.attributes(row)?,
+            status_message: present(self.status_messages).unwrap_or_default().to_owned(),
+            attributes,
             events,
             links,
         };

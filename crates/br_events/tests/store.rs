@@ -5,7 +5,7 @@ mod support;
 use br_events::EventStore;
 use br_model::*;
 use br_std::Nanos;
-use br_storage::{Direction, JournalPosition, LogHint, LogQuery, Matcher, SpanHint, SpanQuery, Table, TimeRange};
+use br_storage::{Direction, JournalPosition, LogHint, LogQuery, Matcher, SpanHint, SpanParts, SpanQuery, Table, TimeRange};
 use std::sync::Arc;
 use support::*;
 
@@ -214,7 +214,7 @@ fn spans_by_trace_by_hint_and_their_names() {
     let trace = source.trace(TraceId([1; 16]), None, &budget).expect("trace");
     assert_eq!(trace.iter().map(|stored| stored.span.name.as_str()).collect::<Vec<_>>(), ["charge", "GET /a"], "head and file");
     assert!(source.trace(TraceId([9; 16]), None, &budget).expect("none").is_empty());
-    let search = |hints: Vec<SpanHint>| read_spans(&events, &SpanQuery { range: TimeRange::ALL, hints });
+    let search = |hints: Vec<SpanHint>| read_spans(&events, &SpanQuery { range: TimeRange::ALL, hints, parts: SpanParts::ALL });
     assert_eq!(search(Vec::new()).len(), 4);
     let errors = search(vec![SpanHint::IsError]);
     assert_eq!(errors.iter().map(|stored| &stored.span).collect::<Vec<_>>(), [&failed]);
@@ -224,7 +224,8 @@ fn spans_by_trace_by_hint_and_their_names() {
     assert_eq!(search(vec![SpanHint::DurationNanosAtLeast(30)]).len(), 2);
     assert_eq!(source.services(TimeRange::ALL, &budget).expect("services"), ["pay", "shop"]);
     assert_eq!(source.operations("shop", TimeRange::ALL, &budget).expect("operations"), ["GET /a", "GET /b"]);
-    let mut cursor = source.scan(&SpanQuery { range: TimeRange::ALL, hints: Vec::new() }, &budget).expect("scan");
+    let mut cursor =
+        source.scan(&SpanQuery { range: TimeRange::ALL, hints: Vec::new(), parts: SpanParts::ALL }, &budget).expect("scan");
     let (mut starts, mut bounds) = (Vec::new(), vec![cursor.newest_left().expect("known")]);
     while let Some(batch) = cursor.next_batch().expect("batch") {
         starts.push(batch.iter().map(|stored| stored.span.start).max().expect("a span"));
@@ -234,6 +235,109 @@ fn spans_by_trace_by_hint_and_their_names() {
     assert_eq!(bounds[2], Nanos::MIN, "nothing is left");
     let other = events.spans(TenantId(8));
     assert!(other.trace(TraceId([1; 16]), None, &budget).expect("other tenant").is_empty());
+}
+
+/// 3,000 traces of four spans over an hour, those of every other trace in a file, the rest in the head.
+fn traced(store: &Arc<CountingStore>) -> Arc<EventStore> {
+    let events = open(store);
+    let spans_of = |trace: u64| {
+        let span = move |at: u64| {
+            let mut span =
+                span((trace * 1_000_000_000 + at * 1000) as i64, 0, ["GET /", "select", "render", "charge"][at as usize]);
+            span.trace_id = TraceId(u128::from(trace * 7919 + 1).to_be_bytes());
+            span.attributes = [("text", noise(trace as i64)), ("shop", format!("{at}"))].into_iter().collect();
+            span.events.push(SpanEvent { timestamp: span.start, name: noise(1), attributes: Attributes::default() });
+            span.status_message = noise(trace as i64);
+            span
+        };
+        (0..4).map(span)
+    };
+    for (position, half) in [(1, 0), (2, 1)] {
+        let spans = (0..3000).filter(|trace| trace % 2 == half).flat_map(spans_of).collect();
+        let batch = SpanBatch { groups: vec![ResourceSpans { resource: resource("shop", "0"), scope: Arc::default(), spans }] };
+        events.append_spans(TENANT, JournalPosition(position), &batch).expect("append");
+        if position == 1 {
+            flush(&events, store, 1);
+        }
+    }
+    events
+}
+
+#[test]
+fn many_traces_are_read_in_one_pass_and_come_in_the_order_asked_for() {
+    let store = CountingStore::new();
+    let events = traced(&store);
+    let (source, budget) = (events.spans(TENANT), br_storage::Budget::new(32 << 20));
+    let id = |trace: u64| TraceId(u128::from(trace * 7919 + 1).to_be_bytes());
+    let read = |ids: &[TraceId], parts: &SpanParts| {
+        let wanted: Vec<(TraceId, TimeRange)> = ids.iter().map(|id| (*id, TimeRange::ALL)).collect();
+        let mut found = Vec::new();
+        let mut take = |id, spans: Vec<br_storage::StoredSpan>| {
+            found.push((id, spans));
+            Ok(true)
+        };
+        source.traces(&wanted, parts, &budget, &mut take).expect("read");
+        found
+    };
+    // Backwards, with strangers between them, and one twice.
+    let mut ids: Vec<TraceId> = (0..3000).rev().map(id).collect();
+    ids.insert(3, TraceId([9; 16]));
+    ids.insert(9, id(2999));
+    ids.push(TraceId::default());
+    let found = read(&ids, &SpanParts::ALL);
+    assert_eq!(found.iter().map(|(id, _)| *id).collect::<Vec<_>>(), (0..3000).rev().map(id).collect::<Vec<_>>());
+    for (at, spans) in &found[..40] {
+        assert_eq!(spans.len(), 4);
+        assert!(spans.iter().all(|stored| stored.span.trace_id == *at && stored.span.attributes.len() == 2));
+        let mut one = source.trace(*at, None, &budget).expect("trace");
+        one.sort_by_key(|stored| stored.span.start);
+        let mut spans = spans.clone();
+        spans.sort_by_key(|stored| stored.span.start);
+        assert_eq!(one, spans, "one by one they are the same");
+    }
+    assert!(read(&[], &SpanParts::ALL).is_empty());
+    let in_range = (id(10), TimeRange::new(Nanos(START + 10_000_000_000 + 1), Nanos(START + 10_000_000_000 + 3000)));
+    let mut names = Vec::new();
+    let mut take = |_, spans: Vec<br_storage::StoredSpan>| {
+        names.extend(spans.into_iter().map(|stored| stored.span.name));
+        Ok(true)
+    };
+    source.traces(&[in_range], &SpanParts::NONE, &budget, &mut take).expect("read");
+    names.sort();
+    assert_eq!(names, ["render", "select"]);
+}
+
+#[test]
+fn of_traces_only_the_parts_that_are_wanted_are_read() {
+    let store = CountingStore::new();
+    let events = traced(&store);
+    let (source, budget) = (events.spans(TENANT), br_storage::Budget::unlimited());
+    let ids: Vec<(TraceId, TimeRange)> =
+        (0..3000u64).map(|trace| (TraceId(u128::from(trace * 7919 + 1).to_be_bytes()), TimeRange::ALL)).collect();
+    let read = |parts: &SpanParts| {
+        store.take_bytes_read();
+        let mut spans = Vec::new();
+        let mut take = |_, more| {
+            spans.extend::<Vec<br_storage::StoredSpan>>(more);
+            Ok(true)
+        };
+        source.traces(&ids, parts, &budget, &mut take).expect("read");
+        (spans, store.take_bytes_read())
+    };
+    let (whole, bytes) = read(&SpanParts::ALL);
+    let named = SpanParts { keys: Some(vec!["shop".into()]), ..SpanParts::NONE };
+    let (parts, fewer_bytes) = read(&named);
+    assert!(fewer_bytes * 2 < bytes, "{fewer_bytes} of {bytes} bytes");
+    assert_eq!(parts.len(), whole.len());
+    for (part, whole) in parts.iter().zip(&whole) {
+        assert_eq!(part.span.attributes.get("shop"), whole.span.attributes.get("shop"));
+        assert_eq!((part.span.attributes.len(), part.span.events.len(), part.span.status_message.as_str()), (1, 0, ""));
+        assert_eq!((part.span.span_id, part.span.name.as_str()), (whole.span.span_id, whole.span.name.as_str()));
+    }
+    let query = SpanQuery { range: TimeRange::ALL, hints: Vec::new(), parts: named };
+    store.take_bytes_read();
+    assert!(read_spans(&events, &query).iter().all(|stored| stored.span.attributes.len() == 1 && stored.span.events.is_empty()));
+    assert!(store.take_bytes_read() * 2 < bytes);
 }
 
 #[test]

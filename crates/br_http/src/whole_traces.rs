@@ -5,7 +5,7 @@ use crate::written::{self, Text};
 use br_model::{SpanKind, TenantId, TraceId};
 use br_query::door::Language;
 use br_std::{Error, Result};
-use br_storage::{Budget, SpanHint, SpanQuery, SpanSource, StoredSpan, TimeRange};
+use br_storage::{Budget, SpanHint, SpanParts, SpanQuery, SpanSource, StoredSpan, TimeRange};
 use br_traceql::SearchOptions;
 use br_wire::SpanView;
 use std::collections::BTreeSet;
@@ -51,18 +51,21 @@ pub(crate) async fn answer(
 }
 
 /// Ids, and where to look for each.
-type Places = Vec<(TraceId, Option<TimeRange>)>;
+type Places = Vec<(TraceId, TimeRange)>;
 
 fn places(source: &dyn SpanSource, wanted: Wanted, budget: &Budget) -> Result<Places> {
     let (query, options) = match wanted {
-        Wanted::Named { ids, around } => return Ok(ids.into_iter().map(|id| (id, around)).collect()),
+        Wanted::Named { ids, around } => {
+            let around = around.unwrap_or(TimeRange::ALL);
+            return Ok(ids.into_iter().map(|id| (id, around)).collect());
+        }
         Wanted::Found { query, options } => (query, options),
     };
     let expr = br_traceql::parse(&query).map_err(|error| Error::fix_request(format!("the search cannot be made: {error}")))?;
     let found = br_traceql::search(source, &expr, &query, &options, budget)?;
     let place = |found: &br_traceql::TraceMatch| {
         let end = br_std::Nanos(found.start.0.saturating_add(found.duration_nanos));
-        (found.trace_id, Some(TimeRange::new(found.start - AROUND, end + AROUND)))
+        (found.trace_id, TimeRange::new(found.start - AROUND, end + AROUND))
     };
     Ok(found.iter().map(place).collect())
 }
@@ -74,42 +77,41 @@ fn written(
     write: WriteTrace,
     budget: &Budget,
 ) -> Result<(usize, String)> {
-    let (mut count, mut failed) = (0, None);
+    let (mut found, mut failed) = (BTreeSet::new(), None);
     let text = written::text(budget, |out| {
         out.write_all(before.as_bytes())?;
-        for (id, around) in places {
-            let (spans, bytes) = match whole(source, *id, *around, budget) {
-                Ok(found) => found,
-                Err(error) => {
-                    failed = Some(error);
-                    return Err(io::ErrorKind::Other.into());
-                }
-            };
-            if spans.is_empty() {
-                continue;
-            }
-            if count > 0 {
-                out.write_all(b",")?;
-            }
-            count += 1;
-            write(out, spans)?;
-            budget.release(bytes);
+        let mut broken = None;
+        let mut read = |places: &Places, found: &mut BTreeSet<TraceId>| {
+            source.traces(places, &SpanParts::ALL, budget, &mut |id, spans| {
+                let (spans, bytes) = whole(spans, budget)?;
+                let comma: &[u8] = if found.is_empty() { b"" } else { b"," };
+                found.insert(id);
+                broken = out.write_all(comma).and_then(|()| write(out, spans)).err();
+                budget.release(bytes);
+                Ok(broken.is_none())
+            })
+        };
+        let outcome = read(places, &mut found).and_then(|()| {
+            // Where a client looks for a trace is what it believes.
+            let elsewhere = |(id, around): &&(TraceId, TimeRange)| *around != TimeRange::ALL && !found.contains(id);
+            let rest: Places = places.iter().filter(elsewhere).map(|(id, _)| (*id, TimeRange::ALL)).collect();
+            if rest.is_empty() { Ok(()) } else { read(&rest, &mut found) }
+        });
+        if let Err(error) = outcome {
+            failed = Some(error);
+            return Err(io::ErrorKind::Other.into());
         }
-        out.write_all(after.as_bytes())
+        broken.map_or_else(|| out.write_all(after.as_bytes()), Err)
     });
     match failed {
         Some(error) => Err(error),
-        None => Ok((count, text?)),
+        None => Ok((found.len(), text?)),
     }
 }
 
-/// A trace and what it is charged with. What was sent twice, and the same, comes once.
-fn whole(source: &dyn SpanSource, id: TraceId, around: Option<TimeRange>, budget: &Budget) -> Result<(Vec<StoredSpan>, u64)> {
+/// A trace as it is written, and what it is charged with. What was sent twice, and the same, comes once.
+fn whole(mut spans: Vec<StoredSpan>, budget: &Budget) -> Result<(Vec<StoredSpan>, u64)> {
     budget.check()?;
-    let mut spans = source.trace(id, around, budget)?;
-    if spans.is_empty() && around.is_some() {
-        spans = source.trace(id, None, budget)?;
-    }
     // As they are, and once more in the form of the wire.
     let bytes = 2 * spans.iter().map(StoredSpan::heap_bytes).sum::<u64>();
     budget.charge(bytes)?;
@@ -122,7 +124,11 @@ pub(crate) fn views(spans: &[StoredSpan]) -> Vec<SpanView<'_>> {
     spans.iter().map(|StoredSpan { resource, scope, span }| SpanView { resource, scope, span }).collect()
 }
 
-/// Looks at the newest spans of a service (of all of them when it is empty) for names that no list has. False when there are more.
+/// The service that a client's span names.
+pub(crate) const PEER: &str = "peer.service";
+
+/// Looks at the newest spans of a service (of all of them when it is empty) for names that no list has: kinds and
+/// [`PEER`]s. False when there are more.
 pub(crate) fn look(
     source: &dyn SpanSource,
     service: &str,
@@ -131,7 +137,8 @@ pub(crate) fn look(
     mut look: impl FnMut(&StoredSpan) -> Result<()>,
 ) -> Result<bool> {
     let hints = if service.is_empty() { Vec::new() } else { vec![SpanHint::Service(service.to_owned())] };
-    let mut cursor = source.scan(&SpanQuery { range, hints }, budget)?;
+    let parts = SpanParts { keys: Some(vec![PEER.to_owned()]), ..SpanParts::NONE };
+    let mut cursor = source.scan(&SpanQuery { range, hints, parts }, budget)?;
     let mut looked_at = 0;
     while let Some(batch) = cursor.next_batch()? {
         budget.check()?;

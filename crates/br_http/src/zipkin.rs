@@ -7,7 +7,7 @@ use crate::error::TextError;
 use crate::params::Params;
 use crate::routes::Routes;
 use crate::service_links;
-use crate::whole_traces::{Wanted, answer, look, trace_id, views};
+use crate::whole_traces::{PEER, Wanted, answer, look, trace_id, views};
 use crate::written::{self, Each};
 use axum::Extension;
 use axum::extract::{Path, State};
@@ -80,7 +80,7 @@ async fn remote_services(State(app): State<Arc<App>>, Extension(principal): Exte
     names(&app, &principal, move |source, range, budget| {
         let mut peers = BTreeSet::new();
         look(source, &service, range, budget, |stored| {
-            if let Some(peer) = stored.span.attributes.get_str("peer.service")
+            if let Some(peer) = stored.span.attributes.get_str(PEER)
                 && !peers.contains(peer)
             {
                 budget.charge(peer.len() as u64 + 64)?;
@@ -95,7 +95,8 @@ async fn remote_services(State(app): State<Arc<App>>, Extension(principal): Exte
 
 async fn traces(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
     let range = service_links::range(&params, app.clock.now())?;
-    let options = SearchOptions { range, limit: params.limit(LIMIT_DEFAULT, LIMIT_MAX)?, spans_per_spanset: 0 };
+    let limit = params.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
+    let options = SearchOptions { range, limit, spans_per_spanset: 0, after: None };
     let wanted = Wanted::Found { query: query(&params)?, options };
     let (_, text) = answer(&app, principal.tenant, wanted, ("[", "]"), write).await?;
     Ok(written::response(text))

@@ -282,6 +282,36 @@ impl Drop for Budget {
     }
 }
 
+/// What was charged for something, given back when this goes.
+pub struct Held<'b> {
+    budget: &'b Budget,
+    bytes: u64,
+}
+
+impl<'b> Held<'b> {
+    pub fn new(budget: &'b Budget) -> Self {
+        Self { budget, bytes: 0 }
+    }
+
+    pub fn add(&mut self, bytes: u64) -> Result<()> {
+        self.bytes += bytes;
+        self.budget.charge(bytes)
+    }
+
+    /// Gives back a part before the rest goes.
+    pub fn give_back(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.budget.release(bytes);
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.budget.release(self.bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,11 +13,11 @@ pub mod range;
 pub mod spans;
 pub mod testing;
 
-pub use budget::{Budget, CancelReason, SharedMemory};
+pub use budget::{Budget, CancelReason, Held, SharedMemory};
 pub use damage::{Damage, DamageNotes};
 pub use logs::{LogCursor, LogHint, LogQuery, LogRow, LogSource};
 pub use manifest::{FileEntry, FoundFile, JournalPosition, Table};
 pub use matcher::{MatchOp, Matcher};
 pub use metrics::{BATCHES_AT_ONCE, MetricSource, Points, RollupUse, SeriesCursor, SeriesData, SeriesQuery, Values, Weight};
 pub use range::{Direction, TimeRange};
-pub use spans::{SpanCursor, SpanHint, SpanQuery, SpanSource, StoredSpan};
+pub use spans::{SpanCursor, SpanHint, SpanParts, SpanQuery, SpanSource, StoredSpan, TakeTrace};

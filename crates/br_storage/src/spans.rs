@@ -11,7 +11,38 @@ pub struct SpanQuery {
     pub range: TimeRange,
     /// What the caller will keep only. A store may use these to skip, and may hand out spans that fail them.
     pub hints: Vec<SpanHint>,
+    /// What the caller looks at.
+    pub parts: SpanParts,
 }
+
+/// What of a span is wanted beside its ids, name, kind, times, status, resource and scope. A store may leave the rest empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpanParts {
+    /// The span's own attributes with these keys; `None` for all. Of a key that a span has more than once, with values of
+    /// different types, any may come first.
+    pub keys: Option<Vec<String>>,
+    pub events: bool,
+    pub links: bool,
+    /// Status message and trace state.
+    pub texts: bool,
+}
+
+impl SpanParts {
+    pub const ALL: Self = Self { keys: None, events: true, links: true, texts: true };
+    pub const NONE: Self = Self { keys: Some(Vec::new()), events: false, links: false, texts: false };
+
+    /// Wants the attribute as well.
+    pub fn add_key(&mut self, key: &str) {
+        if let Some(keys) = &mut self.keys
+            && !keys.iter().any(|known| known == key)
+        {
+            keys.push(key.to_owned());
+        }
+    }
+}
+
+/// Takes a trace, and says whether to go on.
+pub type TakeTrace<'t> = dyn FnMut(TraceId, Vec<StoredSpan>) -> Result<bool> + 't;
 
 /// A condition that every span the caller keeps will satisfy.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,10 +64,22 @@ pub enum SpanHint {
 pub trait SpanSource: Send + Sync {
     fn scan<'a>(&'a self, query: &SpanQuery, budget: &'a Budget) -> Result<Box<dyn SpanCursor + 'a>>;
 
-    /// All spans of one trace, in no particular order; empty when it is not known. They are charged while they are gathered:
-    /// whoever holds them then charges [`StoredSpan::heap_bytes`].
+    /// Many traces at once, each handed over when it is complete, in the order in which they are named; a trace that is not known is
+    /// left out, one that is named twice comes once. The spans of each are those that start in its range, in no particular order.
+    /// They are charged while they are gathered: whoever holds them then charges [`StoredSpan::heap_bytes`].
+    fn traces(&self, wanted: &[(TraceId, TimeRange)], parts: &SpanParts, budget: &Budget, take: &mut TakeTrace<'_>)
+    -> Result<()>;
+
+    /// One of [`Self::traces`], whole; empty when it is not known.
     /// `around` narrows where to look when the caller knows it.
-    fn trace(&self, id: TraceId, around: Option<TimeRange>, budget: &Budget) -> Result<Vec<StoredSpan>>;
+    fn trace(&self, id: TraceId, around: Option<TimeRange>, budget: &Budget) -> Result<Vec<StoredSpan>> {
+        let mut found = Vec::new();
+        self.traces(&[(id, around.unwrap_or(TimeRange::ALL))], &SpanParts::ALL, budget, &mut |_, spans| {
+            found = spans;
+            Ok(false)
+        })?;
+        Ok(found)
+    }
 
     /// Sorted names of the services with a span in the range.
     fn services(&self, range: TimeRange, budget: &Budget) -> Result<Vec<String>>;

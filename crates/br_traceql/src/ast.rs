@@ -243,3 +243,20 @@ pub enum MetricOp {
     HistogramOverTime,
     Compare,
 }
+
+impl MetricOp {
+    /// As a query names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::CountOverTime => "count_over_time",
+            Self::MinOverTime => "min_over_time",
+            Self::MaxOverTime => "max_over_time",
+            Self::AvgOverTime => "avg_over_time",
+            Self::SumOverTime => "sum_over_time",
+            Self::QuantileOverTime => "quantile_over_time",
+            Self::HistogramOverTime => "histogram_over_time",
+            Self::Compare => "compare",
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Fields of a span.
 
-use crate::ast::{Attribute, Field, FieldKind, Intrinsic, Op, Place};
+use crate::ast::{Attribute, Field, FieldKind, Intrinsic, Op, Place, Static};
 use crate::trace::Trace;
 use crate::value::{Regexes, Value, arithmetic, compare};
 use br_model::Attributes;
@@ -98,6 +98,10 @@ impl<'a> View<'a> {
             }
             Intrinsic::LinkTraceId => many(span.links.iter().map(|link| owned(link.trace_id.to_string()))).unwrap_or(Value::Nil),
             Intrinsic::LinkSpanId => many(span.links.iter().map(|link| owned(link.span_id.to_string()))).unwrap_or(Value::Nil),
+            // As in Tempo, that of a root is -1, and 0 where the parent is missing.
+            Intrinsic::NestedSetParent if span.parent_span_id.is_none() => Value::Int(-1),
+            // Without the trace nobody asks for more than whether it is a root.
+            Intrinsic::NestedSetParent if self.trace.is_none() => Value::Int(0),
             Intrinsic::ChildCount
             | Intrinsic::NestedSetLeft
             | Intrinsic::NestedSetRight
@@ -115,8 +119,7 @@ fn of_trace(intrinsic: Intrinsic, trace: &Trace, at: usize) -> Value<'_> {
         Intrinsic::ChildCount => Value::Int(trace.children[at].len() as i64),
         Intrinsic::NestedSetLeft => Value::Int(trace.nested_set[at].0),
         Intrinsic::NestedSetRight => Value::Int(trace.nested_set[at].1),
-        // As in Tempo, a root's parent is -1.
-        Intrinsic::NestedSetParent => Value::Int(trace.parents[at].map_or(-1, |parent| trace.nested_set[parent].0)),
+        Intrinsic::NestedSetParent => Value::Int(trace.parents[at].map_or(0, |parent| trace.nested_set[parent].0)),
         Intrinsic::RootName => text(trace.root().map(|root| root.span.name.as_str())),
         Intrinsic::RootService => text(trace.root().map(|root| root.resource.service_name())),
         _ => {
@@ -151,7 +154,29 @@ pub(crate) fn is_local(field: &Field) -> bool {
             !attribute.of_parent && !needs_trace
         }
         FieldKind::Not(inner) | FieldKind::Negative(inner) => is_local(inner),
-        FieldKind::Binary { left, right, .. } => is_local(left) && is_local(right),
+        FieldKind::Binary { op, left, right } => asks_for_root(*op, left, right) || is_local(left) && is_local(right),
+    }
+}
+
+/// `nestedSetParent < 0` and its like: whether the span is a root, which it says itself.
+fn asks_for_root(op: Op, left: &Field, right: &Field) -> bool {
+    let (FieldKind::Attribute(attribute), FieldKind::Static(Static::Int(number))) = (&left.kind, &right.kind) else {
+        return false;
+    };
+    let is_decided = match op {
+        Op::Less | Op::GreaterEqual => *number <= 0,
+        Op::LessEqual | Op::Greater | Op::Equal | Op::NotEqual => *number < 0,
+        _ => false,
+    };
+    is_decided && *attribute == Attribute { of_parent: false, place: Place::Intrinsic(Intrinsic::NestedSetParent) }
+}
+
+/// Whether a filter can hold of a span, as far as the span alone tells.
+pub(crate) fn may_hold(view: View<'_>, field: &Field) -> bool {
+    match &field.kind {
+        FieldKind::Binary { op: Op::And, left, right } => may_hold(view, left) && may_hold(view, right),
+        FieldKind::Binary { op: Op::Or, left, right } => may_hold(view, left) || may_hold(view, right),
+        _ => !is_local(field) || holds(view, field),
     }
 }
 

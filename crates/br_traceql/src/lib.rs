@@ -22,6 +22,6 @@ pub use ast::Expr;
 pub use error::{Fault, ParseError};
 pub use hints::span_hints;
 pub use links::{ServiceLink, service_links};
-pub use metrics::{MetricSeries, query_range};
+pub use metrics::{EXEMPLARS_MAX, Exemplar, MetricOptions, MetricSeries, query_range};
 pub use parser::parse;
-pub use search::{MatchedSpan, MatchedSpanset, SearchOptions, TraceMatch, hints_of, may_match, search};
+pub use search::{MatchedSpan, MatchedSpanset, Rank, SearchOptions, TraceMatch, add_parts_of, hints_of, may_match, search};

@@ -2,7 +2,7 @@
 
 use br_model::{SpanId, SpanKind, SpanStatus, TraceId};
 use br_std::Result;
-use br_storage::{Budget, SpanQuery, SpanSource, StoredSpan, TimeRange};
+use br_storage::{Budget, SpanParts, SpanQuery, SpanSource, StoredSpan, TimeRange};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -15,6 +15,9 @@ pub struct ServiceLink {
     /// Of them, those that failed.
     pub errors: u64,
 }
+
+/// The service that a client names.
+const PEER: &str = "peer.service";
 
 /// The links, sorted by their names, and whether all spans of the range were looked at: the newest `spans_max` are.
 ///
@@ -30,7 +33,8 @@ pub fn service_links(
 ) -> Result<(Vec<ServiceLink>, bool)> {
     let mut graph = Graph::new(budget);
     let mut is_whole = true;
-    let mut cursor = source.scan(&SpanQuery { range, hints: Vec::new() }, budget)?;
+    let parts = SpanParts { keys: Some(vec![PEER.to_owned()]), ..SpanParts::NONE };
+    let mut cursor = source.scan(&SpanQuery { range, hints: Vec::new(), parts }, budget)?;
     'spans: while let Some(batch) = cursor.next_batch()? {
         budget.check()?;
         for stored in batch.iter().filter(|stored| range.contains(stored.span.start)) {
@@ -110,8 +114,7 @@ impl<'b> Graph<'b> {
     fn add(&mut self, stored: &StoredSpan) -> Result<()> {
         self.budget.charge(NODE_BYTES)?;
         let span = &stored.span;
-        let service = self.number(stored.resource.service_name())?;
-        let peer = span.attributes.get_str("peer.service").filter(|peer| !peer.is_empty());
+        let peer = span.attributes.get_str(PEER).filter(|peer| !peer.is_empty());
         let peer = peer.map(|peer| self.number(peer)).transpose()?;
         self.nodes.push(Node {
             trace: span.trace_id,

@@ -1,4 +1,10 @@
 //! Conformance of the parser: a YAML file with lists of queries under `valid`, `parse_fails`, `validate_fails` and `unsupported`.
+//! What queries find is the matter of [`evaluate`].
+
+mod eval;
+mod load;
+
+pub use eval::run as evaluate;
 
 use crate::{Fault, parse};
 

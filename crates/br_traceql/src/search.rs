@@ -1,15 +1,19 @@
 //! Finding traces, newest first.
 
-use crate::ast::{Expr, Field, FieldKind, Pipeline, Root, Spanset, Stage};
-use crate::attribute::{View, holds, is_local};
-use crate::hints::{leaves, span_hints};
+mod candidates;
+
+use crate::ast::{Expr, Field, Pipeline, Root, Spanset, Stage};
+use crate::attribute::View;
+use crate::hints::{Requirement, span_hints, visit_fields};
 use crate::spanset::{Evaluation, Set};
 use crate::trace::Trace;
 use br_model::{AttributeValue, SpanId, SpanStatus, TraceId};
 use br_std::{Error, Nanos, Result};
-use br_storage::{Budget, SpanHint, SpanQuery, SpanSource, StoredSpan, TimeRange};
+use br_storage::{Budget, Held, SpanHint, SpanParts, SpanSource, StoredSpan, TimeRange};
+use candidates::find;
+pub(crate) use candidates::side;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
@@ -20,11 +24,47 @@ pub struct SearchOptions {
     pub limit: usize,
     /// So many spans of each spanset are shown.
     pub spans_per_spanset: usize,
+    /// Only traces that rank behind this one: where the search before stopped.
+    pub after: Option<Rank>,
+}
+
+/// The place of a trace among those that match, the newest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    pub newest: Reverse<Nanos>,
+    pub trace_id: TraceId,
+}
+
+impl Rank {
+    fn new(newest: Nanos, trace_id: TraceId) -> Self {
+        Self { newest: Reverse(newest), trace_id }
+    }
+
+    /// As [`Display`](std::fmt::Display) writes it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (nanos, id) = text.split_once('-')?;
+        let id = TraceId::from_hex(id).filter(|id| !id.is_none())?;
+        Some(Self::new(Nanos(nanos.parse().ok()?), id))
+    }
+
+    /// Where a search stopped that found these, when it may have left some out.
+    pub fn of_last(found: &[TraceMatch], limit: usize) -> Option<Self> {
+        let ranks = found.iter().map(|found| Self::new(found.newest, found.trace_id));
+        ranks.max().filter(|_| found.len() >= limit)
+    }
+}
+
+impl std::fmt::Display for Rank {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}-{}", self.newest.0.0, self.trace_id)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct TraceMatch {
     pub trace_id: TraceId,
+    /// The start of the newest span that may have made it match: what traces rank by.
+    pub newest: Nanos,
     /// Of the root span, or of the earliest span when the root is missing.
     pub root_service: String,
     pub root_name: String,
@@ -79,16 +119,14 @@ impl MatchedSpan {
     }
 }
 
-/// Sources hand out spans newest first by windows of this width; candidates of one window are looked at together.
-const WINDOW: Duration = Duration::from_hours(1);
-
 /// A trace is read this far around the span that gave it away.
-const AROUND: Duration = Duration::from_hours(2);
+pub(crate) const AROUND: Duration = Duration::from_hours(2);
 
 /// A trace's memory beside its spans' own, roughly, for each span.
-const SPAN_BYTES: u64 = 1024;
+pub(crate) const SPAN_BYTES: u64 = 1024;
 
-/// The newest traces that match, by their start; the same question gets the same answer.
+/// The newest traces that match, by the start of their newest span that may have made them match; the same question gets the same
+/// answer.
 pub fn search(
     source: &dyn SpanSource,
     expr: &Expr,
@@ -102,29 +140,10 @@ pub fn search(
     if options.limit == 0 {
         return Ok(Vec::new());
     }
-    let mut search = Search { source, expr, text, pipeline, options, budget, found: Vec::new(), seen: HashSet::new() };
-    let query = SpanQuery { range: options.range, hints: span_hints(pipeline) };
-    let is_answered = match local_filters(pipeline) {
-        Some(filters) => search.by_spans_alone(&query, &filters)?,
-        None => false,
-    };
-    if !is_answered {
-        search.by_windows(&query)?;
-    }
-    Ok(search.finish())
-}
-
-/// The filters of a query that looks at each span alone: one matches when all of them hold, and its trace with it.
-fn local_filters(pipeline: &Pipeline) -> Option<Vec<&Field>> {
-    let mut filters = Vec::new();
-    for stage in &pipeline.stages {
-        match stage {
-            Stage::Spanset(Spanset::Filter(field)) if is_local(field) => filters.push(field),
-            Stage::Select(_) => {}
-            _ => return None,
-        }
-    }
-    (!filters.is_empty()).then_some(filters)
+    let matcher = Matcher { expr, text, pipeline, options };
+    let mut found = find(source, &matcher, budget)?;
+    found.sort_by_key(|found| (Reverse(found.start), found.trace_id));
+    Ok(found)
 }
 
 /// What a store may skip when only spans that [`may_match`] are wanted.
@@ -135,29 +154,29 @@ pub fn hints_of(expr: &Expr) -> Vec<SpanHint> {
     }
 }
 
-/// Whether a span, looked at alone, satisfies one of the query's filters. What depends on the rest of its trace is not decided:
-/// such spans count as matching.
+/// Adds what [`may_match`] looks at.
+pub fn add_parts_of(expr: &Expr, parts: &mut SpanParts) {
+    let Root::Search(pipeline) = &expr.root else { return };
+    if let Some(clause) = Requirement::of(pipeline).main() {
+        clause.add_parts(parts);
+    }
+}
+
+/// Whether a span, looked at alone, may be one that the query finds. What depends on the rest of its trace is not decided: such spans
+/// count as matching.
 pub fn may_match(expr: &Expr, stored: &StoredSpan) -> bool {
     match &expr.root {
-        Root::Search(pipeline) => is_candidate(stored, &leaves(pipeline), expr),
+        Root::Search(pipeline) => Requirement::of(pipeline).main().is_none_or(|clause| clause.may_hold(stored, &expr.regexes)),
         Root::Metrics(_) => true,
     }
 }
 
-fn is_candidate(stored: &StoredSpan, leaves: &[&Field], expr: &Expr) -> bool {
-    let view = View { stored, trace: None, regexes: &expr.regexes };
-    leaves.is_empty() || leaves.iter().any(|field| !is_local(field) || holds(view, field))
-}
-
-struct Search<'a> {
-    source: &'a dyn SpanSource,
+/// Judges whole traces.
+struct Matcher<'a> {
     expr: &'a Expr,
     text: &'a str,
     pipeline: &'a Pipeline,
     options: &'a SearchOptions,
-    budget: &'a Budget,
-    found: Vec<TraceMatch>,
-    seen: HashSet<TraceId>,
 }
 
 fn services(trace: &Trace) -> Vec<(String, usize)> {
@@ -168,131 +187,27 @@ fn services(trace: &Trace) -> Vec<(String, usize)> {
     services.into_iter().map(|(name, spans)| (name.to_owned(), spans)).collect()
 }
 
-/// The traces with the newest matching spans, no more than asked for.
-struct Newest {
-    traces_max: usize,
-    starts: HashMap<TraceId, Nanos>,
-    /// The same, the newest first.
-    ordered: BTreeSet<(Reverse<Nanos>, TraceId)>,
-    /// Whether there were more.
-    is_cut: bool,
-}
-
-impl Newest {
-    fn new(traces_max: usize) -> Self {
-        Self { traces_max, starts: HashMap::new(), ordered: BTreeSet::new(), is_cut: false }
+impl Matcher<'_> {
+    /// Whether a trace matches as soon as one of its spans does.
+    fn is_plain(&self) -> bool {
+        self.pipeline.stages.iter().all(|stage| matches!(stage, Stage::Spanset(Spanset::Filter(_)) | Stage::Select(_)))
     }
 
-    fn offer(&mut self, id: TraceId, start: Nanos) {
-        match self.starts.get_mut(&id) {
-            Some(known) if *known >= start => return,
-            Some(known) => {
-                self.ordered.remove(&(Reverse(*known), id));
-                *known = start;
-            }
-            None => {
-                self.starts.insert(id, start);
-            }
+    /// What the trace has of what is looked for. `newest` is what it ranks by.
+    fn look_at(&self, id: TraceId, newest: Nanos, spans: Vec<StoredSpan>, budget: &Budget) -> Result<Option<TraceMatch>> {
+        budget.check()?;
+        let mut held = Held::new(budget);
+        held.add(spans.len() as u64 * SPAN_BYTES + spans.iter().map(StoredSpan::heap_bytes).sum::<u64>())?;
+        let trace = Trace::new(spans);
+        let sets = Evaluation { trace: &trace, regexes: &self.expr.regexes }.run(self.pipeline);
+        let matched = self.matched(id, newest, &trace, &sets);
+        if let Some(matched) = &matched {
+            budget.charge(matched.heap_bytes())?;
         }
-        self.ordered.insert((Reverse(start), id));
-        if self.ordered.len() > self.traces_max
-            && let Some((_, oldest)) = self.ordered.pop_last()
-        {
-            self.starts.remove(&oldest);
-            self.is_cut = true;
-        }
+        Ok(matched)
     }
 
-    /// Whether spans that start no later than this cannot change anything.
-    fn is_settled(&self, newest_left: Option<Nanos>) -> bool {
-        let (Some((Reverse(oldest), _)), Some(left)) = (self.ordered.last(), newest_left) else { return false };
-        self.ordered.len() >= self.traces_max && left < *oldest
-    }
-}
-
-impl Search<'_> {
-    /// Decides by the spans alone which traces are the newest, and reads only these. False when that was not enough.
-    fn by_spans_alone(&mut self, query: &SpanQuery, filters: &[&Field]) -> Result<bool> {
-        let mut newest = Newest::new(self.options.limit);
-        let mut cursor = self.source.scan(query, self.budget)?;
-        let mut is_whole = true;
-        while let Some(spans) = cursor.next_batch()? {
-            self.budget.check()?;
-            for stored in spans.iter().filter(|stored| self.options.range.contains(stored.span.start)) {
-                let view = View { stored, trace: None, regexes: &self.expr.regexes };
-                if filters.iter().all(|field| holds(view, field)) {
-                    newest.offer(stored.span.trace_id, stored.span.start);
-                }
-            }
-            if newest.is_settled(cursor.newest_left()) {
-                is_whole = false;
-                break;
-            }
-        }
-        drop(cursor);
-        let is_whole = is_whole && !newest.is_cut;
-        self.look_at(&mut newest.starts)?;
-        // A span that was sent twice, and not the same, may match alone and not in its trace: then older traces have to fill the gap.
-        Ok(is_whole || self.found.len() >= self.options.limit)
-    }
-
-    /// Reads the trace of each span that may match, window by window.
-    fn by_windows(&mut self, query: &SpanQuery) -> Result<()> {
-        let leaves = leaves(self.pipeline);
-        let mut cursor = self.source.scan(query, self.budget)?;
-        let mut candidates: HashMap<TraceId, Nanos> = HashMap::new();
-        let mut window = None;
-        while let Some(spans) = cursor.next_batch()? {
-            self.budget.check()?;
-            for stored in &spans {
-                if !self.options.range.contains(stored.span.start) {
-                    continue;
-                }
-                let found = stored.span.start.window(WINDOW);
-                if window.is_some_and(|window| found < window) {
-                    self.look_at(&mut candidates)?;
-                    if self.found.len() >= self.options.limit {
-                        return Ok(());
-                    }
-                }
-                window = Some(window.map_or(found, |window: Nanos| window.min(found)));
-                if is_candidate(stored, &leaves, self.expr) {
-                    let start = candidates.entry(stored.span.trace_id).or_insert(stored.span.start);
-                    *start = (*start).max(stored.span.start);
-                }
-            }
-        }
-        self.look_at(&mut candidates)
-    }
-
-    /// Reads the candidates' traces, newest first, until there are enough.
-    fn look_at(&mut self, candidates: &mut HashMap<TraceId, Nanos>) -> Result<()> {
-        let mut ordered: Vec<(TraceId, Nanos)> = candidates.drain().collect();
-        ordered.sort_by_key(|(id, start)| (Reverse(*start), *id));
-        for (id, start) in ordered {
-            if self.found.len() >= self.options.limit {
-                break;
-            }
-            if !self.seen.insert(id) {
-                continue;
-            }
-            self.budget.check()?;
-            let around = TimeRange::new(start - AROUND, start + AROUND);
-            let spans = self.source.trace(id, Some(around), self.budget)?;
-            let bytes = spans.len() as u64 * SPAN_BYTES + spans.iter().map(StoredSpan::heap_bytes).sum::<u64>();
-            self.budget.charge(bytes)?;
-            let trace = Trace::new(spans);
-            let sets = Evaluation { trace: &trace, regexes: &self.expr.regexes }.run(self.pipeline);
-            if let Some(matched) = self.matched(id, &trace, &sets) {
-                self.budget.charge(matched.heap_bytes())?;
-                self.found.push(matched);
-            }
-            self.budget.release(bytes);
-        }
-        Ok(())
-    }
-
-    fn matched(&self, trace_id: TraceId, trace: &Trace, sets: &[Set]) -> Option<TraceMatch> {
+    fn matched(&self, trace_id: TraceId, newest: Nanos, trace: &Trace, sets: &[Set]) -> Option<TraceMatch> {
         let root = trace.root()?;
         if sets.is_empty() {
             return None;
@@ -302,6 +217,7 @@ impl Search<'_> {
         let spansets = sets.iter().map(|set| self.spanset(trace, set, &fields)).collect();
         Some(TraceMatch {
             trace_id,
+            newest,
             root_service: root.resource.service_name().to_owned(),
             root_name: root.span.name.clone(),
             start: Nanos(start),
@@ -336,37 +252,11 @@ impl Search<'_> {
         let spans = set.spans.iter().take(self.options.spans_per_spanset).map(show).collect();
         MatchedSpanset { matched: set.spans.len(), groups: set.groups.clone(), spans }
     }
-
-    fn finish(mut self) -> Vec<TraceMatch> {
-        self.found.sort_by_key(|found| (Reverse(found.start), found.trace_id));
-        self.found
-    }
 }
 
 /// Attributes that filters, groups and `select` name.
 fn shown_fields(pipeline: &Pipeline) -> Vec<&Field> {
     let mut fields = Vec::new();
-    for leaf in leaves(pipeline) {
-        attributes_of(leaf, &mut fields);
-    }
-    for stage in &pipeline.stages {
-        match stage {
-            Stage::By(field) => attributes_of(field, &mut fields),
-            Stage::Select(selected) => selected.iter().for_each(|field| attributes_of(field, &mut fields)),
-            _ => {}
-        }
-    }
+    visit_fields(pipeline, false, &mut |field| fields.push(field));
     fields
-}
-
-fn attributes_of<'a>(field: &'a Field, out: &mut Vec<&'a Field>) {
-    match &field.kind {
-        FieldKind::Static(_) => {}
-        FieldKind::Attribute(_) => out.push(field),
-        FieldKind::Not(inner) | FieldKind::Negative(inner) => attributes_of(inner, out),
-        FieldKind::Binary { left, right, .. } => {
-            attributes_of(left, out);
-            attributes_of(right, out);
-        }
-    }
 }

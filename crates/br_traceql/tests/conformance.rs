@@ -1,16 +1,26 @@
-//! Runs the parser's conformance cases: our own, and those of the shared data folder where it exists.
+//! Runs the conformance cases of the parser and of the evaluation: our own, and those of the shared data folder where it exists.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "tests read the real disk and show what they ran")]
 
 use std::path::{Path, PathBuf};
 
 fn run(path: &Path) -> (usize, usize) {
-    let report = br_traceql::script::run(&std::fs::read_to_string(path).expect("readable"));
+    let is_evaluation = path.extension().is_some_and(|extension| extension == "traceqltest");
+    let run = if is_evaluation { br_traceql::script::evaluate } else { br_traceql::script::run };
+    let report = run(&std::fs::read_to_string(path).expect("readable"));
     println!("{}: {} passed, {} failed", path.display(), report.passed, report.failures.len());
     for failure in &report.failures {
         println!("  line {}: {}", failure.line, failure.message);
     }
     (report.passed, report.failures.len())
+}
+
+#[test]
+fn own_evaluations() {
+    for (name, least) in [("search.traceqltest", 80), ("metrics.traceqltest", 35)] {
+        let (passed, failed) = run(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/traceql").join(name));
+        assert!(passed >= least && failed == 0, "{name}: {passed} passed, {failed} failed");
+    }
 }
 
 #[test]

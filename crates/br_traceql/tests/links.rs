@@ -2,7 +2,7 @@
 
 use br_model::*;
 use br_std::{Nanos, Result};
-use br_storage::{Budget, CancelReason, SpanCursor, SpanQuery, SpanSource, StoredSpan, TimeRange};
+use br_storage::{Budget, CancelReason, SpanCursor, SpanParts, SpanQuery, SpanSource, StoredSpan, TakeTrace, TimeRange};
 use br_traceql::service_links;
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ impl SpanSource for Spans {
         Ok(Box::new(AtOnce(Some(self.0.clone()))))
     }
 
-    fn trace(&self, _: TraceId, _: Option<TimeRange>, _: &Budget) -> Result<Vec<StoredSpan>> {
-        Ok(Vec::new())
+    fn traces(&self, _: &[(TraceId, TimeRange)], _: &SpanParts, _: &Budget, _: &mut TakeTrace<'_>) -> Result<()> {
+        Ok(())
     }
 
     fn services(&self, _: TimeRange, _: &Budget) -> Result<Vec<String>> {

@@ -2,8 +2,8 @@
 
 use br_model::{AttributeValue, Attributes, Resource, Scope, Span, SpanEvent, SpanId, SpanKind, SpanStatus, TraceId};
 use br_std::{Nanos, Result};
-use br_storage::{Budget, SpanCursor, SpanHint, SpanQuery, SpanSource, StoredSpan, TimeRange};
-use br_traceql::{Expr, SearchOptions, TraceMatch, ast::Root, parse, query_range, search, span_hints};
+use br_storage::{Budget, SpanCursor, SpanHint, SpanParts, SpanQuery, SpanSource, StoredSpan, TakeTrace, TimeRange};
+use br_traceql::{Expr, MetricOptions, Rank, SearchOptions, TraceMatch, ast::Root, parse, query_range, search, span_hints};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -26,8 +26,15 @@ impl SpanSource for MemorySpans {
         Ok(Box::new(self.cursor(query)))
     }
 
-    fn trace(&self, id: TraceId, _: Option<TimeRange>, _: &Budget) -> Result<Vec<StoredSpan>> {
-        Ok(self.0.iter().filter(|stored| stored.span.trace_id == id).cloned().collect())
+    fn traces(&self, wanted: &[(TraceId, TimeRange)], _: &SpanParts, _: &Budget, take: &mut TakeTrace<'_>) -> Result<()> {
+        for (id, range) in wanted {
+            let is_wanted = |stored: &&StoredSpan| stored.span.trace_id == *id && range.contains(stored.span.start);
+            let spans: Vec<StoredSpan> = self.0.iter().filter(is_wanted).cloned().collect();
+            if !spans.is_empty() && !take(*id, spans)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn services(&self, _: TimeRange, _: &Budget) -> Result<Vec<String>> {
@@ -96,7 +103,7 @@ fn expr(text: &str) -> Expr {
 }
 
 fn find(text: &str, limit: usize) -> Vec<TraceMatch> {
-    let options = SearchOptions { range: TimeRange::ALL, limit, spans_per_spanset: 10 };
+    let options = SearchOptions { range: TimeRange::ALL, limit, spans_per_spanset: 10, after: None };
     search(&shop(), &expr(text), text, &options, &Budget::unlimited()).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
@@ -171,6 +178,8 @@ struct Counted {
     tells_times: bool,
     rows: AtomicUsize,
     traces: AtomicUsize,
+    /// How often the source was asked for traces.
+    passes: AtomicUsize,
 }
 
 struct CountedCursor<'a> {
@@ -196,9 +205,18 @@ impl SpanSource for Counted {
         Ok(Box::new(CountedCursor { inner: self.spans.cursor(query), of: self }))
     }
 
-    fn trace(&self, id: TraceId, around: Option<TimeRange>, budget: &Budget) -> Result<Vec<StoredSpan>> {
-        self.traces.fetch_add(1, Ordering::Relaxed);
-        self.spans.trace(id, around, budget)
+    fn traces(
+        &self,
+        wanted: &[(TraceId, TimeRange)],
+        parts: &SpanParts,
+        budget: &Budget,
+        take: &mut TakeTrace<'_>,
+    ) -> Result<()> {
+        self.passes.fetch_add(1, Ordering::Relaxed);
+        self.spans.traces(wanted, parts, budget, &mut |id, spans| {
+            self.traces.fetch_add(1, Ordering::Relaxed);
+            take(id, spans)
+        })
     }
 
     fn services(&self, _: TimeRange, _: &Budget) -> Result<Vec<String>> {
@@ -212,11 +230,11 @@ impl SpanSource for Counted {
 
 impl Counted {
     fn new(spans: MemorySpans, tells_times: bool) -> Self {
-        Self { spans, tells_times, rows: AtomicUsize::new(0), traces: AtomicUsize::new(0) }
+        Self { spans, tells_times, rows: AtomicUsize::new(0), traces: AtomicUsize::new(0), passes: AtomicUsize::new(0) }
     }
 
     fn find(&self, text: &str, limit: usize) -> Vec<TraceMatch> {
-        let options = SearchOptions { range: TimeRange::ALL, limit, spans_per_spanset: 10 };
+        let options = SearchOptions { range: TimeRange::ALL, limit, spans_per_spanset: 10, after: None };
         search(self, &expr(text), text, &options, &Budget::unlimited()).unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
@@ -242,6 +260,7 @@ fn both_halves_of_a_shared_span_count() {
             range: TimeRange::new(Nanos::from_secs(0), Nanos::from_secs(1000)),
             limit: 10,
             spans_per_spanset: 10,
+            after: None,
         };
         let found = search(&spans, &expr, query, &options, &Budget::unlimited()).expect(query);
         let counts: Vec<usize> = found.iter().flat_map(|found| &found.spansets).map(|set| set.matched).collect();
@@ -304,9 +323,85 @@ fn a_search_stops_when_what_is_left_is_older() {
     let (rows_by_windows, _) = source.taken();
     assert_eq!(source.find("{ } | select(.amount)", 5).len(), 5);
     let (rows, traces) = source.taken();
-    assert!(rows * 4 < rows_by_windows && rows < 40 && traces == 5, "{rows} and {rows_by_windows} spans, {traces} traces");
+    assert!(rows_by_windows < 40 && rows < 40 && traces == 5, "{rows} and {rows_by_windows} spans, {traces} traces");
     assert_eq!(source.find("{ name = `nothing` }", 5).len(), 0);
     assert_eq!(source.taken(), (all, 0));
+}
+
+#[test]
+fn a_question_reads_traces_in_few_passes_whatever_it_asks() {
+    for tells_times in [true, false] {
+        let source = Counted::new(busy(), tells_times);
+        for query in ["{ } | count() > 5", "{ name = `load` } > { name = `save` }", "{ name = `load` } !>> { name = `save` }"] {
+            let found = source.find(query, 500);
+            let (_, traces) = source.taken();
+            let passes = source.passes.swap(0, Ordering::Relaxed);
+            assert!(passes <= 2 && traces <= 200, "{query}: {} found, {traces} traces in {passes} passes", found.len());
+            assert_eq!(source.find(query, 500), found, "{query}");
+            source.taken();
+            source.passes.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Of 200 traces one has both sides; the commoner side is on the right and the rarer one on the left, or the other way.
+#[test]
+fn an_operator_looks_for_both_of_its_sides_before_it_reads_traces() {
+    let mut spans = busy();
+    let start = 3 * 3600;
+    spans.add(250, (1, 0), "web", "rare", (start, 5));
+    spans.add(250, (2, 1), "web", "save", (start + 1, 1));
+    let source = Counted::new(spans, true);
+    for query in ["{ name = `rare` } > { name = `save` }", "{ name = `save` } < { name = `rare` }", "{ name = `rare` } && { }"] {
+        let found = source.find(query, 20);
+        assert_eq!(found.iter().map(|found| found.trace_id.0[0]).collect::<Vec<_>>(), [250], "{query}");
+        assert_eq!(source.taken().1, 1, "{query}: only the trace that has both sides is read");
+    }
+    assert_eq!(source.find("{ name = `rare` } >> { name = `nothing` }", 20), []);
+    assert_eq!(source.taken().1, 0);
+}
+
+/// Every trace once, whatever the pages' size, and the same as all at once.
+#[test]
+fn pages_go_through_all_traces_once() {
+    for tells_times in [true, false] {
+        let source = Counted::new(busy(), tells_times);
+        for query in [
+            "{ }",
+            "{ name = `save` }",
+            "{ name = `load` } > { }",
+            "{ name = `load` } && { duration > 12s }",
+            "{ } | count() > 3",
+        ] {
+            let rank = |found: &TraceMatch| (std::cmp::Reverse(found.newest), found.trace_id);
+            let mut all = source.find(query, 500);
+            all.sort_by_key(rank);
+            for limit in [7, 64] {
+                let (mut paged, mut after) = (Vec::new(), None);
+                loop {
+                    let options = SearchOptions { range: TimeRange::ALL, limit, spans_per_spanset: 10, after };
+                    let mut page = search(&source, &expr(query), query, &options, &Budget::unlimited()).expect("page");
+                    after = Rank::of_last(&page, limit);
+                    page.sort_by_key(rank);
+                    paged.extend(page);
+                    let Some(rank) = after else { break };
+                    assert_eq!(Rank::parse(&rank.to_string()), after, "as text and back");
+                }
+                assert_eq!(paged, all, "{query} by {limit}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_search_held_is_given_back() {
+    let source = busy();
+    for query in ["{ }", "{ name = `load` } > { name = `save` }", "{ } | count() > 5"] {
+        let budget = Budget::new(1 << 20);
+        let options = SearchOptions { range: TimeRange::ALL, limit: 3, spans_per_spanset: 0, after: None };
+        search(&source, &expr(query), query, &options, &budget).expect("fits");
+        budget.charge((1 << 20) - (8 << 10)).expect("all but the answer");
+    }
 }
 
 #[test]
@@ -339,7 +434,8 @@ fn hints() {
 
 fn measure(text: &str) -> Vec<(String, Vec<Option<f64>>)> {
     let range = TimeRange::new(Nanos::from_secs(100), Nanos::from_secs(120));
-    let series = query_range(&shop(), &expr(text), text, range, Duration::from_secs(10), &Budget::unlimited());
+    let options = MetricOptions { range, step: Duration::from_secs(10), exemplars: 0 };
+    let series = query_range(&shop(), &expr(text), text, &options, &Budget::unlimited());
     let series = series.unwrap_or_else(|error| panic!("{text}: {error}"));
     let shown = |labels: &[(String, AttributeValue)]| {
         labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
@@ -349,7 +445,7 @@ fn measure(text: &str) -> Vec<(String, Vec<Option<f64>>)> {
 
 #[test]
 fn metrics() {
-    assert_eq!(measure("{ } | rate()"), [(String::new(), vec![Some(0.4), Some(0.0)])]);
+    assert_eq!(measure("{ } | rate()"), [("__name__=rate".to_owned(), vec![Some(0.4), Some(0.0)])]);
     assert_eq!(
         measure("{ } | count_over_time() by (resource.service.name)"),
         [
@@ -357,7 +453,7 @@ fn metrics() {
             ("resource.service.name=web".to_owned(), vec![Some(2.0), Some(0.0)])
         ]
     );
-    assert_eq!(measure("{ } | max_over_time(duration)"), [(String::new(), vec![Some(10.0), None])]);
+    assert_eq!(measure("{ } | max_over_time(duration)"), [("__name__=max_over_time".to_owned(), vec![Some(10.0), None])]);
     assert_eq!(measure("{ } | quantile_over_time(duration, .5)"), [("p=0.5".to_owned(), vec![Some(5.0), None])]);
     assert_eq!(measure("({ status = error } | count_over_time()) / ({ } | count_over_time()) * 100")[0].1[0], Some(25.0));
     assert_eq!(
@@ -366,6 +462,65 @@ fn metrics() {
         "of equals the first by name is picked at each step"
     );
     assert!(measure("{ } | count_over_time() > 10").is_empty());
+}
+
+#[test]
+fn exemplars_are_spans_of_their_series_and_no_more_than_asked_for() {
+    let source = busy();
+    let range = TimeRange::new(Nanos(0), Nanos::from_secs(6 * 3600));
+    let ask = |text: &str, exemplars: usize| {
+        let options = MetricOptions { range, step: Duration::from_secs(600), exemplars };
+        query_range(&source, &expr(text), text, &options, &Budget::unlimited()).expect(text)
+    };
+    let by_name = ask("{ } | max_over_time(duration) by (name)", 5);
+    assert_eq!(by_name.len(), 3);
+    for series in &by_name {
+        assert!(series.exemplars.len() == 5 && series.exemplars.is_sorted_by_key(|exemplar| exemplar.time), "{series:?}");
+        for exemplar in &series.exemplars {
+            let is_it = |stored: &&StoredSpan| (stored.span.trace_id, stored.span.start) == (exemplar.trace_id, exemplar.time);
+            let name = series.labels[0].1.to_string();
+            let is_of_series = |stored: &StoredSpan| {
+                let seconds = stored.span.duration_nanos() as f64 / 1e9;
+                stored.span.name == name && (seconds - exemplar.value).abs() < 1e-9
+            };
+            assert!(source.0.iter().filter(is_it).any(is_of_series), "{exemplar:?} of {name}");
+        }
+    }
+    assert_eq!(ask("{ } | max_over_time(duration) by (name)", 5), by_name);
+    let count = |text: &str, exemplars| ask(text, exemplars)[0].exemplars.len();
+    assert_eq!(count("{ } | rate()", 0), 0);
+    assert_eq!(count("{ } | rate() with (exemplars=false)", 5), 0);
+    assert_eq!(count("{ } | rate() with (exemplars=2)", 5), 2);
+    assert!(count("{ } | rate() with (exemplars=true)", 0) > 30, "one for each step with spans");
+    let rate = ask("{ } | rate()", 3).remove(0);
+    let point = |time: Nanos| rate.points.iter().rev().find(|(start, _)| *start <= time).and_then(|(_, value)| *value);
+    assert!(
+        rate.exemplars.iter().all(|exemplar| Some(exemplar.value) == point(exemplar.time)),
+        "counts show the value of the step"
+    );
+}
+
+/// What is counted trace by trace is what is counted span by span.
+#[test]
+fn metrics_over_whole_traces_count_the_spans_that_come_out() {
+    let mut source = busy();
+    source.0.dedup_by(|one, other| one.span == other.span);
+    let range = TimeRange::new(Nanos(0), Nanos::from_secs(6 * 3600));
+    let counts = |text: &str| {
+        let options = MetricOptions { range, step: Duration::from_secs(6 * 3600), exemplars: 0 };
+        let series = query_range(&source, &expr(text), text, &options, &Budget::unlimited()).expect(text);
+        series.into_iter().map(|series| (format!("{:?}", series.labels), series.points[0].1)).collect::<Vec<_>>()
+    };
+    for by in ["", " by (name)", " by (resource.service.name, name)"] {
+        let plain = counts(&format!("{{ name != `save` }} | count_over_time(){by}"));
+        assert_eq!(counts(&format!("{{ name != `save` }} | coalesce() | count_over_time(){by}")), plain);
+    }
+    let options = SearchOptions { range: TimeRange::ALL, limit: 500, spans_per_spanset: 0, after: None };
+    for query in ["{ name = `load` } > { name = `save` }", "{ } | count() > 3", "{ rootName = `load` && duration > 10s }"] {
+        let found = search(&source, &expr(query), query, &options, &Budget::unlimited()).expect(query);
+        let spans: usize = found.iter().flat_map(|found| &found.spansets).map(|set| set.matched).sum();
+        assert_eq!(counts(&format!("{query} | count_over_time()"))[0].1, Some(spans as f64), "{query}");
+    }
 }
 
 /// Each of them is compiled while the query is read.

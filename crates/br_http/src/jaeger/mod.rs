@@ -31,7 +31,7 @@ fn names_range(app: &App) -> TimeRange {
 }
 
 fn options(range: TimeRange, limit: usize) -> SearchOptions {
-    SearchOptions { range, limit, spans_per_spanset: 0 }
+    SearchOptions { range, limit, spans_per_spanset: 0, after: None }
 }
 
 /// A range with its end in it.

@@ -14,7 +14,7 @@ use br_model::{Principal, TenantId, TraceId};
 use br_query::door::Language;
 use br_std::{Error, Result};
 use br_storage::{Budget, StoredSpan};
-use br_traceql::{SearchOptions, TraceMatch};
+use br_traceql::{Rank, SearchOptions, TraceMatch};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -26,6 +26,8 @@ const LIMIT_MAX: usize = 1000;
 #[derive(Serialize)]
 struct Summaries<T> {
     traces: T,
+    /// Where a search goes on that stopped at its limit.
+    next: Option<String>,
 }
 
 pub(super) async fn search(
@@ -36,11 +38,21 @@ pub(super) async fn search(
     let range = range(&app, &params)?;
     let limit = params.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
     let text = narrowed(params.get("q"), conditions(&params)?)?;
-    let options = SearchOptions { range, limit, spans_per_spanset: 0 };
-    let text = search_traces(&app, principal.tenant, text, options, |found, budget| {
-        written::json(&Summaries { traces: Each(|| found.iter().map(summary)) }, budget)
+    let options = SearchOptions { range, limit, spans_per_spanset: 0, after: after(&params)? };
+    let text = search_traces(&app, principal.tenant, text, options, move |found, budget| {
+        let next = Rank::of_last(&found, limit).map(|last| last.to_string());
+        written::json(&Summaries { traces: Each(|| found.iter().map(summary)), next }, budget)
     });
     Ok(written::response(text.await?))
+}
+
+/// The parameter `after`: what the answer before called `next`.
+pub(crate) fn after(params: &Params) -> Result<Option<Rank>> {
+    let Some(text) = params.get("after") else { return Ok(None) };
+    let rank = Rank::parse(text).ok_or_else(|| {
+        Error::fix_request(format!("invalid parameter \"after\": {text:?} is not what an answer before called \"next\""))
+    });
+    rank.map(Some)
 }
 
 /// Searches through the query door; `write` makes the answer there too.

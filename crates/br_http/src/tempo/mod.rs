@@ -1,5 +1,6 @@
-//! Tempo's API, below `/tempo`, as far as Grafana's data source needs it to show a trace and to search.
+//! Tempo's API, below `/tempo`, as far as Grafana's data source and its Traces Drilldown need it: traces, searches and series of spans.
 
+mod metrics;
 mod search;
 mod tags;
 
@@ -33,6 +34,8 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/tempo/api/v2/search/tags", Right::Read, tags::scoped_names)
         .get("/tempo/api/search/tag/{name}/values", Right::Read, tags::values)
         .get("/tempo/api/v2/search/tag/{name}/values", Right::Read, tags::typed_values)
+        .get("/tempo/api/metrics/query_range", Right::Read, metrics::query_range)
+        .get("/tempo/api/metrics/query", Right::Read, metrics::query)
         .get("/tempo/api/status/buildinfo", Right::Read, build)
 }
 

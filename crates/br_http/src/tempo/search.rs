@@ -3,7 +3,7 @@
 use super::range;
 use crate::app::App;
 use crate::error::TextError;
-use crate::native::traces::{attribute_condition, narrowed, quoted, search_traces};
+use crate::native::traces::{after, attribute_condition, narrowed, quoted, search_traces};
 use crate::params::Params;
 use crate::written::{self, Each};
 use axum::Extension;
@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::response::Response;
 use br_model::{AttributeValue, Principal};
 use br_std::{Error, Result};
-use br_traceql::{MatchedSpanset, SearchOptions, TraceMatch};
+use br_traceql::{MatchedSpanset, Rank, SearchOptions, TraceMatch};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -37,9 +37,12 @@ pub(super) async fn search(
         ))
         .into());
     }
-    let options = SearchOptions { range, limit, spans_per_spanset };
-    let text = search_traces(&app, principal.tenant, text, options, |found, budget| {
-        let metrics = json!({ "inspectedTraces": found.len() });
+    let options = SearchOptions { range, limit, spans_per_spanset, after: after(&params)? };
+    let text = search_traces(&app, principal.tenant, text, options, move |found, budget| {
+        let mut metrics = json!({ "inspectedTraces": found.len() });
+        if let Some(last) = Rank::of_last(&found, limit) {
+            metrics["next"] = last.to_string().into();
+        }
         written::json(&Answer { traces: Each(|| found.iter().map(trace)), metrics }, budget)
     });
     Ok(written::response(text.await?))
@@ -170,7 +173,7 @@ fn span_set(set: &MatchedSpanset) -> Value {
 }
 
 /// As OTLP/JSON has values; what is neither a number nor a truth value is shown as text.
-fn any_value(value: &AttributeValue) -> Value {
+pub(super) fn any_value(value: &AttributeValue) -> Value {
     match value {
         AttributeValue::Bool(value) => json!({ "boolValue": value }),
         AttributeValue::Int(value) => json!({ "intValue": value.to_string() }),

@@ -11,7 +11,8 @@ use axum::response::Response;
 use br_model::{AttributeValue, Attributes, Principal};
 use br_query::door::Language;
 use br_std::Error;
-use br_storage::{SpanQuery, StoredSpan};
+use br_storage::{SpanParts, SpanQuery, StoredSpan};
+use br_traceql::Expr;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -54,23 +55,24 @@ impl<K: Ord + Send + 'static> Item for (K, String) {
 /// What an item takes in memory beside its text.
 const ITEM_BYTES: u64 = 96;
 
-/// Goes over the spans of the request's range that may match its `q`, and writes what was found.
+/// Goes over the spans of the request's range that may match its `q`, and writes what was found in the parts of them.
 async fn collect<T: Item>(
     app: &App,
     principal: &Principal,
     params: &Params,
+    mut parts: SpanParts,
     mut look: impl FnMut(&StoredSpan, &mut BTreeSet<T>) + Send + 'static,
     answer: impl FnOnce(&Found<T>) -> Value + Send + 'static,
 ) -> Answer {
     let (range, tenant) = (range(app, params)?, principal.tenant);
     let limit = params.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
-    let text = params.get("q").unwrap_or("{}").to_owned();
-    let expr = br_traceql::parse(&text).map_err(|error| Error::fix_request(format!("invalid parameter \"q\": {error}")))?;
+    let (text, expr) = parsed(params.get("q").unwrap_or("{}"))?;
     let answer = app.query(tenant, Language::TraceQl, &text, None, move |sources, budget| {
         let source = sources.spans(tenant);
         let mut found = Found { items: BTreeSet::new(), is_whole: true };
         let (mut looked_at, mut of_span) = (0, BTreeSet::new());
-        let mut cursor = source.scan(&SpanQuery { range, hints: br_traceql::hints_of(&expr) }, budget)?;
+        br_traceql::add_parts_of(&expr, &mut parts);
+        let mut cursor = source.scan(&SpanQuery { range, hints: br_traceql::hints_of(&expr), parts }, budget)?;
         while let Some(batch) = cursor.next_batch()? {
             budget.check()?;
             for stored in batch.iter().filter(|stored| range.contains(stored.span.start)) {
@@ -101,6 +103,25 @@ async fn collect<T: Item>(
     });
     Ok(written::response(answer.await?))
 }
+
+/// A query that is still being typed counts for the conditions in it that are whole, as in Tempo.
+fn parsed(text: &str) -> Result<(String, Expr), Error> {
+    if let Ok(expr) = br_traceql::parse(text) {
+        return Ok((text.to_owned(), expr));
+    }
+    let inside = text.split_once('{').map_or("", |(_, inside)| inside);
+    let inside = inside.rsplit_once('}').map_or(inside, |(inside, _)| inside);
+    // A name alone may be the start of another one.
+    let compares = |condition: &str| condition.contains(['=', '<', '>']);
+    let whole = |condition: &&str| compares(condition) && br_traceql::parse(&format!("{{ {condition} }}")).is_ok();
+    let conditions: Vec<&str> = inside.split("&&").map(str::trim).filter(whole).take(CONDITIONS_MAX).collect();
+    let kept = format!("{{ {} }}", conditions.join(" && "));
+    let expr = br_traceql::parse(&kept).map_err(|error| Error::fix_request(format!("invalid parameter \"q\": {error}")))?;
+    Ok((kept, expr))
+}
+
+/// Conditions that are kept of a query that is not whole.
+const CONDITIONS_MAX: usize = 50;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Scope {
@@ -137,7 +158,8 @@ async fn named(
             names.extend(scope.attributes(stored).iter().map(|(key, _)| (*scope, key.clone())));
         }
     };
-    collect(app, principal, params, look, answer).await
+    let keys = if wanted(params).contains(&Scope::Span) { None } else { Some(Vec::new()) };
+    collect(app, principal, params, SpanParts { keys, ..SpanParts::NONE }, look, answer).await
 }
 
 pub(super) async fn names(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
@@ -207,6 +229,17 @@ fn tag(name: &str) -> Tag {
 }
 
 impl Tag {
+    /// What of a span its values are found in.
+    fn parts(&self) -> SpanParts {
+        let mut parts = SpanParts::NONE;
+        match self {
+            Self::Attribute(scopes, key) if scopes.contains(&Scope::Span) => parts.add_key(key),
+            Self::StatusMessage => parts.texts = true,
+            _ => {}
+        }
+        parts
+    }
+
     /// Pairs of type and value. Of a root only what the root span itself says is looked at.
     fn values(&self, stored: &StoredSpan, values: &mut BTreeSet<(&'static str, String)>) {
         let span = &stored.span;
@@ -257,8 +290,9 @@ pub(super) async fn values(
     params: Params,
 ) -> Answer {
     let tag = tag(&name);
+    let parts = tag.parts();
     let look = move |stored: &StoredSpan, values: &mut BTreeSet<(&'static str, String)>| tag.values(stored, values);
-    collect(&app, &principal, &params, look, |found| {
+    collect(&app, &principal, &params, parts, look, |found| {
         let values: BTreeSet<&str> = found.items.iter().map(|(_, value)| value.as_str()).collect();
         json!({ "tagValues": values, "metrics": found.metrics() })
     })
@@ -272,8 +306,9 @@ pub(super) async fn typed_values(
     params: Params,
 ) -> Answer {
     let tag = tag(&name);
+    let parts = tag.parts();
     let look = move |stored: &StoredSpan, values: &mut BTreeSet<(&'static str, String)>| tag.values(stored, values);
-    collect(&app, &principal, &params, look, |found| {
+    collect(&app, &principal, &params, parts, look, |found| {
         let values: Vec<Value> = found.items.iter().map(|(kind, value)| json!({ "type": kind, "value": value })).collect();
         json!({ "tagValues": values, "metrics": found.metrics() })
     })
@@ -283,6 +318,17 @@ pub(super) async fn typed_values(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_that_is_being_typed_keeps_its_whole_conditions() {
+        let check = |text: &str, expect: &str| assert_eq!(parsed(text).expect("something is left").0, expect, "{text}");
+        check("{ .a = 1 } | count() > 2", "{ .a = 1 } | count() > 2");
+        check("{ .a = 1 && .b = }", "{ .a = 1 }");
+        check("{ .a = && name = `x` && resource.", "{ name = `x` }");
+        check("{ .a = \"x && y\" && .b", "{  }");
+        check("{", "{  }");
+        check("nonsense", "{  }");
+    }
 
     #[test]
     fn tags() {

@@ -4,7 +4,7 @@ use super::evidence::{CauseEvidence, Evidence};
 use super::gather::LOOKBACK;
 use br_model::{Span, SpanId, SpanKind, SpanStatus, TraceId};
 use br_std::{Nanos, Result};
-use br_storage::{Budget, SpanSource, StoredSpan, TimeRange};
+use br_storage::{Budget, SpanParts, SpanSource, StoredSpan, TimeRange};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -16,11 +16,12 @@ const AFTER: Duration = Duration::from_secs(30);
 impl Evidence {
     /// Counts where the traces at hand began to fail, the commonest first; after those the calls of which the other side is not known.
     pub(super) fn gather_causes(&mut self, spans: &dyn SpanSource, at: Nanos, budget: &Budget) -> Result<()> {
-        let around = Some(TimeRange::new(at - LOOKBACK, at + AFTER));
+        let around = TimeRange::new(at - LOOKBACK, at + AFTER);
         let mut causes: BTreeMap<(String, String), (bool, CauseEvidence)> = BTreeMap::new();
-        for id in self.traces.iter().filter_map(|trace| TraceId::from_hex(&trace.trace_id)) {
-            let trace = spans.trace(id, around, budget)?;
-            let Some(first) = first_failure(&trace) else { continue };
+        let wanted: Vec<(TraceId, TimeRange)> =
+            self.traces.iter().filter_map(|trace| TraceId::from_hex(&trace.trace_id)).map(|id| (id, around)).collect();
+        spans.traces(&wanted, &SpanParts::ALL, budget, &mut |id, trace| {
+            let Some(first) = first_failure(&trace) else { return Ok(true) };
             let service = first.resource.service_name().to_owned();
             let (is_open_ended, cause) = causes.entry((service.clone(), first.span.name.clone())).or_default();
             *is_open_ended = matches!(first.span.kind, SpanKind::Client | SpanKind::Producer);
@@ -28,7 +29,8 @@ impl Evidence {
             cause.message = message_of(&first.span);
             cause.trace_id = id.to_string();
             cause.traces += 1;
-        }
+            Ok(true)
+        })?;
         // A call that failed and has nothing below it: the other side's part is not here yet, or never will be. What is known goes first.
         let mut causes: Vec<(bool, CauseEvidence)> = causes.into_values().collect();
         causes.sort_by_key(|(is_open_ended, cause)| (*is_open_ended, std::cmp::Reverse(cause.traces)));

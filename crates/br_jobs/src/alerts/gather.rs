@@ -4,7 +4,7 @@ use super::evidence::{DeployEvidence, ErrorEvidence, Evidence, EvidenceSources, 
 use super::{CurveQuery, Evaluator};
 use br_model::{Labels, LogKind, Span, SpanKind, SpanStatus, TenantId};
 use br_std::{Nanos, Result};
-use br_storage::{Budget, Direction, LogQuery, LogSource, Matcher, SpanHint, SpanQuery, SpanSource, TimeRange};
+use br_storage::{Budget, Direction, LogQuery, LogSource, Matcher, SpanHint, SpanParts, SpanQuery, SpanSource, TimeRange};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -90,7 +90,8 @@ impl Evidence {
         let mut first_seen: BTreeMap<String, Nanos> = BTreeMap::new();
         let (mut of_path, mut of_service) = (Suspects::default(), Suspects::default());
         let mut seen = 0;
-        let mut cursor = spans.scan(&SpanQuery { range, hints: vec![SpanHint::Service(self.service.clone())] }, budget)?;
+        let mut cursor = spans
+            .scan(&SpanQuery { range, hints: vec![SpanHint::Service(self.service.clone())], parts: SpanParts::ALL }, budget)?;
         while seen < SPANS_MAX
             && let Some(batch) = cursor.next_batch()?
         {

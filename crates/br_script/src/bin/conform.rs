@@ -131,8 +131,10 @@ fn logql(_: &Path, text: &str) -> (usize, Vec<String>) {
     (report.passed, report.failures.iter().map(|failure| format!("{}: {}", failure.line, failure.message)).collect())
 }
 
-fn traceql(_: &Path, text: &str) -> (usize, Vec<String>) {
-    let report = br_traceql::script::run(text);
+/// Lists of queries to parse, and scripts of what they find.
+fn traceql(path: &Path, text: &str) -> (usize, Vec<String>) {
+    let is_evaluation = path.extension().is_some_and(|extension| extension == "traceqltest");
+    let report = if is_evaluation { br_traceql::script::evaluate(text) } else { br_traceql::script::run(text) };
     (report.passed, report.failures.iter().map(|failure| format!("{}: {}", failure.line, failure.message)).collect())
 }
 

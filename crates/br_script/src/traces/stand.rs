@@ -65,7 +65,7 @@ impl Place<'_> {
     /// The ids of the traces that TraceQL finds, newest first.
     pub(super) fn find(&self, query: &str, range: TimeRange, limit: usize) -> Result<Vec<TraceId>, String> {
         let expr = br_traceql::parse(query).map_err(|error| format!("{query}: {error}"))?;
-        let options = SearchOptions { range, limit, spans_per_spanset: 0 };
+        let options = SearchOptions { range, limit, spans_per_spanset: 0, after: None };
         let found = br_traceql::search(self.source, &expr, query, &options, &Budget::unlimited());
         Ok(found.map_err(|error| format!("{query}: {error}"))?.into_iter().map(|found| found.trace_id).collect())
     }

@@ -7,7 +7,7 @@ use br_model::TenantId;
 use br_query::door::Language;
 use br_query::sql::{SqlEngine, write_json_rows};
 use br_std::{Error, Nanos, Result};
-use br_storage::{Budget, MetricSource, SeriesQuery, SpanQuery, SpanSource};
+use br_storage::{Budget, MetricSource, SeriesQuery, SpanParts, SpanQuery, SpanSource};
 use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub(super) async fn gather(app: &App, tenant: TenantId, grid: Grid) -> Result<Ac
 }
 
 fn add_spans(activities: &mut Activities, source: &dyn SpanSource, grid: Grid, budget: &Budget) -> Result<()> {
-    let mut cursor = source.scan(&SpanQuery { range: grid.range, hints: Vec::new() }, budget)?;
+    let mut cursor = source.scan(&SpanQuery { range: grid.range, hints: Vec::new(), parts: SpanParts::NONE }, budget)?;
     while let Some(batch) = cursor.next_batch()? {
         budget.check()?;
         for stored in batch.iter().filter(|stored| grid.range.contains(stored.span.start)) {
