@@ -87,7 +87,9 @@ impl Clause<'_> {
     pub(crate) fn hints(&self) -> Vec<SpanHint> {
         let mut hints = Vec::new();
         if let [filters] = self.0.as_slice() {
-            filters.iter().for_each(|field| conjuncts(field, &mut hints));
+            for field in filters {
+                conjuncts(field, &mut hints);
+            }
         }
         hints
     }

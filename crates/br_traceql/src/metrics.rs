@@ -124,6 +124,8 @@ impl DivCeil for i64 {
 /// What a series without other labels is told by.
 const NAME: &str = "__name__";
 
+type SeriesLabels = Vec<(String, AttributeValue)>;
+
 /// Labels, ordered by their text.
 #[derive(Clone, Debug)]
 struct Key {
@@ -192,7 +194,7 @@ struct Evaluator<'a> {
 struct Cells {
     /// By the text of the values that it is grouped by.
     numbers: HashMap<String, usize>,
-    series: Vec<(Vec<(String, AttributeValue)>, Vec<Cell>)>,
+    series: Vec<(SeriesLabels, Vec<Cell>)>,
     /// Whether durations are measured.
     is_duration: bool,
 }

@@ -469,7 +469,7 @@ fn exemplars_are_spans_of_their_series_and_no_more_than_asked_for() {
     let source = busy();
     let range = TimeRange::new(Nanos(0), Nanos::from_secs(6 * 3600));
     let ask = |text: &str, exemplars: usize| {
-        let options = MetricOptions { range, step: Duration::from_secs(600), exemplars };
+        let options = MetricOptions { range, step: Duration::from_mins(10), exemplars };
         query_range(&source, &expr(text), text, &options, &Budget::unlimited()).expect(text)
     };
     let by_name = ask("{ } | max_over_time(duration) by (name)", 5);
@@ -507,7 +507,7 @@ fn metrics_over_whole_traces_count_the_spans_that_come_out() {
     source.0.dedup_by(|one, other| one.span == other.span);
     let range = TimeRange::new(Nanos(0), Nanos::from_secs(6 * 3600));
     let counts = |text: &str| {
-        let options = MetricOptions { range, step: Duration::from_secs(6 * 3600), exemplars: 0 };
+        let options = MetricOptions { range, step: Duration::from_hours(6), exemplars: 0 };
         let series = query_range(&source, &expr(text), text, &options, &Budget::unlimited()).expect(text);
         series.into_iter().map(|series| (format!("{:?}", series.labels), series.points[0].1)).collect::<Vec<_>>()
     };

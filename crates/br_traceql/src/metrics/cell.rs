@@ -96,13 +96,12 @@ impl Spread {
 
     fn count(&mut self, bucket: i32, budget: &Budget) -> Result<()> {
         let Self::Many(buckets) = self else { return Ok(()) };
-        match buckets.get_mut(&bucket) {
-            Some(count) => *count += 1,
-            None => {
-                budget.charge(BUCKET_BYTES)?;
-                buckets.insert(bucket, 1);
-            }
+        if let Some(count) = buckets.get_mut(&bucket) {
+            *count += 1;
+            return Ok(());
         }
+        budget.charge(BUCKET_BYTES)?;
+        buckets.insert(bucket, 1);
         Ok(())
     }
 

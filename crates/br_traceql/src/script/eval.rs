@@ -122,7 +122,7 @@ fn series_line(series: &MetricSeries) -> String {
         other => other.to_string(),
     };
     let labels: Vec<String> = series.labels.iter().map(|(name, value)| format!("{name}={}", shown(value))).collect();
-    let values = series.points.iter().map(|(_, value)| value.map_or("_".to_owned(), |value| rounded(value)));
+    let values = series.points.iter().map(|(_, value)| value.map_or("_".to_owned(), rounded));
     format!("{{{}}} {}", labels.join(", "), values.collect::<Vec<_>>().join(" "))
 }
 
