@@ -67,7 +67,6 @@ pub fn files(shared: &Path) -> Vec<PathBuf> {
     files.extend([events.join("otlp/trace.json"), events.join("tempo/vulture-trace.json")]);
     let smoke = json_files(&events.join("otlp/hyperdx-smoke"));
     files.extend(smoke.into_iter().filter(|path| name_of(path).starts_with("traces__")));
-    files.retain(|path| path.exists());
     files
 }
 

@@ -28,7 +28,10 @@ pub(super) fn transformed(input: &[u8], expect: &Value, checks: &mut Checks) -> 
 pub(super) fn traces(expect: &Value, checks: &mut Checks) -> Result<(), String> {
     let batches = [decode(expect["result"].to_string().as_bytes(), Encoding::Json)?];
     check(&batches, checks, |place, checks| {
-        for id in place.find("{}", TimeRange::ALL, 10)? {
+        let (ids, stored) = (place.find("{}", TimeRange::ALL, 10)?, trace_ids(&batches));
+        let wrong = (ids.len() != stored.len()).then(|| format!("{} of {}", ids.len(), stored.len()));
+        checks.add(&format!("traces found in {}", place.name), wrong);
+        for id in ids {
             let found = written(&place.trace(id)?, |out, views| {
                 out.write_all(br#"{"result":{"resourceSpans":["#)?;
                 jaeger::write_resource_spans(out, views)?;
