@@ -114,6 +114,7 @@ impl<'b> Graph<'b> {
     fn add(&mut self, stored: &StoredSpan) -> Result<()> {
         self.budget.charge(NODE_BYTES)?;
         let span = &stored.span;
+        let service = self.number(stored.resource.service_name())?;
         let peer = span.attributes.get_str(PEER).filter(|peer| !peer.is_empty());
         let peer = peer.map(|peer| self.number(peer)).transpose()?;
         self.nodes.push(Node {
