@@ -150,7 +150,8 @@ impl Search<'_> {
             if rows > 0 {
                 let mut held = Held::new(self.budget);
                 let (traces, bytes) = self.chunk(from..to, parts, &mut held)?;
-                rows_max = (CHUNK_BYTES / (bytes / rows).max(1)).clamp(FIRST_ROWS, ROWS_MAX).min(rows_max.saturating_mul(16));
+                let row_bytes = bytes.checked_div(rows).unwrap_or(0).max(1);
+                rows_max = (CHUNK_BYTES / row_bytes).clamp(FIRST_ROWS, ROWS_MAX).min(rows_max.saturating_mul(16));
                 for (number, spans) in (from..to).zip(traces).filter(|(_, spans)| !spans.is_empty()) {
                     held.give_back(spans.iter().map(StoredSpan::heap_bytes).sum());
                     if !take(self.wanted[number].0, spans)? {
