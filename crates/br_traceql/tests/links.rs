@@ -152,8 +152,8 @@ impl SpanSource for Cancelled {
         Ok(Box::new(CancelledAtTheEnd(budget)))
     }
 
-    fn trace(&self, _: TraceId, _: Option<TimeRange>, _: &Budget) -> Result<Vec<StoredSpan>> {
-        Ok(Vec::new())
+    fn traces(&self, _: &[(TraceId, TimeRange)], _: &SpanParts, _: &Budget, _: &mut TakeTrace<'_>) -> Result<()> {
+        Ok(())
     }
 
     fn services(&self, _: TimeRange, _: &Budget) -> Result<Vec<String>> {

@@ -237,6 +237,13 @@ impl<'a> Writer<'a> {
         }
         let Some(labels) = self.labels(point.attributes, family, bounds.len() + 3)? else { return Ok(None) };
         let mut exemplars = self.exemplars(point.exemplars);
+        // In the order of the buckets, and in each as they were sent.
+        let of_bucket = |exemplar: &Exemplar| match exemplar.value {
+            value if value.is_nan() => bounds.len(),
+            value => bounds.partition_point(|bound| *bound < value),
+        };
+        exemplars.sort_by_key(of_bucket);
+        let mut exemplars = exemplars.into_iter().peekable();
         if let Some(sum) = point.sum.or(when.has_no_value.then_some(0.0)) {
             self.push(family, &format!("{}_sum", family.name), &labels, None, when, sum, Vec::new());
         }
@@ -245,11 +252,10 @@ impl<'a> Writer<'a> {
         let mut total = 0u64;
         for (bound, count) in bounds.iter().filter(|bound| **bound != f64::INFINITY).zip(counts) {
             total = total.saturating_add(*count);
-            let (here, above) = exemplars.into_iter().partition(|exemplar: &Exemplar| exemplar.value <= *bound);
-            exemplars = above;
+            let here = std::iter::from_fn(|| exemplars.next_if(|exemplar| exemplar.value <= *bound)).collect();
             self.push(family, &bucket, &labels, Some(("le", &bound.to_string())), when, total as f64, here);
         }
-        self.push(family, &bucket, &labels, Some(("le", "+Inf")), when, point.count as f64, exemplars);
+        self.push(family, &bucket, &labels, Some(("le", "+Inf")), when, point.count as f64, exemplars.collect());
         Ok(Some(when.timestamp_ms))
     }
 
