@@ -162,6 +162,30 @@ impl Joint {
     }
 }
 
+/// The timestamp vectors that came last, so that series scraped together share one.
+pub(crate) struct SharedTimestamps(Ring<Arc<[i64]>>);
+
+impl Default for SharedTimestamps {
+    fn default() -> Self {
+        Self(Ring::new(GROUPS_MAX, GROUPS_BYTES_MAX))
+    }
+}
+
+impl SharedTimestamps {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.bytes() as u64
+    }
+
+    pub(crate) fn shared(&mut self, times: &[i64]) -> Arc<[i64]> {
+        let ends =
+            [times.len() as u64, times.first().map_or(0, |first| *first as u64), times.last().map_or(0, |last| *last as u64)];
+        let hash = ends.into_iter().fold(0, |hash, word| br_std::hash::spread(hash ^ word));
+        let known = self.0.find(hash, |other| **other == *times);
+        let at = known.unwrap_or_else(|| self.0.push(hash, size_of_val(times), times.into()));
+        self.0[at].clone()
+    }
+}
+
 fn gather(parts: &[Points], order: &[(i64, u32, u32)]) -> Points {
     let timestamps_ms = order.iter().map(|(timestamp, ..)| *timestamp).collect();
     let places = || order.iter().map(|(_, part, at)| (&parts[*part as usize], *at as usize));

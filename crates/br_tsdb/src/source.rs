@@ -9,12 +9,11 @@ use crate::compact::tidy_exemplars;
 use crate::head::{Asked, FloatBuffer, HeadSamples, HeadSelection, HeadSeries, SealNumber};
 use crate::index::LabelLookup;
 use crate::mask::{Hidden, Mask, covers, drop_hidden_exemplars, visible};
-use crate::points::{self, Joints};
+use crate::points::{self, Joints, SharedTimestamps};
 use crate::store::Shared;
 use crate::verdicts::Verdicts;
 use br_model::{Exemplar, Labels, Metadata, TenantId};
 use br_std::Result;
-use br_std::ring::Ring;
 use br_storage::{BATCHES_AT_ONCE, Budget, MetricSource, Points, RollupUse, SeriesCursor, SeriesData, SeriesQuery};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -676,29 +675,5 @@ impl TenantCursor<'_> {
 impl Drop for TenantCursor<'_> {
     fn drop(&mut self) {
         self.budget.release(self.shared_bytes + self.batches_bytes.iter().sum::<u64>());
-    }
-}
-
-/// The timestamp vectors that came last, so that series scraped together share one.
-struct SharedTimestamps(Ring<Arc<[i64]>>);
-
-impl Default for SharedTimestamps {
-    fn default() -> Self {
-        Self(Ring::new(points::GROUPS_MAX, points::GROUPS_BYTES_MAX))
-    }
-}
-
-impl SharedTimestamps {
-    fn bytes(&self) -> u64 {
-        self.0.bytes() as u64
-    }
-
-    fn shared(&mut self, times: &[i64]) -> Arc<[i64]> {
-        let ends =
-            [times.len() as u64, times.first().map_or(0, |first| *first as u64), times.last().map_or(0, |last| *last as u64)];
-        let hash = ends.into_iter().fold(0, |hash, word| br_std::hash::spread(hash ^ word));
-        let known = self.0.find(hash, |other| **other == *times);
-        let at = known.unwrap_or_else(|| self.0.push(hash, size_of_val(times), times.into()));
-        self.0[at].clone()
     }
 }

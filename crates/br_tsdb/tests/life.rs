@@ -4,7 +4,7 @@ mod common;
 
 use br_env::Clock;
 use br_env::sim::SimClock;
-use br_model::{Labels, MetricBatch, Sample, SeriesSamples, TenantId};
+use br_model::{BucketSpan, FloatHistogram, Labels, MetricBatch, Sample, SeriesSamples, TenantId, Value};
 use br_std::Nanos;
 use br_storage::{Budget, CancelReason, JournalPosition, MatchOp, Matcher, SeriesQuery};
 use br_tsdb::{AppendOutcome, BlockStats, Cap, Deletion, Foreseen, RejectReason, RetentionRule, RetentionRules, TsdbOptions};
@@ -143,6 +143,32 @@ fn samples_that_no_file_holds_have_a_limit() {
     store.flush();
     assert!(store.tsdb.has_room());
     assert_eq!(store.dump(T0, T0).len(), at);
+}
+
+/// In order and late ones.
+#[test]
+fn large_histograms_count_by_their_buckets() {
+    let wide = |count: f64| {
+        let histogram = FloatHistogram {
+            count,
+            positive_spans: vec![BucketSpan { offset: 0, length: 4000 }],
+            positive_buckets: vec![count; 4000],
+            ..FloatHistogram::default()
+        };
+        Sample { timestamp_ms: 0, value: Value::Histogram(Arc::new(histogram)), start_ms: None }
+    };
+    for step_ms in [1000, -1000] {
+        let mut store = Store::with(TsdbOptions { head_bytes_max: 1 << 20, ..TsdbOptions::default() });
+        let mut count = 0;
+        while store.tsdb.has_room() {
+            count += 1;
+            let sample = Sample { timestamp_ms: T0 + count * step_ms, ..wide(count as f64) };
+            let series = SeriesSamples { labels: labels("h"), samples: vec![sample], exemplars: vec![] };
+            assert_eq!(store.append(&MetricBatch { series: vec![series], metadata: vec![] }).accepted, 1);
+            assert!(count < 40, "40 take more than the megabyte");
+        }
+        assert!(count > 30, "{count}");
+    }
 }
 
 /// A target that makes new series with every request fills its own cap: what the others have goes on, and memory stays flat.

@@ -148,32 +148,6 @@ fn histogram(count: f64, sum: f64) -> Value {
     }))
 }
 
-/// In order and late ones.
-#[test]
-fn large_histograms_count_by_their_buckets() {
-    let wide = |count: f64| {
-        let histogram = FloatHistogram {
-            count,
-            positive_spans: vec![BucketSpan { offset: 0, length: 4000 }],
-            positive_buckets: vec![count; 4000],
-            ..FloatHistogram::default()
-        };
-        Sample { timestamp_ms: 0, value: Value::Histogram(Arc::new(histogram)), start_ms: None }
-    };
-    for step_ms in [1000, -1000] {
-        let mut store = Store::with(TsdbOptions { head_bytes_max: 1 << 20, ..TsdbOptions::default() });
-        let mut count = 0;
-        while store.tsdb.has_room() {
-            count += 1;
-            let sample = Sample { timestamp_ms: T0 + count * step_ms, ..wide(count as f64) };
-            let series = SeriesSamples { labels: labels("h"), samples: vec![sample], exemplars: vec![] };
-            assert_eq!(store.append(&MetricBatch { series: vec![series], metadata: vec![] }).accepted, 1);
-            assert!(count < 40, "40 take more than the megabyte");
-        }
-        assert!(count > 30, "{count}");
-    }
-}
-
 #[test]
 fn histograms_starts_and_staleness_survive_files_and_compaction() {
     let mut store = Store::new();
