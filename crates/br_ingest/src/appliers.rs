@@ -28,10 +28,6 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    pub fn has_metrics(&self) -> bool {
-        !self.metrics.lock().is_empty()
-    }
-
     pub fn take_metrics(&self) -> Option<SealedHead> {
         self.metrics.lock().pop_front()
     }
@@ -39,10 +35,6 @@ impl Sealed {
     /// After a failure: it is the oldest still.
     pub fn put_back_metrics(&self, sealed: SealedHead) {
         self.metrics.lock().push_front(sealed);
-    }
-
-    pub fn has_events(&self) -> bool {
-        !self.events.lock().is_empty()
     }
 
     pub fn take_events(&self) -> Option<SealedEvents> {

@@ -156,9 +156,7 @@ impl Flusher {
     async fn flush_metrics(&self, lease: &Lease) -> Result<Vec<FileEntry>> {
         let parts = &self.parts;
         let mut all = Vec::new();
-        if parts.sealed.has_metrics() {
-            self.write_metrics(lease, &mut all).await?;
-        }
+        self.write_metrics(lease, &mut all).await?;
         let position = parts.intake.lanes.metrics.seal().await?;
         self.write_metrics(lease, &mut all).await?;
         self.save_tombstones().await?;
@@ -194,9 +192,7 @@ impl Flusher {
     async fn flush_events(&self, lease: &Lease) -> Result<Vec<FileEntry>> {
         let parts = &self.parts;
         let mut all = Vec::new();
-        if parts.sealed.has_events() {
-            self.write_events(lease, &mut all).await?;
-        }
+        self.write_events(lease, &mut all).await?;
         let position = parts.intake.lanes.events.seal().await?;
         self.write_events(lease, &mut all).await?;
         self.commit(Store::Events, lease, position, &[]).await?;
@@ -375,7 +371,7 @@ impl Pace {
     }
 }
 
-/// The same for what can wait, on a thread of its own.
+/// As [`blocking`], for what can wait: on a thread of its own.
 pub(crate) async fn aside<T: Send + 'static>(pace: Pace, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let (done, outcome) = oneshot::channel();
     let thread = std::thread::Builder::new().name("upkeep".to_owned()).spawn(move || {
