@@ -166,59 +166,25 @@ impl Promoted<'_> {
     }
 }
 
-/// Reads the attributes of each row of a narrow or a wide batch.
-pub(crate) struct AttributesReader<'a> {
-    promoted: Vec<Promoted<'a>>,
+/// The map column of a batch, and the letters beside it.
+pub(crate) struct MapRows<'a> {
     map: &'a MapArray,
-    keys: &'a StringArray,
-    values: &'a StringArray,
+    pub(crate) keys: &'a StringArray,
+    pub(crate) values: &'a StringArray,
     letters: &'a StringArray,
-    order: Option<&'a BinaryArray>,
 }
 
-impl<'a> AttributesReader<'a> {
+impl<'a> MapRows<'a> {
     pub(crate) fn new(batch: &'a RecordBatch) -> Result<Self> {
         let map: &MapArray = column(batch, ATTRIBUTES)?;
         let text = |array: &'a ArrayRef| {
             array.as_any().downcast_ref::<StringArray>().ok_or_else(|| Error::corrupt("column attributes is not a map of texts"))
         };
-        let mut columns = Vec::new();
-        for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-            if let Some((key, letter)) = parse_promoted(field.name()) {
-                columns.push(Promoted { key, letter, array });
-            }
-        }
-        let order = batch.column_by_name(ATTRIBUTE_ORDER).and_then(|array| array.as_any().downcast_ref());
-        Ok(Self {
-            promoted: columns,
-            map,
-            keys: text(map.keys())?,
-            values: text(map.values())?,
-            letters: column(batch, ATTRIBUTE_TYPES)?,
-            order,
-        })
+        Ok(Self { map, keys: text(map.keys())?, values: text(map.values())?, letters: column(batch, ATTRIBUTE_TYPES)? })
     }
 
-    /// The attributes of a row in the order in which they came.
-    pub(crate) fn entries(&self, row: usize) -> Result<Vec<Entry<'_>>> {
-        let mut entries: Vec<Entry<'_>> = Vec::new();
-        for promoted in &self.promoted {
-            if let Some(text) = promoted.text(row) {
-                entries.push(Entry { key: promoted.key, letter: promoted.letter, text });
-            }
-        }
-        let (places, letters) = self.rest(row)?;
-        for (at, letter) in places.zip(letters) {
-            entries.push(Entry { key: self.keys.value(at), letter: *letter, text: Cow::Borrowed(self.values.value(at)) });
-        }
-        match self.order {
-            Some(order) if !order.is_null(row) => reorder(&entries, order.value(row)),
-            _ => Ok(entries),
-        }
-    }
-
-    /// Where a row's attributes without a column of their own stand in the map, and their types.
-    fn rest(&self, row: usize) -> Result<(Range<usize>, &[u8])> {
+    /// Where a row's entries stand among the keys and values, and their letters.
+    pub(crate) fn row(&self, row: usize) -> Result<(Range<usize>, &'a [u8])> {
         let offsets = self.map.value_offsets();
         let (from, to) = (offsets[row] as usize, offsets[row + 1] as usize);
         let letters = self.letters.value(row).as_bytes();
@@ -226,6 +192,45 @@ impl<'a> AttributesReader<'a> {
             return Err(Error::corrupt(format!("row {row} has {} attributes and {} types", to - from, letters.len())));
         }
         Ok((from..to, letters))
+    }
+}
+
+/// Reads the attributes of each row of a narrow or a wide batch.
+pub(crate) struct AttributesReader<'a> {
+    promoted: Vec<Promoted<'a>>,
+    rest: MapRows<'a>,
+    order: Option<&'a BinaryArray>,
+}
+
+impl<'a> AttributesReader<'a> {
+    pub(crate) fn new(batch: &'a RecordBatch) -> Result<Self> {
+        let mut columns = Vec::new();
+        for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+            if let Some((key, letter)) = parse_promoted(field.name()) {
+                columns.push(Promoted { key, letter, array });
+            }
+        }
+        let order = batch.column_by_name(ATTRIBUTE_ORDER).and_then(|array| array.as_any().downcast_ref());
+        Ok(Self { promoted: columns, rest: MapRows::new(batch)?, order })
+    }
+
+    /// The attributes of a row: as they came in a narrow batch, as they are stored in a wide one, but for those that repeat a key.
+    pub(crate) fn entries(&self, row: usize) -> Result<Vec<Entry<'_>>> {
+        let mut entries: Vec<Entry<'_>> = Vec::new();
+        for promoted in &self.promoted {
+            if let Some(text) = promoted.text(row) {
+                entries.push(Entry { key: promoted.key, letter: promoted.letter, text });
+            }
+        }
+        let (places, letters) = self.rest.row(row)?;
+        for (at, letter) in places.zip(letters) {
+            let (key, text) = (self.rest.keys.value(at), Cow::Borrowed(self.rest.values.value(at)));
+            entries.push(Entry { key, letter: *letter, text });
+        }
+        match self.order {
+            Some(order) if !order.is_null(row) => reorder(&entries, order.value(row)),
+            _ => Ok(entries),
+        }
     }
 
     /// The first attribute of a row with this key.
@@ -242,10 +247,11 @@ impl<'a> AttributesReader<'a> {
                 found.push((promoted.key.to_owned(), decode(promoted.letter, &text)?));
             }
         }
-        let (places, letters) = self.rest(row)?;
+        let (places, letters) = self.rest.row(row)?;
         for (at, letter) in places.zip(letters) {
-            if is_named(self.keys.value(at)) {
-                found.push((self.keys.value(at).to_owned(), decode(*letter, self.values.value(at))?));
+            let key = self.rest.keys.value(at);
+            if is_named(key) {
+                found.push((key.to_owned(), decode(*letter, self.rest.values.value(at))?));
             }
         }
         Ok(Attributes(found))

@@ -4,8 +4,9 @@
 //! because an input has gone, and only then the store follows.
 
 use crate::file::EventFile;
+use crate::merge::Merge;
 use crate::object::{store_error, wait};
-use crate::promote::narrow;
+use crate::promote::Promotion;
 use crate::sealed::{Origin, Place, remove_files, write_files};
 use crate::store::EventStore;
 use br_model::TenantId;
@@ -15,6 +16,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Files of one window that should become fewer.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,36 +27,46 @@ pub struct Compaction {
     pub inputs: Vec<FileEntry>,
 }
 
+/// A window fills until so long after its end.
+const WINDOW_GRACE: Duration = Duration::from_mins(10);
+/// A file is compacted with smaller ones that have together at least its size over this: so each byte is rewritten a few times only.
+const SIZE_RATIO: u64 = 2;
+
 impl EventStore {
     /// What is worth compacting now, the window with the most files first.
-    pub fn plan_compactions(&self) -> Vec<Compaction> {
+    pub fn plan_compactions(&self, now: Nanos) -> Vec<Compaction> {
         let mut windows: BTreeMap<(TenantId, Table, Nanos), Vec<FileEntry>> = BTreeMap::new();
         // A damaged file stays as it is, for whoever can mend it: the others of its window are compacted without it.
-        let options = &self.options;
-        let is_small =
-            |entry: &FileEntry| entry.size_bytes < options.compact_bytes_max && entry.rows < options.compact_rows_max.div_ceil(2);
-        let is_fit = |entry: &FileEntry| is_small(entry) && !self.counters.is_damaged(&entry.path);
+        let is_fit =
+            |entry: &FileEntry| entry.size_bytes < self.options.compact_bytes_max && !self.counters.is_damaged(&entry.path);
         for entry in self.files().into_iter().filter(is_fit) {
             windows.entry((entry.tenant, entry.table, entry.window)).or_default().push(entry);
         }
-        let mut plans: Vec<Compaction> = windows
-            .into_iter()
-            .map(|((tenant, table, window), inputs)| Compaction { tenant, table, window, inputs: self.fitting(inputs) })
-            .filter(|plan| plan.inputs.len() >= self.options.compact_files_min.max(2))
-            .collect();
+        let mut plans: Vec<Compaction> = Vec::new();
+        for ((tenant, table, window), files) in windows {
+            let is_over = window + self.options.window + WINDOW_GRACE < now;
+            let files_min = if is_over { 2 } else { self.options.compact_files_min.max(2) };
+            let inputs = self.fitting(files);
+            if inputs.len() >= files_min {
+                plans.push(Compaction { tenant, table, window, inputs });
+            }
+        }
         plans.sort_by_key(|plan| std::cmp::Reverse(plan.inputs.len()));
         plans
     }
 
-    /// The smallest files that fit into one.
-    fn fitting(&self, mut inputs: Vec<FileEntry>) -> Vec<FileEntry> {
-        inputs.sort_by(|one, other| one.rows.cmp(&other.rows).then_with(|| one.path.cmp(&other.path)));
-        let mut rows = 0;
-        inputs.retain(|entry| {
-            rows += entry.rows;
-            rows <= self.options.compact_rows_max
-        });
-        inputs
+    /// The smallest files, and larger ones as long as the smaller ones are worth it.
+    fn fitting(&self, mut files: Vec<FileEntry>) -> Vec<FileEntry> {
+        files.sort_by(|one, other| one.size_bytes.cmp(&other.size_bytes).then_with(|| one.path.cmp(&other.path)));
+        let mut bytes = 0;
+        let mut fits = |(at, entry): (usize, &FileEntry)| {
+            let is_worth = at == 0 || entry.size_bytes <= bytes * SIZE_RATIO;
+            bytes += entry.size_bytes;
+            is_worth && at < self.options.compact_files_max
+        };
+        let count = files.iter().enumerate().take_while(|found| fits(*found)).count();
+        files.truncate(count);
+        files
     }
 
     /// Writes the inputs' rows as new files of the next level. An input that cannot be read fails the whole: nothing is lost by a merge.
@@ -67,21 +79,16 @@ impl EventStore {
         if known.len() != plan.inputs.len() {
             return Err(br_std::Error::new(Kind::NotFound, "an input of the compaction has gone"));
         }
-        let mut batches = Vec::new();
-        for file in &known {
-            let read = file.read_all().inspect_err(|error| {
-                file.is_damaged(error);
-            })?;
-            for batch in &read {
-                batches.push(narrow(batch)?);
-            }
-        }
         let level = known.iter().map(|file| file.entry.level).max().unwrap_or(0).saturating_add(1);
         let made_of = known.iter().map(|file| file.entry.path.clone()).collect();
         let origin = Origin { positions: merged_positions(&known)?, made_of };
         let place = Place { tenant: plan.tenant, table: plan.table, window: plan.window, level, origin };
+        let rows = known.iter().map(|file| file.entry.rows).sum();
+        let keys = known.iter().map(|file| file.stats.keys.as_slice());
+        let promotion = Promotion::choose_of_files(keys, rows, self.options.promoted_columns_max);
+        let mut merge = Merge::new(plan.table, &known, &promotion)?;
         let mut files = Vec::new();
-        let written = write_files(&place, &batches, &self.options, &self.store, &mut files);
+        let written = write_files(&place, &promotion, || merge.next_page(), &self.options, &self.store, &mut files);
         written.inspect_err(|_| remove_files(&self.store, &files))?;
         Ok(files)
     }

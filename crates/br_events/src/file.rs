@@ -2,10 +2,11 @@
 
 use crate::conditions::Conditions;
 use crate::counters::EventCounters;
-use crate::filter::{BLOCK_BYTES, block_of, probe};
+use crate::filter::probe;
 use crate::object::{CheckedReader, get_range, read_error, wait};
 use crate::schema::damaged;
-use crate::summary::{FileStats, PAGE_ROWS, PageSummary, Summary, decode_tail};
+use crate::stored::{from_stored, is_needed};
+use crate::summary::{FileStats, PAGE_ROWS, PageSummary, Segment, Summary, decode_tail};
 use crate::writer::POSITIONS_KEY;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -41,8 +42,7 @@ impl Tail {
 
     /// The rows of the file that make up a page.
     pub(crate) fn page_rows(&self, page: usize) -> Range<usize> {
-        let rows = self.metadata.metadata().file_metadata().num_rows() as usize;
-        (page * PAGE_ROWS).min(rows)..((page + 1) * PAGE_ROWS).min(rows)
+        self.summary.segment_of(page).map_or(0..0, |segment| segment.page_rows(page))
     }
 }
 
@@ -131,6 +131,9 @@ impl EventFile {
             return Err(Error::corrupt("checksum of the tail does not match"));
         }
         let (summary, checksums) = decode_tail(&bytes)?;
+        if summary.segments.iter().any(|segment| segment.filter_row(u64::MAX).end > from) {
+            return Err(Error::corrupt("file summary: a filter lies behind the data"));
+        }
         let mut parser = ParquetMetaDataReader::new().with_offset_index_policy(PageIndexPolicy::Required);
         parser.try_parse_sized(&bytes, to).map_err(damaged)?;
         let parquet = Arc::new(parser.finish().map_err(damaged)?);
@@ -151,13 +154,10 @@ impl EventFile {
         let streams = conditions.matching_streams(summary)?;
         let allowed = |page: &PageSummary| conditions.allows_page(page, summary, streams.as_deref());
         let mut pages: Vec<usize> = (0..summary.pages.len()).filter(|page| allowed(&summary.pages[*page])).collect();
-        if !pages.is_empty() && !conditions.terms.is_empty() {
-            let ranges: Vec<Range<u64>> = conditions.terms.iter().map(|term| filter_row(summary, *term)).collect();
-            let rows = wait(tail.reader.read(&ranges)).map_err(|error| read_error(error).context(&self.entry.path))?;
-            for (row, term) in rows.iter().zip(&conditions.terms) {
-                let holds = probe(row, *term, summary.pages.len())?;
-                pages.retain(|page| holds[*page]);
-            }
+        if !conditions.terms.is_empty() {
+            let mut is_held = vec![true; summary.pages.len()];
+            self.probe(tail, &conditions.terms, &pages, |page, holds| is_held[page] &= holds)?;
+            pages.retain(|page| is_held[*page]);
         }
         EventCounters::add(&self.counters.pages_pruned, summary.pages.len() - pages.len());
         let ids = streams
@@ -174,17 +174,31 @@ impl EventFile {
             if pages.iter().all(|page| holds[*page]) {
                 break;
             }
-            let ranges: Vec<Range<u64>> = some.iter().map(|term| filter_row(summary, *term)).collect();
-            let rows = wait(tail.reader.read(&ranges)).map_err(|error| read_error(error).context(&self.entry.path))?;
-            for (row, term) in rows.iter().zip(some) {
-                for (held, found) in holds.iter_mut().zip(probe(row, *term, summary.pages.len())?) {
-                    *held |= found;
-                }
-            }
+            self.probe(tail, some, &pages, |page, found| holds[page] |= found)?;
         }
         let kept: Vec<usize> = pages.iter().copied().filter(|page| holds[*page]).collect();
         EventCounters::add(&self.counters.pages_pruned, pages.len() - kept.len());
         Ok(kept)
+    }
+
+    /// Asks the filters of the segments that have one of the pages: `each` is told of every page of these and every term whether the page
+    /// may have it.
+    fn probe(&self, tail: &Tail, terms: &[u64], pages: &[usize], mut each: impl FnMut(usize, bool)) -> Result<()> {
+        let has_page = |segment: &&Segment| {
+            let next = pages.partition_point(|page| *page < segment.first_page);
+            pages.get(next).is_some_and(|page| segment.holds(*page))
+        };
+        let segments: Vec<&Segment> = tail.summary.segments.iter().filter(has_page).collect();
+        let asked: Vec<(&Segment, u64)> =
+            segments.iter().flat_map(|segment| terms.iter().map(move |term| (*segment, *term))).collect();
+        let ranges: Vec<Range<u64>> = asked.iter().map(|(segment, term)| segment.filter_row(*term)).collect();
+        let rows = wait(tail.reader.read(&ranges)).map_err(|error| read_error(error).context(&self.entry.path))?;
+        for (row, (segment, term)) in rows.iter().zip(asked) {
+            for (page, holds) in (segment.first_page..).zip(probe(row, term, segment.pages)?) {
+                each(page, holds);
+            }
+        }
+        Ok(())
     }
 
     /// The rows of a page that hold, as numbers within the page, with their times where they had to be looked at.
@@ -213,7 +227,7 @@ impl EventFile {
         let total = parquet.file_metadata().num_rows() as usize;
         let selection = RowSelection::from_consecutive_ranges(rows.iter().cloned(), total);
         let roots = tail.metadata.schema().fields().iter().enumerate();
-        let wanted = roots.filter(|(_, field)| wants(field.name())).map(|(at, _)| at);
+        let wanted = roots.filter(|(_, field)| is_needed(field.name(), &wants)).map(|(at, _)| at);
         let mask = ProjectionMask::roots(tail.metadata.parquet_schema(), wanted);
         let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(tail.reader.clone(), tail.metadata.clone())
             .with_row_selection(selection)
@@ -223,17 +237,11 @@ impl EventFile {
         let stream = builder.build().map_err(named)?;
         let schema = stream.schema().clone();
         let batches: Vec<RecordBatch> = wait(stream.try_collect()).map_err(named)?;
-        match batches.as_slice() {
-            [one] => Ok(one.clone()),
-            several => concat_batches(&schema, several).map_err(damaged),
-        }
-    }
-
-    /// The whole file in batches of a page, with all columns.
-    pub(crate) fn read_all(&self) -> Result<Vec<RecordBatch>> {
-        let tail = self.tail()?;
-        let pages = 0..tail.summary.pages.len();
-        pages.map(|page| self.read_selected(&tail, &[tail.page_rows(page)], |_| true)).collect()
+        let stored = match batches.as_slice() {
+            [one] => one.clone(),
+            several => concat_batches(&schema, several).map_err(damaged)?,
+        };
+        from_stored(&stored).map_err(|error| error.context(&self.entry.path))
     }
 
     /// Whether a failed read is the file's own fault; then it is reported, and the rest answers without it.
@@ -250,13 +258,6 @@ impl EventFile {
 pub(crate) struct Pages {
     pub(crate) pages: Vec<usize>,
     pub(crate) streams: Option<HashSet<u64>>,
-}
-
-/// Where the blocks of a term stand.
-fn filter_row(summary: &Summary, term: u64) -> Range<u64> {
-    let row_bytes = (summary.pages.len() * BLOCK_BYTES) as u64;
-    let from = summary.filter_offset + block_of(term, summary.filter_blocks) as u64 * row_bytes;
-    from..from + row_bytes
 }
 
 /// Ranges of the file's rows for rows of a page, ascending.

@@ -1,15 +1,14 @@
-//! Split-block Bloom filters over the pages of a file, transposed: for one term, one contiguous read answers for all pages.
+//! Split-block Bloom filters over the pages of a segment, transposed: for one term, one contiguous read answers for all pages.
 //!
 //! Each page has the same number of blocks of 256 bits; a term sets one bit in each of the eight words of one block.
-//! The file holds block 0 of all pages, then block 1 of all pages, and so on.
+//! A segment holds block 0 of all its pages, then block 1 of all pages, and so on.
 //! Source: the Parquet specification's bloom filters (for the block), turned on its side.
 
 use br_std::{Error, Result};
-use hashbrown::HashSet;
 
 pub(crate) const BLOCK_BYTES: usize = 32;
 /// Blocks of one page, at most: 128 KiB, about 87,000 terms at the full rate. Beyond it false positives become more.
-const BLOCKS_MAX: usize = 4096;
+pub(crate) const BLOCKS_MAX: usize = 4096;
 /// Bits for each term: about 0.5 % false positives.
 const BITS_PER_TERM: usize = 12;
 const SALTS: [u32; 8] = [0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31];
@@ -28,14 +27,13 @@ fn mask(term: u64) -> [u32; 8] {
     SALTS.map(|salt| 1 << ((term as u32).wrapping_mul(salt) >> 27))
 }
 
-/// The filters of all pages, and the number of blocks of each.
-pub(crate) fn build(pages: &[HashSet<u64>]) -> (Vec<u8>, usize) {
-    let blocks = block_count(pages.iter().map(HashSet::len).max().unwrap_or(0));
+/// The filters of all pages, of which each has its terms once, and the number of blocks of each.
+pub(crate) fn build(pages: &[Vec<u64>]) -> (Vec<u8>, usize) {
+    let blocks = block_count(pages.iter().map(Vec::len).max().unwrap_or(0));
     let mut bytes = vec![0u8; blocks * pages.len() * BLOCK_BYTES];
     for (page, terms) in pages.iter().enumerate() {
-        let mut unsorted: Vec<u64> = terms.iter().copied().collect();
-        unsorted.sort_unstable();
-        for term in unsorted {
+        for term in terms {
+            let term = *term;
             let at = (block_of(term, blocks) * pages.len() + page) * BLOCK_BYTES;
             for (word, bit) in bytes[at..at + BLOCK_BYTES].chunks_exact_mut(4).zip(mask(term)) {
                 for (byte, bits) in word.iter_mut().zip(bit.to_le_bytes()) {
@@ -67,7 +65,7 @@ mod tests {
     #[test]
     fn finds_all_and_little_else() {
         let term = |page: u64, number: u64| hash64(&(page * 1_000_000 + number).to_le_bytes());
-        let pages: Vec<HashSet<u64>> = (0..4).map(|page| (0..5_000).map(|number| term(page, number)).collect()).collect();
+        let pages: Vec<Vec<u64>> = (0..4).map(|page| (0..5_000).map(|number| term(page, number)).collect()).collect();
         let (bytes, blocks) = build(&pages);
         let row = |term| &bytes[block_of(term, blocks) * 4 * BLOCK_BYTES..][..4 * BLOCK_BYTES];
         let mut strangers = 0;

@@ -4,7 +4,7 @@ use crate::object::get_range;
 use crate::options::EventOptions;
 use crate::schema::damaged;
 use crate::summary::{FileStats, decode_tail};
-use crate::writer::{MADE_OF_KEY, POSITIONS_KEY, SUMMARY_KEY, complete};
+use crate::writer::{MADE_OF_KEY, POSITIONS_KEY, SUMMARY_KEY};
 use br_model::TenantId;
 use br_std::{Error, Nanos, Result};
 use br_storage::{FileEntry, FoundFile, JournalPosition, Table};
@@ -15,8 +15,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Reads the tail of the file. Blocks on the object store.
-///
-/// Of what the catalog has of a file, the counts of rows by severity are not in it, and errors are counted by page.
 pub fn describe(store: &Arc<dyn ObjectStore>, path: &str, size_bytes: u64, options: &EventOptions) -> Result<FoundFile> {
     let bytes = get_range(store, path, 0..size_bytes)?;
     let described = catch_unwind(AssertUnwindSafe(|| describe_bytes(path, &bytes, options)));
@@ -38,15 +36,7 @@ fn describe_bytes(path: &str, bytes: &Bytes, options: &EventOptions) -> Result<F
     };
     let (summary, _) = decode_tail(tail)?;
     let positions = text(POSITIONS_KEY).and_then(JournalPosition::parse_range);
-    let mut stats = FileStats {
-        format: summary.format,
-        streams: summary.streams.len() as u64,
-        errors: summary.pages.iter().filter(|page| page.errors).count() as u64,
-        tail_offset,
-        tail_crc: crc32fast::hash(tail),
-        ..FileStats::default()
-    };
-    complete(&mut stats, &summary, metadata.schema())?;
+    let stats = FileStats::new(&summary, tail_offset, crc32fast::hash(tail))?;
     entry.rows = u64::try_from(file.num_rows()).unwrap_or(0);
     entry.min_time = Nanos(summary.pages.iter().map(|page| page.min_ts).min().unwrap_or(0));
     entry.max_time = Nanos(summary.pages.iter().map(|page| page.max_ts).max().unwrap_or(0));

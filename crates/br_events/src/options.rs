@@ -34,14 +34,15 @@ pub struct EventOptions {
     pub limits: RecordLimits,
     /// Length of the time windows that files belong to.
     pub window: Duration,
-    /// Rows in one file, at most.
+    /// A file is ended when it has so many rows or bytes.
     pub file_rows_max: usize,
-    /// A window with this many files or more below [`Self::compact_bytes_max`] is compacted.
+    pub file_bytes_max: usize,
+    /// Files of like size of a window that still fills are compacted when there are so many; of one that is over, from two on.
     pub compact_files_min: usize,
+    /// Files that one compaction takes at most: it holds a page of each.
+    pub compact_files_max: usize,
     /// Files of this size and more stay as they are.
     pub compact_bytes_max: u64,
-    /// Rows that one compaction takes: it holds all of them in memory, some kilobytes each. A file of half as many stays as it is.
-    pub compact_rows_max: u64,
     /// Attribute columns of one file.
     pub promoted_columns_max: usize,
     /// Time windows that the head keeps apart for one table of one tenant; records beyond join the newest of them.
@@ -60,10 +61,11 @@ impl EventOptions {
             rng,
             limits: RecordLimits::default(),
             window: Duration::from_hours(1),
-            file_rows_max: 1 << 20,
-            compact_files_min: 4,
+            file_rows_max: 4 << 20,
+            file_bytes_max: 128 << 20,
+            compact_files_min: 8,
+            compact_files_max: 16,
             compact_bytes_max: 64 << 20,
-            compact_rows_max: 128 << 10,
             promoted_columns_max: 64,
             head_windows_max: 256,
             head_bytes_wanted: 128 << 20,

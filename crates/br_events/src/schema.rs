@@ -1,7 +1,8 @@
 //! The columns of the two tables, and typed access to them.
 //!
-//! In memory a batch has the narrow schema: all attributes in one map. A file has the wide one: frequent attributes in columns
-//! of their own (`a:<key>:<type>`), the rest in the map (docs/format/event-file.md).
+//! In memory a batch has the narrow schema: all attributes in one map. What comes from a file has the wide one: frequent attributes
+//! in columns of their own (`a:<key>:<type>`), the rest in the map (docs/format/event-file.md). How the columns stand in the file is
+//! the matter of `stored` alone.
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
@@ -9,6 +10,8 @@ use br_std::{Error, Result};
 use std::sync::{Arc, LazyLock};
 
 pub(crate) const TS: &str = "ts";
+pub(crate) const OBSERVED: &str = "observed";
+pub(crate) const END_TS: &str = "end_ts";
 pub(crate) const SERVICE: &str = "service";
 pub(crate) const STREAM: &str = "stream";
 pub(crate) const RESOURCE: &str = "resource";
@@ -24,7 +27,7 @@ pub(crate) const DURATION: &str = "duration";
 pub(crate) const ATTRIBUTES: &str = "attributes";
 /// One letter for each entry of the map: its type.
 pub(crate) const ATTRIBUTE_TYPES: &str = "attribute_types";
-/// Where each attribute of the record stands in "promoted columns in their order, then the map"; absent when just there.
+/// Where each attribute of the record stands in "promoted columns in their order, then the map", where a record repeats a key.
 pub(crate) const ATTRIBUTE_ORDER: &str = "attribute_order";
 pub(crate) const PROMOTED_PREFIX: &str = "a:";
 
@@ -46,7 +49,7 @@ pub(crate) fn map_type() -> DataType {
 pub(crate) static LOGS: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         Field::new(TS, time_type(), false),
-        Field::new("observed", time_type(), false),
+        Field::new(OBSERVED, time_type(), false),
         Field::new(SERVICE, DataType::Utf8, false),
         Field::new(STREAM, DataType::UInt64, false),
         Field::new(RESOURCE, interned_type(), false),
@@ -73,7 +76,7 @@ pub(crate) static LOGS: LazyLock<SchemaRef> = LazyLock::new(|| {
 pub(crate) static SPANS: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         Field::new(TS, time_type(), false),
-        Field::new("end_ts", time_type(), false),
+        Field::new(END_TS, time_type(), false),
         Field::new(DURATION, DataType::Int64, false),
         Field::new(SERVICE, DataType::Utf8, false),
         Field::new(STREAM, DataType::UInt64, false),

@@ -2,7 +2,9 @@
 
 use crate::object::{put_new, wait};
 use crate::options::EventOptions;
-use crate::writer::{MADE_OF_KEY, POSITIONS_KEY, write_file};
+use crate::order::Ordered;
+use crate::promote::{Promotion, Widener, count_keys};
+use crate::writer::{FileWriter, MADE_OF_KEY, POSITIONS_KEY};
 use arrow::array::RecordBatch;
 use br_model::TenantId;
 use br_std::{Error, Nanos, Result};
@@ -10,9 +12,6 @@ use br_storage::{FileEntry, JournalPosition, Table};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use std::sync::Arc;
-
-/// One file is made of batches up to this size in memory: offsets of texts are 32-bit.
-const FILE_MEMORY_BYTES_MAX: usize = 512 << 20;
 
 /// Everything that the heads held when they were closed. Cheap to clone.
 #[derive(Clone)]
@@ -73,7 +72,7 @@ impl SealedEvents {
         for part in &self.0.parts {
             let origin = Origin { positions: Some(self.0.positions), made_of: Vec::new() };
             let place = Place { tenant: part.tenant, table: part.table, window: part.window, level: 0, origin };
-            if let Err(error) = write_files(&place, &part.batches, &self.0.options, store, &mut files) {
+            if let Err(error) = write_part(&place, &part.batches, &self.0.options, store, &mut files) {
                 remove_files(store, &files);
                 return Err(error);
             }
@@ -113,33 +112,46 @@ impl Origin {
     }
 }
 
-/// Writes narrow batches as files within the limits on rows and memory.
-pub(crate) fn write_files(
+/// Writes the rows of a sealed head.
+fn write_part(
     place: &Place,
     batches: &[RecordBatch],
     options: &EventOptions,
     store: &Arc<dyn ObjectStore>,
     files: &mut Vec<FileEntry>,
 ) -> Result<()> {
-    let (mut from, mut rows, mut bytes) = (0, 0, 0);
-    for (at, batch) in batches.iter().enumerate() {
-        let batch_bytes = batch.get_array_memory_size();
-        let is_full = rows + batch.num_rows() > options.file_rows_max || bytes + batch_bytes > FILE_MEMORY_BYTES_MAX;
-        if is_full && at > from {
-            files.push(write_one(place, &batches[from..at], options, store)?);
-            (from, rows, bytes) = (at, 0, 0);
+    let mut ordered = Ordered::new(place.table, batches)?;
+    let promotion = Promotion::choose(&count_keys(batches)?, ordered.row_count(), options.promoted_columns_max);
+    let mut widener = Widener::new(promotion.clone());
+    let next_page = || ordered.next_page()?.map(|page| widener.widen(&page)).transpose();
+    write_files(place, &promotion, next_page, options, store, files)
+}
+
+/// Writes pages of the columns of `promotion`, in the order of a file, as files within the limits on rows and bytes.
+pub(crate) fn write_files(
+    place: &Place,
+    promotion: &Promotion,
+    mut next_page: impl FnMut() -> Result<Option<RecordBatch>>,
+    options: &EventOptions,
+    store: &Arc<dyn ObjectStore>,
+    files: &mut Vec<FileEntry>,
+) -> Result<()> {
+    let mut writer = FileWriter::new(place.table, promotion.clone());
+    while let Some(page) = next_page()? {
+        writer.push(&page)?;
+        if writer.rows() >= options.file_rows_max || writer.bytes() >= options.file_bytes_max {
+            let full = std::mem::replace(&mut writer, FileWriter::new(place.table, promotion.clone()));
+            files.push(put_file(place, full, options, store)?);
         }
-        rows += batch.num_rows();
-        bytes += batch_bytes;
     }
-    if rows > 0 {
-        files.push(write_one(place, &batches[from..], options, store)?);
+    if writer.rows() > 0 {
+        files.push(put_file(place, writer, options, store)?);
     }
     Ok(())
 }
 
-fn write_one(place: &Place, batches: &[RecordBatch], options: &EventOptions, store: &Arc<dyn ObjectStore>) -> Result<FileEntry> {
-    let written = write_file(place.table, batches, options.promoted_columns_max, &place.origin.footer())?;
+fn put_file(place: &Place, writer: FileWriter, options: &EventOptions, store: &Arc<dyn ObjectStore>) -> Result<FileEntry> {
+    let written = writer.finish(&place.origin.footer())?;
     let (tenant, table) = (place.tenant.0, place.table.as_str());
     let name = (options.rng.next_u64(), options.rng.next_u64());
     let path = format!("events/{tenant}/{table}/{}/{:016x}{:016x}.parquet", place.window.as_secs(), name.0, name.1);

@@ -1,16 +1,25 @@
 //! What a file says of itself: in the catalog (to skip it unopened) and in its tail (to skip pages).
 
+use crate::filter::{BLOCK_BYTES, BLOCKS_MAX, block_of};
 use br_std::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-pub(crate) const FORMAT: u32 = 1;
-/// Rows of one page, in all columns.
+pub(crate) const FORMAT: u32 = 2;
+/// Rows of one page, in all columns; only the last page of a segment has fewer.
 pub(crate) const PAGE_ROWS: usize = 8192;
+/// Pages of one segment, at most.
+pub(crate) const SEGMENT_PAGES: usize = 64;
 /// The data before the tail is checked in blocks of this size.
 pub(crate) const CHECK_BYTES: usize = 4096;
 /// Names of services and operations listed in the catalog and in the tail, at most; beyond that the list counts as open.
 pub(crate) const NAMES_MAX: usize = 1000;
+/// Keys of attributes listed in the catalog, at most.
+pub(crate) const KEYS_MAX: usize = 1000;
+
+/// A key of attributes, the letter of its type, and how many rows have it.
+pub(crate) type KeyRows = (String, char, u64);
 
 /// The statistics of a file in the catalog (`FileEntry::stats`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,8 +33,9 @@ pub struct FileStats {
     pub levels: BTreeMap<String, u64>,
     /// Rows of kind `error`.
     pub errors: u64,
-    /// Promoted attributes: key and type letter.
-    pub attributes: Vec<(String, char)>,
+    /// Keys of attributes with the letter of their type and the rows that have them: those with a column of their own in the order of
+    /// the columns, then the others, the most frequent first.
+    pub keys: Vec<KeyRows>,
     /// Keys of resource attributes.
     pub resource_keys: Vec<String>,
     /// Where the tail begins.
@@ -35,6 +45,31 @@ pub struct FileStats {
 }
 
 impl FileStats {
+    pub(crate) fn new(summary: &Summary, tail_offset: u64, tail_crc: u32) -> Result<Self> {
+        let mut resource_keys = BTreeSet::new();
+        for stream in &summary.streams {
+            let resource = crate::json::decode_resource(&stream.resource)?;
+            resource_keys.extend(resource.attributes.0.into_iter().map(|(key, _)| key));
+        }
+        let is_open = summary.services.len() > NAMES_MAX;
+        Ok(Self {
+            format: summary.format,
+            services: if is_open { Vec::new() } else { summary.services.clone() },
+            streams: summary.streams.len() as u64,
+            levels: summary.levels.clone(),
+            errors: summary.errors,
+            keys: summary.keys.clone(),
+            resource_keys: resource_keys.into_iter().take(NAMES_MAX).collect(),
+            tail_offset,
+            tail_crc,
+        })
+    }
+
+    /// Whether a row may have an attribute of this key and type.
+    pub(crate) fn may_have_key(&self, key: &str, letter: u8) -> bool {
+        self.keys.len() >= KEYS_MAX || self.keys.iter().any(|(known, of, _)| known == key && *of == char::from(letter))
+    }
+
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let stats: Self = serde_json::from_str(text).map_err(|error| Error::corrupt(format!("file statistics: {error}")))?;
         if stats.format != FORMAT {
@@ -54,9 +89,52 @@ pub(crate) struct Summary {
     pub(crate) streams: Vec<StreamSummary>,
     /// Names of spans by service.
     pub(crate) operations: BTreeMap<String, Vec<String>>,
+    /// As in [`FileStats`].
+    pub(crate) keys: Vec<KeyRows>,
+    pub(crate) levels: BTreeMap<String, u64>,
+    pub(crate) errors: u64,
     pub(crate) pages: Vec<PageSummary>,
+    pub(crate) segments: Vec<Segment>,
+}
+
+/// Pages that follow each other: a row group of Parquet's, and behind it their filters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Segment {
+    pub(crate) first_page: usize,
+    pub(crate) pages: usize,
+    pub(crate) first_row: usize,
+    pub(crate) rows: usize,
     pub(crate) filter_offset: u64,
+    /// Blocks of each page.
     pub(crate) filter_blocks: usize,
+}
+
+impl Segment {
+    /// The rows of the file that make up a page of the segment.
+    pub(crate) fn page_rows(&self, page: usize) -> Range<usize> {
+        let end = self.first_row + self.rows;
+        let from = self.first_row + (page - self.first_page) * PAGE_ROWS;
+        from.min(end)..(from + PAGE_ROWS).min(end)
+    }
+
+    /// Where the blocks of a term stand, those of each page.
+    pub(crate) fn filter_row(&self, term: u64) -> Range<u64> {
+        let row_bytes = (self.pages * BLOCK_BYTES) as u64;
+        let from = self.filter_offset + block_of(term, self.filter_blocks) as u64 * row_bytes;
+        from..from + row_bytes
+    }
+
+    pub(crate) fn holds(&self, page: usize) -> bool {
+        (self.first_page..self.first_page + self.pages).contains(&page)
+    }
+}
+
+impl Summary {
+    /// The segment of a page; the last one for a page that there is not.
+    pub(crate) fn segment_of(&self, page: usize) -> Option<&Segment> {
+        let after = self.segments.partition_point(|segment| segment.first_page <= page);
+        self.segments.get(after.saturating_sub(1))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -123,10 +201,23 @@ fn check_numbers(summary: &Summary) -> Result<()> {
     let fits = |(first, last): (usize, usize), count: usize| first <= last && last < count;
     let sound =
         summary.pages.iter().all(|page| fits(page.services, summary.services.len()) && fits(page.streams, summary.streams.len()));
-    if sound && summary.format == FORMAT {
-        Ok(())
-    } else {
+    let (mut pages, mut rows) = (0, 0);
+    let follow = summary.segments.iter().all(|segment| {
+        let is_next = segment.first_page == pages && segment.first_row == rows && segment.pages > 0 && segment.filter_blocks > 0;
+        (pages, rows) = (pages.saturating_add(segment.pages), rows.saturating_add(segment.rows));
+        is_next
+            && segment.pages <= SEGMENT_PAGES
+            && segment.filter_blocks <= BLOCKS_MAX
+            && segment.rows <= segment.pages * PAGE_ROWS
+    });
+    if summary.format != FORMAT {
+        Err(Error::corrupt(format!("file summary: format {} is not known to this version", summary.format)))
+    } else if !sound {
         Err(Error::corrupt("file summary: numbers of services or streams out of bounds"))
+    } else if !follow || pages != summary.pages.len() {
+        Err(Error::corrupt("file summary: segments do not follow each other"))
+    } else {
+        Ok(())
     }
 }
 

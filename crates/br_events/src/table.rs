@@ -2,6 +2,7 @@
 
 use crate::conditions::Conditions;
 use crate::file::{EventFile, ranges_of};
+use crate::promote::is_promotable;
 use crate::schema::SERVICE;
 use crate::sql_columns::{Origin, SqlColumns};
 use crate::sql_filters::conditions_of;
@@ -65,7 +66,8 @@ impl EventTable {
         let (mut resource_keys, mut attributes) = (BTreeSet::new(), BTreeSet::new());
         for file in &snapshot.files {
             resource_keys.extend(file.stats.resource_keys.iter().cloned());
-            attributes.extend(file.stats.attributes.iter().map(|(key, letter)| (key.clone(), *letter as u8)));
+            let promotable = file.stats.keys.iter().filter(|(key, letter, _)| is_promotable(key, *letter as u8));
+            attributes.extend(promotable.map(|(key, letter, _)| (key.clone(), *letter as u8)));
         }
         for batch in &snapshot.batches {
             keys_in_memory(batch, &mut resource_keys, &mut attributes);
@@ -90,7 +92,7 @@ fn keys_in_memory(batch: &RecordBatch, resource_keys: &mut BTreeSet<String>, att
     }
     if let Ok(reader) = crate::attributes::AttributesReader::new(batch) {
         for entry in (0..rows).filter_map(|row| reader.entries(row).ok()).flatten() {
-            if crate::promote::is_promotable(&entry) {
+            if is_promotable(entry.key, entry.letter) {
                 attributes.insert((entry.key.to_owned(), entry.letter));
             }
         }

@@ -69,20 +69,35 @@ pub(crate) fn trace_term(id: TraceId) -> u64 {
     hash64(&bytes)
 }
 
-/// The term for an attribute, under its label name. `None` when such a pair is not in filters.
-/// Numbers that are whole have one text, whatever their type.
-pub(crate) fn pair_term(key: &str, text: &str) -> Option<u64> {
-    if text.len() > VALUE_BYTES_MAX {
-        return None;
+/// Makes the terms of the attributes of one key, which go by its label name.
+pub(crate) struct PairTerms {
+    buffer: Vec<u8>,
+    prefix_bytes: usize,
+}
+
+impl PairTerms {
+    pub(crate) fn new(key: &str) -> Self {
+        let mut buffer = vec![PAIR];
+        buffer.extend_from_slice(label_name(key).as_bytes());
+        buffer.push(0);
+        Self { prefix_bytes: buffer.len(), buffer }
     }
-    let name = label_name(key);
-    let text = text.strip_suffix(".0").filter(|whole| whole.parse::<i64>().is_ok()).unwrap_or(text);
-    let mut bytes = Vec::with_capacity(name.len() + text.len() + 2);
-    bytes.push(PAIR);
-    bytes.extend_from_slice(name.as_bytes());
-    bytes.push(0);
-    bytes.extend_from_slice(text.as_bytes());
-    Some(hash64(&bytes))
+
+    /// `None` when such a pair is not in filters. Numbers that are whole have one text, whatever their type.
+    pub(crate) fn term(&mut self, text: &str) -> Option<u64> {
+        if text.len() > VALUE_BYTES_MAX {
+            return None;
+        }
+        let text = text.strip_suffix(".0").filter(|whole| whole.parse::<i64>().is_ok()).unwrap_or(text);
+        self.buffer.truncate(self.prefix_bytes);
+        self.buffer.extend_from_slice(text.as_bytes());
+        Some(hash64(&self.buffer))
+    }
+}
+
+/// The term for an attribute. `None` when such a pair is not in filters.
+pub(crate) fn pair_term(key: &str, text: &str) -> Option<u64> {
+    PairTerms::new(key).term(text)
 }
 
 pub(crate) fn value_term(key: &str, value: &AttributeValue) -> Option<u64> {

@@ -148,7 +148,7 @@ fn a_file_that_was_cut_is_left_out_and_holds_up_no_compaction() {
     store.cut(&files[0].path, 100);
     assert_eq!(lines(&events, &query()).len(), 4, "the others answer");
     assert!(events.counters().damages()[0].message.contains("ends after 100 bytes"), "{:?}", events.counters().damages());
-    let plans = events.plan_compactions();
+    let plans = events.plan_compactions(Nanos(START + 3 * HOUR));
     let [plan] = plans.as_slice() else { panic!("{plans:?}") };
     assert!(plan.inputs.len() == 4 && plan.inputs.iter().all(|input| input.path != files[0].path), "{plan:?}");
     let added = events.compact(plan).expect("compact");
@@ -166,7 +166,7 @@ fn compaction_keeps_every_record_and_the_old_files_can_go() {
         flush(&events, &store, position);
     }
     let before = lines(&events, &query());
-    let plans = events.plan_compactions();
+    let plans = events.plan_compactions(Nanos(START + 3 * HOUR));
     let [plan] = plans.as_slice() else { panic!("{plans:?}") };
     assert_eq!(plan.inputs.len(), 5);
     let added = events.compact(plan).expect("compact");
@@ -178,7 +178,7 @@ fn compaction_keeps_every_record_and_the_old_files_can_go() {
     events.delete_objects(&plan.inputs).expect("delete");
     events.delete_objects(&plan.inputs).expect("again");
     assert_eq!(lines(&events, &query()), before);
-    assert!(events.plan_compactions().is_empty());
+    assert!(events.plan_compactions(Nanos(START + 3 * HOUR)).is_empty());
     let expired = events.expired(TENANT, Table::Logs, Nanos(START + 6));
     assert_eq!(expired.len(), 1);
     events.exchange(&expired, Vec::new());
@@ -359,4 +359,70 @@ fn what_is_over_a_limit_is_cut_and_counted() {
     let counters = events.counters();
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!((count(&counters.bodies_cut), count(&counters.attributes_dropped)), (1, 1));
+}
+
+/// Records of two streams whose attributes differ from file to file, some of them large.
+fn mixed(file: i64) -> Vec<LogRecord> {
+    let record = |at: i64| {
+        let mut record = log(START + at * 1000 + file, &format!("file {file} line {at} marker-{file}-{at} end"));
+        record.attributes.push("common", at % 7);
+        record.attributes.push(if file == 0 { "early" } else { "late" }, format!("value {}", at % 3));
+        if at % 100 == 0 {
+            record.attributes.push("rare", at as f64 / 2.0);
+            record.attributes.push("common", "again, as text");
+            record.attributes.push("common", 7 - at);
+        }
+        if at % 20 == 0 {
+            record.body.push_str(&"x".repeat(250_000));
+        }
+        record
+    };
+    (0..4000).map(record).collect()
+}
+
+#[test]
+fn files_with_other_columns_and_large_rows_are_merged_page_by_page() {
+    let store = CountingStore::new();
+    let events = open(&store);
+    for file in 0..3i64 {
+        let batch = LogBatch {
+            groups: ["a", "b"]
+                .into_iter()
+                .zip([0, 1])
+                .map(|(pod, part)| ResourceLogs {
+                    resource: resource("shop", pod),
+                    scope: Arc::default(),
+                    records: mixed(file).into_iter().skip(part).step_by(2).collect(),
+                })
+                .collect(),
+        };
+        events.append_logs(TENANT, JournalPosition(file as u64 + 1), &batch).expect("append");
+        flush(&events, &store, file as u64 + 1);
+    }
+    let all = |events: &Arc<EventStore>| {
+        let found = events.records(TENANT, &query(), usize::MAX, &br_storage::Budget::unlimited()).expect("read");
+        let shown = |stored: br_events::StoredLog| {
+            let mut attributes: Vec<String> =
+                stored.record.attributes.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
+            attributes.sort();
+            let first = stored.record.attributes.get("common").cloned();
+            (stored.record.timestamp, stored.resource.attributes.get("pod").cloned(), stored.record.body, attributes, first)
+        };
+        found.into_iter().map(shown).collect::<Vec<_>>()
+    };
+    let before = all(&events);
+    assert_eq!(before.len(), 12_000);
+    let plans = events.plan_compactions(Nanos(START + 3 * HOUR));
+    let [plan] = plans.as_slice() else { panic!("{plans:?}") };
+    let added = events.compact(plan).expect("compact");
+    events.exchange(&plan.inputs, added.clone());
+    assert_eq!(added.iter().map(|file| file.rows).sum::<u64>(), 12_000);
+    for (after, before) in all(&events).iter().zip(&before) {
+        assert!(after == before, "a merge changes no record: {:?} was {:?}", (after.0, &after.3), (before.0, &before.3));
+    }
+    let hints = vec![LogHint::LineContains(" marker-2-2002 ".into())];
+    let needle = LogQuery { hints, ..query() };
+    let rows = read_logs(&events, &needle, usize::MAX);
+    assert!(rows.iter().any(|row| row.line.contains("marker-2-2002")));
+    assert!(rows.len() < 4000, "of segments that follow each other one is looked at: {}", rows.len());
 }

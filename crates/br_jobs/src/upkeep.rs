@@ -233,7 +233,7 @@ impl Upkeep {
     async fn compact_events(&self) -> Result<bool> {
         let _tending = self.flusher.tend().await;
         let parts = &self.flusher.parts;
-        let Some(job) = parts.events.plan_compactions().into_iter().next() else { return Ok(false) };
+        let Some(job) = parts.events.plan_compactions(parts.clock.now()).into_iter().next() else { return Ok(false) };
         let (store, inputs) = (parts.events.clone(), job.inputs.clone());
         let made = aside(Pace::of_merge(&inputs), move || store.compact(&job)).await??;
         self.flusher.exchange(&inputs, &made, |made| parts.events.exchange(&inputs, made)).await?;
