@@ -299,7 +299,8 @@ impl Tsdb {
         let files = self.shared.files.all();
         let sound: Vec<FileEntry> =
             files.iter().filter(|file| file.is_sound() && file.rollup.is_raw()).map(|file| file.entry.clone()).collect();
-        compact::plan_compaction(&sound, self.shared.options.compaction_bytes_max)
+        let options = &self.shared.options;
+        compact::plan_compaction(&sound, options.compaction_bytes_max, options.out_of_order_window)
     }
 
     /// Carries out a compaction. The caller replaces inputs by outputs in the catalog and then calls [`Tsdb::replace`].
