@@ -17,6 +17,15 @@ pub enum Store {
     Events,
 }
 
+/// What came to a table and what left it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TableChanges {
+    /// The change of the manifest up to which this holds.
+    pub change: i64,
+    pub added: Vec<FileEntry>,
+    pub removed: Vec<FileEntry>,
+}
+
 impl Store {
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,13 +46,48 @@ const COLUMNS_OF_LIVE_FILES: &str = "SELECT id, tenant, tbl, path, window_start,
     min_time, max_time, stats FROM file WHERE tbl = $1 AND removed_seq IS NULL ORDER BY id";
 const FILE_BY_PATH: &str = "SELECT id, tenant, tbl, path, window_start, window_secs, level, size_bytes, row_count, \
     min_time, max_time, stats FROM file WHERE path = $1";
+const ADDED_FILES: &str = "SELECT id, tenant, tbl, path, window_start, window_secs, level, size_bytes, row_count, min_time, \
+    max_time, stats FROM file WHERE tenant = $1 AND tbl = $2 AND added_seq > $3 AND removed_seq IS NULL ORDER BY id";
+const TAKEN_FILES: &str = "SELECT id, tenant, tbl, path, window_start, window_secs, level, size_bytes, row_count, min_time, \
+    max_time, stats FROM file WHERE tenant = $1 AND tbl = $2 AND added_seq <= $3 AND removed_seq > $3 ORDER BY id";
+const FILES_AT: &str = "SELECT id, tenant, tbl, path, window_start, window_secs, level, size_bytes, row_count, min_time, \
+    max_time, stats FROM file WHERE tenant = $1 AND tbl = $2 AND added_seq <= $3 AND (removed_seq IS NULL OR removed_seq > $3) \
+    ORDER BY id";
 const REMOVED_FILES: &str = "SELECT id, tenant, tbl, path, window_start, window_secs, level, size_bytes, row_count, \
-    min_time, max_time, stats FROM file WHERE removed_seq IS NOT NULL AND removed_at < $1 ORDER BY removed_at, id LIMIT $2";
+    min_time, max_time, stats, removed_at FROM file WHERE removed_seq IS NOT NULL AND removed_at < $1 ORDER BY removed_at, id LIMIT $2";
 
 impl Catalog {
     /// The files that make up a table now, oldest entry first.
     pub async fn files(&self, table: Table) -> Result<Vec<FileEntry>> {
         let rows = sqlx::query(COLUMNS_OF_LIVE_FILES).bind(table.as_str()).fetch_all(self.reader()).await;
+        rows.and_then(|rows| rows.iter().map(file_entry).collect()).map_err(|error| self.error(error))
+    }
+
+    /// Tenants and tables that have files, or had some that are not forgotten yet.
+    pub async fn tables(&self) -> Result<Vec<(TenantId, Table)>> {
+        let found = sqlx::query_as::<_, (i64, String)>("SELECT DISTINCT tenant, tbl FROM file ORDER BY tenant, tbl");
+        let found = found.fetch_all(self.reader()).await.map_err(|error| self.error(error))?;
+        let known = |(tenant, table): (i64, String)| Some((TenantId(u32::try_from(tenant).ok()?), Table::from_name(&table)?));
+        Ok(found.into_iter().filter_map(known).collect())
+    }
+
+    /// How a table differs from what it was at an earlier change of the manifest. Files that came and went since are not told.
+    pub async fn table_changes(&self, tenant: TenantId, table: Table, since: i64) -> Result<TableChanges> {
+        let mut read = self.reader().begin().await.map_err(|error| self.error(error))?;
+        let change = sqlx::query_scalar("SELECT value FROM counter WHERE name = 'change'").fetch_one(&mut *read).await;
+        let change = change.map_err(|error| self.error(error))?;
+        let mut changes = TableChanges { change, ..TableChanges::default() };
+        for (sql, files) in [(ADDED_FILES, &mut changes.added), (TAKEN_FILES, &mut changes.removed)] {
+            let rows = sqlx::query(sql).bind(i64::from(tenant.0)).bind(table.as_str()).bind(since).fetch_all(&mut *read).await;
+            *files = rows.and_then(|rows| rows.iter().map(file_entry).collect()).map_err(|error| self.error(error))?;
+        }
+        Ok(changes)
+    }
+
+    /// The files that made up a table at a change of the manifest, those excepted that are forgotten since.
+    pub async fn files_at(&self, tenant: TenantId, table: Table, change: i64) -> Result<Vec<FileEntry>> {
+        let rows = sqlx::query(FILES_AT).bind(i64::from(tenant.0)).bind(table.as_str()).bind(change);
+        let rows = rows.fetch_all(self.reader()).await;
         rows.and_then(|rows| rows.iter().map(file_entry).collect()).map_err(|error| self.error(error))
     }
 
@@ -208,10 +252,12 @@ impl Catalog {
         Ok(removed)
     }
 
-    /// Files that were taken out before `removed_before` and may now be deleted from the object store, at most `limit`.
-    pub async fn files_to_delete(&self, removed_before: Nanos, limit: u32) -> Result<Vec<FileEntry>> {
+    /// Files that were taken out before `removed_before` and may now be deleted from the object store, at most `limit`, with the time
+    /// when they were taken out.
+    pub async fn files_to_delete(&self, removed_before: Nanos, limit: u32) -> Result<Vec<(FileEntry, Nanos)>> {
         let rows = sqlx::query(REMOVED_FILES).bind(removed_before.0).bind(limit).fetch_all(self.reader()).await;
-        rows.and_then(|rows| rows.iter().map(file_entry).collect()).map_err(|error| self.error(error))
+        let removed = |row: &SqliteRow| Ok((file_entry(row)?, Nanos(row.try_get("removed_at")?)));
+        rows.and_then(|rows| rows.iter().map(removed).collect()).map_err(|error| self.error(error))
     }
 
     /// Forgets files that were deleted from the object store. Files that are part of a table stay.

@@ -21,7 +21,7 @@ pub mod tokens;
 
 pub use catalog::Catalog;
 pub use copy::{Rescue, open_or_restore};
-pub use files::Store;
+pub use files::{Store, TableChanges};
 pub use issues::{ErrorBatch, ErrorOccurrence, Issue, IssueFilter, IssueStatus, RecordedErrors};
 pub use leases::Lease;
 pub use ledger::{Change, Committed, LedgerEntry, LedgerFilter, NewLedgerEntry};

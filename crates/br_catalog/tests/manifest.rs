@@ -2,11 +2,11 @@
 
 mod support;
 
-use br_catalog::Store;
-use br_std::Kind;
+use br_catalog::{Catalog, Store};
+use br_std::{Kind, Nanos};
 use br_storage::{FileEntry, JournalPosition, Table};
 use std::time::Duration;
-use support::{Opened, file, paths, seconds};
+use support::{Opened, TENANT, file, paths, seconds};
 
 fn at(position: u64) -> JournalPosition {
     JournalPosition(position)
@@ -65,6 +65,31 @@ async fn a_flush_that_fails_half_way_leaves_nothing() {
     assert_eq!(catalog.progress(Store::Metrics).await.expect("progress"), at(0));
 }
 
+async fn removed(catalog: &Catalog, before: Nanos) -> Vec<String> {
+    let found = catalog.files_to_delete(before, 10).await.expect("removed");
+    found.into_iter().map(|(file, _)| file.path).collect()
+}
+
+#[tokio::test]
+async fn changes_of_a_table_lead_from_one_state_to_the_next() {
+    let opened = Opened::new().await;
+    let (catalog, lease) = (&opened.catalog, opened.lease().await);
+    let start = catalog.table_changes(TENANT, Table::Logs, 0).await.expect("changes");
+    assert_eq!((start.added.len(), start.removed.len()), (0, 0));
+    let files = [file(Table::Logs, "a"), file(Table::Logs, "b"), file(Table::Spans, "s")];
+    let added = catalog.commit_flush(Store::Events, &lease, at(0), at(9), &files).await.expect("flush");
+    let flushed = catalog.table_changes(TENANT, Table::Logs, start.change).await.expect("changes");
+    assert_eq!((paths(&flushed.added), flushed.removed.len()), (vec!["a", "b"], 0));
+    catalog.commit_compaction(&lease, &[added[0].id, added[1].id], &[file(Table::Logs, "ab")], seconds(5)).await.expect("merge");
+    let merged = catalog.table_changes(TENANT, Table::Logs, flushed.change).await.expect("changes");
+    assert_eq!((paths(&merged.added), paths(&merged.removed)), (vec!["ab"], vec!["a", "b"]));
+    let all = catalog.table_changes(TENANT, Table::Logs, 0).await.expect("changes");
+    assert_eq!((paths(&all.added), all.removed.len()), (vec!["ab"], 0), "what came and went is not told");
+    assert_eq!(paths(&catalog.files_at(TENANT, Table::Logs, flushed.change).await.expect("files")), ["a", "b"]);
+    assert_eq!(paths(&catalog.files_at(TENANT, Table::Logs, merged.change).await.expect("files")), ["ab"]);
+    assert_eq!(catalog.tables().await.expect("tables"), [(TENANT, Table::Logs), (TENANT, Table::Spans)]);
+}
+
 #[tokio::test]
 async fn of_two_compactions_of_one_input_one_counts() {
     let opened = Opened::new().await;
@@ -89,7 +114,7 @@ async fn of_two_compactions_of_one_input_one_counts() {
     assert!(catalog.commit_compaction(&lease, &ids[2..], &foreign, seconds(7)).await.is_err(), "logs do not become spans");
     assert_eq!(paths(&catalog.files(Table::Logs).await.expect("files")), ["c", "ab"]);
     assert_eq!(catalog.manifest_version().await.expect("version"), version, "what was refused changed nothing");
-    assert_eq!(paths(&catalog.files_to_delete(seconds(6), 10).await.expect("removed")), ["a", "b"]);
+    assert_eq!(removed(catalog, seconds(6)).await, ["a", "b"]);
 }
 
 #[tokio::test]
@@ -128,8 +153,8 @@ async fn removed_files_are_forgotten_after_their_deletion_only() {
         .collect();
     assert_eq!(catalog.remove_files(&ids[..1], seconds(100)).await.expect("remove"), 1);
     assert_eq!(catalog.remove_files(&ids[..1], seconds(200)).await.expect("again"), 0);
-    assert!(catalog.files_to_delete(seconds(100), 10).await.expect("grace").is_empty());
-    assert_eq!(paths(&catalog.files_to_delete(seconds(101), 10).await.expect("grace is over")), ["old"]);
+    assert!(removed(catalog, seconds(100)).await.is_empty());
+    assert_eq!(removed(catalog, seconds(101)).await, ["old"], "grace is over");
     assert_eq!(catalog.forget_files(&ids).await.expect("forget"), 1, "a live file is not forgotten");
     assert_eq!(paths(&catalog.files(Table::Metrics).await.expect("files")), ["new"]);
     let asked = ["old", "new", "stray"].map(str::to_owned);

@@ -8,6 +8,7 @@ mod attributes;
 mod compact;
 mod conditions;
 mod counters;
+mod delta;
 mod describe;
 mod error_json;
 mod file;
@@ -42,6 +43,7 @@ mod writer;
 
 pub use compact::Compaction;
 pub use counters::{Damage, EventCounters};
+pub use delta::{DeltaTable, log_folder};
 pub use found::describe;
 pub use functions::sql_functions;
 pub use options::{ATTRIBUTES_MAX, EventOptions, RecordLimits};

@@ -36,6 +36,8 @@ pub struct FileStats {
     /// Keys of attributes with the letter of their type and the rows that have them: those with a column of their own in the order of
     /// the columns, then the others, the most frequent first.
     pub keys: Vec<KeyRows>,
+    /// How many of the keys have a column of their own.
+    pub columns: usize,
     /// Keys of resource attributes.
     pub resource_keys: Vec<String>,
     /// Where the tail begins.
@@ -59,6 +61,7 @@ impl FileStats {
             levels: summary.levels.clone(),
             errors: summary.errors,
             keys: summary.keys.clone(),
+            columns: summary.columns,
             resource_keys: resource_keys.into_iter().take(NAMES_MAX).collect(),
             tail_offset,
             tail_crc,
@@ -91,6 +94,7 @@ pub(crate) struct Summary {
     pub(crate) operations: BTreeMap<String, Vec<String>>,
     /// As in [`FileStats`].
     pub(crate) keys: Vec<KeyRows>,
+    pub(crate) columns: usize,
     pub(crate) levels: BTreeMap<String, u64>,
     pub(crate) errors: u64,
     pub(crate) pages: Vec<PageSummary>,

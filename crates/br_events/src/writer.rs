@@ -135,9 +135,9 @@ impl FileWriter {
             return Err(Error::corrupt("a file without rows"));
         };
         writer.sync()?;
-        let keys = self.keys();
+        let (keys, columns) = (self.keys(), self.promotion.columns().len());
         let (levels, errors, segments) = (self.levels, self.errors, self.segments);
-        let summary = Summary { keys, levels, errors, segments, ..self.describer.finish() };
+        let summary = Summary { keys, columns, levels, errors, segments, ..self.describer.finish() };
         let tail = encode_tail(&summary, &checksums(writer.inner()))?;
         let tail_offset = writer.bytes_written() as u64;
         writer.write_all(&tail)?;

@@ -1,6 +1,7 @@
 //! What runs by itself: flushes, compaction, retention, rules, delivery.
 
 pub mod alerts;
+mod delta;
 pub mod files;
 pub mod flush;
 pub mod imports;

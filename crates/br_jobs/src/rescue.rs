@@ -23,11 +23,11 @@ pub struct Adopted {
     pub damaged: Vec<String>,
 }
 
-/// The paths of all data files, and their sizes.
+/// The paths of all data files, and their sizes. The logs of Delta tables are none: they say what the catalog says.
 pub async fn list_files(files: &Arc<dyn ObjectStore>) -> Result<Vec<(String, u64)>> {
     let found: Vec<_> = files.list(None).try_collect().await.map_err(listing)?;
     let named = found.into_iter().map(|object| (object.location.to_string(), object.size));
-    Ok(named.filter(|(path, _)| path.ends_with(".parquet")).collect())
+    Ok(named.filter(|(path, _)| path.ends_with(".parquet") && !path.contains("/_delta_log/")).collect())
 }
 
 fn listing(error: object_store::Error) -> Error {

@@ -1,11 +1,12 @@
 //! What runs by itself: flushes, compaction, retention, removal of files that nobody reads any more.
 
+use crate::delta;
 use crate::flush::{Flusher, Pace, aside};
 use crate::rescue::unlisted;
 use br_std::{Nanos, Result};
 use br_storage::{FileEntry, Table};
 use object_store::ObjectStoreExt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -31,6 +32,9 @@ pub struct Upkeep {
 /// A file stays on the disk for this long after the catalog has let go of it: a query may still read it.
 const READERS_GRACE: Duration = Duration::from_mins(5);
 const DELETE_AT_ONCE: u32 = 1000;
+/// A file that the logs of tables could not be told to be gone stays for this long: they cannot be written on a full disk, which needs
+/// the space.
+const UNTOLD_KEPT: Duration = Duration::from_mins(15);
 /// An issue outlives its last event by this at the least: one that was resolved and comes back is told as such.
 const ISSUES_KEPT: Duration = Duration::from_hours(90 * 24);
 /// Between two tries of a flush that a large head wants.
@@ -84,14 +88,17 @@ impl Upkeep {
     /// Looks after the files after each beat; a long merge makes it skip some.
     async fn tend(&self, flushed: &Notify, mut stopped: watch::Receiver<bool>) {
         let mut told = BTreeSet::new();
+        let mut published = Published::default();
         loop {
             self.tell_damages(&mut told);
             let steps = async {
                 flushed.notified().await;
+                self.publish(&mut published).await;
                 report("RetentionError", self.retain().await);
-                report("CompactionError", self.compact(Kept::Metrics).await);
                 report("CompactionError", self.compact(Kept::Events).await);
-                report("DeleteError", self.delete_removed().await);
+                self.publish(&mut published).await;
+                report("CompactionError", self.compact(Kept::Metrics).await);
+                report("DeleteError", self.delete_removed(&mut published).await);
             };
             tokio::select! {
                 () = steps => {}
@@ -240,20 +247,57 @@ impl Upkeep {
         Ok(true)
     }
 
+    /// Tells readers beside us what the tables of events have come to.
+    async fn publish(&self, published: &mut Published) {
+        let parts = &self.flusher.parts;
+        let begun = parts.clock.now();
+        let outcome = delta::publish(parts).await;
+        if outcome.is_ok() {
+            published.times.push_back(begun);
+        }
+        report("DeltaLogError", outcome);
+    }
+
     /// Deletes files that the catalog let go of long enough ago. A file that is gone already counts as deleted.
-    async fn delete_removed(&self) -> Result<()> {
+    async fn delete_removed(&self, published: &mut Published) -> Result<()> {
         let _turn = self.flusher.take_turn().await?;
         let parts = &self.flusher.parts;
         let before: Nanos = (parts.clock.now() - READERS_GRACE).min(self.flusher.copied_at());
+        let told_before = published.before(parts.clock.now());
         let mut deleted = Vec::new();
-        for file in parts.catalog.files_to_delete(before, DELETE_AT_ONCE).await? {
+        for (file, removed_at) in parts.catalog.files_to_delete(before, DELETE_AT_ONCE).await? {
+            let is_told = file.table == Table::Metrics || removed_at < told_before;
+            let is_waiting = !is_told && removed_at > parts.clock.now() - UNTOLD_KEPT;
+            if is_waiting {
+                continue;
+            }
             match parts.files.delete(&object_store::path::Path::from(file.path.as_str())).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => deleted.push(file.id),
+                // What was not told yet must still be known then.
+                Ok(()) | Err(object_store::Error::NotFound { .. }) if is_told => deleted.push(file.id),
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => tracing::warn!(event = "FileDeleteError", path = file.path, "{error}"),
             }
         }
         parts.catalog.forget_files(&deleted).await?;
         Ok(())
+    }
+}
+
+/// When the logs of tables were brought up to date.
+#[derive(Default)]
+struct Published {
+    /// Oldest first.
+    times: VecDeque<Nanos>,
+}
+
+impl Published {
+    /// What was removed before this has been told of for as long as readers may take.
+    fn before(&mut self, now: Nanos) -> Nanos {
+        let is_old = |at: &Nanos| *at < now - READERS_GRACE;
+        while self.times.get(1).is_some_and(is_old) {
+            self.times.pop_front();
+        }
+        self.times.front().copied().filter(is_old).unwrap_or(Nanos::MIN)
     }
 }
 
