@@ -1,10 +1,13 @@
 //! Loki's API, `/loki/api/v1`.
 
 mod encode;
+mod fields;
 mod labels;
+mod patterns;
 mod query;
 mod tail;
 mod volume;
+mod volume_range;
 
 use crate::app::App;
 use crate::error::TextError;
@@ -32,6 +35,11 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get_or_form("/loki/api/v1/series", Right::Read, labels::series)
         .get_or_form("/loki/api/v1/index/stats", Right::Read, volume::stats)
         .get_or_form("/loki/api/v1/index/volume", Right::Read, volume::volume)
+        .get_or_form("/loki/api/v1/index/volume_range", Right::Read, volume_range::volume_range)
+        .get_or_form("/loki/api/v1/patterns", Right::Read, patterns::patterns)
+        .get_or_form("/loki/api/v1/detected_fields", Right::Read, fields::detected_fields)
+        .get_or_form("/loki/api/v1/detected_field/{name}/values", Right::Read, fields::detected_values)
+        .get("/loki/api/v1/drilldown-limits", Right::Read, drilldown_limits)
         .get_or_form("/loki/api/v1/detected_labels", Right::Read, volume::detected_labels)
         .get("/loki/api/v1/tail", Right::Read, tail::tail)
         .get("/loki/api/v1/status/buildinfo", Right::Read, build)
@@ -49,9 +57,30 @@ fn range(app: &App, params: &Params) -> Result<TimeRange> {
     Ok(TimeRange::new(start, Nanos(end.0.max(start.0.saturating_add(1)))))
 }
 
+/// What Grafana's Logs Drilldown asks first: what it may show, and how much it may ask for.
+async fn drilldown_limits() -> Json<Value> {
+    Json(json!({
+        "version": VERSION,
+        "pattern_ingester_enabled": true,
+        "limits": {
+            "discover_log_levels": true,
+            "discover_service_name": ["service_name"],
+            "log_level_fields": ["level", "detected_level"],
+            "max_entries_limit_per_query": query::LIMIT_MAX,
+            "metric_aggregation_enabled": false,
+            "pattern_persistence_enabled": false,
+            "volume_enabled": true,
+            "volume_max_series": volume::LIMIT_MAX,
+        },
+    }))
+}
+
+/// Of Loki, whose API this is.
+const VERSION: &str = "3.8.0";
+
 async fn build() -> Json<Value> {
     Json(
-        json!({ "version": "3.8.0", "revision": env!("CARGO_PKG_VERSION"), "branch": "bellrock", "goVersion": "", "buildUser": "", "buildDate": "" }),
+        json!({ "version": VERSION, "revision": env!("CARGO_PKG_VERSION"), "branch": "bellrock", "goVersion": "", "buildUser": "", "buildDate": "" }),
     )
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const LIMIT_DEFAULT: usize = 100;
-const LIMIT_MAX: usize = 5000;
+pub(super) const LIMIT_MAX: usize = 5000;
 
 fn direction(params: &Params) -> Result<Direction> {
     match params.get("direction").unwrap_or("backward").to_ascii_lowercase().as_str() {

@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-const LIMIT_DEFAULT: usize = 100;
-const LIMIT_MAX: usize = 5000;
+pub(super) const LIMIT_DEFAULT: usize = 100;
+pub(super) const LIMIT_MAX: usize = 5000;
 
 /// A selector without stages: volumes are those of streams.
-fn selector(text: &str) -> Result<LogExpr> {
+pub(super) fn selector(text: &str) -> Result<LogExpr> {
     match br_logql::parse(text).map_err(Error::from)? {
         Expr::Log(log) if log.stages.is_empty() => Ok(log),
         _ => Err(Error::fix_request(format!("invalid parameter \"query\": {text:?} is not a stream selector"))),
@@ -110,7 +110,7 @@ pub(super) async fn volume(State(app): State<Arc<App>>, Extension(principal): Ex
 }
 
 /// Names of labels as LogQL takes them: what else came in their place would become part of a query.
-fn targets(params: &Params, log: &LogExpr) -> Result<Vec<String>> {
+pub(super) fn targets(params: &Params, log: &LogExpr) -> Result<Vec<String>> {
     let is_name = |name: &str| {
         !name.is_empty()
             && !name.as_bytes()[0].is_ascii_digit()

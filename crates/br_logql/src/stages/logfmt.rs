@@ -49,6 +49,11 @@ impl Stage for LogfmtStage {
     }
 }
 
+/// The pairs of a text, one after the other.
+pub(super) fn pairs(text: &str) -> impl Iterator<Item = Result<(&str, Cow<'_, str>), String>> {
+    Pairs { text, at: 0 }
+}
+
 struct Pairs<'a> {
     text: &'a str,
     at: usize,

@@ -22,11 +22,17 @@ pub(crate) use unwrap::UnwrapStage;
 use crate::ast::StageKind;
 use crate::pipeline::Line;
 use br_std::re2::{Mode, Regex};
+use std::borrow::Cow;
 
 /// One step of a pipeline.
 pub(crate) trait Stage: Send + Sync {
     /// Changes the line or its labels; false drops it.
     fn process(&self, line: &mut Line<'_>) -> bool;
+}
+
+/// The pairs of a line of logfmt; an error says what is wrong with one.
+pub(crate) fn logfmt_pairs(line: &str) -> impl Iterator<Item = Result<(&str, Cow<'_, str>), String>> {
+    logfmt::pairs(line)
 }
 
 /// The unwrap stage is not among them: it ends in a number.
