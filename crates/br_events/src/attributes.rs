@@ -21,7 +21,7 @@ pub(crate) const INT: u8 = b'i';
 pub(crate) const DOUBLE: u8 = b'd';
 const BYTES: u8 = b'x';
 /// Arrays and maps, as typed JSON.
-const NESTED: u8 = b'j';
+pub(crate) const NESTED: u8 = b'j';
 const EMPTY: u8 = b'e';
 
 /// One attribute as it stands in the columns.
@@ -198,7 +198,8 @@ impl<'a> MapRows<'a> {
 /// Reads the attributes of each row of a narrow or a wide batch.
 pub(crate) struct AttributesReader<'a> {
     promoted: Vec<Promoted<'a>>,
-    rest: MapRows<'a>,
+    /// Not there when none of the keys that are wanted is in it.
+    rest: Option<MapRows<'a>>,
     order: Option<&'a BinaryArray>,
 }
 
@@ -211,7 +212,8 @@ impl<'a> AttributesReader<'a> {
             }
         }
         let order = batch.column_by_name(ATTRIBUTE_ORDER).and_then(|array| array.as_any().downcast_ref());
-        Ok(Self { promoted: columns, rest: MapRows::new(batch)?, order })
+        let rest = if batch.column_by_name(ATTRIBUTES).is_some() { Some(MapRows::new(batch)?) } else { None };
+        Ok(Self { promoted: columns, rest, order })
     }
 
     /// The attributes of a row: as they came in a narrow batch, as they are stored in a wide one, but for those that repeat a key.
@@ -222,10 +224,11 @@ impl<'a> AttributesReader<'a> {
                 entries.push(Entry { key: promoted.key, letter: promoted.letter, text });
             }
         }
-        let (places, letters) = self.rest.row(row)?;
-        for (at, letter) in places.zip(letters) {
-            let (key, text) = (self.rest.keys.value(at), Cow::Borrowed(self.rest.values.value(at)));
-            entries.push(Entry { key, letter: *letter, text });
+        if let Some(rest) = &self.rest {
+            let (places, letters) = rest.row(row)?;
+            for (at, letter) in places.zip(letters) {
+                entries.push(Entry { key: rest.keys.value(at), letter: *letter, text: Cow::Borrowed(rest.values.value(at)) });
+            }
         }
         match self.order {
             Some(order) if !order.is_null(row) => reorder(&entries, order.value(row)),
@@ -247,11 +250,12 @@ impl<'a> AttributesReader<'a> {
                 found.push((promoted.key.to_owned(), decode(promoted.letter, &text)?));
             }
         }
-        let (places, letters) = self.rest.row(row)?;
+        let Some(rest) = &self.rest else { return Ok(Attributes(found)) };
+        let (places, letters) = rest.row(row)?;
         for (at, letter) in places.zip(letters) {
-            let key = self.rest.keys.value(at);
+            let key = rest.keys.value(at);
             if is_named(key) {
-                found.push((key.to_owned(), decode(*letter, self.rest.values.value(at))?));
+                found.push((key.to_owned(), decode(*letter, rest.values.value(at))?));
             }
         }
         Ok(Attributes(found))

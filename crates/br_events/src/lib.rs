@@ -10,6 +10,7 @@ mod conditions;
 mod counters;
 mod delta;
 mod describe;
+mod equals;
 mod error_json;
 mod file;
 mod filter;

@@ -1,11 +1,11 @@
 //! What the filter of a page is made of, and which attributes there are.
 
-use crate::attributes::{self, BOOL, DOUBLE, Entry, INT, MapRows, parse_promoted};
+use crate::attributes::{self, BOOL, DOUBLE, Entry, INT, MapRows, NESTED, parse_promoted};
 use crate::keys::Keys;
 use crate::logs_codec::trace_id;
 use crate::origin::resources;
 use crate::schema::{BODY, NAME, RESOURCE, TRACE_ID, column, damaged};
-use crate::terms::{PairTerms, body_terms, trace_term};
+use crate::terms::{PairTerms, body_terms, pair_term, trace_term};
 use arrow::array::{
     Array, ArrayRef, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
 };
@@ -85,7 +85,14 @@ impl TermGatherer {
                     self.pairs.push(PairTerms::new(&self.keys.get(self.pairs.len() as u32).name));
                 }
                 let entry = Entry { key, letter: *letter, text: Cow::Borrowed(map.values.value(at)) };
-                terms.extend(self.pairs[number as usize].term(&attributes::shown(&entry)?));
+                let pairs = &mut self.pairs[number as usize];
+                terms.extend(pairs.term(&attributes::shown(&entry)?));
+                if *letter == NESTED
+                    && let AttributeValue::Array(elements) = attributes::decode(NESTED, &entry.text)?
+                {
+                    // One element is enough for who asks.
+                    terms.extend(elements.iter().filter_map(|element| pairs.term(&element.to_string())));
+                }
             }
         }
         Ok(())
@@ -127,8 +134,12 @@ fn resource_terms(page: &RecordBatch, terms: &mut HashSet<u64>) -> Result<()> {
     for (row, key) in array.keys().values().iter().enumerate() {
         if seen.insert(*key) {
             let resource: Arc<br_model::Resource> = resources.get(row)?;
-            let pairs = resource.attributes.iter().filter_map(|(key, value)| crate::terms::pair_term(key, &value.to_string()));
-            terms.extend(pairs);
+            for (key, value) in &resource.attributes {
+                terms.extend(pair_term(key, &value.to_string()));
+                if let AttributeValue::Array(elements) = value {
+                    terms.extend(elements.iter().filter_map(|element| pair_term(key, &element.to_string())));
+                }
+            }
         }
     }
     Ok(())

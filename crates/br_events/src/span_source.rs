@@ -1,9 +1,10 @@
 //! Reading spans newest first, by file and page.
 
 use crate::conditions::Conditions;
+use crate::equals::Equals;
 use crate::file::{EventFile, Tail, ranges_of};
 use crate::schema::{NAME, SERVICE, TS, column};
-use crate::spans_codec::{SpanReader, is_read};
+use crate::spans_codec::{SpanReader, is_read_of};
 use crate::store::{EventStore, Snapshot};
 use crate::{terms, traces};
 use arrow::array::{RecordBatch, StringArray, TimestampNanosecondArray};
@@ -25,7 +26,12 @@ impl TenantSpans {
         Self { store, tenant }
     }
 
-    fn cursor<'a>(&self, conditions: Conditions, parts_of_spans: &SpanParts, budget: &'a Budget) -> Cursor<'a> {
+    fn cursor<'a>(&self, query: &SpanQuery, budget: &'a Budget) -> Cursor<'a> {
+        let conditions = conditions_of(query);
+        let equals = query.hints.iter().filter_map(|hint| match hint {
+            SpanHint::AttributeEquals { key, value } => Equals::new(key, value),
+            _ => None,
+        });
         let snapshot = self.store.snapshot(self.tenant, Table::Spans);
         let files = snapshot.files.into_iter().filter(|file| file.may_hold(&conditions));
         let mut parts: Vec<(i64, Part)> = files.map(|file| (file.entry.max_time.0, Part::File(file))).collect();
@@ -34,13 +40,13 @@ impl TenantSpans {
             parts.push((newest.unwrap_or(i64::MAX), Part::Memory(batch)));
         }
         parts.sort_by_key(|(newest, _)| *newest);
-        Cursor { parts, conditions, wanted: parts_of_spans.clone(), budget, charged: 0 }
+        Cursor { parts, equals: equals.collect(), conditions, wanted: query.parts.clone(), budget, charged: 0 }
     }
 }
 
 impl SpanSource for TenantSpans {
     fn scan<'a>(&'a self, query: &SpanQuery, budget: &'a Budget) -> Result<Box<dyn SpanCursor + 'a>> {
-        Ok(Box::new(self.cursor(conditions_of(query), &query.parts, budget)))
+        Ok(Box::new(self.cursor(query, budget)))
     }
 
     fn traces(
@@ -134,6 +140,7 @@ struct Cursor<'a> {
     /// The newest last, each with a time after which none of its spans starts.
     parts: Vec<(i64, Part)>,
     conditions: Conditions,
+    equals: Vec<Equals>,
     /// What of each span is read.
     wanted: SpanParts,
     budget: &'a Budget,
@@ -154,7 +161,8 @@ impl Cursor<'_> {
         let (file, tail, mut pages, streams) = match part {
             Part::Memory(batch) => {
                 self.budget.scanned(batch.num_rows() as u64);
-                let rows = self.conditions.rows_in_memory(&batch)?;
+                let mut rows = self.conditions.rows_in_memory(&batch)?;
+                self.equals.iter().try_for_each(|equals| equals.retain(&batch, &mut rows))?;
                 return Ok(Some(pick(&batch, rows)?));
             }
             Part::File(file) => {
@@ -173,16 +181,20 @@ impl Cursor<'_> {
         let page_rows = tail.page_rows(page);
         self.budget.parts_done(1);
         self.budget.scanned(page_rows.len() as u64);
-        let ranges = if self.conditions.holds_for_all(&tail.summary.pages[page]) {
+        let ranges = if self.equals.is_empty() && self.conditions.holds_for_all(&tail.summary.pages[page]) {
             vec![page_rows]
         } else {
-            let (_, rows) = file.matching_rows(&tail, page, &self.conditions, streams.as_deref())?;
+            let columns = self.conditions.columns();
+            let reads = |name: &str| columns.contains(&name) || self.equals.iter().any(|equals| equals.reads(&file.stats, name));
+            let batch = file.read_selected(&tail, std::slice::from_ref(&page_rows), reads)?;
+            let mut rows = self.conditions.rows(&batch, streams.as_deref())?;
+            self.equals.iter().try_for_each(|equals| equals.retain(&batch, &mut rows))?;
             ranges_of(&page_rows, &rows)
         };
         if ranges.is_empty() {
             return Ok(None);
         }
-        file.read_selected(&tail, &ranges, |name| is_read(name, &self.wanted)).map(Some)
+        file.read_selected(&tail, &ranges, |name| is_read_of(&file.stats, name, &self.wanted)).map(Some)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::schema::{
     self, ATTRIBUTE_ORDER, ATTRIBUTE_TYPES, ATTRIBUTES, DURATION, KIND, NAME, SERVICE, SPAN_ID, STATUS, STREAM, TRACE_ID, TS,
     column, damaged,
 };
+use crate::summary::FileStats;
 use arrow::array::{Array, ArrayRef, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use br_model::{AttributeValue, Attributes, Resource, Scope, Span, SpanEvent, SpanId, SpanKind, SpanLink, SpanStatus, TraceId};
 use br_std::{Error, Nanos, Result};
@@ -129,7 +130,7 @@ const TRACE_STATE: &str = "trace_state";
 const STATUS_MESSAGE: &str = "status_message";
 
 /// Whether [`SpanReader`] looks at a column.
-pub(crate) fn is_read(column: &str, parts: &SpanParts) -> bool {
+fn is_read(column: &str, parts: &SpanParts) -> bool {
     let has_keys = parts.keys.as_ref().is_none_or(|keys| !keys.is_empty());
     match column {
         // Derived from others, for other readers.
@@ -144,6 +145,13 @@ pub(crate) fn is_read(column: &str, parts: &SpanParts) -> bool {
             _ => true,
         },
     }
+}
+
+/// The same of a file, of whose map it is known which keys it has.
+pub(crate) fn is_read_of(stats: &FileStats, column: &str, parts: &SpanParts) -> bool {
+    let is_map = column == ATTRIBUTES || column == ATTRIBUTE_TYPES;
+    let is_in_map = |keys: &Vec<String>| keys.iter().any(|key| stats.may_have_in_map(key));
+    is_read(column, parts) && (!is_map || parts.keys.as_ref().is_none_or(is_in_map))
 }
 
 /// Reads the rows of a narrow or wide batch that has the columns of which [`is_read`] holds.

@@ -38,6 +38,8 @@ pub struct FileStats {
     pub keys: Vec<KeyRows>,
     /// How many of the keys have a column of their own.
     pub columns: usize,
+    /// Of these keys those that stand in the map as well: of records that repeat them.
+    pub split: Vec<String>,
     /// Keys of resource attributes.
     pub resource_keys: Vec<String>,
     /// Where the tail begins.
@@ -62,10 +64,17 @@ impl FileStats {
             errors: summary.errors,
             keys: summary.keys.clone(),
             columns: summary.columns,
+            split: summary.split.clone(),
             resource_keys: resource_keys.into_iter().take(NAMES_MAX).collect(),
             tail_offset,
             tail_crc,
         })
+    }
+
+    /// Whether the map of a row may have an attribute of this key.
+    pub(crate) fn may_have_in_map(&self, key: &str) -> bool {
+        let rest = self.keys.get(self.columns..).unwrap_or_default();
+        self.keys.len() >= KEYS_MAX || self.split.iter().chain(rest.iter().map(|(known, ..)| known)).any(|known| known == key)
     }
 
     /// Whether a row may have an attribute of this key and type.
@@ -95,6 +104,7 @@ pub(crate) struct Summary {
     /// As in [`FileStats`].
     pub(crate) keys: Vec<KeyRows>,
     pub(crate) columns: usize,
+    pub(crate) split: Vec<String>,
     pub(crate) levels: BTreeMap<String, u64>,
     pub(crate) errors: u64,
     pub(crate) pages: Vec<PageSummary>,

@@ -69,6 +69,11 @@ pub(crate) fn trace_term(id: TraceId) -> u64 {
     hash64(&bytes)
 }
 
+/// Numbers that are whole have one text, whatever their type.
+pub(crate) fn plain_text(text: &str) -> &str {
+    text.strip_suffix(".0").filter(|whole| whole.parse::<i64>().is_ok()).unwrap_or(text)
+}
+
 /// Makes the terms of the attributes of one key, which go by its label name.
 pub(crate) struct PairTerms {
     buffer: Vec<u8>,
@@ -83,14 +88,13 @@ impl PairTerms {
         Self { prefix_bytes: buffer.len(), buffer }
     }
 
-    /// `None` when such a pair is not in filters. Numbers that are whole have one text, whatever their type.
+    /// `None` when such a pair is not in filters.
     pub(crate) fn term(&mut self, text: &str) -> Option<u64> {
         if text.len() > VALUE_BYTES_MAX {
             return None;
         }
-        let text = text.strip_suffix(".0").filter(|whole| whole.parse::<i64>().is_ok()).unwrap_or(text);
         self.buffer.truncate(self.prefix_bytes);
-        self.buffer.extend_from_slice(text.as_bytes());
+        self.buffer.extend_from_slice(plain_text(text).as_bytes());
         Some(hash64(&self.buffer))
     }
 }

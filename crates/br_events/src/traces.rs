@@ -5,7 +5,7 @@ use crate::file::{EventFile, Tail, ranges_of};
 use crate::logs_codec::trace_id;
 use crate::schema::{TRACE_ID, TS, column};
 use crate::span_source::pick;
-use crate::spans_codec::{SpanReader, is_read};
+use crate::spans_codec::{SpanReader, is_read_of};
 use crate::terms::trace_term;
 use arrow::array::{FixedSizeBinaryArray, RecordBatch, TimestampNanosecondArray};
 use arrow::compute::max;
@@ -202,7 +202,7 @@ impl Place {
         match &self.rows {
             Rows::Memory(batch) => pick(batch, rows),
             Rows::Page { file, tail, page } => {
-                file.read_selected(tail, &ranges_of(&tail.page_rows(*page), &rows), |name| is_read(name, parts))
+                file.read_selected(tail, &ranges_of(&tail.page_rows(*page), &rows), |name| is_read_of(&file.stats, name, parts))
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::page_terms::TermGatherer;
 use crate::promote::Promotion;
 use crate::schema::{ATTRIBUTES, BODY, DURATION, KIND, OBSERVED, SEVERITY, STATUS, TRACE_ID, TS, column, damaged};
 use crate::stored::{OBSERVED_NANOS, TS_NANOS, to_stored};
-use crate::summary::{FileStats, KEYS_MAX, PAGE_ROWS, SEGMENT_PAGES, Segment, Summary, checksums, encode_tail};
+use crate::summary::{FileStats, KEYS_MAX, KeyRows, PAGE_ROWS, SEGMENT_PAGES, Segment, Summary, checksums, encode_tail};
 use crate::{attributes, filter};
 use arrow::array::{RecordBatch, StringArray, UInt8Array};
 use arrow::datatypes::Schema;
@@ -135,9 +135,9 @@ impl FileWriter {
             return Err(Error::corrupt("a file without rows"));
         };
         writer.sync()?;
-        let (keys, columns) = (self.keys(), self.promotion.columns().len());
+        let ((keys, split), columns) = (self.keys(), self.promotion.columns().len());
         let (levels, errors, segments) = (self.levels, self.errors, self.segments);
-        let summary = Summary { keys, columns, levels, errors, segments, ..self.describer.finish() };
+        let summary = Summary { keys, columns, split, levels, errors, segments, ..self.describer.finish() };
         let tail = encode_tail(&summary, &checksums(writer.inner()))?;
         let tail_offset = writer.bytes_written() as u64;
         writer.write_all(&tail)?;
@@ -154,22 +154,24 @@ impl FileWriter {
         Ok(Written { bytes, stats, rows, min_ts, max_ts })
     }
 
-    /// Those with a column first, then those in the map.
-    fn keys(&self) -> Vec<(String, char, u64)> {
+    /// Those with a column first, then those in the map; and those that are in both.
+    fn keys(&self) -> (Vec<KeyRows>, Vec<String>) {
         let mut rest: BTreeMap<(&str, u8), u64> = BTreeMap::new();
         for key in self.terms.keys().iter() {
             rest.insert((&key.name, key.letter), key.rows);
         }
-        let mut keys = Vec::new();
+        let (mut keys, mut split) = (Vec::new(), Vec::new());
         for (key, letter) in self.promotion.columns() {
-            let rows = self.terms.rows(&attributes::promoted_name(key, *letter)) + rest.remove(&(key, *letter)).unwrap_or(0);
+            let in_map = rest.remove(&(key, *letter));
+            split.extend(in_map.map(|_| key.clone()));
+            let rows = self.terms.rows(&attributes::promoted_name(key, *letter)) + in_map.unwrap_or(0);
             keys.push((key.clone(), char::from(*letter), rows));
         }
         let mut rest: Vec<_> = rest.into_iter().map(|((key, letter), rows)| (key.to_owned(), char::from(letter), rows)).collect();
         rest.sort_by_key(|(.., rows)| std::cmp::Reverse(*rows));
         keys.extend(rest);
         keys.truncate(KEYS_MAX);
-        keys
+        (keys, split)
     }
 
     fn count_levels(&mut self, page: &RecordBatch) -> Result<()> {

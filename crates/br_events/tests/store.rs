@@ -426,3 +426,49 @@ fn files_with_other_columns_and_large_rows_are_merged_page_by_page() {
     assert!(rows.iter().any(|row| row.line.contains("marker-2-2002")));
     assert!(rows.len() < 4000, "of segments that follow each other one is looked at: {}", rows.len());
 }
+
+#[test]
+fn attributes_are_found_wherever_they_stand_and_other_rows_are_not_made() {
+    let store = CountingStore::new();
+    let events = open(&store);
+    let spans: Vec<Span> = (0..2000)
+        .map(|at| {
+            let mut span = span(at, 1, "op");
+            span.attributes.push("usual", format!("value {}", at % 100));
+            span.attributes.push("number", at % 50);
+            if at == 700 {
+                span.attributes.push("rare", "found");
+                span.attributes.push("list", AttributeValue::Array(vec!["a".into(), "b".into()]));
+                span.attributes.push("usual", "second");
+            }
+            if at == 900 {
+                span.attributes.push("rare", 7.0);
+            }
+            span
+        })
+        .collect();
+    let batch = SpanBatch { groups: vec![ResourceSpans { resource: resource("shop", "pod-1"), scope: Arc::default(), spans }] };
+    events.append_spans(TENANT, JournalPosition(1), &batch).expect("append");
+    for step in ["head", "files"] {
+        for (key, value, expected) in [
+            ("usual", AttributeValue::from("value 7"), 20),
+            ("usual", "second".into(), 1),
+            ("number", AttributeValue::Int(49), 40),
+            ("number", AttributeValue::Double(49.0), 40),
+            ("rare", "found".into(), 1),
+            ("rare", AttributeValue::Int(7), 1),
+            ("list", "b".into(), 1),
+            ("pod", "pod-1".into(), 2000),
+            ("pod", "pod-2".into(), 0),
+            ("usual", "value 100".into(), 0),
+        ] {
+            let hints = vec![SpanHint::AttributeEquals { key: key.into(), value: value.clone() }];
+            let parts = SpanParts { keys: Some(vec![key.to_owned()]), ..SpanParts::NONE };
+            let found = read_spans(&events, &SpanQuery { range: TimeRange::ALL, hints, parts });
+            assert_eq!(found.len(), expected, "{step}: {key} = {value:?}");
+            let has = |stored: &br_storage::StoredSpan| stored.span.attributes.iter().any(|(known, _)| known == key);
+            assert!(key == "pod" || found.iter().all(has), "{step}: {key}");
+        }
+        flush(&events, &store, 1);
+    }
+}
