@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 #[derive(Parser)]
 struct Arguments {
-    /// What to measure: smoke, metrics, logs, traces, hold, micro or background; or what to compare: promql-differential.
+    /// What to measure: smoke, metrics, logs, traces, soak, hold, micro or background; or what to compare: promql-differential.
     area: String,
     /// Write the rows to this file as well.
     #[arg(long)]
@@ -39,7 +39,7 @@ struct Arguments {
     /// Of `metrics`: without the peers, for a profile.
     #[arg(long)]
     alone: bool,
-    /// Of `hold`: how long.
+    /// Of `hold` and `soak`: how long.
     #[arg(long, default_value_t = 10)]
     minutes: u32,
     /// The folder of shared data, for inputs that are not ours.
@@ -72,6 +72,7 @@ async fn main() -> Result<()> {
         }
         "logs" => outcome = events::logs(&arguments.events, &mut rows).await,
         "traces" => outcome = events::traces(&arguments.events, &mut rows).await,
+        "soak" => outcome = events::soak(arguments.minutes, &mut rows).await,
         "micro" => rows = micro::run(arguments.series, arguments.rounds)?,
         "background" => {
             let Arguments { series, scrapes, scrapes_per_flush, .. } = arguments;
@@ -79,7 +80,7 @@ async fn main() -> Result<()> {
         }
         "hold" => rows = hold::run(arguments.series, arguments.minutes).await?,
         other => bail!(
-            "no benchmark for {other:?}; there are smoke, metrics, logs, traces, hold, micro, background and promql-differential"
+            "no benchmark for {other:?}; there are smoke, metrics, logs, traces, soak, hold, micro, background and promql-differential"
         ),
     }
     for row in &mut rows {

@@ -100,14 +100,15 @@ pub(super) struct Unit {
     pub(super) cpu_second_min: Option<f64>,
     /// MB of OTLP that a CPU-second is to take.
     pub(super) mb_min: Option<f64>,
-    /// How many times smaller than the requests the files are to be.
-    pub(super) ratio_min: Option<f64>,
+    /// Bytes that one may take in files.
+    pub(super) bytes_max: Option<f64>,
 }
 
 pub(super) fn rows(sent: &Sent, records: f64, period: Period, files: &[(FileEntry, PathBuf)], unit: &Unit) -> Vec<Row> {
     let size: f64 = files.iter().map(|(file, _)| file.size_bytes as f64).sum();
     let kept: u64 = files.iter().map(|(file, _)| file.rows).sum();
     let or_not = |row: Row, bound: Option<f64>| if let Some(bound) = bound { row.at_least(bound) } else { row };
+    let each = Row::new("bytes in files for each", "B", size / records);
     let whole = "flush, merges and all";
     let Unit { name, per_second, per_cpu_second, .. } = unit;
     vec![
@@ -122,8 +123,8 @@ pub(super) fn rows(sent: &Sent, records: f64, period: Period, files: &[(FileEntr
         Row::new("requests told to come again", "requests", sent.refused as f64).against("all requests", sent.requests as f64),
         Row::new("RSS, peak while taking in", "MB", sent.rss_peak / 1e6).at_most(1000.0),
         Row::new("size in files", "MB", size / 1e6),
-        Row::new("bytes in files for each", "B", size / records),
-        or_not(Row::new("OTLP bytes by bytes in files", "x", sent.bytes / size), unit.ratio_min),
+        if let Some(bound) = unit.bytes_max { each.at_most(bound) } else { each },
+        Row::new("OTLP bytes by bytes in files", "x", sent.bytes / size),
         Row::new("files", "files", files.len() as f64),
         Row::new(format!("{name} that the files lack"), name, records - kept as f64).at_most(0.0),
     ]

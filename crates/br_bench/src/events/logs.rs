@@ -15,7 +15,7 @@ const UNIT: load::Unit = load::Unit {
     per_cpu_second: "records/CPU-s",
     cpu_second_min: None,
     mb_min: Some(80.0),
-    ratio_min: None,
+    bytes_max: None,
 };
 
 /// What was measured before an error is among the rows.

@@ -7,11 +7,13 @@ mod log_questions;
 mod log_records;
 mod logs;
 mod peers;
+mod soak;
 mod span_questions;
 mod span_records;
 mod traces;
 
 pub(crate) use logs::run as logs;
+pub(crate) use soak::run as soak;
 pub(crate) use traces::run as traces;
 
 use br_std::Nanos;
