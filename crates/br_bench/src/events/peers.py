@@ -1,7 +1,7 @@
 """Asks one engine over Parquet files what is in a file of questions, each once to warm up and five times more.
 
 Usage: peers.py duckdb|chdb QUESTIONS.json
-The last line of the output is a JSON list with the median milliseconds, the number of rows and the first value of each answer.
+The last line of the output is a JSON list with the median milliseconds, the mean CPU time in milliseconds, the number of rows and the first value of each answer.
 A question is SQL with a few words that differ between the engines: @table, @hex(..), @match(text, 'regex'), @hour(time),
 @time(seconds), @quantile(part, value), @attribute(key:type).
 """
@@ -104,12 +104,13 @@ def arguments(text):
 def ask(engine, sql):
     try:
         rows, first = engine.run(sql)
-        times = []
+        times, cpu = [], time.process_time()
         for _ in range(ROUNDS):
             started = time.perf_counter()
             engine.run(sql)
             times.append((time.perf_counter() - started) * 1000)
-        return {"ms": statistics.median(times), "rows": rows, "first": first if isinstance(first, int) else None}
+        cpu = (time.process_time() - cpu) * 1000 / ROUNDS
+        return {"ms": statistics.median(times), "cpu_ms": cpu, "rows": rows, "first": first if isinstance(first, int) else None}
     except Exception as error:  # whatever an engine complains of is told, and the next question asked
         return {"error": f"{type(error).__name__}: {error}", "sql": sql}
 

@@ -12,10 +12,17 @@ use tempfile::TempDir;
 const SCRIPT: &str = include_str!("peers.py");
 const PEERS: [&str; 2] = ["duckdb", "chdb"];
 
-/// What one engine took for each question, in milliseconds; none where it could not answer.
+/// What one engine took for each question; none where it could not answer.
 pub(super) struct Peer {
     pub(super) name: &'static str,
-    pub(super) milliseconds: Vec<Option<f64>>,
+    pub(super) took: Vec<Option<Took>>,
+}
+
+/// Milliseconds that passed, and of processors.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Took {
+    pub(super) wall: f64,
+    pub(super) cpu: f64,
 }
 
 pub(super) struct Answers {
@@ -88,7 +95,7 @@ impl Answers {
         if counted.as_ref() != Some(&records.to_string()) {
             self.wrong.push(format!("{name} counts {} records instead of {records}", counted.unwrap_or_default()));
         }
-        let milliseconds = told.iter().take(questions.len()).map(|answer| answer["ms"].as_f64()).collect();
-        self.peers.push(Peer { name, milliseconds });
+        let took = |answer: &Value| Some(Took { wall: answer["ms"].as_f64()?, cpu: answer["cpu_ms"].as_f64()? });
+        self.peers.push(Peer { name, took: told.iter().take(questions.len()).map(took).collect() });
     }
 }
