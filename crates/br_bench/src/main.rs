@@ -46,7 +46,7 @@ struct Arguments {
     #[arg(long)]
     shared: Option<PathBuf>,
     #[command(flatten)]
-    events: events::Arguments,
+    events: events::Settings,
     #[command(flatten)]
     differential: differential::Comparison,
 }

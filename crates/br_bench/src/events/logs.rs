@@ -1,7 +1,7 @@
 //! Logs of a day: what taking them in costs, and how long questions about them take.
 
 use super::log_records::LogRecords;
-use super::{Arguments, Period, ask, load, log_questions, peers};
+use super::{Period, Settings, ask, load, log_questions, peers};
 use crate::load::now_ms;
 use crate::row::Row;
 use anyhow::{Result, bail};
@@ -19,15 +19,15 @@ const UNIT: load::Unit = load::Unit {
 };
 
 /// What was measured before an error is among the rows.
-pub(crate) async fn run(arguments: &Arguments, rows: &mut Vec<Row>) -> Result<()> {
+pub(crate) async fn run(settings: &Settings, rows: &mut Vec<Row>) -> Result<()> {
     let mut server = load::start().await?;
-    let period = Period::until(Nanos::from_millis(now_ms()), arguments.hours);
-    let mut records = LogRecords::new(arguments.gb * 1e9, period);
+    let period = Period::until(Nanos::from_millis(now_ms()), settings.hours);
+    let mut records = LogRecords::new(settings.gb * 1e9, period);
     let sent = load::send(&server, "/v1/logs", || records.request()).await?;
     let files = load::live_files(&server, Table::Logs).await?;
     rows.extend(load::rows(&sent, records.known.records as f64, period, &files, &UNIT));
     let questions = log_questions::questions(&records.known, period)?;
-    let answers = peers::answers(arguments, &server.data_folder(), &files, &questions, records.known.records)?;
+    let answers = peers::answers(settings, &server.data_folder(), &files, &questions, records.known.records)?;
     let mut wrong = answers.wrong;
     wrong.extend(ask::ask_all(&mut server, &questions, &answers.peers, rows).await?);
     if !wrong.is_empty() {

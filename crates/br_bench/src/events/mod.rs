@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct Settings {
     /// Of `logs`: how much OTLP is sent, in GB; 10 is what the targets are about.
     #[arg(long, default_value_t = 0.5)]
     gb: f64,

@@ -1,6 +1,6 @@
 //! DuckDB and chDB over the same files, asked the same in SQL.
 
-use super::Arguments;
+use super::Settings;
 use super::ask::Question;
 use anyhow::{Context, Result, bail};
 use br_storage::FileEntry;
@@ -33,14 +33,14 @@ pub(super) struct Answers {
 
 /// Of those engines that are installed. `data` is the folder that the files are in, however deep.
 pub(super) fn answers(
-    arguments: &Arguments,
+    settings: &Settings,
     data: &Path,
     files: &[(FileEntry, PathBuf)],
     questions: &[Question],
     records: u64,
 ) -> Result<Answers> {
     let mut answers = Answers { peers: Vec::new(), wrong: Vec::new() };
-    if arguments.no_peers || files.is_empty() {
+    if settings.no_peers || files.is_empty() {
         return Ok(answers);
     }
     let folder = TempDir::new_in(data)?;
@@ -54,11 +54,11 @@ pub(super) fn answers(
     let file = folder.path().join("questions.json");
     std::fs::write(&file, json!({ "files": folder.path(), "questions": asked }).to_string())?;
     for name in PEERS {
-        if !is_installed(&arguments.python, name) {
-            println!("{name} is not installed for {}: measured without it", arguments.python.display());
+        if !is_installed(&settings.python, name) {
+            println!("{name} is not installed for {}: measured without it", settings.python.display());
             continue;
         }
-        match run(&arguments.python, &script, name, &file) {
+        match run(&settings.python, &script, name, &file) {
             Ok(told) => answers.take(name, &told, questions, records),
             Err(error) => println!("{name} failed: measured without it: {error:#}"),
         }

@@ -237,7 +237,7 @@ mod tests {
         assert_eq!((traces.len() as u64, known.spans), (1000, 10_000));
         assert!(traces.values().all(|spans| spans.len() as u64 == SPANS_PER_TRACE));
         let per_span = bytes as f64 / known.spans as f64;
-        assert!((400.0..700.0).contains(&per_span), "{per_span} B a span");
+        assert!((300.0..400.0).contains(&per_span), "{per_span} B a span");
         let check = |name: &str, known: &Traces, is_it: &dyn Fn(&(String, Span)) -> bool| {
             let newest = |spans: &Vec<(String, Span)>| spans.iter().filter(|one| is_it(one)).map(|(_, span)| span.start).max();
             let all: BTreeSet<(Nanos, TraceId)> = traces.iter().filter_map(|(id, spans)| Some((newest(spans)?, *id))).collect();
