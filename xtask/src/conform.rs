@@ -1,6 +1,6 @@
 //! Conformance files and benchmarks: run by their own programs, which link the engines.
 
-use crate::shell;
+use crate::{e2e, shell};
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 
@@ -69,8 +69,36 @@ pub fn all() -> Result<()> {
     differential(QUERIES_IN_TEST, 1, None)
 }
 
+/// How much is measured, where it is not the default.
+#[derive(clap::Args)]
+pub struct Size {
+    /// Of `logs`: how much OTLP is sent, in GB; by default 0.5.
+    #[arg(long)]
+    gb: Option<f64>,
+    /// Of `traces`: how many, of ten spans each; by default 100,000.
+    #[arg(long)]
+    traces: Option<u64>,
+    /// Of `hold` and `soak`: how long; by default ten.
+    #[arg(long)]
+    minutes: Option<u32>,
+}
+
+impl Size {
+    fn arguments(&self) -> Vec<String> {
+        let all = [
+            self.gb.map(|gb| format!("--gb={gb}")),
+            self.traces.map(|traces| format!("--traces={traces}")),
+            self.minutes.map(|minutes| format!("--minutes={minutes}")),
+        ];
+        all.into_iter().flatten().collect()
+    }
+}
+
+/// Areas whose peers are Python packages.
+const WITH_PYTHON: [&str; 2] = ["logs", "traces"];
+
 /// Measures one area; the bench program builds in release.
-pub fn bench(area: &str, json: Option<&Path>) -> Result<()> {
+pub fn bench(area: &str, json: Option<&Path>, size: &Size) -> Result<()> {
     // The steps of the engine are measured without the server.
     if area != "micro" {
         shell::cargo(&["build", "--release", "--package", "bellrock"])?;
@@ -84,5 +112,13 @@ pub fn bench(area: &str, json: Option<&Path>) -> Result<()> {
     if let Some(json) = &json {
         arguments.extend(["--json", json]);
     }
+    let mut more = size.arguments();
+    if WITH_PYTHON.contains(&area) {
+        match e2e::environment("bench-venv", "crates/br_bench/src/events/requirements.txt") {
+            Ok(python) => more.push(format!("--python={}", python.display())),
+            Err(error) => println!("measured without the peers that are Python packages: {error:#}"),
+        }
+    }
+    arguments.extend(more.iter().map(String::as_str));
     shell::cargo(&arguments)
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub fn run() -> Result<()> {
     // With the same features as `cargo test --workspace`: `--package bellrock` alone would build DataFusion a second time.
     shell::cargo(&["build", "--quiet", "--workspace", "--all-targets"])?;
-    let python = environment()?;
+    let python = environment("e2e-venv", "tests/e2e/requirements.txt")?;
     let binary = shell::target().join("debug/bellrock");
     let browser = browser();
     let tests = shell::root().join("tests/e2e");
@@ -20,20 +20,18 @@ pub fn run() -> Result<()> {
     )
 }
 
-/// The interpreter of a virtual environment that holds what tests/e2e/requirements.txt pins.
-fn environment() -> Result<PathBuf> {
-    let requirements = shell::root().join("tests/e2e/requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements).context("tests/e2e/requirements.txt")?;
-    let folder = shell::target().join("e2e-venv");
+/// The interpreter of a virtual environment of this name that holds what a file pins.
+pub fn environment(name: &str, requirements: &str) -> Result<PathBuf> {
+    let wanted = std::fs::read_to_string(shell::root().join(requirements)).with_context(|| requirements.to_owned())?;
+    let folder = shell::target().join(name);
     let python = folder.join("bin/python");
     let stamp = folder.join("installed.txt");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) && python.exists() {
         return Ok(python);
     }
-    println!("installing the stock clients into {}", folder.display());
+    println!("installing what {requirements} pins into {}", folder.display());
     shell::run("python3", &["-m", "venv", "--clear", &folder.display().to_string()])?;
-    let requirements = requirements.display().to_string();
-    shell::run(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", &requirements])?;
+    shell::run(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements])?;
     std::fs::write(&stamp, wanted)?;
     Ok(python)
 }

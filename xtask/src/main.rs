@@ -64,6 +64,8 @@ enum Verb {
         area: String,
         #[arg(long)]
         json: Option<PathBuf>,
+        #[command(flatten)]
+        size: conform::Size,
     },
     /// Random bytes against decoders, parsers and file formats, under a sanitizer; needs nightly and cargo-fuzz.
     Fuzz {
@@ -98,7 +100,7 @@ fn run() -> Result<()> {
             conform::differential(count, seed, case).and_then(|()| conform::check_run())
         }
         Verb::Conform { area, files, .. } => conform::run(&area, &files).and_then(|()| conform::check_run()),
-        Verb::Bench { area, json } => conform::bench(&area, json.as_deref()),
+        Verb::Bench { area, json, size } => conform::bench(&area, json.as_deref(), &size),
         Verb::Fuzz { targets, cpu_minutes } => fuzz::run(&targets, cpu_minutes),
         Verb::Ui => ui::build(),
     }

@@ -72,3 +72,22 @@ pub(crate) async fn settle(servers: &[Server]) {
         }
     }
 }
+
+/// Waits until a server has had nothing to do for longer than any beat of its background work, so that all of that is done.
+pub(crate) async fn settle_until_quiet(server: &Server) {
+    const STEP: Duration = Duration::from_secs(2);
+    const STEPS_MAX: usize = 300;
+    const QUIET_STEPS: usize = 13;
+    /// Of one processor.
+    const QUIET: f64 = 0.05;
+    let mut quiet_steps = 0;
+    for _ in 0..STEPS_MAX {
+        let before = server.cpu_seconds();
+        tokio::time::sleep(STEP).await;
+        let is_quiet = server.cpu_seconds() - before <= QUIET * STEP.as_secs_f64();
+        quiet_steps = if is_quiet { quiet_steps + 1 } else { 0 };
+        if quiet_steps == QUIET_STEPS {
+            return;
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 mod background;
 mod differential;
+mod events;
 mod fleet;
 mod hold;
 mod input;
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 
 #[derive(Parser)]
 struct Arguments {
-    /// What to measure: smoke, metrics, hold, micro or background; or what to compare: promql-differential.
+    /// What to measure: smoke, metrics, logs, traces, soak, hold, micro or background; or what to compare: promql-differential.
     area: String,
     /// Write the rows to this file as well.
     #[arg(long)]
@@ -38,12 +39,14 @@ struct Arguments {
     /// Of `metrics`: without the peers, for a profile.
     #[arg(long)]
     alone: bool,
-    /// Of `hold`: how long.
+    /// Of `hold` and `soak`: how long.
     #[arg(long, default_value_t = 10)]
     minutes: u32,
     /// The folder of shared data, for inputs that are not ours.
     #[arg(long)]
     shared: Option<PathBuf>,
+    #[command(flatten)]
+    events: events::Settings,
     #[command(flatten)]
     differential: differential::Comparison,
 }
@@ -67,13 +70,18 @@ async fn main() -> Result<()> {
             let kinds = if alone { vec![peer::Kind::Bellrock] } else { peer::Kind::all_installed() };
             outcome = metrics::run(&kinds, metrics::Size { series, scrapes, rounds }, rules.as_deref(), &mut rows).await;
         }
+        "logs" => outcome = events::logs(&arguments.events, &mut rows).await,
+        "traces" => outcome = events::traces(&arguments.events, &mut rows).await,
+        "soak" => outcome = events::soak(arguments.minutes, &mut rows).await,
         "micro" => rows = micro::run(arguments.series, arguments.rounds)?,
         "background" => {
             let Arguments { series, scrapes, scrapes_per_flush, .. } = arguments;
             rows = background::run(series, scrapes, scrapes_per_flush as usize)?;
         }
         "hold" => rows = hold::run(arguments.series, arguments.minutes).await?,
-        other => bail!("no benchmark for {other:?}; there are smoke, metrics, hold, micro, background and promql-differential"),
+        other => bail!(
+            "no benchmark for {other:?}; there are smoke, metrics, logs, traces, soak, hold, micro, background and promql-differential"
+        ),
     }
     for row in &mut rows {
         row.area.clone_from(&arguments.area);

@@ -110,15 +110,29 @@ impl Server {
 
     /// Ends the process as a power cut would, and starts it anew over the same data.
     pub(crate) fn kill_and_start(&mut self) -> Result<()> {
+        self.kill_and_start_after(|_| Ok(()))
+    }
+
+    /// The same, with something to do to the data while nothing has it open.
+    pub(crate) fn kill_and_start_after(&mut self, between: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
+        between(&self.data_folder())?;
         self.child = spawn(self.kind, &self.arguments)?;
         self.client = reqwest::Client::new();
         Ok(())
     }
 
     pub(crate) async fn wait_ready(&self) -> Result<()> {
-        let path = if self.kind == Kind::VictoriaMetrics { "/health" } else { "/-/ready" };
+        self.wait_for(if self.kind == Kind::VictoriaMetrics { "/health" } else { "/-/ready" }).await
+    }
+
+    /// Of Bellrock: until its answers are whole.
+    pub(crate) async fn wait_ready_for_queries(&self) -> Result<()> {
+        self.wait_for("/-/ready?query=1").await
+    }
+
+    async fn wait_for(&self, path: &str) -> Result<()> {
         // Prometheus reads an hour of its log back before it is.
         let started = Instant::now();
         while started.elapsed() < READY_TIME_MAX {
@@ -140,16 +154,22 @@ impl Server {
     }
 
     pub(crate) async fn post(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<()> {
+        let (status, text) = self.try_post(path, headers, body).await?;
+        if !(200..300).contains(&status) {
+            bail!("{} answered {status} on {path}: {text}", self.kind.name());
+        }
+        Ok(())
+    }
+
+    /// The status of the answer and what it says, whatever that is.
+    pub(crate) async fn try_post(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<(u16, String)> {
         let mut request = self.client.post(format!("{}{path}", self.url)).body(body);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let answer = request.send().await?;
-        let status = answer.status();
-        if !status.is_success() {
-            bail!("{} answered {status} on {path}: {}", self.kind.name(), answer.text().await.unwrap_or_default());
-        }
-        Ok(())
+        let status = answer.status().as_u16();
+        Ok((status, answer.text().await.unwrap_or_default()))
     }
 
     pub(crate) async fn get(&self, path_and_query: &str) -> Result<String> {
@@ -179,15 +199,28 @@ impl Server {
     }
 
     pub(crate) fn rss_bytes(&self) -> f64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most that it was since the process was started.
+    pub(crate) fn rss_peak_bytes(&self) -> f64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, field: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         let kib: f64 = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(f64::NAN);
         kib * 1024.0
     }
 
+    pub(crate) fn data_folder(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// What the data take for good. Of Bellrock without the journal, which is bounded and reused: [`Self::journal_bytes`].
     pub(crate) fn disk_bytes(&self) -> f64 {
-        folder_bytes(&self.folder.path().join("data")) as f64 - self.journal_bytes()
+        folder_bytes(&self.data_folder()) as f64 - self.journal_bytes()
     }
 
     /// Everything in files, as each keeps it for long: what is in memory is written, what was written piecemeal is merged.
