@@ -140,8 +140,10 @@ impl Server {
         let data_lock = lock(&arguments.data_dir)?;
         start_log(&arguments)?;
         let jobs = scrape_jobs(&config)?;
+        let redaction = config.bellrock.redaction.options()?;
         let stores = stores::open(&arguments.data_dir, &config).await?;
         let (intake, tail) = start_intake(&stores, &config).await?;
+        intake.redaction.set(redaction);
         let clock = stores.env.clock.clone();
         let door = Door::new(door_limits(&config), clock.clone());
         let sources = Arc::new(StoreSources { metrics: stores.metrics.clone(), events: stores.events.clone() });
@@ -406,6 +408,7 @@ impl Configuration for ConfigFile {
             Ok(Loaded {
                 rule_files: alerting::read_rule_files(&config.rule_files)?,
                 jobs: scrape_jobs(&config)?,
+                redaction: config.bellrock.redaction.options()?,
                 shown: Config::shown(self.0.as_deref())?,
             })
         };

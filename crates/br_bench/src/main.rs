@@ -10,6 +10,7 @@ mod load;
 mod metrics;
 mod micro;
 mod peer;
+mod redaction;
 mod row;
 mod smoke;
 

@@ -54,6 +54,12 @@ impl Row {
         self.against("sketch", sketch)
     }
 
+    pub(crate) fn at_least(mut self, bound: f64) -> Self {
+        self.target = Some(format!(">= {bound}"));
+        self.met = Some(self.ours >= bound);
+        self
+    }
+
     pub(crate) fn at_most(mut self, bound: f64) -> Self {
         self.target = Some(format!("<= {bound}"));
         self.met = Some(self.ours <= bound);

@@ -18,11 +18,13 @@ pub(crate) enum Field {
     AnyValue,
     /// A name and a text.
     Label,
+    /// A message whose first fields are labels, the same ones each time.
+    Series(&'static Message),
     /// A table of texts, to which numbers point.
     Symbols,
 }
 
-use Field::{AnyValue, Attribute, Label, Message as In, OfResource, Raw, Skip, Symbols, Text};
+use Field::{AnyValue, Attribute, Label, Message as In, OfResource, Raw, Series, Skip, Symbols, Text};
 
 /// The fields by number, from 0 on. Those behind the last one are [`Field::Raw`].
 pub(crate) struct Message(pub(crate) &'static [Field]);
@@ -96,7 +98,7 @@ static SUMMARIES: Message = Message(&[Raw, In(&SUMMARY)]);
 static SUMMARY: Message = Message(&[Raw, Raw, Skip, Skip, Skip, Skip, Skip, Attribute, Skip]);
 static EXEMPLAR: Message = Message(&[Raw, Raw, Skip, Skip, Skip, Skip, Skip, Attribute]);
 
-pub(crate) static REMOTE_WRITE_1: Message = Message(&[Raw, In(&SERIES_1), Raw, In(&METADATA_1)]);
+pub(crate) static REMOTE_WRITE_1: Message = Message(&[Raw, Series(&SERIES_1), Raw, In(&METADATA_1)]);
 static SERIES_1: Message = Message(&[Raw, Label, Skip, In(&EXEMPLAR_1), Skip]);
 static EXEMPLAR_1: Message = Message(&[Raw, Label, Skip, Skip]);
 static METADATA_1: Message = Message(&[Raw, Skip, Text, Raw, Text, Text]);

@@ -1,5 +1,6 @@
 //! What is to be masked, as an operator says it, and the same made ready.
 
+use crate::clean::CleanSets;
 use crate::keys::Keys;
 use crate::mask::{Action, HashKey};
 use crate::rule::{FIRST_PATTERN, PATTERNS_MAX, RULES, Rule, RuleId, RuleSet};
@@ -53,6 +54,8 @@ pub struct Redactor {
     pub(crate) exceptions: Vec<ReadyException>,
     pub(crate) has_services: bool,
     pub(crate) hash_key: Option<HashKey>,
+    /// Of this policy alone: another begins anew.
+    pub(crate) clean: CleanSets,
     names: Vec<String>,
 }
 
@@ -122,7 +125,16 @@ impl Redactor {
         }
         let has_services = exceptions.iter().any(|exception| exception.service.is_some());
         let hash_key = (policy.action == Action::Hash).then(|| HashKey::new(&policy.hash_key));
-        Ok(Self { rules, keys: Keys::new(&policy.keys), patterns, exceptions, has_services, hash_key, names })
+        Ok(Self {
+            rules,
+            keys: Keys::new(&policy.keys),
+            patterns,
+            exceptions,
+            has_services,
+            hash_key,
+            clean: CleanSets::default(),
+            names,
+        })
     }
 
     pub(crate) fn rule_name(&self, id: RuleId) -> &str {

@@ -6,6 +6,7 @@ use crate::messages::{Field, Message};
 use crate::pass::{Pass, Under};
 use crate::rule::{Rule, RuleId};
 use crate::rules::card;
+use br_std::hash::hash64;
 use br_std::varint;
 use std::ops::Range;
 
@@ -72,10 +73,29 @@ impl Pass<'_> {
                 self.rules = before.unwrap_or(self.rules);
             }
             Field::Message(message) | Field::OfResource(message) => self.message(place, message),
+            Field::Series(message) => self.series(place, message),
             Field::Attribute => self.attribute(place, Under::NOTHING, 0),
             Field::AnyValue => self.any_value(place, Under::NOTHING, 0),
             Field::Label => self.label(place),
         }
+    }
+
+    /// A series whose labels are known to be clean is looked at from behind them.
+    fn series(&mut self, place: Range<usize>, message: &Message) {
+        let mut labels_end = place.start;
+        while let Some((Part { number: 1, .. }, next)) = part(self.source, labels_end, place.end) {
+            labels_end = next;
+        }
+        let hash = hash64(&self.source[place.start..labels_end]);
+        if self.redactor.clean.knows(hash) {
+            return self.message(labels_end..place.end, message);
+        }
+        let before: u64 = self.counts.iter().sum();
+        self.message(place.start..labels_end, message);
+        if self.counts.iter().sum::<u64>() == before {
+            self.redactor.clean.learn(hash);
+        }
+        self.message(labels_end..place.end, message);
     }
 
     /// A text as a whole where it is one, else what in it looks like text.
