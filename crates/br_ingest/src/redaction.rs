@@ -254,3 +254,107 @@ fn packed(record: &Record, masked: Vec<u8>, limits: &Limits) -> Result<Record> {
     }
     Ok(with_encoding(record, Bytes::from(packed), "zstd"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::{DecodeLimits, decode};
+    use br_model::{SeriesSamples, TenantId};
+    use br_std::Nanos;
+    use std::io::Write;
+
+    const NOW: Nanos = Nanos::from_millis(1_764_237_600_000);
+
+    fn options(is_dry_run: bool) -> RedactionOptions {
+        RedactionOptions { redactor: Some(Redactor::default()), is_dry_run }
+    }
+
+    fn record(protocol: Protocol, content_type: &str, encoding: &str, body: Vec<u8>) -> Record {
+        let context = [("content-type", content_type), ("content-encoding", encoding)];
+        let context = context.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Record { tenant: TenantId(1), protocol, received: NOW, is_compressed: !encoding.is_empty(), context, body: body.into() }
+    }
+
+    fn redacted(record: &Record, options: &RedactionOptions, limits: &Limits) -> Clean {
+        redact(record.clone(), options, limits).unwrap_or_else(|refused| panic!("{}", refused.1))
+    }
+
+    fn bodies(record: &Record) -> Vec<String> {
+        let decoded = decode(record, &DecodeLimits::default()).expect("readable");
+        decoded.logs.groups.iter().flat_map(|group| group.records.iter().map(|record| record.body.clone())).collect()
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).expect("in memory");
+        encoder.finish().expect("in memory")
+    }
+
+    fn logs(lines: &[&str]) -> Vec<u8> {
+        let record = |line: &&str| serde_json::json!({ "timeUnixNano": NOW.0.to_string(), "body": { "stringValue": line } });
+        let records: Vec<_> = lines.iter().map(record).collect();
+        serde_json::json!({ "resourceLogs": [{ "scopeLogs": [{ "logRecords": records }] }] }).to_string().into_bytes()
+    }
+
+    #[test]
+    fn what_is_clean_is_kept_as_it_came_and_what_is_not_is_kept_masked() {
+        let (json, limits) = ("application/json", Limits::default());
+        let clean = record(Protocol::OTLP_LOGS, json, "gzip", gzip(&logs(&["all is well"])));
+        let outcome = redacted(&clean, &options(false), &limits);
+        assert_eq!((outcome.record, outcome.found), (clean, Vec::new()));
+        assert_eq!(bodies(&outcome.unpacked.expect("unpacked once")), ["all is well"]);
+
+        let dirty = record(Protocol::OTLP_LOGS, json, "gzip", gzip(&logs(&["all is well", "to ann@example.com"])));
+        let outcome = redacted(&dirty, &options(false), &limits);
+        assert_eq!(bodies(&outcome.record), ["all is well", "to [email********]"]);
+        assert_eq!((outcome.found, outcome.record.is_compressed), (vec![("email".to_owned(), 1)], false));
+        let dry = redacted(&dirty, &options(true), &limits);
+        assert_eq!((dry.record, dry.found), (dirty.clone(), vec![("email".to_owned(), 1)]));
+        let off = redacted(&dirty, &RedactionOptions::default(), &limits);
+        assert_eq!((off.record, off.unpacked), (dirty.clone(), None));
+
+        // In the clear it is larger than a body may be: it is packed again.
+        let small = Limits { body_bytes_max: dirty.body.len(), ..limits };
+        let outcome = redacted(&dirty, &options(false), &small);
+        assert_eq!(outcome.record.context_value("content-encoding"), Some("zstd"));
+        assert_eq!(bodies(&outcome.record), ["all is well", "to [email********]"]);
+    }
+
+    #[test]
+    fn every_wrapping_is_taken_off() {
+        let limits = Limits::default();
+        let event = serde_json::json!({ "message": "to ann@example.com" }).to_string();
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        zlib.write_all(event.as_bytes()).expect("in memory");
+        let wrapped = STANDARD.encode(zlib.finish().expect("in memory")).into_bytes();
+        let store = redacted(&record(Protocol::SENTRY_STORE, "", "", wrapped), &options(false), &limits).record;
+        assert_eq!(bodies(&store), ["to [email********]"]);
+
+        let entry = |line: &str| {
+            let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+            field(1, &[field(1, b"{app=\"a\"}"), field(2, &field(2, line.as_bytes()))].concat())
+        };
+        let push = snap::raw::Encoder::new().compress_vec(&entry("to ann@example.com")).expect("in memory");
+        let push = redacted(&record(Protocol::LOKI_PUSH, "application/x-protobuf", "", push), &options(false), &limits).record;
+        let plain = decompress::decompress(&push.body, Encoding::Snappy, &limits).expect("still snappy");
+        assert_eq!(plain.as_ref(), entry("to [email********]"));
+
+        let refused = redact(record(Protocol::OTLP_LOGS, "text/plain", "", Vec::new()), &options(false), &limits);
+        assert_eq!(refused.err().map(|refused| refused.1.http_status()), Some(415));
+    }
+
+    #[test]
+    fn batches() {
+        let labels = Labels::from_pairs([("__name__", "up"), ("user", "ann@example.com"), ("secret", "tls")]);
+        let series = SeriesSamples { labels, ..SeriesSamples::default() };
+        let mut batch = MetricBatch { series: vec![series.clone(), series], ..MetricBatch::default() };
+        let redaction = Redaction::default();
+        redaction.set(options(false));
+        redaction.redact_batch(&mut batch);
+        let shown = batch.series[1].labels.to_string();
+        assert_eq!(shown, r#"up{secret="tls", user="[email********]"}"#);
+        assert_eq!(redaction.counts().into_iter().find(|(rule, _)| rule == "email"), Some(("email".to_owned(), 2)));
+        redaction.redact_batch(&mut batch);
+        assert_eq!(redaction.bodies.load(Ordering::Relaxed), 1);
+    }
+}

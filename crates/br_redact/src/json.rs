@@ -4,7 +4,7 @@
 //! and in lists of headers. What is no JSON is read as text from where it ceases to be.
 
 use crate::mask::Style;
-use crate::pass::{Pass, Under};
+use crate::pass::{Pass, Scope, Under};
 use crate::rule::{Rule, RuleId};
 use crate::rules::card;
 use std::ops::Range;
@@ -105,7 +105,7 @@ impl<'a> Walk<'_, 'a> {
             let is_card = || std::str::from_utf8(text).ok()?.parse().ok().map(|number| card::is_card(number, under.key));
             if under.secrecy == Some(crate::keys::Secrecy::Certain) {
                 self.pass.styled(at..end, under, Style::Digits);
-            } else if self.pass.rules.has(Rule::Card) && is_card() == Some(true) {
+            } else if self.pass.scope.rules.has(Rule::Card) && is_card() == Some(true) {
                 self.pass.mask(at..end, text, Rule::Card as RuleId, Style::Digits);
             }
         }
@@ -154,18 +154,18 @@ impl<'a> Walk<'_, 'a> {
     fn object(&mut self, at: usize, under: Under<'_>, depth: usize) -> Option<usize> {
         let before = self.enter(at, depth);
         let end = self.members(at, under, depth);
-        self.pass.rules = before;
+        self.pass.scope = before;
         end
     }
 
     /// The rules of the service whose resource is a member of this object.
-    fn enter(&mut self, at: usize, depth: usize) -> crate::rule::RuleSet {
-        let rules = self.pass.rules;
+    fn enter(&mut self, at: usize, depth: usize) -> Scope<'a> {
+        let scope = self.pass.scope;
         // `{"resourceLogs": [{"resource": …}]}`, and the spans of Zipkin's lists.
         if !self.pass.redactor.has_services || depth > 2 {
-            return rules;
+            return scope;
         }
-        let Some(service) = self.service(at) else { return rules };
+        let Some(service) = self.service(at) else { return scope };
         let source = self.pass.source;
         self.pass.enter_service(&source[service])
     }

@@ -22,13 +22,21 @@ pub(crate) struct Pass<'a> {
     /// The masked body, from the first value that was found.
     out: Option<Vec<u8>>,
     pub(crate) counts: Vec<u64>,
-    /// What applies here, exceptions left out.
-    pub(crate) rules: RuleSet,
+    pub(crate) scope: Scope<'a>,
     /// Names of labels are names of things: only the surest of them say that their value is a secret.
     pub(crate) is_of_metrics: bool,
     /// What stood under a secret name.
     secrets: Vec<&'a [u8]>,
     scratch: Scratch,
+}
+
+/// Where in a body it is looked.
+#[derive(Clone, Copy)]
+pub(crate) struct Scope<'a> {
+    /// What applies here, exceptions of the service left out.
+    pub(crate) rules: RuleSet,
+    /// Empty where nobody says or asks.
+    service: &'a [u8],
 }
 
 /// A text without its escapes, and where each byte of it stands in the body.
@@ -52,13 +60,13 @@ impl Under<'_> {
 impl<'a> Pass<'a> {
     pub(crate) fn new(redactor: &'a Redactor, source: &'a [u8]) -> Self {
         let counts = vec![0; redactor.rule_count()];
-        let rules = redactor.rules;
+        let scope = Scope { rules: redactor.rules, service: b"" };
         Self {
             redactor,
             source,
             out: None,
             counts,
-            rules,
+            scope,
             is_of_metrics: false,
             secrets: Vec::new(),
             scratch: Scratch::default(),
@@ -76,21 +84,22 @@ impl<'a> Pass<'a> {
 
     /// The rules that apply to a value under this name.
     fn rules_under(&self, key: &[u8]) -> RuleSet {
-        let mut rules = self.rules;
+        let mut rules = self.scope.rules;
         for exception in &self.redactor.exceptions {
-            if exception.is_of_key() && exception.service.is_none() && exception.excepts_key(key) {
+            if exception.is_of_service(self.scope.service) && exception.is_of_key(key) {
                 rules = rules.without(exception.rules);
             }
         }
         rules
     }
 
-    /// Leaves out what exceptions say of a service, for what follows; hands back what applied before.
-    pub(crate) fn enter_service(&mut self, service: &[u8]) -> RuleSet {
-        let before = self.rules;
-        for exception in &self.redactor.exceptions {
-            if !exception.is_of_key() && exception.service.as_ref().is_some_and(|name| name.as_bytes() == service) {
-                self.rules = self.rules.without(exception.rules);
+    /// Leaves out what exceptions say of a service, for what follows; hands back where it was before.
+    pub(crate) fn enter_service(&mut self, service: &'a [u8]) -> Scope<'a> {
+        let before = self.scope;
+        self.scope.service = service;
+        for exception in self.redactor.exceptions.iter().filter(|exception| exception.has_no_key()) {
+            if exception.is_of_service(service) {
+                self.scope.rules = self.scope.rules.without(exception.rules);
             }
         }
         before

@@ -68,23 +68,29 @@ pub(crate) struct Patterns {
 
 #[derive(Debug)]
 pub(crate) struct ReadyException {
-    pub(crate) service: Option<String>,
+    service: Option<String>,
+    /// Whether it is the beginning of the name.
     key: Option<(String, bool)>,
     pub(crate) rules: RuleSet,
 }
 
 impl ReadyException {
-    /// Of exceptions that name a key.
-    pub(crate) fn excepts_key(&self, name: &[u8]) -> bool {
+    /// An exception that names no service is of every one.
+    pub(crate) fn is_of_service(&self, service: &[u8]) -> bool {
+        self.service.as_ref().is_none_or(|name| name.as_bytes() == service)
+    }
+
+    /// An exception that names no key is of every one.
+    pub(crate) fn is_of_key(&self, name: &[u8]) -> bool {
         match &self.key {
             Some((key, true)) => name.get(..key.len()).is_some_and(|head| head.eq_ignore_ascii_case(key.as_bytes())),
             Some((key, false)) => name.eq_ignore_ascii_case(key.as_bytes()),
-            None => false,
+            None => true,
         }
     }
 
-    pub(crate) fn is_of_key(&self) -> bool {
-        self.key.is_some()
+    pub(crate) fn has_no_key(&self) -> bool {
+        self.key.is_none()
     }
 }
 

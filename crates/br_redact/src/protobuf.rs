@@ -47,6 +47,24 @@ fn part(source: &[u8], at: usize, end: usize) -> Option<(Part, usize)> {
     (number != 0 && next <= end).then_some((Part { number, wire, place }, next))
 }
 
+/// Where the fields end that are labels: all before the first other one.
+fn labels_end(source: &[u8], place: &Range<usize>) -> usize {
+    const LABEL: u8 = 1 << 3 | BYTES as u8;
+    let mut at = place.start;
+    // Labels of fewer than 128 bytes, as nearly all are.
+    while let Some([LABEL, length @ 0..0x80]) = source[at..place.end].first_chunk() {
+        let next = at + 2 + usize::from(*length);
+        if next > place.end {
+            return at;
+        }
+        at = next;
+    }
+    while let Some((Part { number: 1, wire: BYTES, .. }, next)) = part(source, at, place.end) {
+        at = next;
+    }
+    at
+}
+
 impl Pass<'_> {
     /// Reads a message. What is no protobuf is looked at as bytes from where it ceases to be.
     pub(crate) fn message(&mut self, place: Range<usize>, message: &Message) {
@@ -68,9 +86,9 @@ impl Pass<'_> {
             Field::OfResource(message) if self.redactor.has_services => {
                 let service = self.service(place.clone());
                 let source = self.source;
-                let before = service.map(|service| self.enter_service(&source[service]));
+                let before = self.enter_service(service.map_or(&b""[..], |service| &source[service]));
                 self.message(place, message);
-                self.rules = before.unwrap_or(self.rules);
+                self.scope = before;
             }
             Field::Message(message) | Field::OfResource(message) => self.message(place, message),
             Field::Series(message) => self.series(place, message),
@@ -82,10 +100,7 @@ impl Pass<'_> {
 
     /// A series whose labels are known to be clean is looked at from behind them.
     fn series(&mut self, place: Range<usize>, message: &Message) {
-        let mut labels_end = place.start;
-        while let Some((Part { number: 1, .. }, next)) = part(self.source, labels_end, place.end) {
-            labels_end = next;
-        }
+        let labels_end = labels_end(self.source, &place);
         let hash = hash64(&self.source[place.start..labels_end]);
         if self.redactor.clean.knows(hash) {
             return self.message(labels_end..place.end, message);
@@ -192,9 +207,9 @@ impl Pass<'_> {
     fn integer(&mut self, place: Range<usize>, under: Under<'_>) {
         let mut bytes = &self.source[place.clone()];
         let Some(number) = varint::take_u64(&mut bytes) else { return };
-        if under.secrecy == Some(Secrecy::Certain) && self.rules.has(Rule::KeyName) {
+        if under.secrecy == Some(Secrecy::Certain) && self.scope.rules.has(Rule::KeyName) {
             self.zero_varint(place, Rule::KeyName as RuleId);
-        } else if self.rules.has(Rule::Card) && number >= 1_000_000_000_000 && card::is_card(number, under.key) {
+        } else if self.scope.rules.has(Rule::Card) && number >= 1_000_000_000_000 && card::is_card(number, under.key) {
             self.zero_varint(place, Rule::Card as RuleId);
         }
     }

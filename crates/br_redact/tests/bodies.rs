@@ -201,6 +201,7 @@ fn a_policy_says_what() {
         exceptions: vec![
             Exception { service: Some("lab".into()), ..Exception::default() },
             Exception { key: Some("client.*".into()), rules: vec!["ipv4".into()], ..Exception::default() },
+            Exception { service: Some("shop".into()), key: Some("peer".into()), ..Exception::default() },
         ],
         ..Policy::default()
     };
@@ -216,6 +217,9 @@ fn a_policy_says_what() {
     let record = field(5, &field(1, b"from 10.1.2.3"));
     assert!(redact(&redactor, &logs("shop", &record), Shape::OtlpLogs).body.is_some());
     assert!(redact(&redactor, &logs("lab", &record), Shape::OtlpLogs).body.is_none());
+    let peer = attribute("peer", &field(1, b"10.1.2.3"));
+    assert!(redact(&redactor, &logs("shop", &peer), Shape::OtlpLogs).body.is_none());
+    assert!(redact(&redactor, &logs("till", &peer), Shape::OtlpLogs).body.is_some());
     let otlp = |service: &str| {
         json!({ "resourceLogs": [{ "scopeLogs": [{ "logRecords": [{ "body": { "stringValue": "from 10.1.2.3" } }] }],
             "resource": { "attributes": [{ "key": "service.name", "value": { "stringValue": service } }] } }] })
