@@ -44,6 +44,8 @@ pub(crate) struct Scope<'a> {
 struct Scratch {
     text: Vec<u8>,
     places: Vec<u32>,
+    /// Where in the body the text ends.
+    end: usize,
 }
 
 /// What is known of a value from what stands around it.
@@ -117,14 +119,18 @@ impl<'a> Pass<'a> {
         self.look(&source[place], under, style, &|range| start + range.start..start + range.end);
     }
 
-    /// A text with JSON's escapes, which is read without them.
+    /// A text with JSON's escapes, which is read without them: a long one piece by piece, so that this takes little memory.
     pub(crate) fn escaped(&mut self, place: Range<usize>, under: Under<'_>) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.fill(self.source, place.clone());
-        let places = &scratch.places;
-        let end = place.end;
-        let at = |index: usize| places.get(index).map_or(end, |place| *place as usize);
-        self.look(&scratch.text, under, Style::Text, &|range| at(range.start)..at(range.end));
+        let mut from = place.start;
+        loop {
+            let next = scratch.fill(self.source, from..place.end);
+            let (places, end) = (&scratch.places, scratch.end);
+            let at = |index: usize| places.get(index).map_or(end, |place| *place as usize);
+            self.look(&scratch.text, under, Style::Text, &|range| at(range.start)..at(range.end));
+            let Some(next) = next else { break };
+            from = next;
+        }
         self.scratch = scratch;
     }
 
@@ -254,23 +260,34 @@ fn whole_letters(text: &[u8], range: Range<usize>) -> Range<usize> {
     start..end
 }
 
+/// What is read of an escaped text at once, and how much of it the next piece repeats: a value may stand across the two.
+const PIECE_BYTES: usize = 1 << 20;
+const REPEATED_BYTES: usize = 16 << 10;
+
 impl Scratch {
-    /// Reads what stands between two quotes. What is no escape stays as it is.
-    fn fill(&mut self, source: &[u8], place: Range<usize>) {
+    /// Reads what stands between two quotes; where to go on when that is much. What is no escape stays as it is.
+    fn fill(&mut self, source: &[u8], place: Range<usize>) -> Option<usize> {
         self.text.clear();
         self.places.clear();
         let mut at = place.start;
-        while at < place.end {
-            let (letter, length) = match source[at] {
-                b'\\' => unescape(&source[at..place.end]),
-                byte => (Cow::Owned(vec![byte]), 1),
-            };
-            for byte in letter.iter() {
-                self.text.push(*byte);
-                self.places.push(at as u32);
+        let mut next = None;
+        while at < place.end && at - place.start < PIECE_BYTES {
+            if next.is_none() && at - place.start >= PIECE_BYTES - REPEATED_BYTES {
+                next = Some(at);
             }
-            at += length;
+            if source[at] == b'\\' {
+                let (letter, length) = unescape(&source[at..place.end]);
+                self.text.extend_from_slice(&letter);
+                self.places.resize(self.text.len(), at as u32);
+                at += length;
+            } else {
+                self.text.push(source[at]);
+                self.places.push(at as u32);
+                at += 1;
+            }
         }
+        self.end = at.min(place.end);
+        if at < place.end { next } else { None }
     }
 }
 

@@ -74,6 +74,18 @@ fn escapes_hide_nothing() {
 }
 
 #[test]
+fn a_long_text_hides_nothing_where_it_is_taken_apart() {
+    let redactor = Redactor::default();
+    for before in [1_040_000, 1_048_560, 1_048_568, 1_048_576, 2_081_000] {
+        let lead = "\\u0041.".repeat(before / 7);
+        let body = format!("{{\"m\":\"{lead}\\n to ann@example.com\\n{}\"}}", "\\n".repeat(600_000));
+        let masked = redact(&redactor, body.as_bytes(), Shape::Json).body.expect("found");
+        assert!(!String::from_utf8_lossy(&masked).contains("ann@"), "{before}");
+        assert!(serde_json::from_slice::<Value>(&masked).is_ok(), "{before}");
+    }
+}
+
+#[test]
 fn a_secret_that_was_seen_is_one_elsewhere() {
     let event = json!({ "message": "retry with password=%s", "params": ["hunter2-cn22"], "formatted": "retry with password=hunter2-cn22" });
     let (masked, _) = json(&Redactor::default(), &event);

@@ -23,9 +23,12 @@ pub(crate) fn find(text: &[u8], start: usize, digits_end: usize, key: &[u8], tak
     let (area, group, serial) = (number(3), number(2), number(4));
     // From 900 on they are numbers of taxpayers.
     let is_given_out = area != 0 && area != 666 && group != 0 && serial != 0;
+    if !is_given_out {
+        return None;
+    }
     let is_sure =
         takes_bare && is_written_out && area < 900 || has_word(key, &WORDS) || has_word_near(text, start, end, REACH, &WORDS);
-    (is_given_out && is_sure).then_some(start..end)
+    is_sure.then_some(start..end)
 }
 
 fn hyphenated_end(text: &[u8], start: usize) -> Option<usize> {
