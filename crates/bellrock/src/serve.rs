@@ -140,10 +140,8 @@ impl Server {
         let data_lock = lock(&arguments.data_dir)?;
         start_log(&arguments)?;
         let jobs = scrape_jobs(&config)?;
-        let redaction = config.bellrock.redaction.options()?;
         let stores = stores::open(&arguments.data_dir, &config).await?;
         let (intake, tail) = start_intake(&stores, &config).await?;
-        intake.redaction.set(redaction);
         let clock = stores.env.clock.clone();
         let door = Door::new(door_limits(&config), clock.clone());
         let sources = Arc::new(StoreSources { metrics: stores.metrics.clone(), events: stores.events.clone() });
@@ -321,6 +319,7 @@ fn start_log(arguments: &ServeArguments) -> Result<()> {
 }
 
 async fn start_intake(stores: &Stores, config: &Config) -> Result<(Arc<Intake>, Tail)> {
+    let redaction = config.bellrock.redaction.options()?;
     let tail = Tail::default();
     let limits = DecodeLimits { wire: wire_limits(config), times: time_bounds(config) };
     let catalog = &stores.catalog;
@@ -338,7 +337,9 @@ async fn start_intake(stores: &Stores, config: &Config) -> Result<(Arc<Intake>, 
     };
     let clock = stores.env.clock.clone();
     let lanes = [metrics, events, issues];
-    Ok((Arc::new(Intake::start(stores.journal.clone(), clock, limits, stores.metrics.clone(), lanes)?), tail))
+    let intake = Intake::start(stores.journal.clone(), clock, limits, stores.metrics.clone(), lanes)?;
+    intake.redaction.set(redaction);
+    Ok((Arc::new(intake), tail))
 }
 
 async fn start_scraping(
