@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 
 /// The areas that have a runner.
-const AREAS: [&str; 7] = ["promql", "exposition", "promtool", "logql", "traceql", "traces", "grouping"];
+const AREAS: [&str; 8] = ["promql", "exposition", "promtool", "logql", "traceql", "traces", "grouping", "redaction"];
 
 /// The area that compares answers with those of the real Prometheus.
 pub const DIFFERENTIAL: &str = "promql-differential";

@@ -1,5 +1,6 @@
 //! The configuration file: Prometheus' own keys, and ours under `bellrock:`.
 
+use crate::redaction::RedactionConfig;
 use anyhow::{Context, Result, anyhow, bail};
 use br_http::auth::Token;
 use br_ingest::scrape::{ByteSize, GlobalConfig, PromDuration, ScrapeConfig, expand_pattern};
@@ -40,6 +41,8 @@ pub(crate) struct BellrockConfig {
     pub(crate) rollups: Vec<RollupConfig>,
     pub(crate) limits: LimitsConfig,
     pub(crate) alerts: AlertsConfig,
+    /// What is masked before anything is kept.
+    pub(crate) redaction: RedactionConfig,
     /// How long the journal waits for more before it syncs. 0 syncs as soon as the disk is free.
     pub(crate) commit_interval: PromDuration,
     /// How often heads are written to files.
@@ -55,6 +58,7 @@ impl Default for BellrockConfig {
             rollups: vec![RollupConfig::new(5, 2, 90), RollupConfig::new(60, 10, 400)],
             limits: LimitsConfig::default(),
             alerts: AlertsConfig::default(),
+            redaction: RedactionConfig::default(),
             commit_interval: PromDuration(Duration::ZERO),
             flush_interval: PromDuration(Duration::from_mins(1)),
         }
@@ -333,8 +337,8 @@ fn scrape_configs(file: &Path) -> Result<Vec<ScrapeConfig>> {
 
 /// Parts of keys whose values are secrets, or may hold one, as the addresses of chat services and the headers and parameters
 /// of scrapes do. A key that ends in `_file` names a place, not a secret.
-const SECRET_KEYS: [&str; 9] =
-    ["token", "password", "credential", "authorization", "secret", "url", "header", "params", "api_key"];
+const SECRET_KEYS: [&str; 10] =
+    ["token", "password", "credential", "authorization", "secret", "url", "header", "params", "api_key", "hash_key"];
 
 fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
@@ -366,7 +370,8 @@ fn blank(value: &mut serde_norway::Value) {
             }
         }),
         serde_norway::Value::Sequence(values) => values.iter_mut().for_each(blank),
-        serde_norway::Value::Null => {}
+        // A switch, as those of the rules of redaction, is none.
+        serde_norway::Value::Null | serde_norway::Value::Bool(_) => {}
         other => *other = "<secret>".into(),
     }
 }

@@ -10,6 +10,7 @@ mod export;
 mod import;
 mod lock;
 mod memory;
+mod redaction;
 mod rules;
 mod run;
 mod serve;
@@ -54,6 +55,8 @@ enum Command {
     Issues(ask::IssuesArguments),
     /// Check rule files and run their unit tests; no server is needed.
     Rules(rules::RulesArguments),
+    /// Show what the server would mask in a file or in what is piped in.
+    Redact(redaction::RedactArguments),
     /// Move in what another store has kept.
     Import(import::ImportArguments),
     /// Write what is kept into open files.
@@ -109,6 +112,7 @@ async fn dispatch(command: Command) -> anyhow::Result<i32> {
         Command::Traces(arguments) => ask::traces(arguments).await.map(|()| 0),
         Command::Issues(arguments) => ask::issues(arguments).await.map(|()| 0),
         Command::Rules(arguments) => rules::rules(arguments),
+        Command::Redact(arguments) => redaction::redact(&arguments).map(|()| 0),
         Command::Import(arguments) => import::import(arguments).await.map(|()| 0),
         Command::Export(arguments) => export::export(arguments).await.map(|()| 0),
     }

@@ -319,6 +319,7 @@ fn start_log(arguments: &ServeArguments) -> Result<()> {
 }
 
 async fn start_intake(stores: &Stores, config: &Config) -> Result<(Arc<Intake>, Tail)> {
+    let redaction = config.bellrock.redaction.options()?;
     let tail = Tail::default();
     let limits = DecodeLimits { wire: wire_limits(config), times: time_bounds(config) };
     let catalog = &stores.catalog;
@@ -336,7 +337,9 @@ async fn start_intake(stores: &Stores, config: &Config) -> Result<(Arc<Intake>, 
     };
     let clock = stores.env.clock.clone();
     let lanes = [metrics, events, issues];
-    Ok((Arc::new(Intake::start(stores.journal.clone(), clock, limits, stores.metrics.clone(), lanes)?), tail))
+    let intake = Intake::start(stores.journal.clone(), clock, limits, stores.metrics.clone(), lanes)?;
+    intake.redaction.set(redaction);
+    Ok((Arc::new(intake), tail))
 }
 
 async fn start_scraping(
@@ -406,6 +409,7 @@ impl Configuration for ConfigFile {
             Ok(Loaded {
                 rule_files: alerting::read_rule_files(&config.rule_files)?,
                 jobs: scrape_jobs(&config)?,
+                redaction: config.bellrock.redaction.options()?,
                 shown: Config::shown(self.0.as_deref())?,
             })
         };

@@ -102,12 +102,16 @@ fn keep_by_rules(metrics: &Tsdb, config: &Config, env: &Env) -> Result<()> {
 /// The journal, and the first record that it still has.
 async fn open_journal(env: &Env, catalog: &Catalog, config: &Config) -> Result<(Journal, br_storage::JournalPosition)> {
     let disk_free = config.bellrock.limits.disk_free.0;
+    let defaults = br_journal::Options::default();
+    // A body that is masked is journaled without its compression.
+    let body_bytes_max = usize::try_from(config.bellrock.limits.body_decompressed.0).unwrap_or(usize::MAX);
     let options = br_journal::Options {
+        body_bytes_max: defaults.body_bytes_max.max(body_bytes_max),
         window: config.bellrock.commit_interval.0,
         position_floor: catalog.highest_progress().await?,
         free_bytes_min: disk_free,
         ballast_bytes: disk_free / 4,
-        ..Default::default()
+        ..defaults
     };
     let (journal, recovery) = Journal::open(env.clone(), options)?;
     for warning in &recovery.warnings {

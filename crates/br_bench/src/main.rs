@@ -11,6 +11,7 @@ mod load;
 mod metrics;
 mod micro;
 mod peer;
+mod redaction;
 mod row;
 mod smoke;
 

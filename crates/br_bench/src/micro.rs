@@ -32,6 +32,7 @@ pub(crate) fn run(series: usize, rounds: usize) -> Result<Vec<Row>> {
     rows.extend(bench.append(rounds)?);
     rows.extend(bench.encode(rounds)?);
     rows.extend(bench.read(rounds)?);
+    rows.extend(crate::redaction::run(rounds));
     println!("hash of all that was read: {:032x}", hash128(&bench.digest));
     Ok(rows)
 }

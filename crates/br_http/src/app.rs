@@ -7,6 +7,7 @@ use crate::routes::Route;
 use br_catalog::Catalog;
 use br_env::Clock;
 use br_ingest::Intake;
+use br_ingest::redaction::RedactionOptions;
 use br_ingest::scrape::{Job, ScrapeManager};
 use br_ingest::tail::Tail;
 use br_jobs::alerts::AlertEngine;
@@ -85,6 +86,7 @@ pub struct Loaded {
     /// Names and texts.
     pub rule_files: Vec<(String, String)>,
     pub jobs: Vec<Job>,
+    pub redaction: RedactionOptions,
     /// As it was read, its secrets blanked.
     pub shown: String,
 }
@@ -244,6 +246,7 @@ impl App {
             tracing::warn!(event = "RuleWarning", "{file}:{complaint}");
         }
         self.scrape.apply(loaded.jobs).await?;
+        self.intake.redaction.set(loaded.redaction);
         *self.config_text.lock() = loaded.shown;
         Ok(())
     }

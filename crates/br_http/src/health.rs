@@ -134,6 +134,16 @@ fn intake(out: &mut Exposition, app: &App) {
     out.counter("bellrock_error_events_total", "Error events taken in.", &counters.errors);
     out.counter("bellrock_rejected_total", "Records that were refused as wrong.", &counters.rejected);
     out.counter("bellrock_refused_overload_total", "Requests that were asked to come again.", &counters.refused_overload);
+    let name = "bellrock_redacted_total";
+    let help = "Values that were masked before anything was kept, by rule; in a dry run those that would have been.";
+    out.family(name, "counter", help);
+    for (rule, count) in app.intake.redaction.counts() {
+        out.labelled(name, "rule", &rule, count);
+    }
+    let help = "Requests and scrapes in which there was something to mask.";
+    out.counter("bellrock_redacted_bodies_total", help, &app.intake.redaction.bodies);
+    let help = "1 while values are counted and left as they are.";
+    out.gauge("bellrock_redaction_dry_run", help, u8::from(app.intake.redaction.is_dry_run()));
     let name = "bellrock_unknown_items_total";
     out.family(name, "counter", "Items of envelopes that nothing here reads, kept as they came.");
     for (kind, count) in counters.unknown_items() {

@@ -93,7 +93,7 @@ fn decode_body(record: &Record, limits: &Limits, directory: &mut dyn KnownSeries
 }
 
 /// Clients leave the content type out; the route has told the version apart already.
-fn remote_write_type<'a>(record: &Record, content_type: &'a str) -> &'a str {
+pub(crate) fn remote_write_type<'a>(record: &Record, content_type: &'a str) -> &'a str {
     match (content_type, record.protocol) {
         ("", Protocol::REMOTE_WRITE_2) => "application/x-protobuf;proto=io.prometheus.write.v2.Request",
         ("", _) => "application/x-protobuf",

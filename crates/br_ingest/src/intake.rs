@@ -3,11 +3,12 @@
 use crate::decode::{DecodeLimits, decode, decode_with};
 use crate::decoded::{Decoded, Refused};
 use crate::lane::{Lane, LaneStart};
+use crate::redaction::{Clean, Found, Redaction, redact};
 use crate::room::{Rooms, Taken, Weight};
 use crate::sink::SampleSink;
 use br_env::Clock;
 use br_journal::{Journal, Protocol, Record};
-use br_model::{MetricBatch, TenantId};
+use br_model::{Labels, MetricBatch, TenantId};
 use br_std::{Error, Result};
 use br_storage::Budget;
 use br_tsdb::{Deletion, Foreseen, Tsdb};
@@ -175,6 +176,8 @@ pub struct Intake {
     metrics: Arc<Tsdb>,
     /// For bodies that are being decoded.
     rooms: Rooms,
+    /// Comes before the journal.
+    pub redaction: Redaction,
     pub lanes: Lanes,
     pub counters: IntakeCounters,
 }
@@ -200,8 +203,8 @@ impl Intake {
         let lane = |name, start: LaneStart| Lane::start(name, journal.clone(), order.clone(), limits, start);
         let lanes =
             Lanes { metrics: lane("metrics", metrics)?, events: lane("events", events)?, issues: lane("issues", issues)? };
-        let (rooms, counters) = (Rooms::default(), IntakeCounters::default());
-        Ok(Self { journal, clock, order, limits, metrics: store, rooms, lanes, counters })
+        let (rooms, redaction, counters) = (Rooms::default(), Redaction::default(), IntakeCounters::default());
+        Ok(Self { journal, clock, order, limits, metrics: store, rooms, redaction, lanes, counters })
     }
 
     pub fn journal(&self) -> &Arc<Journal> {
@@ -233,32 +236,51 @@ impl Intake {
         Ok(self.keep(record, accepted).await?)
     }
 
-    /// Decodes a body within the room that all bodies share.
+    /// Masks and decodes a body within the room that all bodies share. The record that comes back is the one to journal.
     async fn decode(&self, mut record: Record) -> Result<(Record, Accepted), AcceptError> {
         let mut weight = Weight::of(&record, &self.limits.wire);
+        let options = self.redaction.options();
         loop {
             let room = self.rooms.take(weight).await.inspect_err(|_| self.count_overload())?;
             let (store, limits) = (self.metrics.clone(), DecodeLimits { wire: weight.limits(self.limits.wire), ..self.limits });
+            let policy = options.clone();
             let decoding = tokio::task::spawn_blocking(move || {
                 // A sender that has gone ends the wait, not the work: what it takes stays counted until it is done.
                 let mut room = room;
+                let Clean { record, unpacked, found } = match redact(record, &policy, &limits.wire) {
+                    Ok(clean) => clean,
+                    Err(refused) => {
+                        let (record, error) = *refused;
+                        return (record, Found::new(), Err(error));
+                    }
+                };
+                let readable = unpacked.as_ref().unwrap_or(&record);
                 // Only here are labels sent in the same bytes each time: no other request takes the lock, or makes a head for its tenant.
                 let decoded = if record.protocol == Protocol::REMOTE_WRITE_1 {
-                    decode_with(&record, &limits, &mut store.known_series(record.tenant).look())
+                    decode_with(readable, &limits, &mut store.known_series(record.tenant).look())
                 } else {
-                    decode(&record, &limits)
+                    decode(readable, &limits)
                 };
+                drop(unpacked);
                 let accepted = decoded.map(|decoded| -> Result<Accepted> {
                     let accepted = Accepted::new(decoded, &record);
                     room.settle(accepted.bytes)?;
                     Ok(Accepted { room: Some(room), ..accepted })
                 });
-                (record, accepted)
+                (record, found, accepted)
             });
             let outcome = decoding.await.map_err(|panic| Error::corrupt(format!("decoding failed inside: {panic}")))?;
             let same = match outcome {
-                (record, Ok(accepted)) => return Ok((record, accepted.inspect_err(|_| self.count_overload())?)),
-                (same, Err(error)) => {
+                (record, found, Ok(accepted)) => {
+                    let accepted = accepted.inspect_err(|_| self.count_overload())?;
+                    self.redaction.count(&found);
+                    return Ok((record, accepted));
+                }
+                (same, found, Err(error)) => {
+                    // What is masked by now is not found again.
+                    if !options.is_dry_run {
+                        self.redaction.count(&found);
+                    }
                     weight = weight.more(&error).ok_or(error)?;
                     same
                 }
@@ -267,10 +289,21 @@ impl Intake {
         }
     }
 
+    /// Masks samples that did not come as a body, before anything else keeps them.
+    pub fn redact_batch(&self, batch: &mut MetricBatch) {
+        self.redaction.redact_batch(batch);
+    }
+
+    /// The same labels as a store will have them.
+    pub fn redact_labels(&self, labels: &Labels) -> Labels {
+        self.redaction.redact_labels(labels)
+    }
+
     /// Takes samples that were made here. They are journaled as a remote-write request.
-    pub async fn accept_samples(&self, tenant: TenantId, batch: MetricBatch) -> Result<Receipt> {
+    pub async fn accept_samples(&self, tenant: TenantId, mut batch: MetricBatch) -> Result<Receipt> {
         self.journal.check_accepting()?;
         self.lanes.metrics.check_room(0)?;
+        self.redact_batch(&mut batch);
         let received = self.clock.now();
         let encoding = tokio::task::spawn_blocking(move || {
             let body = Bytes::from(br_wire::remote_write::v2::encode(&batch));

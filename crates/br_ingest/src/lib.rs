@@ -10,6 +10,7 @@ mod delta;
 pub mod grpc;
 pub mod intake;
 pub mod lane;
+pub mod redaction;
 mod room;
 pub mod scrape;
 pub mod sink;

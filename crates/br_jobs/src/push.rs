@@ -102,6 +102,12 @@ impl PushGroups {
 
     /// Takes a push. A batch that cannot be kept is refused, and the group notes the time.
     pub async fn push(&self, tenant: TenantId, grouping: &Labels, mode: PushMode, batch: Result<MetricBatch>) -> Result<()> {
+        // The catalog keeps a group before the store has it.
+        let grouping = &self.intake.redact_labels(grouping);
+        let batch = batch.map(|mut batch| {
+            self.intake.redact_batch(&mut batch);
+            batch
+        });
         let key = key(tenant, grouping);
         let _turn = self.turn(&key).await;
         let now = self.clock.now();
@@ -169,6 +175,7 @@ impl PushGroups {
 
     /// Forgets a group. That there was none is no error.
     pub async fn delete(&self, tenant: TenantId, grouping: &Labels) -> Result<()> {
+        let grouping = &self.intake.redact_labels(grouping);
         let key = key(tenant, grouping);
         let _turn = self.turn(&key).await;
         let Some(group) = self.load(&key).await? else { return Ok(()) };

@@ -4,4 +4,5 @@ pub mod exposition;
 pub mod grouping;
 pub mod promql;
 pub mod promtool;
+pub mod redaction;
 pub mod traces;

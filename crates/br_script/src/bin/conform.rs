@@ -21,7 +21,7 @@ struct Outcome {
     note: String,
 }
 
-const AREAS: [Area; 7] = [
+const AREAS: [Area; 8] = [
     Area {
         name: "promql",
         files: |shared| files_in(&shared.join("metrics/prometheus/promql/promqltest/testdata"), "test"),
@@ -41,6 +41,7 @@ const AREAS: [Area; 7] = [
         files: |shared| files_in(&shared.join("errors/grouping"), "json"),
         run: |file| of_text(file, grouping),
     },
+    Area { name: "redaction", files: br_script::redaction::files, run: redaction },
 ];
 
 fn main() -> ExitCode {
@@ -119,6 +120,18 @@ fn traces(file: &Path) -> Outcome {
 fn promtool(file: &Path) -> Outcome {
     let (passed, failures) = br_script::promtool::run(file);
     Outcome { passed, failures, note: String::new() }
+}
+
+fn redaction(file: &Path) -> Outcome {
+    #[expect(clippy::disallowed_methods, reason = "labelled texts lie outside any data directory")]
+    let text = std::fs::read(file);
+    match text {
+        Ok(bytes) => {
+            let report = br_script::redaction::run(file, &String::from_utf8_lossy(&bytes));
+            Outcome { passed: report.passed, failures: report.failures, note: report.note }
+        }
+        Err(error) => Outcome { failures: vec![format!(" cannot be read: {error}")], ..Outcome::default() },
+    }
 }
 
 fn promql(file: &Path, text: &str) -> (usize, Vec<String>) {
