@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use br_http::auth::Token;
 use br_ingest::scrape::{ByteSize, GlobalConfig, PromDuration, ScrapeConfig, expand_pattern};
+use br_ingest::syslog::TlsFiles;
 use br_model::{Principal, Role, TenantId};
 use br_promql::ExprKind;
 use br_tsdb::{RetentionRule, RollupLevel, TsdbOptions};
@@ -40,6 +41,7 @@ pub(crate) struct BellrockConfig {
     pub(crate) rollups: Vec<RollupConfig>,
     pub(crate) limits: LimitsConfig,
     pub(crate) alerts: AlertsConfig,
+    pub(crate) syslog: SyslogConfig,
     /// How long the journal waits for more before it syncs. 0 syncs as soon as the disk is free.
     pub(crate) commit_interval: PromDuration,
     /// How often heads are written to files.
@@ -55,6 +57,7 @@ impl Default for BellrockConfig {
             rollups: vec![RollupConfig::new(5, 2, 90), RollupConfig::new(60, 10, 400)],
             limits: LimitsConfig::default(),
             alerts: AlertsConfig::default(),
+            syslog: SyslogConfig::default(),
             commit_interval: PromDuration(Duration::ZERO),
             flush_interval: PromDuration(Duration::from_mins(1)),
         }
@@ -250,6 +253,54 @@ impl Default for AlertsConfig {
     }
 }
 
+/// Listeners for syslog; without an address there is none.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SyslogConfig {
+    pub(crate) tcp: Option<String>,
+    pub(crate) udp: Option<String>,
+    pub(crate) tls: Option<SyslogTlsConfig>,
+    /// Whose the messages are: the protocol has no credential.
+    tenant: Option<u32>,
+    /// Where the clocks of senders are whose messages name no time zone, such as `Europe/Berlin`.
+    zone: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SyslogTlsConfig {
+    pub(crate) listen: String,
+    cert_file: PathBuf,
+    key_file: PathBuf,
+    client_ca_file: Option<PathBuf>,
+}
+
+impl SyslogConfig {
+    pub(crate) fn tenant(&self) -> TenantId {
+        TenantId(self.tenant.unwrap_or_else(first_tenant))
+    }
+
+    pub(crate) fn zone(&self) -> Result<&str> {
+        if !self.zone.is_empty() {
+            br_wire::syslog::check_zone(&self.zone).map_err(|error| anyhow!("bellrock.syslog.zone: {error}"))?;
+        }
+        Ok(&self.zone)
+    }
+
+    fn set_folder(&mut self, folder: &Path) {
+        let Some(tls) = &mut self.tls else { return };
+        for file in [Some(&mut tls.cert_file), Some(&mut tls.key_file), tls.client_ca_file.as_mut()].into_iter().flatten() {
+            *file = folder.join(&*file);
+        }
+    }
+}
+
+impl SyslogTlsConfig {
+    pub(crate) fn files(&self) -> TlsFiles {
+        TlsFiles { cert: self.cert_file.clone(), key: self.key_file.clone(), client_ca: self.client_ca_file.clone() }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WebhookConfig {
@@ -281,6 +332,7 @@ impl Config {
         config.rule_files.iter_mut().for_each(absolute);
         config.scrape_config_files.iter_mut().for_each(absolute);
         config.scrape_configs.iter_mut().for_each(|scrape| scrape.set_folder(folder));
+        config.bellrock.syslog.set_folder(folder);
         for pattern in &config.scrape_config_files {
             for file in expand_pattern(Path::new(pattern)) {
                 config.scrape_configs.extend(scrape_configs(&file)?);

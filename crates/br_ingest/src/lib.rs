@@ -13,6 +13,7 @@ pub mod lane;
 mod room;
 pub mod scrape;
 pub mod sink;
+pub mod syslog;
 pub mod tail;
 pub mod times;
 
