@@ -207,3 +207,27 @@ def test_what_is_cut_is_told_and_counted(server):
     assert 'bellrock_record_parts_cut_total{reason="line_too_long"} 2' in metrics
     assert 'bellrock_record_parts_cut_total{reason="too_many_attributes"} 179' in metrics
     assert "bellrock_event_attributes_dropped_total 0" in metrics, "nothing is left for the store to drop"
+
+
+def test_lines_tell_what_their_senders_do_not(make_server):
+    server = make_server(config="bellrock: { logs: { parse_json: true, find_trace_ids: true, take_time: true } }").start()
+    trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    then = time.time() - 3600
+    stamp = datetime.fromtimestamp(then, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    told = [json.dumps({"message": "paid", "level": "error", "time": stamp, "trace_id": trace, "order": {"id": 7}}), f"{stamp} WARN trace_id={trace} span_id={span} late"]
+    push = {"streams": [{"stream": {"app": "shop"}, "values": [[str(time.time_ns()), line] for line in told]}]}
+    assert requests.post(f"{server.url}/loki/api/v1/push", json=push, timeout=10).status_code == 204
+
+    def check():
+        rows = server.sql(f"SELECT body, severity, ts FROM logs WHERE trace_id = '{trace}' ORDER BY body")
+        assert [(row["body"], row["severity"]) for row in rows] == [(told[1], 13), ("paid", 17)]
+        assert all(str(row["ts"])[:13] == stamp[:13].replace("T", str(row["ts"])[10]) for row in rows), rows
+        assert lines(server, '{app="shop"} | order_id="7"') == ["paid"]
+        return True
+
+    assert check()
+    # Without the setting what is read back from the journal is still what it was.
+    server.kill()
+    server.config.write_text("{}")
+    server.start()
+    eventually(check)

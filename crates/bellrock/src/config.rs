@@ -7,6 +7,7 @@ use br_ingest::syslog::TlsFiles;
 use br_model::{Principal, Role, TenantId};
 use br_promql::ExprKind;
 use br_tsdb::{RetentionRule, RollupLevel, TsdbOptions};
+use br_wire::EnrichPolicy;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub(crate) struct BellrockConfig {
     pub(crate) rollups: Vec<RollupConfig>,
     pub(crate) limits: LimitsConfig,
     pub(crate) alerts: AlertsConfig,
+    pub(crate) logs: LogsConfig,
     pub(crate) syslog: SyslogConfig,
     /// How long the journal waits for more before it syncs. 0 syncs as soon as the disk is free.
     pub(crate) commit_interval: PromDuration,
@@ -57,6 +59,7 @@ impl Default for BellrockConfig {
             rollups: vec![RollupConfig::new(5, 2, 90), RollupConfig::new(60, 10, 400)],
             limits: LimitsConfig::default(),
             alerts: AlertsConfig::default(),
+            logs: LogsConfig::default(),
             syslog: SyslogConfig::default(),
             commit_interval: PromDuration(Duration::ZERO),
             flush_interval: PromDuration(Duration::from_mins(1)),
@@ -250,6 +253,21 @@ impl Default for AlertsConfig {
             group_interval: PromDuration(Duration::from_mins(1)),
             repeat_interval: PromDuration(Duration::from_hours(4)),
         }
+    }
+}
+
+/// What is looked for in log lines whose senders do not say it themselves.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogsConfig {
+    parse_json: bool,
+    find_trace_ids: bool,
+    take_time: bool,
+}
+
+impl LogsConfig {
+    pub(crate) fn policy(self) -> EnrichPolicy {
+        EnrichPolicy { json: self.parse_json, trace_ids: self.find_trace_ids, time: self.take_time }
     }
 }
 

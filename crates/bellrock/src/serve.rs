@@ -325,7 +325,7 @@ fn start_log(arguments: &ServeArguments) -> Result<()> {
 
 async fn start_intake(stores: &Stores, config: &Config) -> Result<(Arc<Intake>, Tail)> {
     let tail = Tail::default();
-    let limits = DecodeLimits { wire: wire_limits(config), times: time_bounds(config) };
+    let limits = DecodeLimits { wire: wire_limits(config), times: time_bounds(config), enrich: config.bellrock.logs.policy() };
     let catalog = &stores.catalog;
     let metrics = LaneStart {
         applier: Box::new(MetricsApplier::new(stores.metrics.clone(), stores.sealed.clone(), limits, stores.env.clock.clone())),

@@ -7,15 +7,38 @@ use br_model::{AttributeValue, Attributes, KnownSeries, LogBatch, LogKind, LogRe
 use br_std::Nanos;
 use br_wire::otlp::{self, Encoding, MetricOptions};
 use br_wire::{
-    Cuts, Limits, Result, WireError, decompress, elastic, jaeger, journald, loki, ndjson, remote_write,
+    Cuts, EnrichPolicy, Limits, Result, WireError, decompress, elastic, enrich, jaeger, journald, loki, ndjson, remote_write,
     sentry, syslog, zipkin,
 };
+
+/// Where a record's context says what was looked for in its lines: read back, it becomes what it was.
+const ENRICH: &str = "enrich";
 
 /// What a request may bring.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DecodeLimits {
     pub wire: Limits,
     pub times: TimeBounds,
+    /// What is looked for in the log lines of requests that come in.
+    pub enrich: EnrichPolicy,
+}
+
+impl DecodeLimits {
+    /// Has a record that brings log lines of others remember what is looked for in them.
+    pub(crate) fn remember(&self, record: &mut Record) {
+        let has_lines = matches!(
+            record.protocol,
+            Protocol::OTLP_LOGS
+                | Protocol::LOKI_PUSH
+                | Protocol::ELASTIC_BULK
+                | Protocol::NDJSON
+                | Protocol::SYSLOG
+                | Protocol::JOURNALD
+        );
+        if has_lines && !self.enrich.is_empty() {
+            record.context.push((ENRICH.to_owned(), self.enrich.to_text()));
+        }
+    }
 }
 
 /// Reads a body. The good part comes with the complaints about the rest; an error means that nothing can be used.
@@ -27,6 +50,9 @@ pub fn decode(record: &Record, limits: &DecodeLimits) -> Result<Decoded> {
 /// The same, without reading the labels of series that are known.
 pub fn decode_with(record: &Record, limits: &DecodeLimits, directory: &mut dyn KnownSeries) -> Result<Decoded> {
     let mut decoded = decode_body(record, &limits.wire, directory)?;
+    if let Some(policy) = record.context_value(ENRICH) {
+        enrich(&mut decoded.logs, EnrichPolicy::of_text(policy), &limits.wire)?;
+    }
     limits.times.refuse(&mut decoded, record.received);
     decoded.cuts = Cuts::of(&decoded.logs, &decoded.spans);
     Ok(decoded)

@@ -253,6 +253,7 @@ impl Intake {
 
     /// Decodes a body within the room that all bodies share.
     async fn decode(&self, mut record: Record) -> Result<(Record, Accepted), AcceptError> {
+        self.limits.remember(&mut record);
         let mut weight = Weight::of(&record, &self.limits.wire);
         loop {
             let room = self.rooms.take(weight).await.inspect_err(|_| self.count_overload())?;

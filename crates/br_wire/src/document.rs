@@ -114,7 +114,7 @@ fn is_error(attributes: &Attributes) -> bool {
 }
 
 /// Nested objects as dotted keys; of a key that is there twice the first counts.
-fn flat(map: Map<String, Value>, memory: &mut Memory, limits: &Limits) -> Result<Map<String, Value>> {
+pub(crate) fn flat(map: Map<String, Value>, memory: &mut Memory, limits: &Limits) -> Result<Map<String, Value>> {
     memory.take(map.len() * FIELD_BYTES)?;
     if !map.values().any(Value::is_object) {
         return Ok(map);

@@ -24,11 +24,13 @@ pub mod zipkin;
 
 mod amount;
 mod document;
+mod enrich;
 mod json;
 mod marks;
 mod protobuf;
 mod span_view;
 
+pub use enrich::{EnrichPolicy, enrich};
 pub use error::{Decoded, Rejection, Result, WireError};
 pub use marks::Cuts;
 pub use span_view::SpanView;

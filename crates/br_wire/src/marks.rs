@@ -20,6 +20,8 @@ const ALL: [&str; 5] = [CUT_LINE, CUT_ATTRIBUTES, DROPPED_ATTRIBUTES, DROPPED_EV
 pub(crate) struct Missing {
     /// The bytes that the line had.
     pub(crate) line_bytes: usize,
+    /// Attributes that were cut before [`bound`] sees them.
+    pub(crate) cut: usize,
     /// Left out before [`bound`] sees the attributes.
     pub(crate) attributes: usize,
     pub(crate) events: usize,
@@ -44,7 +46,7 @@ pub(crate) fn finish(record: &mut LogRecord, limits: &Limits) {
 
 /// Keeps as many attributes, and as much of their texts, as a record may have. What is missing then stands behind them.
 pub(crate) fn bound(attributes: &mut Attributes, missing: Missing, limits: &Limits) {
-    let cut = attributes.0.iter_mut().map(|(_, value)| cut_text(value, limits)).filter(|is_cut| *is_cut).count();
+    let cut = missing.cut + attributes.0.iter_mut().map(|(_, value)| cut_text(value, limits)).filter(|is_cut| *is_cut).count();
     let given = [missing.line_bytes, cut, missing.attributes, missing.events, missing.links];
     let marks_but_dropped = given.iter().enumerate().filter(|(at, count)| *at != 2 && **count > 0).count();
     let is_over = attributes.len() + marks_but_dropped + usize::from(missing.attributes > 0) > limits.attributes_max;
@@ -57,6 +59,27 @@ pub(crate) fn bound(attributes: &mut Attributes, missing: Missing, limits: &Limi
             attributes.push(key, i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
+}
+
+/// Adds those whose keys are not there yet to a record that is whole.
+pub(crate) fn add(attributes: &mut Attributes, more: Attributes, limits: &Limits) {
+    let mut missing = Missing::default();
+    while let Some((key, AttributeValue::Int(count))) = attributes.0.last()
+        && let Some(at) = ALL.iter().position(|mark| mark == key)
+    {
+        let Missing { line_bytes, cut, attributes: dropped, events, links } = &mut missing;
+        *[line_bytes, cut, dropped, events, links][at] = usize::try_from(*count).unwrap_or(0);
+        attributes.0.pop();
+    }
+    // Each is looked for among few: the rest is left out anyway.
+    let over = more.len().saturating_sub(limits.attributes_max);
+    missing.attributes += over;
+    for (key, value) in more.0.into_iter().take(limits.attributes_max) {
+        if attributes.get(&key).is_none() {
+            attributes.push(key, value);
+        }
+    }
+    bound(attributes, missing, limits);
 }
 
 fn cut_text(value: &mut AttributeValue, limits: &Limits) -> bool {
@@ -147,9 +170,14 @@ mod tests {
         check(5, "a", Missing::default(), &["k0=a", "k1=a", "k2=a", "bellrock.dropped_attributes=2"]);
         check(1, "abé", Missing::default(), &["k0=ab", "bellrock.cut_attributes=1"]);
         check(1, "a", Missing { attributes: 7, ..Missing::default() }, &["k0=a", "bellrock.dropped_attributes=7"]);
-        let all = Missing { line_bytes: 9, attributes: 1, events: 2, links: 0 };
+        let all = Missing { line_bytes: 9, attributes: 1, events: 2, ..Missing::default() };
         let marks = ["k0=a", "bellrock.cut_from_bytes=9", "bellrock.dropped_attributes=4", "bellrock.dropped_events=2"];
         let attributes = check(4, "a", all, &marks);
+        let mut more = attributes.clone();
+        add(&mut more, [("k0", "x"), ("new", "y")].into_iter().collect(), &limits);
+        let shown: Vec<String> = more.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let marks = ["k0=a", "bellrock.cut_from_bytes=9", "bellrock.dropped_attributes=5", "bellrock.dropped_events=2"];
+        assert_eq!(shown, marks);
         let mut line = "abéd".to_owned();
         assert_eq!((cut_line(&mut line, &limits), line.as_str()), (5, "ab"));
 
