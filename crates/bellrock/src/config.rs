@@ -4,9 +4,11 @@ use crate::redaction::RedactionConfig;
 use anyhow::{Context, Result, anyhow, bail};
 use br_http::auth::Token;
 use br_ingest::scrape::{ByteSize, GlobalConfig, PromDuration, ScrapeConfig, expand_pattern};
+use br_ingest::syslog::TlsFiles;
 use br_model::{Principal, Role, TenantId};
 use br_promql::ExprKind;
 use br_tsdb::{RetentionRule, RollupLevel, TsdbOptions};
+use br_wire::EnrichPolicy;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,6 +45,8 @@ pub(crate) struct BellrockConfig {
     pub(crate) alerts: AlertsConfig,
     /// What is masked before anything is kept.
     pub(crate) redaction: RedactionConfig,
+    pub(crate) logs: LogsConfig,
+    pub(crate) syslog: SyslogConfig,
     /// How long the journal waits for more before it syncs. 0 syncs as soon as the disk is free.
     pub(crate) commit_interval: PromDuration,
     /// How often heads are written to files.
@@ -59,6 +63,8 @@ impl Default for BellrockConfig {
             limits: LimitsConfig::default(),
             alerts: AlertsConfig::default(),
             redaction: RedactionConfig::default(),
+            logs: LogsConfig::default(),
+            syslog: SyslogConfig::default(),
             commit_interval: PromDuration(Duration::ZERO),
             flush_interval: PromDuration(Duration::from_mins(1)),
         }
@@ -254,6 +260,69 @@ impl Default for AlertsConfig {
     }
 }
 
+/// What is looked for in log lines whose senders do not say it themselves.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogsConfig {
+    parse_json: bool,
+    find_trace_ids: bool,
+    take_time: bool,
+}
+
+impl LogsConfig {
+    pub(crate) fn policy(self) -> EnrichPolicy {
+        EnrichPolicy { json: self.parse_json, trace_ids: self.find_trace_ids, time: self.take_time }
+    }
+}
+
+/// Listeners for syslog; without an address there is none.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SyslogConfig {
+    pub(crate) tcp: Option<String>,
+    pub(crate) udp: Option<String>,
+    pub(crate) tls: Option<SyslogTlsConfig>,
+    /// Whose the messages are: the protocol has no credential.
+    tenant: Option<u32>,
+    /// Where the clocks of senders are whose messages name no time zone, such as `Europe/Berlin`.
+    zone: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SyslogTlsConfig {
+    pub(crate) listen: String,
+    cert_file: PathBuf,
+    key_file: PathBuf,
+    client_ca_file: Option<PathBuf>,
+}
+
+impl SyslogConfig {
+    pub(crate) fn tenant(&self) -> TenantId {
+        TenantId(self.tenant.unwrap_or_else(first_tenant))
+    }
+
+    pub(crate) fn zone(&self) -> Result<&str> {
+        if !self.zone.is_empty() {
+            br_wire::syslog::check_zone(&self.zone).map_err(|error| anyhow!("bellrock.syslog.zone: {error}"))?;
+        }
+        Ok(&self.zone)
+    }
+
+    fn set_folder(&mut self, folder: &Path) {
+        let Some(tls) = &mut self.tls else { return };
+        for file in [Some(&mut tls.cert_file), Some(&mut tls.key_file), tls.client_ca_file.as_mut()].into_iter().flatten() {
+            *file = folder.join(&*file);
+        }
+    }
+}
+
+impl SyslogTlsConfig {
+    pub(crate) fn files(&self) -> TlsFiles {
+        TlsFiles { cert: self.cert_file.clone(), key: self.key_file.clone(), client_ca: self.client_ca_file.clone() }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WebhookConfig {
@@ -285,6 +354,7 @@ impl Config {
         config.rule_files.iter_mut().for_each(absolute);
         config.scrape_config_files.iter_mut().for_each(absolute);
         config.scrape_configs.iter_mut().for_each(|scrape| scrape.set_folder(folder));
+        config.bellrock.syslog.set_folder(folder);
         for pattern in &config.scrape_config_files {
             for file in expand_pattern(Path::new(pattern)) {
                 config.scrape_configs.extend(scrape_configs(&file)?);

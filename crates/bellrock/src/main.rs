@@ -16,6 +16,7 @@ mod run;
 mod serve;
 mod sources;
 mod stores;
+mod syslog;
 mod tether;
 
 use clap::{Parser, Subcommand};

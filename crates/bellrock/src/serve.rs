@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::lock::{DataLock, lock};
 use crate::sources::{StoreSources, StoreStats};
 use crate::stores::{self, Stores};
+use crate::syslog;
 use anyhow::{Context, Result, bail};
 use br_catalog::Catalog;
 use br_env::Clock;
@@ -137,6 +138,7 @@ impl Server {
         let promql = br_promql::Engine::new(promql_options(&arguments.enable_feature)?);
         let auth = Auth::new(config.tokens()?);
         let (listeners, address) = bind(&arguments, &auth).await?;
+        let syslog = syslog::bind(&config.bellrock.syslog).await?;
         let data_lock = lock(&arguments.data_dir)?;
         start_log(&arguments)?;
         let jobs = scrape_jobs(&config)?;
@@ -185,6 +187,9 @@ impl Server {
             table: std::sync::OnceLock::new(),
         });
         tasks.push(supervised("upkeep", upkeep(&config, &stores, &flusher).run(stopped.clone())));
+        if let Some(listeners) = syslog {
+            tasks.push(supervised("syslog", br_ingest::syslog::serve(listeners, intake.clone(), stopped.clone())));
+        }
         tasks.extend(serve_all(listeners, address, &app, &stopped));
         Ok(Self {
             address,
@@ -321,7 +326,7 @@ fn start_log(arguments: &ServeArguments) -> Result<()> {
 async fn start_intake(stores: &Stores, config: &Config) -> Result<(Arc<Intake>, Tail)> {
     let redaction = config.bellrock.redaction.options()?;
     let tail = Tail::default();
-    let limits = DecodeLimits { wire: wire_limits(config), times: time_bounds(config) };
+    let limits = DecodeLimits { wire: wire_limits(config), times: time_bounds(config), enrich: config.bellrock.logs.policy() };
     let catalog = &stores.catalog;
     let metrics = LaneStart {
         applier: Box::new(MetricsApplier::new(stores.metrics.clone(), stores.sealed.clone(), limits, stores.env.clock.clone())),

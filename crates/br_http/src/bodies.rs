@@ -75,7 +75,8 @@ impl Bodies {
         Body::from_stream(parts)
     }
 
-    fn parts(&self, body: Body) -> BoxStream<'static, Result<(Bytes, OwnedSemaphorePermit), AcceptError>> {
+    /// The body as it comes; each part takes its room until its permit is dropped.
+    pub(crate) fn parts(&self, body: Body) -> BoxStream<'static, Result<(Bytes, OwnedSemaphorePermit), AcceptError>> {
         let (room, silence_max) = (self.room.clone(), self.silence_max);
         let end = tokio::time::Instant::now() + TIME_MAX;
         let state = Some(body.into_data_stream());

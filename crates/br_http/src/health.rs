@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
 use br_ingest::scrape::DiscoveryStatus;
+use br_ingest::syslog::SyslogCounters;
 use br_model::{Principal, Right};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -144,11 +145,35 @@ fn intake(out: &mut Exposition, app: &App) {
     out.counter("bellrock_redacted_bodies_total", help, &app.intake.redaction.bodies);
     let help = "1 while values are counted and left as they are.";
     out.gauge("bellrock_redaction_dry_run", help, u8::from(app.intake.redaction.is_dry_run()));
+    syslog(out, &counters.syslog);
+    let name = "bellrock_record_parts_cut_total";
+    out.family(name, "counter", "Parts of log records and spans that were cut or left out as they came in, by reason.");
+    for (reason, counter) in [
+        ("line_too_long", &counters.lines_cut),
+        ("attribute_too_long", &counters.attributes_cut),
+        ("too_many_attributes", &counters.attributes_dropped),
+        ("too_many_events_or_links", &counters.span_children_dropped),
+    ] {
+        out.labelled(name, "reason", reason, counter.load(Ordering::Relaxed));
+    }
     let name = "bellrock_unknown_items_total";
     out.family(name, "counter", "Items of envelopes that nothing here reads, kept as they came.");
     for (kind, count) in counters.unknown_items() {
         out.labelled(name, "type", &kind, count);
     }
+}
+
+fn syslog(out: &mut Exposition, counters: &SyslogCounters) {
+    out.counter("bellrock_syslog_messages_total", "Syslog messages that were received.", &counters.messages);
+    let name = "bellrock_syslog_lost_total";
+    out.family(name, "counter", "Syslog messages that were received and not kept, by reason.");
+    for (reason, counter) in [("no_room_for_datagram", &counters.dropped), ("not_accepted", &counters.not_accepted)] {
+        out.labelled(name, "reason", reason, counter.load(Ordering::Relaxed));
+    }
+    out.counter("bellrock_syslog_messages_cut_total", "Syslog messages that were cut for their length.", &counters.cut);
+    out.counter("bellrock_syslog_streams_broken_total", "Connections that sent what is no syslog.", &counters.broken_streams);
+    out.counter("bellrock_syslog_handshakes_failed_total", "TLS connections that came to nothing.", &counters.handshakes_failed);
+    out.gauge("bellrock_syslog_connections", "Open syslog connections.", counters.connections.load(Ordering::Relaxed));
 }
 
 fn journal(out: &mut Exposition, app: &App) {

@@ -55,8 +55,18 @@ pub(crate) fn otlp_routes(mut routes: Routes) -> Routes {
     routes
 }
 
-/// Reads the body, within the limit, and takes it in.
 async fn accept(app: &App, principal: &Principal, protocol: Protocol, request: Request) -> Result<Receipt, AcceptError> {
+    accept_with(app, principal, protocol, Vec::new(), request).await
+}
+
+/// Reads the body, within the limit, and takes it in. `context` is what else is needed to read it again.
+pub(crate) async fn accept_with(
+    app: &App,
+    principal: &Principal,
+    protocol: Protocol,
+    context: Vec<(String, String)>,
+    request: Request,
+) -> Result<Receipt, AcceptError> {
     let limit = app.limits.body_bytes_max;
     let (parts, body) = request.into_parts();
     let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
@@ -64,35 +74,42 @@ async fn accept(app: &App, principal: &Principal, protocol: Protocol, request: R
         return Err(too_large(limit));
     }
     let body = app.bodies.receive(body, limit).await?;
-    app.intake.accept(incoming(principal, protocol, &parts.headers, body.bytes.clone())).await
+    app.intake.accept(incoming(principal, protocol, context, &parts.headers, body.bytes.clone())).await
 }
 
-fn incoming(principal: &Principal, protocol: Protocol, headers: &HeaderMap, body: Bytes) -> Incoming {
+pub(crate) fn incoming(
+    principal: &Principal,
+    protocol: Protocol,
+    context: Vec<(String, String)>,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Incoming {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or("").to_owned();
     Incoming {
         tenant: principal.tenant,
         protocol,
         content_type: text(header::CONTENT_TYPE),
         content_encoding: text(header::CONTENT_ENCODING),
+        context,
         body,
     }
 }
 
-fn http_status(error: &AcceptError) -> StatusCode {
+pub(crate) fn http_status(error: &AcceptError) -> StatusCode {
     match error {
         AcceptError::Wire(error) => StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::BAD_REQUEST),
         AcceptError::Other(error) => status(error.kind()),
     }
 }
 
-fn kind(error: &AcceptError) -> Kind {
+pub(crate) fn kind(error: &AcceptError) -> Kind {
     match error {
         AcceptError::Wire(_) => Kind::FixRequest,
         AcceptError::Other(error) => error.kind(),
     }
 }
 
-fn text_error(error: &AcceptError) -> Response {
+pub(crate) fn text_error(error: &AcceptError) -> Response {
     with_retry_after(kind(error), (http_status(error), format!("{error}\n")).into_response())
 }
 
@@ -110,7 +127,7 @@ async fn otlp_http(
     let (status, body) = match &outcome {
         Ok(receipt) => {
             let rejected = usize::try_from(receipt.rejected_count).unwrap_or(usize::MAX);
-            (StatusCode::OK, otlp::response(grpc::signal(protocol), encoding, rejected, &receipt.complaint()))
+            (StatusCode::OK, otlp::response(grpc::signal(protocol), encoding, rejected, &receipt.message()))
         }
         Err(error) => {
             let status = http_status(error);
@@ -156,7 +173,7 @@ async fn remote_write(State(app): State<Arc<App>>, Extension(principal): Extensi
 async fn loki_push(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, request: Request) -> Response {
     match accept(&app, &principal, Protocol::LOKI_PUSH, request).await {
         Err(error) => text_error(&error),
-        Ok(receipt) if receipt.rejected_count == 0 => StatusCode::NO_CONTENT.into_response(),
+        Ok(receipt) if receipt.rejected_count == 0 => warning::on(StatusCode::NO_CONTENT.into_response(), receipt.cut.as_slice()),
         Ok(receipt) => {
             let message = format!("{} entries refused, the others are stored: {}\n", receipt.rejected_count, receipt.complaint());
             (StatusCode::BAD_REQUEST, message).into_response()
@@ -182,7 +199,7 @@ async fn spans(
 ) -> Response {
     match accept(&app, &principal, protocol, request).await {
         Err(error) => text_error(&error),
-        Ok(receipt) if receipt.rejected_count == 0 => StatusCode::ACCEPTED.into_response(),
+        Ok(receipt) if receipt.rejected_count == 0 => warning::on(StatusCode::ACCEPTED.into_response(), receipt.cut.as_slice()),
         Ok(receipt) => {
             let (refused, complaint) = (receipt.rejected_count, receipt.complaint());
             if receipt.spans == 0 {

@@ -8,11 +8,13 @@ pub mod auth;
 pub mod bodies;
 pub mod listen;
 
+mod elastic;
 mod error;
 mod health;
 mod ingest;
 mod jaeger;
 mod json;
+mod lines;
 mod loki;
 mod native;
 mod pages;
@@ -48,6 +50,8 @@ const SMALL_BODY_BYTES_MAX: usize = 1 << 20;
 pub fn router(app: Arc<App>) -> Router {
     let routes = Routes::new(app.clone());
     let routes = ingest::routes(routes);
+    let routes = elastic::routes(routes);
+    let routes = lines::routes(routes);
     let routes = prometheus::routes(routes);
     let routes = push::routes(routes);
     let routes = loki::routes(routes);

@@ -6,8 +6,23 @@ use axum::response::{IntoResponse, Response};
 use br_std::Error;
 
 /// Paths under these are calls: a page in their place would only confuse a client.
-const CALLS: [&str; 10] =
-    ["/api/", "/loki/", "/tempo/", "/jaeger/", "/zipkin/", "/bellrock/", "/v1/", "/otlp/", "/alertmanager/", "/opentelemetry."];
+const CALLS: [&str; 15] = [
+    "/api/",
+    "/loki/",
+    "/tempo/",
+    "/jaeger/",
+    "/zipkin/",
+    "/bellrock/",
+    "/v1/",
+    "/otlp/",
+    "/alertmanager/",
+    "/opentelemetry.",
+    "/elastic/",
+    "/ndjson",
+    "/insert/",
+    "/upload",
+    "/journald/",
+];
 
 pub(crate) async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path();

@@ -3,16 +3,42 @@
 use crate::decoded::Decoded;
 use crate::times::TimeBounds;
 use br_journal::{Protocol, Record};
-use br_model::{AttributeValue, Attributes, KnownSeries, LogKind, LogRecord, Resource, ResourceLogs, Scope};
+use br_model::{AttributeValue, Attributes, KnownSeries, LogBatch, LogKind, LogRecord, Resource, ResourceLogs, Scope};
 use br_std::Nanos;
 use br_wire::otlp::{self, Encoding, MetricOptions};
-use br_wire::{Limits, Result, WireError, decompress, jaeger, loki, remote_write, sentry, zipkin};
+use br_wire::{
+    Cuts, EnrichPolicy, Limits, Result, WireError, decompress, elastic, enrich, jaeger, journald, loki, ndjson, remote_write,
+    sentry, syslog, zipkin,
+};
+
+/// Where a record's context says what was looked for in its lines: read back, it becomes what it was.
+const ENRICH: &str = "enrich";
 
 /// What a request may bring.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DecodeLimits {
     pub wire: Limits,
     pub times: TimeBounds,
+    /// What is looked for in the log lines of requests that come in.
+    pub enrich: EnrichPolicy,
+}
+
+impl DecodeLimits {
+    /// Has a record that brings log lines of others remember what is looked for in them.
+    pub(crate) fn remember(&self, record: &mut Record) {
+        let has_lines = matches!(
+            record.protocol,
+            Protocol::OTLP_LOGS
+                | Protocol::LOKI_PUSH
+                | Protocol::ELASTIC_BULK
+                | Protocol::NDJSON
+                | Protocol::SYSLOG
+                | Protocol::JOURNALD
+        );
+        if has_lines && !self.enrich.is_empty() {
+            record.context.push((ENRICH.to_owned(), self.enrich.to_text()));
+        }
+    }
 }
 
 /// Reads a body. The good part comes with the complaints about the rest; an error means that nothing can be used.
@@ -24,7 +50,11 @@ pub fn decode(record: &Record, limits: &DecodeLimits) -> Result<Decoded> {
 /// The same, without reading the labels of series that are known.
 pub fn decode_with(record: &Record, limits: &DecodeLimits, directory: &mut dyn KnownSeries) -> Result<Decoded> {
     let mut decoded = decode_body(record, &limits.wire, directory)?;
+    if let Some(policy) = record.context_value(ENRICH) {
+        enrich(&mut decoded.logs, EnrichPolicy::of_text(policy), &limits.wire)?;
+    }
     limits.times.refuse(&mut decoded, record.received);
+    decoded.cuts = Cuts::of(&decoded.logs, &decoded.spans);
     Ok(decoded)
 }
 
@@ -75,6 +105,15 @@ fn decode_body(record: &Record, limits: &Limits, directory: &mut dyn KnownSeries
             let decoded = loki::decode(&record.body, content_type, content_encoding, received, limits)?;
             Ok(with_complaints(decoded, |logs, out| out.logs = logs))
         }
+        Protocol::ELASTIC_BULK => {
+            let index = record.context_value("index").unwrap_or("");
+            let decoded = elastic::decode(&plain()?, index, received, limits)?;
+            Ok(with_complaints(decoded, |bulk, out| (out.logs, out.items) = (bulk.logs, Some(bulk.items))))
+        }
+        Protocol::NDJSON | Protocol::SYSLOG | Protocol::JOURNALD => {
+            let decoded = lines(record, &plain()?, limits)?;
+            Ok(with_complaints(decoded, |logs, out| out.logs = logs))
+        }
         Protocol::SENTRY_ENVELOPE => {
             let decoded = sentry::decode_envelope(&plain()?, sentry_context(record), limits)?;
             Ok(with_complaints(decoded, |batch, out| from_sentry(batch, received, out)))
@@ -89,6 +128,23 @@ fn decode_body(record: &Record, limits: &Limits, directory: &mut dyn KnownSeries
             Ok(Decoded { deletion: Some(deletion), ..Decoded::default() })
         }
         other => Err(WireError::Unsupported(format!("protocol {} is not known to this version", other.0))),
+    }
+}
+
+/// What ships lines, entries or messages one behind the other.
+fn lines(record: &Record, body: &[u8], limits: &Limits) -> Result<br_wire::Decoded<LogBatch>> {
+    let context = |name| record.context_value(name).unwrap_or("");
+    match record.protocol {
+        Protocol::NDJSON => {
+            let fields = ndjson::Fields {
+                time: context("time-field"),
+                message: context("message-field"),
+                stream: context("stream-fields"),
+            };
+            ndjson::decode(body, fields, record.received, limits)
+        }
+        Protocol::SYSLOG => syslog::decode(body, context("zone"), record.received, limits),
+        _ => journald::decode(body, record.received, limits),
     }
 }
 

@@ -3,7 +3,7 @@
 use br_journal::Record;
 use br_model::{FloatHistogram, KnownSample, LogBatch, MetricBatch, Sample, SeriesSamples, SpanBatch, Value};
 use br_tsdb::{Deletion, Foreseen};
-use br_wire::Rejection;
+use br_wire::{Cuts, Rejection, elastic};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -27,6 +27,10 @@ pub struct Decoded {
     /// What was wrong, the first few of it; the rest of the request is good.
     pub rejected: Vec<Rejection>,
     pub rejected_count: u64,
+    /// What was cut or left out of the records that are good.
+    pub cuts: Cuts,
+    /// What became of each action of a bulk request.
+    pub items: Option<elastic::Items>,
     /// Types of the items that no room of ours takes: they are kept as records of their own.
     pub unknown_items: Vec<String>,
     /// What a store refused when it took the rest; filled in by its lane, read by whoever waits to answer the sender.

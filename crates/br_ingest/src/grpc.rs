@@ -64,11 +64,17 @@ impl UnaryService<Bytes> for Export {
         let (intake, tenant, protocol) = (self.intake.clone(), self.tenant, self.protocol);
         Box::pin(async move {
             let content_type = "application/x-protobuf".to_owned();
-            let incoming =
-                Incoming { tenant, protocol, content_type, content_encoding: String::new(), body: request.into_inner() };
+            let incoming = Incoming {
+                tenant,
+                protocol,
+                content_type,
+                content_encoding: String::new(),
+                context: Vec::new(),
+                body: request.into_inner(),
+            };
             let receipt = intake.accept(incoming).await.map_err(|error| status(&error))?;
             let rejected = usize::try_from(receipt.rejected_count).unwrap_or(usize::MAX);
-            let answer = otlp::response(signal(protocol), otlp::Encoding::Protobuf, rejected, &receipt.complaint());
+            let answer = otlp::response(signal(protocol), otlp::Encoding::Protobuf, rejected, &receipt.message());
             Ok(Response::new(Bytes::from(answer)))
         })
     }

@@ -6,13 +6,14 @@ use crate::lane::{Lane, LaneStart};
 use crate::redaction::{Clean, Found, Redaction, redact};
 use crate::room::{Rooms, Taken, Weight};
 use crate::sink::SampleSink;
+use crate::syslog::SyslogCounters;
 use br_env::Clock;
 use br_journal::{Journal, Protocol, Record};
 use br_model::{Labels, MetricBatch, TenantId};
 use br_std::{Error, Result};
 use br_storage::Budget;
 use br_tsdb::{Deletion, Foreseen, Tsdb};
-use br_wire::{Rejection, WireError};
+use br_wire::{Limits, Rejection, WireError, elastic};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub struct Incoming {
     pub content_type: String,
     /// As the sender named it; empty for none.
     pub content_encoding: String,
+    /// What else is needed to read the body again.
+    pub context: Vec<(String, String)>,
     pub body: Bytes,
 }
 
@@ -48,6 +51,10 @@ pub struct Receipt {
     pub refused: Vec<String>,
     /// Of both kinds.
     pub rejected_count: u64,
+    /// What was cut or left out of records that are kept, in one line.
+    pub cut: Option<String>,
+    /// What became of each action of a bulk request.
+    pub items: Option<elastic::Items>,
 }
 
 impl Receipt {
@@ -56,6 +63,12 @@ impl Receipt {
         let decoded = self.rejected.iter().map(ToString::to_string);
         let shown: Vec<String> = decoded.chain(self.refused.iter().cloned()).take(8).collect();
         shown.join("; ")
+    }
+
+    /// The same, with what was cut of the rest.
+    pub fn message(&self) -> String {
+        let parts = [self.complaint(), self.cut.clone().unwrap_or_default()];
+        parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("; ")
     }
 
     /// What was decoded is not stored in part: it does not count as taken.
@@ -125,6 +138,11 @@ pub struct IntakeCounters {
     pub rejected: AtomicU64,
     pub refused_overload: AtomicU64,
     pub body_bytes: AtomicU64,
+    pub lines_cut: AtomicU64,
+    pub attributes_cut: AtomicU64,
+    pub attributes_dropped: AtomicU64,
+    pub span_children_dropped: AtomicU64,
+    pub syslog: SyslogCounters,
     unknown_items: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -238,6 +256,7 @@ impl Intake {
 
     /// Masks and decodes a body within the room that all bodies share. The record that comes back is the one to journal.
     async fn decode(&self, mut record: Record) -> Result<(Record, Accepted), AcceptError> {
+        self.limits.remember(&mut record);
         let mut weight = Weight::of(&record, &self.limits.wire);
         let options = self.redaction.options();
         loop {
@@ -344,7 +363,7 @@ impl Intake {
         for (lane, _) in users.iter().filter(|(_, is_used)| *is_used) {
             lane.check_room(bytes).inspect_err(|_| self.count_overload())?;
         }
-        let mut receipt = receipt(&mut decoded);
+        let mut receipt = receipt(&mut decoded, &self.limits.wire);
         self.count(&receipt, &decoded, errors, record.body.len());
         if !uses_metrics && !uses_events {
             return Ok(receipt);
@@ -394,6 +413,14 @@ impl Intake {
         add(&counters.spans, receipt.spans);
         counters.rejected.fetch_add(receipt.rejected_count, Ordering::Relaxed);
         add(&counters.errors, errors);
+        for (counter, count) in [
+            (&counters.lines_cut, decoded.cuts.lines),
+            (&counters.attributes_cut, decoded.cuts.attributes_cut),
+            (&counters.attributes_dropped, decoded.cuts.attributes_dropped),
+            (&counters.span_children_dropped, decoded.cuts.span_children),
+        ] {
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
         for kind in &decoded.unknown_items {
             counters.count_unknown(kind);
         }
@@ -414,10 +441,11 @@ impl Intake {
 
 fn context(incoming: &Incoming) -> Vec<(String, String)> {
     let pairs = [("content-type", &incoming.content_type), ("content-encoding", &incoming.content_encoding)];
-    pairs.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.to_owned(), value.clone())).collect()
+    let pairs = pairs.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.to_owned(), value.clone()));
+    pairs.chain(incoming.context.iter().cloned()).collect()
 }
 
-fn receipt(decoded: &mut Decoded) -> Receipt {
+fn receipt(decoded: &mut Decoded, limits: &Limits) -> Receipt {
     let series = || decoded.metrics.series.iter().chain(&decoded.delta_metrics.series);
     let samples = || series().flat_map(|series| &series.samples);
     let histograms = samples().filter(|sample| matches!(sample.value, br_model::Value::Histogram(_))).count();
@@ -431,6 +459,8 @@ fn receipt(decoded: &mut Decoded) -> Receipt {
         rejected: std::mem::take(&mut decoded.rejected),
         refused: Vec::new(),
         rejected_count: decoded.rejected_count,
+        cut: decoded.cuts.warning(limits),
+        items: decoded.items.take(),
     }
 }
 

@@ -70,8 +70,16 @@ impl TimeBounds {
         refuse_samples(&mut decoded.metrics, &mut decoded.identities, samples, &mut complaints);
         refuse_samples(&mut decoded.delta_metrics, &mut Vec::new(), samples, &mut complaints);
         let logs = bounds(self.logs_behind, self.events_ahead);
+        let (items, mut place) = (&mut decoded.items, 0);
         for group in &mut decoded.logs.groups {
-            group.records.retain(|record| complaints.keeps(logs.check(record.timestamp), || "log record".to_owned()));
+            group.records.retain(|record| {
+                let outcome = logs.check(record.timestamp);
+                if let (Err(reason), Some(items)) = (&outcome, items.as_mut()) {
+                    items.refuse_record(place, reason.clone());
+                }
+                place += 1;
+                complaints.keeps(outcome, || "log record".to_owned())
+            });
         }
         decoded.logs.groups.retain(|group| !group.records.is_empty());
         let spans = bounds(self.spans_behind, self.events_ahead);

@@ -65,6 +65,7 @@ impl Case {
             protocol: Protocol::OTLP_METRICS,
             content_type: "application/x-protobuf".into(),
             content_encoding: encoding.into(),
+            context: Vec::new(),
             body: body.into(),
         };
         self.intake.accept(incoming).await.expect("accepted").samples

@@ -18,7 +18,9 @@ impl Protocol {
     pub const LOKI_PUSH: Self = Self(20);
     pub const ELASTIC_BULK: Self = Self(21);
     pub const NDJSON: Self = Self(22);
+    /// Frames of `br_wire::syslog`.
     pub const SYSLOG: Self = Self(23);
+    pub const JOURNALD: Self = Self(24);
     pub const SENTRY_ENVELOPE: Self = Self(30);
     pub const SENTRY_STORE: Self = Self(31);
     pub const JAEGER_THRIFT: Self = Self(40);

@@ -8,10 +8,11 @@ use br_std::hash::hash128;
 use serde_json::{Map, Value};
 
 /// The keys under which loggers put what a record has a field for; the first that is there counts.
-const BODY: [&str; 7] = ["message", "event", "msg", "body", "log", "@message", "text"];
+pub(crate) const BODY: [&str; 7] = ["message", "event", "msg", "body", "log", "@message", "text"];
 const LEVEL: [&str; 9] =
     ["level", "severity", "levelname", "log.level", "log_level", "lvl", "level_name", "severity_text", "levelno"];
-const TIME: [&str; 10] = ["timestamp", "@timestamp", "time", "ts", "asctime", "datetime", "date", "created", "eventTime", "t"];
+pub(crate) const TIME: [&str; 10] =
+    ["timestamp", "@timestamp", "time", "ts", "asctime", "datetime", "date", "created", "eventTime", "t"];
 const TRACE: [&str; 6] = ["trace_id", "traceId", "trace.id", "otelTraceID", "traceID", "dd.trace_id"];
 const SPAN: [&str; 6] = ["span_id", "spanId", "span.id", "otelSpanID", "spanID", "dd.span_id"];
 const EXCEPTION: [&str; 8] =
@@ -24,13 +25,17 @@ pub fn parse(line: &str, at: Nanos) -> Option<LogRecord> {
     if !trimmed.starts_with('{') || !trimmed.ends_with('}') {
         return None;
     }
-    let map: Map<String, Value> = match serde_json::from_str(trimmed) {
-        Ok(map) => map,
+    Some(record(object(trimmed).ok()?, trimmed, &Names::default(), at))
+}
+
+/// The object that a line is, or why it is none.
+pub(crate) fn object(line: &str) -> Result<Map<String, Value>, serde_json::Error> {
+    let map = serde_json::from_str(line).or_else(|error| match with_words_for_numbers(line) {
         // Python's `json` writes numbers that JSON does not have.
-        Err(_) => serde_json::from_str(&with_words_for_numbers(trimmed)?).ok()?,
-    };
-    let map = from_loguru(map);
-    Some(record(map, trimmed, at))
+        Some(mended) => serde_json::from_str(&mended),
+        None => Err(error),
+    });
+    map.map(from_loguru)
 }
 
 /// The text with `NaN`, `Infinity`, `-Infinity` and numbers beyond a double (`1e400`) in quotes, where they are values; `None` when
@@ -80,20 +85,28 @@ fn string_length(text: &str) -> Option<usize> {
     None
 }
 
-/// [`parse`] for an object that was read already: a line of NDJSON.
-pub fn record_of(map: Map<String, Value>, at: Nanos) -> LogRecord {
-    let line = Value::Object(map.clone()).to_string();
-    record(from_loguru(map), &line, at)
+/// The keys under which a record's time and body are looked for; the first that is there counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Names<'a> {
+    pub(crate) time: &'a [&'a str],
+    pub(crate) body: &'a [&'a str],
 }
 
-fn record(mut map: Map<String, Value>, line: &str, at: Nanos) -> LogRecord {
-    let timestamp = take_if(&mut map, &TIME, time).unwrap_or(at);
+impl Default for Names<'_> {
+    fn default() -> Self {
+        Self { time: &TIME, body: &BODY }
+    }
+}
+
+/// Makes a record of an object; `line` is how it came.
+pub(crate) fn record(mut map: Map<String, Value>, line: &str, names: &Names<'_>, at: Nanos) -> LogRecord {
+    let timestamp = take_if(&mut map, names.time, time).unwrap_or(at);
     // pino and bunyan count in tens from another beginning, and always name the process and the host.
     let level_of_number = if map.contains_key("pid") && map.contains_key("hostname") { pino_level } else { python_level };
     let (severity, severity_text) = take_if(&mut map, &LEVEL, |value| level(value, level_of_number)).unwrap_or_default();
     let trace_id = take_if(&mut map, &TRACE, |value| hex_id(value, 32).and_then(TraceId::from_hex)).unwrap_or_default();
     let span_id = take_if(&mut map, &SPAN, |value| hex_id(value, 16).and_then(SpanId::from_hex)).unwrap_or_default();
-    let body = take_if(&mut map, &BODY, |value| match value {
+    let body = take_if(&mut map, names.body, |value| match value {
         Value::String(body) => Some(body.clone()),
         _ => None,
     });

@@ -4,26 +4,35 @@
 //! It returns an error only where nothing of the body can be used. No decoder panics, whatever the bytes.
 
 pub mod decompress;
+pub mod elastic;
 pub mod error;
 pub mod exposition;
 pub mod jaeger;
+pub mod journald;
 pub mod json_line;
 pub mod loki;
+pub mod ndjson;
 pub mod otlp;
 pub mod prometheus_tsdb;
 pub mod remote_read;
 pub mod remote_write;
 pub mod sentry;
 pub mod severity;
+pub mod syslog;
 pub mod traceback;
 pub mod zipkin;
 
 mod amount;
+mod document;
+mod enrich;
 mod json;
+mod marks;
 mod protobuf;
 mod span_view;
 
+pub use enrich::{EnrichPolicy, enrich};
 pub use error::{Decoded, Rejection, Result, WireError};
+pub use marks::Cuts;
 pub use span_view::SpanView;
 
 /// How many tags, events or references of a span were left out as it was read: an attribute of spans whose protocols do not count
@@ -49,8 +58,12 @@ pub struct Limits {
     pub labels_max: usize,
     pub label_name_bytes_max: usize,
     pub label_value_bytes_max: usize,
-    /// Attributes of one record, span or resource; further ones are dropped.
+    /// Attributes of one record, span or resource; further ones are dropped, and a record or span says how many.
     pub attributes_max: usize,
+    /// The text of an attribute; longer ones are cut, and their record or span says how many.
+    pub attribute_bytes_max: usize,
+    /// Events, and apart from them links, of one span; it says how many were dropped.
+    pub span_children_max: usize,
     /// A log line; longer ones are cut and say so.
     pub line_bytes_max: usize,
     /// Arrays and maps inside each other.
@@ -69,7 +82,9 @@ impl Default for Limits {
             labels_max: 64,
             label_name_bytes_max: 512,
             label_value_bytes_max: 4096,
-            attributes_max: 256,
+            attributes_max: 128,
+            attribute_bytes_max: 64 << 10,
+            span_children_max: 256,
             line_bytes_max: 256 << 10,
             depth_max: 16,
         }

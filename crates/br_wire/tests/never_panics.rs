@@ -5,7 +5,7 @@ use br_std::Nanos;
 use br_wire::decompress::{Encoding, decompress};
 use br_wire::exposition::{self, Format};
 use br_wire::sentry::{self, Context};
-use br_wire::{Limits, jaeger, json_line, loki, otlp, remote_write, traceback, zipkin};
+use br_wire::{Limits, elastic, jaeger, journald, json_line, loki, ndjson, otlp, remote_write, syslog, traceback, zipkin};
 use proptest::prelude::*;
 
 /// Lets every decoder read the bytes; the outcome does not matter.
@@ -32,6 +32,17 @@ fn decode_all(bytes: &[u8]) {
     for content_type in ["application/json", "application/x-protobuf"] {
         let _ = zipkin::decode(bytes, content_type, now, &limits);
     }
+    let _ = elastic::decode(bytes, "i", now, &limits).map(|decoded| elastic::answer(&decoded.value.items, 1, false));
+    let _ = ndjson::decode(bytes, ndjson::Fields { time: "a", message: "b.c", stream: "d" }, now, &limits);
+    let _ = (journald::whole_entries(bytes), journald::decode(bytes, now, &limits));
+    let _ = syslog::decode(bytes, "Europe/Berlin", now, &limits);
+    let mut framed = Vec::new();
+    let mut splitter = syslog::Splitter::new(64);
+    splitter.push(bytes);
+    while let Ok(Some(message)) = splitter.next_message() {
+        syslog::put_frame(&mut framed, "p", message);
+    }
+    assert!(syslog::decode(&framed, "", now, &limits).is_ok());
     let context = Context { service: "p", received: now };
     let _ = sentry::decode_envelope(bytes, context, &limits);
     let _ = sentry::decode_store(bytes, context, &limits);
@@ -67,6 +78,9 @@ fn good_bodies() -> Vec<Vec<u8>> {
         b"{app=\"\\u00e9\", b=`c`}".to_vec(),
         b"\x0c\0\x01\x0b\0\x01\0\0\0\x01a\0\x0f\0\x02\x0c\0\0\0\x01\x0a\0\x01\0\0\0\0\0\0\0\x01\x0a\0\x03\0\0\0\0\0\0\0\x02\x0f\0\x0a\x0c\0\0\0\x01\x0b\0\x01\0\0\0\x01k\x08\0\x02\0\0\0\0\0\0\0".to_vec(),
         br#"[{"traceId":"a1","id":"b1","kind":"CLIENT","timestamp":5,"duration":7,"annotations":[{"timestamp":1,"value":"\u00e9"}],"tags":{"error":"x"},"remoteEndpoint":{"ipv4":"1.2.3.4","port":9}}]"#.to_vec(),
+        b"{\"create\":{\"_index\":\"a\"}}\n{\"@timestamp\":5,\"a\":{\"b\":{\"c\":\"\xc3\xa9\"}},\"message\":\"x\"}\n{\"index\":{}}\n{}\n".to_vec(),
+        b"_PID=7\nMESSAGE\n\x03\0\0\0\0\0\0\0a\nb\nPRIORITY=3\n\nMESSAGE=\xc3\xa9\n\n".to_vec(),
+        b"<165>1 2026-11-27T03:03:14Z w a 7 I [x@1 k=\"\\\"v\"] \xef\xbb\xbfm\n40 <14>Nov 27 03:03:03 web a[7]: x".to_vec(),
     ]
 }
 
@@ -84,7 +98,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_bodies(which in 0usize..12, damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut in any::<prop::sample::Index>()) {
+    fn damaged_bodies(which in 0usize..15, damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut in any::<prop::sample::Index>()) {
         let mut bytes = good_bodies().swap_remove(which);
         for (at, byte) in damage {
             let at = at.index(bytes.len());
@@ -98,7 +112,7 @@ proptest! {
 
 #[test]
 fn good_bodies_are_good() {
-    assert_eq!(good_bodies().len(), 12);
+    assert_eq!(good_bodies().len(), 15);
     for body in good_bodies() {
         decode_all(&body);
     }

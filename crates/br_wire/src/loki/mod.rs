@@ -156,7 +156,7 @@ impl<'a> Push<'a> {
     fn record(&self, entry: Entry, resource: &Resource) -> LogRecord {
         let mut record =
             LogRecord { timestamp: entry.timestamp, observed: self.received, body: entry.line, ..LogRecord::default() };
-        for (key, value) in entry.metadata.into_iter().take(self.limits.attributes_max) {
+        for (key, value) in entry.metadata {
             match key.as_str() {
                 "trace_id" | "traceID" | "traceId" if record.trace_id.is_none() => match TraceId::from_hex(&value) {
                     Some(id) => record.trace_id = id,
@@ -175,7 +175,7 @@ impl<'a> Push<'a> {
         } else if let Some(found) = severity::of_line(&record.body) {
             (record.severity, record.severity_text) = (found.severity, found.text);
         }
-        crate::otlp::cut_body(&mut record, self.limits);
+        crate::marks::finish(&mut record, self.limits);
         record
     }
 }

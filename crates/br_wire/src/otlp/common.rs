@@ -27,8 +27,15 @@ pub(super) fn value(wire: Option<AnyValue>, limits: &Limits, depth: usize) -> At
     }
 }
 
+/// As many as a resource, a scope or a part of a span may have.
 pub(super) fn attributes(wire: Vec<KeyValue>, limits: &Limits) -> Attributes {
     attributes_at(wire, limits, 0)
+}
+
+/// Those of a record, to be bounded when it is whole.
+pub(super) fn all_attributes(wire: Vec<KeyValue>, limits: &Limits) -> Attributes {
+    let named = wire.into_iter().filter(|pair| !pair.key.is_empty());
+    named.map(|pair| (pair.key, value(pair.value, limits, 0))).collect()
 }
 
 fn attributes_at(wire: Vec<KeyValue>, limits: &Limits, depth: usize) -> Attributes {

@@ -52,7 +52,7 @@ fn record(span: &Span, at: usize, event: &SpanEvent, resource: &Resource) -> Opt
 }
 
 /// Makes a log record with an exception an error, as Python's logging handler sends them.
-pub(super) fn error_of_log(record: &mut LogRecord, resource: &Resource) {
+pub(crate) fn error_of_log(record: &mut LogRecord, resource: &Resource) {
     let Some(exceptions) = exceptions_of(&record.attributes) else { return };
     let mut error = error_event(exceptions, &record.attributes, resource);
     let time = record.timestamp.0.to_le_bytes();

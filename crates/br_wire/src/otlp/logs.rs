@@ -1,19 +1,18 @@
 //! OTLP logs.
 
 use super::common::{
-    attributes, nanos, resource, scope, to_wire_attributes, to_wire_nanos, to_wire_resource, to_wire_scope, to_wire_value, value,
+    all_attributes, nanos, resource, scope, to_wire_attributes, to_wire_nanos, to_wire_resource, to_wire_scope, to_wire_value,
+    value,
 };
 use super::exceptions::error_of_log;
 use super::{Encoding, Signal, request, with_complaints};
+use crate::marks::{self, Missing};
 use crate::{Decoded, Limits, Result, WireError, severity};
 use br_model::{AttributeValue, LogBatch, LogKind, LogRecord, Resource, ResourceLogs, Severity, SpanId, TraceId};
 use br_std::Nanos;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::logs::v1 as wire;
 use prost::Message;
-
-/// Where a line was cut for its length, its bytes are told under this key.
-pub(crate) const CUT_KEY: &str = "bellrock.cut_from_bytes";
 
 /// The name of an event, which OTLP keeps in a field of its own.
 const EVENT_NAME_KEY: &str = "event.name";
@@ -49,7 +48,7 @@ pub fn logs_of(message: ExportLogsServiceRequest, received: Nanos, limits: &Limi
 
 fn record(wire: wire::LogRecord, resource: &Resource, received: Nanos, limits: &Limits) -> LogRecord {
     let observed = nanos(wire.observed_time_unix_nano).unwrap_or(received);
-    let mut attributes = attributes(wire.attributes, limits);
+    let mut attributes = all_attributes(wire.attributes, limits);
     let body = match value(wire.body, limits, 0) {
         AttributeValue::Empty => String::new(),
         body => body.to_string(),
@@ -74,9 +73,11 @@ fn record(wire: wire::LogRecord, resource: &Resource, received: Nanos, limits: &
         span_id: SpanId::from_bytes(&wire.span_id),
         error: None,
     };
-    cut_body(&mut record, limits);
+    let line_bytes = marks::cut_line(&mut record.body, limits);
     error_of_log(&mut record, resource);
     infer_severity(&mut record);
+    let left_out = wire.dropped_attributes_count as usize;
+    marks::bound(&mut record.attributes, Missing { line_bytes, attributes: left_out, ..Missing::default() }, limits);
     record
 }
 
@@ -92,16 +93,6 @@ fn infer_severity(record: &mut LogRecord) {
         return;
     }
     (record.severity, record.severity_text) = found.map_or((Severity::INFO, String::new()), |found| (found.severity, found.text));
-}
-
-/// Cuts a line that is too long, at a character, and says how long it was.
-pub(crate) fn cut_body(record: &mut LogRecord, limits: &Limits) {
-    let bytes = record.body.len();
-    if bytes <= limits.line_bytes_max {
-        return;
-    }
-    record.body.truncate(record.body.floor_char_boundary(limits.line_bytes_max));
-    record.attributes.push(CUT_KEY, bytes as i64);
 }
 
 /// Writes a batch as a protobuf `ExportLogsServiceRequest`, which [`decode_logs`] reads back. An [`br_model::ErrorEvent`]

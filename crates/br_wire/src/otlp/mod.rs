@@ -11,8 +11,8 @@ mod names;
 mod respond;
 mod traces;
 
+pub(crate) use exceptions::error_of_log;
 pub use exceptions::{errors_of_spans, resource_errors};
-pub(crate) use logs::cut_body;
 pub use logs::{decode_logs, encode_logs, logs_of};
 pub use metrics::{MetricOptions, Metrics, decode_metrics, metrics_of};
 pub use names::{label_name, metric_name};

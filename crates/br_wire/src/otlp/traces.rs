@@ -1,7 +1,10 @@
 //! OTLP traces.
 
-use super::common::{attributes, nanos, resource, scope, to_wire_attributes, to_wire_nanos, to_wire_resource, to_wire_scope};
+use super::common::{
+    all_attributes, attributes, nanos, resource, scope, to_wire_attributes, to_wire_nanos, to_wire_resource, to_wire_scope,
+};
 use super::{Encoding, Signal, request, with_complaints};
+use crate::marks::{self, Missing};
 use crate::{Decoded, Limits, Result, WireError};
 use br_model::{ResourceSpans, Span, SpanBatch, SpanEvent, SpanId, SpanKind, SpanLink, SpanStatus, TraceId};
 use br_std::Nanos;
@@ -56,6 +59,15 @@ fn span(wire: wire::Span, received: Nanos, limits: &Limits) -> Result<Span, Stri
     }
     let start = nanos(wire.start_time_unix_nano).or(nanos(wire.end_time_unix_nano)).unwrap_or(received);
     let status = wire.status.unwrap_or_default();
+    let children_max = limits.span_children_max;
+    let mut attributes = all_attributes(wire.attributes, limits);
+    let missing = Missing {
+        attributes: wire.dropped_attributes_count as usize,
+        events: wire.dropped_events_count as usize + wire.events.len().saturating_sub(children_max),
+        links: wire.dropped_links_count as usize + wire.links.len().saturating_sub(children_max),
+        ..Missing::default()
+    };
+    marks::bound(&mut attributes, missing, limits);
     Ok(Span {
         trace_id,
         span_id,
@@ -67,9 +79,9 @@ fn span(wire: wire::Span, received: Nanos, limits: &Limits) -> Result<Span, Stri
         end: nanos(wire.end_time_unix_nano).unwrap_or(start),
         status: SpanStatus::from_number(status.code),
         status_message: status.message,
-        attributes: attributes(wire.attributes, limits),
-        events: wire.events.into_iter().take(limits.attributes_max).map(|event| self::event(event, start, limits)).collect(),
-        links: wire.links.into_iter().take(limits.attributes_max).map(|link| self::link(link, limits)).collect(),
+        attributes,
+        events: wire.events.into_iter().take(children_max).map(|event| self::event(event, start, limits)).collect(),
+        links: wire.links.into_iter().take(children_max).map(|link| self::link(link, limits)).collect(),
     })
 }
 

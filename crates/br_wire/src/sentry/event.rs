@@ -37,7 +37,7 @@ pub(super) fn record(mut event: Value, context: Context<'_>, limits: &Limits) ->
         span_id,
         error: Some(Box::new(error)),
     };
-    crate::otlp::cut_body(&mut record, limits);
+    crate::marks::finish(&mut record, limits);
     (resource, record)
 }
 

@@ -22,7 +22,7 @@ pub(super) fn add(item: &Value, decoded: &mut Decoded<SentryBatch>, context: Con
             decoded.reject(index, 1, "log: no JSON object");
             continue;
         }
-        let mut attributes = attributes(value, limits);
+        let mut attributes = attributes(value);
         let resource = resource(&mut attributes, context);
         let record = record(value, attributes, context, limits);
         let groups = &mut decoded.value.logs.groups;
@@ -35,10 +35,9 @@ pub(super) fn add(item: &Value, decoded: &mut Decoded<SentryBatch>, context: Con
 }
 
 /// `{"name": {"value": …, "type": …}}`
-fn attributes(record: &Value, limits: &Limits) -> Attributes {
+fn attributes(record: &Value) -> Attributes {
     let Some(Value::Object(map)) = record.get("attributes") else { return Attributes::default() };
-    let pairs =
-        map.iter().take(limits.attributes_max).map(|(key, typed)| (key.clone(), typed.get("value").unwrap_or(typed).clone()));
+    let pairs = map.iter().map(|(key, typed)| (key.clone(), typed.get("value").unwrap_or(typed).clone()));
     pairs.map(|(key, value)| (key, attribute_value(value))).collect()
 }
 
@@ -87,6 +86,6 @@ fn record(value: &Value, mut attributes: Attributes, context: Context<'_>, limit
         span_id: SpanId::from_hex(&span_id).unwrap_or_default(),
         ..LogRecord::default()
     };
-    crate::otlp::cut_body(&mut record, limits);
+    crate::marks::finish(&mut record, limits);
     record
 }
