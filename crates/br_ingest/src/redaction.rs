@@ -331,7 +331,7 @@ mod tests {
         assert_eq!(bodies(&store), ["to [email********]"]);
 
         let entry = |line: &str| {
-            let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+            let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8][..], bytes].concat();
             field(1, &[field(1, b"{app=\"a\"}"), field(2, &field(2, line.as_bytes()))].concat())
         };
         let push = snap::raw::Encoder::new().compress_vec(&entry("to ann@example.com")).expect("in memory");
