@@ -29,7 +29,7 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 const FLUSH_INTERVAL_SECONDS: u64 = 10;
 /// Long enough for flushes, merges and files that are past their time to come often.
 const RETENTION_MAX: Duration = Duration::from_mins(15);
-const RETENTION_MIN: Duration = Duration::from_mins(1);
+const RETENTION_MIN: Duration = Duration::from_mins(4);
 /// How often each question is asked before the load.
 const QUIET_ROUNDS: usize = 40;
 
@@ -131,10 +131,11 @@ impl Soak {
         })
     }
 
-    /// Sends what would have come in most of the time that is kept, and asks before there is any load.
+    /// Sends what would have come in most of the time that is kept, and asks about its end before there is any load.
     async fn quiet(&self) -> Result<Times> {
         let span = self.retention * 4 / 5;
-        let first = Nanos::from_millis(now_ms()) - span;
+        let end = Nanos::from_millis(now_ms());
+        let first = end - span;
         for step in 0..(span.as_millis() / LOGS_EVERY.as_millis()) as u32 {
             self.logs_at(first + LOGS_EVERY * step).await?;
         }
@@ -148,7 +149,7 @@ impl Soak {
         for at in 0..self.questions(Nanos::default()).len() {
             let mut of_one = Vec::new();
             for _ in 0..QUIET_ROUNDS {
-                of_one.push(self.ask_one(at).await?);
+                of_one.push(self.ask_one(at, end).await?);
             }
             times.push(of_one);
         }
@@ -206,7 +207,7 @@ impl Soak {
         let mut beat = interval(QUESTION_EVERY);
         let mut at = 0;
         while beat.tick().await < end {
-            match self.ask_one(at).await {
+            match self.ask_one(at, Nanos::from_millis(now_ms())).await {
                 Ok(milliseconds) => seen.borrow_mut().times[at].push(milliseconds),
                 Err(error) => seen.borrow_mut().failed.push(format!("{error:.300}")),
             }
@@ -234,9 +235,9 @@ impl Soak {
         Ok(())
     }
 
-    /// Milliseconds.
-    async fn ask_one(&self, at: usize) -> Result<f64> {
-        let mut questions = self.questions(Nanos::from_millis(now_ms()));
+    /// Milliseconds of a question about what came until now.
+    async fn ask_one(&self, at: usize, now: Nanos) -> Result<f64> {
+        let mut questions = self.questions(now);
         let (name, question) = questions.swap_remove(at);
         let started = Instant::now();
         let answer = match question {
