@@ -19,6 +19,7 @@ use br_ingest::decode::DecodeLimits;
 use br_ingest::intake::TenantSink;
 use br_ingest::lane::LaneStart;
 use br_ingest::scrape::{Job, ReadLimits, ScrapeManager};
+use br_ingest::syslog::SyslogListeners;
 use br_ingest::tail::Tail;
 use br_ingest::times::TimeBounds;
 use br_jobs::flush::{Flusher, FlusherParts};
@@ -137,8 +138,7 @@ impl Server {
         let config = arguments.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
         let promql = br_promql::Engine::new(promql_options(&arguments.enable_feature)?);
         let auth = Auth::new(config.tokens()?);
-        let (listeners, address) = bind(&arguments, &auth).await?;
-        let syslog = syslog::bind(&config.bellrock.syslog).await?;
+        let (listeners, address, syslog) = bind(&arguments, &config, &auth).await?;
         let data_lock = lock(&arguments.data_dir)?;
         start_log(&arguments)?;
         let jobs = scrape_jobs(&config)?;
@@ -187,9 +187,7 @@ impl Server {
             table: std::sync::OnceLock::new(),
         });
         tasks.push(supervised("upkeep", upkeep(&config, &stores, &flusher).run(stopped.clone())));
-        if let Some(listeners) = syslog {
-            tasks.push(supervised("syslog", br_ingest::syslog::serve(listeners, intake.clone(), stopped.clone())));
-        }
+        tasks.extend(syslog.map(|listeners| syslog::start(listeners, &intake, &stopped)));
         tasks.extend(serve_all(listeners, address, &app, &stopped));
         Ok(Self {
             address,
@@ -288,7 +286,11 @@ pub(crate) fn supervised(name: &'static str, part: impl Future<Output = ()> + Se
 }
 
 /// Binds the ports first: what is taken already is known before anything is opened. The address is that of the first.
-async fn bind(arguments: &ServeArguments, auth: &Auth) -> Result<(Vec<TcpListener>, SocketAddr)> {
+async fn bind(
+    arguments: &ServeArguments,
+    config: &Config,
+    auth: &Auth,
+) -> Result<(Vec<TcpListener>, SocketAddr, Option<SyslogListeners>)> {
     let mut listeners = Vec::new();
     for (flag, text) in [
         ("--listen", &arguments.listen),
@@ -306,7 +308,7 @@ async fn bind(arguments: &ServeArguments, auth: &Auth) -> Result<(Vec<TcpListene
         listeners.push(listener);
     }
     let address = listeners[0].local_addr()?;
-    Ok((listeners, address))
+    Ok((listeners, address, syslog::bind(&config.bellrock.syslog).await?))
 }
 
 fn start_log(arguments: &ServeArguments) -> Result<()> {

@@ -1,9 +1,14 @@
 //! Where syslog is listened to: nowhere, unless the configuration says so.
 
 use crate::config::SyslogConfig;
+use crate::serve::supervised;
 use anyhow::{Context, Result};
-use br_ingest::syslog::SyslogListeners;
+use br_ingest::Intake;
+use br_ingest::syslog::{SyslogListeners, serve};
+use std::sync::Arc;
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// Binds the addresses that are configured; `None` when none is.
 pub(crate) async fn bind(config: &SyslogConfig) -> Result<Option<SyslogListeners>> {
@@ -23,4 +28,8 @@ pub(crate) async fn bind(config: &SyslogConfig) -> Result<Option<SyslogListeners
     }
     let is_any = listeners.tcp.is_some() || listeners.udp.is_some() || listeners.tls.is_some();
     Ok(is_any.then_some(listeners))
+}
+
+pub(crate) fn start(listeners: SyslogListeners, intake: &Arc<Intake>, stopped: &watch::Receiver<bool>) -> JoinHandle<()> {
+    supervised("syslog", serve(listeners, intake.clone(), stopped.clone()))
 }

@@ -106,20 +106,18 @@ fn decode_body(record: &Record, limits: &Limits, directory: &mut dyn KnownSeries
             Ok(with_complaints(decoded, |logs, out| out.logs = logs))
         }
         Protocol::ELASTIC_BULK => {
-            let index = record.context_value("index").unwrap_or("");
-            let decoded = elastic::decode(&plain()?, index, received, limits)?;
+            let decoded = elastic::decode(&plain()?, record.context_value("index").unwrap_or(""), received, limits)?;
             Ok(with_complaints(decoded, |bulk, out| (out.logs, out.items) = (bulk.logs, Some(bulk.items))))
         }
         Protocol::NDJSON | Protocol::SYSLOG | Protocol::JOURNALD => {
             let decoded = lines(record, &plain()?, limits)?;
             Ok(with_complaints(decoded, |logs, out| out.logs = logs))
         }
-        Protocol::SENTRY_ENVELOPE => {
-            let decoded = sentry::decode_envelope(&plain()?, sentry_context(record), limits)?;
-            Ok(with_complaints(decoded, |batch, out| from_sentry(batch, received, out)))
-        }
-        Protocol::SENTRY_STORE => {
-            let decoded = sentry::decode_store(&plain()?, sentry_context(record), limits)?;
+        Protocol::SENTRY_ENVELOPE | Protocol::SENTRY_STORE => {
+            let decoded = match record.protocol {
+                Protocol::SENTRY_STORE => sentry::decode_store(&plain()?, sentry_context(record), limits)?,
+                _ => sentry::decode_envelope(&plain()?, sentry_context(record), limits)?,
+            };
             Ok(with_complaints(decoded, |batch, out| from_sentry(batch, received, out)))
         }
         Protocol::DELETE_SERIES => {
