@@ -217,6 +217,27 @@ impl<'a> AttributesReader<'a> {
         }
     }
 
+    /// Those whose key is wanted: first those with a column of their own, then the others.
+    pub(crate) fn entries_where(&self, row: usize, wants: impl Fn(&str) -> bool) -> Result<Vec<Entry<'_>>> {
+        let mut entries = Vec::new();
+        for promoted in self.promoted.iter().filter(|promoted| wants(promoted.key)) {
+            if let Some(text) = promoted.text(row) {
+                entries.push(Entry { key: promoted.key, letter: promoted.letter, text });
+            }
+        }
+        let (places, letters) = self.rest(row)?;
+        for (at, letter) in places.zip(letters).filter(|(at, _)| wants(self.keys.value(*at))) {
+            entries.push(Entry { key: self.keys.value(at), letter: *letter, text: Cow::Borrowed(self.values.value(at)) });
+        }
+        Ok(entries)
+    }
+
+    /// Whether a row may have an attribute with a key that is wanted.
+    pub(crate) fn has_key(&self, wants: impl Fn(&str) -> bool) -> bool {
+        let is_promoted = self.promoted.iter().any(|promoted| wants(promoted.key));
+        is_promoted || self.keys.iter().flatten().any(wants)
+    }
+
     /// Where a row's attributes without a column of their own stand in the map, and their types.
     fn rest(&self, row: usize) -> Result<(Range<usize>, &[u8])> {
         let offsets = self.map.value_offsets();
