@@ -235,7 +235,21 @@ impl<'a> AttributesReader<'a> {
     /// Whether a row may have an attribute with a key that is wanted.
     pub(crate) fn has_key(&self, wants: impl Fn(&str) -> bool) -> bool {
         let is_promoted = self.promoted.iter().any(|promoted| wants(promoted.key));
-        is_promoted || self.keys.iter().flatten().any(wants)
+        is_promoted || self.map_has_key(wants)
+    }
+
+    /// Whether a row may have one without a column of its own.
+    pub(crate) fn map_has_key(&self, wants: impl Fn(&str) -> bool) -> bool {
+        self.keys.iter().flatten().any(wants)
+    }
+
+    /// Calls `each` with key and letter of all attributes without a column of their own.
+    pub(crate) fn each_in_map(&self, mut each: impl FnMut(&'a str, u8)) -> Result<()> {
+        for row in 0..self.map.len() {
+            let (places, letters) = self.rest(row)?;
+            places.zip(letters).for_each(|(at, letter)| each(self.keys.value(at), *letter));
+        }
+        Ok(())
     }
 
     /// Where a row's attributes without a column of their own stand in the map, and their types.
@@ -247,11 +261,6 @@ impl<'a> AttributesReader<'a> {
             return Err(Error::corrupt(format!("row {row} has {} attributes and {} types", to - from, letters.len())));
         }
         Ok((from..to, letters))
-    }
-
-    /// The first attribute of a row with this key.
-    pub(crate) fn first(&self, row: usize, key: &str) -> Result<Option<Entry<'_>>> {
-        Ok(self.entries(row)?.into_iter().find(|entry| entry.key == key))
     }
 
     /// Those with the keys, of a batch that may lack the other promoted columns and the order.
