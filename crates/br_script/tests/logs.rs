@@ -99,13 +99,13 @@ const METRICS: [&str; 26] = [
 
 const LINES: [&str; 8] = [
     r#"{env="prod"}"#,
-    r#"{service_name="s2"} |~ "took=4[0-9]ms" | logfmt | status="204""#,
+    r#"{service_name="s2"} |~ "took=[1-8][0-9]ms" | logfmt | status="204""#,
     r#"{env="prod"} | json | user="u-5" | path="/api/2""#,
     r#"{env="prod"} | user_id="u-9" != "timed""#,
     r#"{env="prod"} | region="eu" or status="201""#,
     r#"{env="prod"} | pattern "worker <n> timed <_>" | n="7""#,
     r#"{env="prod"} |= "worker 1" or "u-10" |~ "timed|path""#,
-    r#"{env="prod"} | trace_id="00000000000000000000000000000011" | decolorize |= "status""#,
+    r#"{env="prod"} | trace_id="00000000000000000000000000000459" | decolorize |= "status""#,
 ];
 
 fn metrics(source: &dyn LogSource, text: &str) -> [MetricValue; 2] {
