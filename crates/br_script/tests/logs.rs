@@ -30,7 +30,7 @@ fn batch(part: i64) -> LogBatch {
     let record = |service: i64, at: i64| {
         let number = at * 4 + service + part * 10_000;
         let mut record = LogRecord {
-            timestamp: Nanos(START + part * MINUTE + at * 100_000_000),
+            timestamp: Nanos(START + part * MINUTE + at * 400_000_000),
             severity: [Severity::INFO, Severity::WARN, Severity::ERROR, Severity::UNSPECIFIED][number as usize % 4],
             body: match number % 3 {
                 0 => format!(
@@ -62,7 +62,7 @@ fn batch(part: i64) -> LogBatch {
     };
     let group = |service: i64| {
         let resource = [("service.name", format!("s{service}")), ("env", "prod".to_owned())].into_iter().collect();
-        let records = (0..600).map(|at| record(service, at)).collect();
+        let records = (0..150).map(|at| record(service, at)).collect();
         ResourceLogs { resource: Arc::new(Resource { attributes: resource }), scope: Arc::default(), records }
     };
     LogBatch { groups: (0..4).map(group).collect() }
