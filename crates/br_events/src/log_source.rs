@@ -16,7 +16,7 @@ use arrow::array::{RecordBatch, TimestampNanosecondArray, UInt64Array};
 use br_model::{Labels, TenantId};
 use br_std::{Nanos, Result};
 use br_storage::{
-    Budget, Direction, LinesSeen, LogCursor, LogGroupCursor, LogQuery, LogRow, LogSource, Matcher, Table, TimeRange,
+    Budget, Direction, Held, LinesSeen, LogCursor, LogGroupCursor, LogQuery, LogRow, LogSource, Matcher, Table, TimeRange,
 };
 use hashbrown::HashSet;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -241,6 +241,8 @@ impl Cursor<'_> {
         self.budget.scanned(open.tail.page_rows(page).len() as u64);
         match self.selected(|selection, seen| selection.page_rows(&open, page, true, seen)) {
             Ok(found) => {
+                // What was read is held until here only; a page that is too large must fail all the same.
+                Held::new(self.budget).add(found.bytes())?;
                 let Some(times) = found.times else { return Ok(()) };
                 self.add_rows(Source::Page(open, page), &times, found.rows)
             }
