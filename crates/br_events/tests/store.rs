@@ -360,7 +360,7 @@ fn traced(store: &Arc<CountingStore>) -> Arc<EventStore> {
 fn many_traces_are_read_in_one_pass_and_come_in_the_order_asked_for() {
     let store = CountingStore::new();
     let events = traced(&store);
-    let (source, budget) = (events.spans(TENANT), br_storage::Budget::new(32 << 20));
+    let (source, budget) = (events.spans(TENANT), Budget::new(32 << 20));
     let id = |trace: u64| TraceId(u128::from(trace * 7919 + 1).to_be_bytes());
     let read = |ids: &[TraceId], parts: &SpanParts| {
         let wanted: Vec<(TraceId, TimeRange)> = ids.iter().map(|id| (*id, TimeRange::ALL)).collect();
