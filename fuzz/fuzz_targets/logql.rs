@@ -6,11 +6,9 @@
 mod events;
 
 use br_logql::script::MemoryLogs;
-use br_logql::{
-    Expr, LogExpr, LogOptions, MetricExpr, MetricValue, Series, log_query, parse, query_instant, query_log, query_range,
-};
+use br_logql::{Expr, LogExpr, LogOptions, MetricExpr, MetricValue, Series, parse, query_instant, query_log, query_range};
 use br_std::Nanos;
-use br_storage::{Budget, Direction, LogSource, TimeRange};
+use br_storage::{Budget, Direction, LogQuery, LogSource, TimeRange};
 use events::{END, START, TENANT};
 use libfuzzer_sys::fuzz_target;
 use object_store::memory::InMemory;
@@ -29,7 +27,8 @@ static SOURCES: LazyLock<Sources> = LazyLock::new(|| {
     let Ok(Expr::Log(everything)) = parse(r#"{zone="eu"}"#) else { panic!("a selector") };
     let mut all = MemoryLogs::default();
     let budget = Budget::unlimited();
-    let mut cursor = store.scan(&log_query(&everything, TimeRange::ALL, Direction::Forward, None), &budget).expect("a head");
+    let query = LogQuery { streams: everything.matchers, direction: Direction::Forward, ..LogQuery::new(TimeRange::ALL) };
+    let mut cursor = store.scan(&query, &budget).expect("a head");
     let mut count = 0;
     while let Some(rows) = cursor.next_batch().expect("rows") {
         count += rows.len();

@@ -505,7 +505,7 @@ fn sql_engine(stores: &Stores) -> SqlEngine {
     let (events, metrics) = (stores.events.clone(), stores.metrics.clone());
     let tables = Arc::new(move |tenant: TenantId, budget: &Arc<Budget>| events.tables(tenant, budget));
     let series = Arc::new(move |tenant: TenantId| metrics.source(tenant));
-    SqlEngine::new(tables, series, br_events::sql_functions(), SqlLimits::default())
+    SqlEngine::new(tables, series, br_events::sql_functions(), SqlLimits::default()).with_rewrites(br_events::sql_rewrites())
 }
 
 /// The first port has everything, the others what exporters of OpenTelemetry send: one that speaks HTTP to the gRPC port, or the

@@ -6,7 +6,7 @@ use br_jobs::flush::Flusher;
 use br_model::{LogKind, LogRecord, TenantId};
 use br_query::door::Sources;
 use br_std::{Nanos, Result};
-use br_storage::{Budget, Direction, FileEntry, LogHint, LogQuery, LogSource, MetricSource, SpanSource, TimeRange};
+use br_storage::{Budget, FileEntry, LogHint, LogQuery, LogSource, MetricSource, SpanSource, TimeRange};
 use br_tsdb::{BlockStats, CapHit, Tsdb};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -73,14 +73,7 @@ impl StoreSources {
     /// The events of an issue in a range, newest first.
     fn errors(&self, tenant: TenantId, issue: u64, range: TimeRange, budget: &Budget) -> Result<Vec<LogRecord>> {
         let hints = vec![LogHint::AttributeEquals { name: "error_group".into(), value: format!("{issue:016x}") }];
-        let query = LogQuery {
-            range,
-            streams: Vec::new(),
-            kind: Some(LogKind::Error),
-            hints,
-            direction: Direction::Backward,
-            rows_wanted: None,
-        };
+        let query = LogQuery { kind: Some(LogKind::Error), hints, ..LogQuery::new(range) };
         let records = self.events.records(tenant, &query, ERRORS_MAX, budget)?.into_iter().map(|stored| stored.record);
         let is_of_issue = |record: &LogRecord| record.error.as_ref().is_some_and(|error| error.grouping_hash() == issue);
         Ok(records.filter(is_of_issue).collect())

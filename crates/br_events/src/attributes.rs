@@ -236,9 +236,41 @@ impl<'a> AttributesReader<'a> {
         }
     }
 
-    /// The first attribute of a row with this key.
-    pub(crate) fn first(&self, row: usize, key: &str) -> Result<Option<Entry<'_>>> {
-        Ok(self.entries(row)?.into_iter().find(|entry| entry.key == key))
+    /// Those whose key is wanted: first those with a column of their own, then the others.
+    pub(crate) fn entries_where(&self, row: usize, wants: impl Fn(&str) -> bool) -> Result<Vec<Entry<'_>>> {
+        let mut entries = Vec::new();
+        for promoted in self.promoted.iter().filter(|promoted| wants(promoted.key)) {
+            if let Some(text) = promoted.text(row) {
+                entries.push(Entry { key: promoted.key, letter: promoted.letter, text });
+            }
+        }
+        let Some(rest) = &self.rest else { return Ok(entries) };
+        let (places, letters) = rest.row(row)?;
+        for (at, letter) in places.zip(letters).filter(|(at, _)| wants(rest.keys.value(*at))) {
+            entries.push(Entry { key: rest.keys.value(at), letter: *letter, text: Cow::Borrowed(rest.values.value(at)) });
+        }
+        Ok(entries)
+    }
+
+    /// Whether a row may have an attribute with a key that is wanted.
+    pub(crate) fn has_key(&self, wants: impl Fn(&str) -> bool) -> bool {
+        let is_promoted = self.promoted.iter().any(|promoted| wants(promoted.key));
+        is_promoted || self.map_has_key(wants)
+    }
+
+    /// Whether a row may have one without a column of its own.
+    pub(crate) fn map_has_key(&self, wants: impl Fn(&str) -> bool) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.keys.iter().flatten().any(wants))
+    }
+
+    /// Calls `each` with key and letter of all attributes without a column of their own.
+    pub(crate) fn each_in_map(&self, mut each: impl FnMut(&'a str, u8)) -> Result<()> {
+        let Some(rest) = &self.rest else { return Ok(()) };
+        for row in 0..rest.map.len() {
+            let (places, letters) = rest.row(row)?;
+            places.zip(letters).for_each(|(at, letter)| each(rest.keys.value(at), *letter));
+        }
+        Ok(())
     }
 
     /// Those with the keys, of a batch that may lack the other promoted columns and the order.

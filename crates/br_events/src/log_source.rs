@@ -1,20 +1,23 @@
 //! Reading log records in the order of time, and no more of them than are asked for.
 //!
 //! A heap holds what may come next: files not yet opened, pages not yet read, rows. A file or a page is opened only when
-//! its first time has come, so that the latest fifty records of a day touch the pages that hold them and few others.
+//! its first time has come, so that the latest fifty records of a day touch the pages that hold them and few others. Lines are
+//! tested when their page is opened: only rows that pass are put in order, and only these are made.
 
-use crate::attributes::AttributesReader;
 use crate::conditions::Conditions;
-use crate::file::{EventFile, Tail, ranges_of};
-use crate::logs_codec::{kind_from_text, span_id, trace_id};
-use crate::origin::{self, Interned};
-use crate::schema::{BODY, KIND, SEVERITY, SPAN_ID, STREAM, TRACE_ID, TS, column};
+use crate::file::{EventFile, ranges_of};
+use crate::log_groups::GroupCursor;
+use crate::log_rows::{RowReader, needs_column};
+use crate::origin;
+use crate::schema::{STREAM, TS, column};
+use crate::selection::{OpenFile, Selection};
 use crate::store::EventStore;
-use crate::terms;
-use arrow::array::{FixedSizeBinaryArray, RecordBatch, StringArray, TimestampNanosecondArray, UInt8Array, UInt64Array};
-use br_model::{Labels, LogKind, Severity, TenantId, TraceId, names::label_name};
+use arrow::array::{RecordBatch, TimestampNanosecondArray, UInt64Array};
+use br_model::{Labels, TenantId};
 use br_std::{Nanos, Result};
-use br_storage::{Budget, Direction, LogCursor, LogHint, LogQuery, LogRow, LogSource, Matcher, Table, TimeRange};
+use br_storage::{
+    Budget, Direction, Held, LinesSeen, LogCursor, LogGroupCursor, LogQuery, LogRow, LogSource, Matcher, Table, TimeRange,
+};
 use hashbrown::HashSet;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
@@ -32,7 +35,6 @@ impl TenantLogs {
 
 impl LogSource for TenantLogs {
     fn scan<'a>(&'a self, query: &LogQuery, budget: &'a Budget) -> Result<Box<dyn LogCursor + 'a>> {
-        let conditions = conditions_of(query);
         let snapshot = self.store.snapshot(self.tenant, Table::Logs);
         let mut cursor = Cursor {
             direction: query.direction,
@@ -40,24 +42,30 @@ impl LogSource for TenantLogs {
             rows_given: 0,
             heap: BinaryHeap::new(),
             pages: Vec::new(),
-            conditions,
+            selection: Selection::new(query),
+            seen: LinesSeen::default(),
             budget,
         };
         for file in snapshot.files {
-            if !file.may_hold(&cursor.conditions) {
+            if !file.may_hold(&cursor.selection.conditions) {
                 continue;
             }
             let key = cursor.key(file.entry.min_time.0, file.entry.max_time.0);
             budget.expect_parts(1)?;
-            let at = cursor.add(Source::File { file, tail: None });
+            let at = cursor.add(Source::File(file));
             cursor.heap.push((key, Node { at, step: Step::OpenFile }));
         }
         for batch in snapshot.batches {
-            let rows = cursor.conditions.rows_in_memory(&batch)?;
+            let rows = cursor.selected(|selection, seen| selection.batch_rows(&batch, seen))?;
             budget.scanned(batch.num_rows() as u64);
             cursor.add_rows(Source::Memory(batch.clone()), &batch, rows)?;
         }
         Ok(Box::new(cursor))
+    }
+
+    fn scan_groups<'a>(&'a self, query: &LogQuery, budget: &'a Budget) -> Result<Box<dyn LogGroupCursor + 'a>> {
+        let snapshot = self.store.snapshot(self.tenant, Table::Logs);
+        Ok(Box::new(GroupCursor::new(Selection::new(query), snapshot, budget)?))
     }
 
     fn streams(&self, range: TimeRange, matchers: &[Matcher], budget: &Budget) -> Result<Vec<Labels>> {
@@ -119,46 +127,11 @@ fn file_streams(file: &EventFile, conditions: &Conditions) -> Result<Vec<Labels>
     Ok(found)
 }
 
-pub(crate) fn conditions_of(query: &LogQuery) -> Conditions {
-    let mut conditions = Conditions::new(Table::Logs, query.range);
-    conditions.streams.clone_from(&query.streams);
-    conditions.kind = query.kind;
-    for hint in &query.hints {
-        match hint {
-            LogHint::LineContains(text) => conditions.terms.extend(terms::substring_terms(text)),
-            LogHint::AttributeEquals { name, value } if name == TRACE_ID => {
-                if let Some(id) = TraceId::from_hex(value).filter(|id| !id.is_none()) {
-                    conditions.terms.push(terms::trace_term(id));
-                }
-            }
-            // These are attributes for the reader only, or derived; the filters do not know them.
-            LogHint::AttributeEquals { name, .. } if is_derived(name) => {}
-            LogHint::AttributeEquals { value, .. } if value.is_empty() => {}
-            LogHint::AttributeEquals { name, value } => conditions.terms.extend(terms::pair_term(name, value)),
-            LogHint::TraceId(id) if id.is_none() => {}
-            LogHint::TraceId(id) => conditions = conditions.with_trace_id(*id),
-            LogHint::SeverityAtLeast(severity) => conditions.low = Some(i64::from(severity.0)),
-        }
-    }
-    conditions
-}
-
-fn is_derived(name: &str) -> bool {
-    [SPAN_ID, "severity_text", "level", "detected_level"].contains(&name)
-}
-
 /// Where rows come from.
 enum Source {
     Memory(RecordBatch),
-    File {
-        file: Arc<EventFile>,
-        tail: Option<(Arc<Tail>, Option<HashSet<u64>>)>,
-    },
-    /// The number of the file's source, and of the page.
-    Page {
-        of: usize,
-        page: usize,
-    },
+    File(Arc<EventFile>),
+    Page(Arc<OpenFile>, usize),
     Done,
 }
 
@@ -192,7 +165,8 @@ struct Cursor<'a> {
     /// The greatest key comes next.
     heap: BinaryHeap<(i64, Node)>,
     pages: Vec<Opened>,
-    conditions: Conditions,
+    selection: Selection,
+    seen: LinesSeen,
     budget: &'a Budget,
 }
 
@@ -231,39 +205,48 @@ impl Cursor<'_> {
         Ok(())
     }
 
+    /// Counts the lines that are looked at for it; where none is, those are counted that are handed out.
+    fn selected<T>(&mut self, select: impl FnOnce(&Selection, &mut LinesSeen) -> Result<T>) -> Result<T> {
+        let mut seen = LinesSeen::default();
+        let found = select(&self.selection, &mut seen);
+        if self.selection.reads_lines() {
+            self.seen.lines += seen.lines;
+            self.seen.bytes += seen.bytes;
+        }
+        found
+    }
+
     fn open_file(&mut self, at: usize) -> Result<()> {
-        let Source::File { file, tail: slot } = &mut self.pages[at].source else { return Ok(()) };
-        let file = file.clone();
+        let Source::File(file) = std::mem::replace(&mut self.pages[at].source, Source::Done) else { return Ok(()) };
         self.budget.parts_done(1);
-        let outcome = file.tail().and_then(|tail| Ok((file.pages(&tail, &self.conditions)?, tail)));
-        let (pages, tail) = match outcome {
-            Ok(found) => found,
+        let open = match self.selection.open(&file) {
+            Ok(open) => Arc::new(open),
             Err(error) if file.is_damaged(&error) => return Ok(()),
             Err(error) => return Err(error),
         };
-        *slot = Some((tail.clone(), pages.streams));
-        self.budget.expect_parts(pages.pages.len() as u64)?;
-        for page in pages.pages {
-            let summary = &tail.summary.pages[page];
+        self.budget.expect_parts(open.pages.len() as u64)?;
+        for page in &open.pages {
+            let summary = open.summary(*page);
             let key = self.key(summary.min_ts, summary.max_ts);
-            let page_at = self.add(Source::Page { of: at, page });
+            let page_at = self.add(Source::Page(open.clone(), *page));
             self.heap.push((key, Node { at: page_at, step: Step::OpenPage }));
         }
         Ok(())
     }
 
     fn open_page(&mut self, at: usize) -> Result<()> {
-        let Source::Page { of, page } = self.pages[at].source else { return Ok(()) };
-        let Source::File { file, tail: Some((tail, streams)) } = &self.pages[of].source else { return Ok(()) };
-        let (file, tail) = (file.clone(), tail.clone());
+        let Source::Page(open, page) = &self.pages[at].source else { return Ok(()) };
+        let (open, page) = (open.clone(), *page);
         self.budget.parts_done(1);
-        let matching = file.matching_rows(&tail, page, &self.conditions, streams.as_ref());
-        match matching {
-            Ok((narrow, rows)) => {
-                self.budget.scanned(narrow.num_rows() as u64);
-                self.add_rows(Source::Page { of, page }, &narrow, rows)
+        self.budget.scanned(open.tail.page_rows(page).len() as u64);
+        match self.selected(|selection, seen| selection.page_rows(&open, page, true, seen)) {
+            Ok(found) => {
+                // What was read is held until here only; a page that is too large must fail all the same.
+                Held::new(self.budget).add(found.bytes())?;
+                let Some(times) = found.times else { return Ok(()) };
+                self.add_rows(Source::Page(open, page), &times, found.rows)
             }
-            Err(error) if file.is_damaged(&error) => Ok(()),
+            Err(error) if open.file.is_damaged(&error) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -300,15 +283,14 @@ impl Cursor<'_> {
 
     /// The batch that holds the given rows (ascending) of a source, and the numbers of its rows; `None` when they cannot be read.
     fn fetch(&mut self, at: usize, rows: &[u32]) -> Result<Option<(RecordBatch, Vec<u32>)>> {
-        let (of, page) = match &self.pages[at].source {
+        let (open, page) = match &self.pages[at].source {
             Source::Memory(batch) => return Ok(Some((batch.clone(), (0..batch.num_rows() as u32).collect()))),
-            Source::Page { of, page } => (*of, *page),
-            Source::File { .. } | Source::Done => return Ok(None),
+            Source::Page(open, page) => (open.clone(), *page),
+            Source::File(_) | Source::Done => return Ok(None),
         };
         if let Some(wide) = &self.pages[at].wide {
             return Ok(Some(wide.clone()));
         }
-        let Source::File { file, tail: Some((tail, _)) } = &self.pages[of].source else { return Ok(None) };
         let few = self.rows_wanted.is_some_and(|wanted| wanted <= FEW_ROWS && self.rows_given <= wanted * 4);
         let numbers = if few {
             rows.to_vec()
@@ -319,10 +301,10 @@ impl Cursor<'_> {
             left.sort_unstable();
             left
         };
-        let ranges = ranges_of(&tail.page_rows(page), &numbers);
-        let batch = match file.read_selected(tail, &ranges, is_shown) {
+        let ranges = ranges_of(&open.tail.page_rows(page), &numbers);
+        let batch = match open.file.read_selected(&open.tail, &ranges, |name| needs_column(&self.selection.needs, name)) {
             Ok(batch) => batch,
-            Err(error) if file.is_damaged(&error) => return Ok(None),
+            Err(error) if open.file.is_damaged(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
         if !few {
@@ -360,7 +342,7 @@ impl LogCursor for Cursor<'_> {
                 wanted.sort_unstable();
                 let numbers: Vec<u32> = wanted.iter().map(|(row, _)| *row).collect();
                 if let Some((batch, held)) = self.fetch(at, &numbers)? {
-                    let mut reader = RowReader::new(&batch)?;
+                    let mut reader = RowReader::new(&self.selection.needs, &batch)?;
                     for (number, place) in wanted {
                         let Ok(row) = held.binary_search(&number) else { continue };
                         rows[place] = Some(reader.row(row)?);
@@ -370,78 +352,23 @@ impl LogCursor for Cursor<'_> {
             }
             self.rows_given += picked.len();
             let rows: Vec<LogRow> = rows.into_iter().flatten().collect();
+            if !self.selection.reads_lines() {
+                self.seen.lines += rows.len() as u64;
+                self.seen.bytes += rows.iter().map(|row| row.line.len() as u64).sum::<u64>();
+            }
             if !rows.is_empty() {
                 return Ok(Some(rows));
             }
         }
+    }
+
+    fn seen(&self) -> LinesSeen {
+        self.seen
     }
 }
 
 impl Drop for Cursor<'_> {
     fn drop(&mut self) {
         self.budget.release(self.pages.iter().map(|opened| opened.charged).sum());
-    }
-}
-
-/// The columns of a [`LogRow`]: all but those of other readers.
-fn is_shown(name: &str) -> bool {
-    let hidden = ["observed", "service", "stream", "scope", "release", "environment", "error"];
-    !hidden.contains(&name) && !name.starts_with("error_")
-}
-
-struct RowReader<'a> {
-    times: &'a TimestampNanosecondArray,
-    labels: Interned<'a, Labels>,
-    bodies: &'a StringArray,
-    kinds: &'a StringArray,
-    severities: &'a UInt8Array,
-    severity_texts: &'a StringArray,
-    trace_ids: &'a FixedSizeBinaryArray,
-    span_ids: &'a FixedSizeBinaryArray,
-    attributes: AttributesReader<'a>,
-}
-
-impl<'a> RowReader<'a> {
-    fn new(batch: &'a RecordBatch) -> Result<Self> {
-        Ok(Self {
-            times: column(batch, TS)?,
-            labels: origin::labels(batch)?,
-            bodies: column(batch, BODY)?,
-            kinds: column(batch, KIND)?,
-            severities: column(batch, SEVERITY)?,
-            severity_texts: column(batch, "severity_text")?,
-            trace_ids: column(batch, TRACE_ID)?,
-            span_ids: column(batch, SPAN_ID)?,
-            attributes: AttributesReader::new(batch)?,
-        })
-    }
-
-    fn row(&mut self, row: usize) -> Result<LogRow> {
-        let (trace_id, span_id) = (trace_id(self.trace_ids, row), span_id(self.span_ids, row));
-        let mut metadata = Vec::new();
-        for entry in self.attributes.entries(row)? {
-            metadata.push((label_name(entry.key), crate::attributes::shown(&entry)?.into_owned()));
-        }
-        let mut add = |name: &str, text: String| {
-            if !text.is_empty() && metadata.iter().all(|(known, _)| known != name) {
-                metadata.push((name.to_owned(), text));
-            }
-        };
-        let (severity, severity_text) = (Severity(self.severities.value(row)), self.severity_texts.value(row));
-        add("severity_text", severity_text.to_owned());
-        add("detected_level", severity.as_str().to_owned());
-        add(TRACE_ID, if trace_id.is_none() { String::new() } else { trace_id.to_string() });
-        add(SPAN_ID, if span_id.is_none() { String::new() } else { span_id.to_string() });
-        let kind: LogKind = kind_from_text(self.kinds.value(row))?;
-        Ok(LogRow {
-            timestamp: Nanos(self.times.value(row)),
-            stream: (*self.labels.get(row)?).clone(),
-            line: self.bodies.value(row).to_owned(),
-            kind,
-            severity,
-            trace_id,
-            span_id,
-            metadata,
-        })
     }
 }

@@ -1,8 +1,8 @@
 //! Whole log records, as they were sent: for reading single errors and events.
 
 use crate::file::ranges_of;
-use crate::log_source::conditions_of;
 use crate::logs_codec::LogReader;
+use crate::selection::conditions_of;
 use crate::store::EventStore;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;

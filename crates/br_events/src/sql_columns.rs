@@ -1,7 +1,9 @@
 //! The columns that SQL sees, made from the stored ones.
 //!
 //! Ids read as hexadecimal text, the severity number also as a word, resource and attributes as maps. Each resource attribute
-//! has a text column under its label name, each promoted attribute a typed one; where types clash, text.
+//! has a text column under its label name, each attribute a typed one. Where records disagree on the type of an attribute, its
+//! column is one of texts, and beside it stand `<name>_int`, `<name>_double` and `<name>_bool` for those types that occur: a
+//! value that is of another type is null there. Integers are among the doubles too.
 
 use crate::attributes::{self, AttributesReader, BOOL, DOUBLE, INT, STRING};
 use crate::schema::{
@@ -18,7 +20,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use br_model::{Severity, names::label_name};
 use br_std::{Error, Result};
 use br_storage::Table;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How a column of SQL comes to be.
@@ -31,8 +33,8 @@ pub(crate) enum Origin {
     AttributeMap,
     /// A resource attribute by its key.
     Resource(String),
-    /// An attribute by its key, with the letter of the column's type.
-    Attribute(String, u8),
+    /// An attribute by its keys, which have the same label name, with the letter of the column's type.
+    Attribute(Vec<String>, u8),
 }
 
 /// Names and origins of all columns of a table, in the order of its schema.
@@ -43,23 +45,34 @@ pub(crate) struct SqlColumns {
 }
 
 /// Columns made of keys, at most.
-const KEY_COLUMNS_MAX: usize = 200;
+const KEY_COLUMNS_MAX: usize = 1000;
 
 impl SqlColumns {
     /// `resource_keys` and `attributes` are those seen in files and heads.
     pub(crate) fn new(table: Table, resource_keys: &[String], attributes: &[(String, u8)]) -> Self {
         let mut columns: Vec<(String, Origin, DataType)> = fixed(table);
         let mut keyed: BTreeMap<String, (Origin, DataType)> = BTreeMap::new();
+        let mut by_name: BTreeMap<String, (Vec<String>, BTreeSet<u8>)> = BTreeMap::new();
         for (key, letter) in attributes {
-            let column = (Origin::Attribute(key.clone(), *letter), attributes::promoted_type(*letter));
-            keyed
-                .entry(label_name(key))
-                .and_modify(|known| {
-                    if *known != column {
-                        *known = (Origin::Attribute(key.clone(), STRING), DataType::Utf8);
+            let (keys, letters) = by_name.entry(label_name(key)).or_default();
+            if !keys.contains(key) {
+                keys.push(key.clone());
+            }
+            letters.insert(if [INT, DOUBLE, BOOL].contains(letter) { *letter } else { STRING });
+        }
+        let column = |keys: &[String], letter| (Origin::Attribute(keys.to_vec(), letter), attributes::promoted_type(letter));
+        for (name, (keys, letters)) in &by_name {
+            if letters.len() > 1 {
+                for (letter, suffix) in [(INT, "int"), (DOUBLE, "double"), (BOOL, "bool")] {
+                    let beside = format!("{name}_{suffix}");
+                    // An attribute of that very name stands before it.
+                    if letters.contains(&letter) && !by_name.contains_key(&beside) {
+                        keyed.insert(beside, column(keys, letter));
                     }
-                })
-                .or_insert(column);
+                }
+            }
+            let letter = if letters.len() == 1 { letters.first().copied().unwrap_or(STRING) } else { STRING };
+            keyed.insert(name.clone(), column(keys, letter));
         }
         for key in resource_keys {
             keyed.insert(label_name(key), (Origin::Resource(key.clone()), DataType::Utf8));
@@ -84,10 +97,10 @@ impl SqlColumns {
             Origin::Level => stored == SEVERITY,
             Origin::ResourceMap | Origin::Resource(_) => stored == RESOURCE,
             Origin::AttributeMap => is_attribute_column || stored.starts_with(PROMOTED_PREFIX),
-            Origin::Attribute(key, _) => {
+            Origin::Attribute(keys, _) => {
                 stored == ATTRIBUTES
                     || stored == ATTRIBUTE_TYPES
-                    || attributes::parse_promoted(stored).is_some_and(|(promoted, _)| promoted == key)
+                    || attributes::parse_promoted(stored).is_some_and(|(promoted, _)| keys.iter().any(|key| key == promoted))
             }
         })
     }
@@ -183,7 +196,7 @@ fn make(origin: &Origin, batch: &RecordBatch, data_type: &DataType) -> Result<Ar
             }
             Ok(Arc::new(texts.finish()))
         }
-        Origin::Attribute(key, letter) => attribute(batch, key, *letter),
+        Origin::Attribute(keys, letter) => attribute(batch, keys, *letter),
     }
 }
 
@@ -218,19 +231,18 @@ fn attribute_map(batch: &RecordBatch) -> Result<ArrayRef> {
     Ok(Arc::new(map.finish()))
 }
 
-/// One attribute of each row, converted where that is exact; the text itself when the column is one of texts.
-fn attribute(batch: &RecordBatch, key: &str, letter: u8) -> Result<ArrayRef> {
+/// One attribute of each row, where its type fits the column; any does where the column is one of texts.
+fn attribute(batch: &RecordBatch, keys: &[String], letter: u8) -> Result<ArrayRef> {
     let reader = AttributesReader::new(batch)?;
+    if let Some(stored) = whole_column(batch, &reader, keys, letter) {
+        return Ok(stored);
+    }
+    let fits = |found: u8| letter == STRING || found == letter || (letter == DOUBLE && found == INT);
     let mut texts: Vec<Option<String>> = Vec::with_capacity(batch.num_rows());
     for row in 0..batch.num_rows() {
-        let first = reader.first(row, key)?;
-        let fits = |found: u8| letter == STRING || found == letter || (letter == DOUBLE && found == INT);
-        texts.push(
-            first
-                .filter(|entry| fits(entry.letter))
-                .map(|entry| attributes::shown(&entry).map(std::borrow::Cow::into_owned))
-                .transpose()?,
-        );
+        let entries = reader.entries_where(row, |key| keys.iter().any(|wanted| wanted == key))?;
+        let first = entries.iter().find(|entry| fits(entry.letter));
+        texts.push(first.map(|entry| attributes::shown(entry).map(std::borrow::Cow::into_owned)).transpose()?);
     }
     let texts = texts.iter().map(Option::as_deref);
     Ok(match letter {
@@ -239,4 +251,14 @@ fn attribute(batch: &RecordBatch, key: &str, letter: u8) -> Result<ArrayRef> {
         BOOL => Arc::new(texts.map(|text| text?.parse().ok()).collect::<BooleanArray>()),
         _ => Arc::new(texts.collect::<StringArray>()),
     })
+}
+
+/// The stored column, where all values of the attribute stand in it.
+fn whole_column(batch: &RecordBatch, reader: &AttributesReader<'_>, keys: &[String], letter: u8) -> Option<ArrayRef> {
+    let mut stored = batch.schema_ref().fields().iter().filter_map(|field| attributes::parse_promoted(field.name()));
+    let is_wanted = |key: &str| keys.iter().any(|wanted| wanted == key);
+    let (key, found) = stored.find(|(key, _)| is_wanted(key))?;
+    let is_only = found == letter && stored.all(|(other, _)| !is_wanted(other)) && !reader.map_has_key(is_wanted);
+    let column = batch.column_by_name(&attributes::promoted_name(key, letter))?;
+    is_only.then(|| column.clone())
 }

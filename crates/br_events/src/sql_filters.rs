@@ -4,7 +4,7 @@ use crate::conditions::Conditions;
 use crate::schema::{ATTRIBUTES, BODY, DURATION, KIND, NAME, RESOURCE, SERVICE, SEVERITY, STATUS, TRACE_ID, TS};
 use crate::sql_columns::{Origin, SqlColumns};
 use crate::terms;
-use br_model::{LogKind, TraceId};
+use br_model::TraceId;
 use br_std::Nanos;
 use br_storage::Table;
 use datafusion::common::ScalarValue;
@@ -95,7 +95,7 @@ fn integer(value: &ScalarValue) -> Option<i64> {
     }
 }
 
-fn nanos(value: &ScalarValue) -> Option<i64> {
+pub(crate) fn nanos(value: &ScalarValue) -> Option<i64> {
     match value {
         ScalarValue::TimestampNanosecond(time, _) => *time,
         ScalarValue::TimestampMicrosecond(time, _) => time.and_then(|time| time.checked_mul(1_000)),
@@ -133,18 +133,24 @@ fn compare(expr: &Expr, op: Operator, value: &ScalarValue, columns: &SqlColumns,
                 *conditions = conditions.clone().with_trace_id(id);
             }
         }
-        (KIND, Some(kind)) if conditions.table == Table::Logs && kind == "error" => conditions.kind = Some(LogKind::Error),
+        (KIND, Some(kind)) if conditions.table == Table::Logs && conditions.kind.is_none() => {
+            conditions.kind = crate::logs_codec::kind_from_text(&kind).ok();
+        }
         (STATUS, Some(status)) if conditions.table == Table::Spans && status == "error" => conditions.errors_only = true,
         ("error_group", Some(group)) => conditions.terms.extend(terms::pair_term("error_group", &group)),
         (NAME, Some(span)) if conditions.table == Table::Spans => conditions.terms.extend(terms::pair_term(NAME, &span)),
         (name, Some(value)) => {
-            if let Some(Origin::Attribute(key, _) | Origin::Resource(key)) = columns.origin(name) {
-                conditions.terms.extend(terms::pair_term(key, &value));
-            }
+            // Keys of one label name are one term.
+            let key = match columns.origin(name) {
+                Some(Origin::Attribute(keys, _)) => keys.first(),
+                Some(Origin::Resource(key)) => Some(key),
+                _ => None,
+            };
+            conditions.terms.extend(key.and_then(|key| terms::pair_term(key, &value)));
         }
         (name, None) => {
-            if let (Some(Origin::Attribute(key, _)), Some(number)) = (columns.origin(name), integer(value)) {
-                conditions.terms.extend(terms::pair_term(key, &number.to_string()));
+            if let (Some(Origin::Attribute(keys, _)), Some(number)) = (columns.origin(name), integer(value)) {
+                conditions.terms.extend(keys.first().and_then(|key| terms::pair_term(key, &number.to_string())));
             }
         }
     }

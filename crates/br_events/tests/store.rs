@@ -5,7 +5,10 @@ mod support;
 use br_events::EventStore;
 use br_model::*;
 use br_std::Nanos;
-use br_storage::{Direction, JournalPosition, LogHint, LogQuery, Matcher, SpanHint, SpanParts, SpanQuery, Table, TimeRange};
+use br_storage::{
+    Budget, Direction, JournalPosition, LineNeed, LineTest, LinesSeen, LogHint, LogNeeds, LogQuery, LogRow, Matcher, SpanHint,
+    SpanParts, SpanQuery, Table, TimeRange,
+};
 use std::sync::Arc;
 use support::*;
 
@@ -109,6 +112,96 @@ fn little_is_read_for_a_rare_word_a_trace_and_the_latest() {
     store.take_bytes_read();
     let none = hint(LogHint::LineContains(" zebra ".into()));
     assert!(read_logs(&events, &none, usize::MAX).len() < 40_000);
+    // What must be in the line stands there as a whole word, or is an attribute: one page of each service at the most.
+    let attribute = LogHint::AttributeEquals { name: "user".into(), value: "needle".into() };
+    let parsed = hint(LogHint::AnyOf(vec![LogHint::LineHasWords("needle".into()), attribute]));
+    let rows = check("word of a parsed label", parsed, usize::MAX, 1, 2);
+    assert_eq!(rows.len(), 1, "the word was looked for in the rows too");
+    let either = hint(LogHint::AnyOf(vec![LogHint::TraceId(id), LogHint::LineHasWords("needle".into())]));
+    assert_eq!(check("trace or word", either, usize::MAX, 3, 1).len(), 3);
+}
+
+/// The members of all groups, and what they are groups of.
+fn groups(events: &Arc<EventStore>, query: &LogQuery) -> (Vec<(Nanos, u32)>, Vec<LogRow>, LinesSeen) {
+    let budget = Budget::unlimited();
+    let source = events.logs(TENANT);
+    let mut cursor = source.scan_groups(query, &budget).expect("scan");
+    let (mut members, mut rows, mut reached) = (Vec::new(), Vec::new(), Nanos::MIN);
+    while let Some(batch) = cursor.next_batch().expect("batch") {
+        for group in batch {
+            assert!(group.members.iter().all(|(time, _)| *time >= reached), "none is earlier than was promised");
+            members.extend(group.members);
+            rows.push(group.row);
+        }
+        reached = cursor.reached();
+    }
+    let seen = cursor.seen();
+    drop(cursor);
+    assert_eq!(budget.bytes_used(), 0, "all is given back");
+    members.sort_unstable();
+    (members, rows, seen)
+}
+
+#[test]
+fn rows_carry_and_read_only_what_is_needed() {
+    let store = CountingStore::new();
+    let events = large(&store);
+    let total: u64 = events.files().iter().map(|file| file.size_bytes).sum();
+    let needs = |line, names: &[&str]| LogNeeds { line, metadata: Some(names.iter().map(ToString::to_string).collect()) };
+    let levels = LogQuery { needs: needs(LineNeed::Nothing, &["detected_level"]), ..query() };
+    groups(&events, &levels);
+    store.take_bytes_read();
+    let (members, rows, seen) = groups(&events, &levels);
+    let bytes = store.take_bytes_read();
+    assert!(bytes * 10 < total, "{bytes} of {total} bytes to count levels");
+    assert_eq!((members.len(), seen), (40_000, LinesSeen { lines: 40_000, bytes: 0 }));
+    assert!(rows.len() < 40, "{} groups: of each page one for a stream and level", rows.len());
+    assert!(rows.iter().all(|row| row.line.is_empty() && row.metadata.len() == 1 && row.stream.get("service_name").is_some()));
+
+    let status = LogQuery { needs: needs(LineNeed::Length, &["http_status_code"]), ..query() };
+    let (members, rows, seen) = groups(&events, &status);
+    assert_eq!(members.iter().map(|(_, bytes)| u64::from(*bytes)).sum::<u64>(), seen.bytes);
+    let lines: u64 = lines(&events, &query()).iter().map(|line| line.len() as u64).sum();
+    assert_eq!((members.len(), seen), (40_000, LinesSeen { lines: 40_000, bytes: lines }));
+    assert!(rows.iter().all(|row| row.metadata[0].0 == "http_status_code" && row.metadata.len() == 1));
+
+    // Rows are made of lines that pass only; all that were tested are counted.
+    let tested = |test| LogQuery { line_tests: vec![test], rows_wanted: Some(5), ..query() };
+    let budget = Budget::unlimited();
+    let source = events.logs(TENANT);
+    let needle = tested(LineTest::contains("needle"));
+    let mut cursor = source.scan(&needle, &budget).expect("scan");
+    let rows = cursor.next_batch().expect("batch").expect("one row");
+    assert!(rows.len() == 1 && rows[0].line.ends_with(" needle here"));
+    assert!(cursor.next_batch().expect("batch").is_none());
+    assert_eq!(cursor.seen(), LinesSeen { lines: 40_000, bytes: lines });
+    let without = LineTest { is_negated: true, ..LineTest::contains("of service 3 ") };
+    let (members, rows, _) = groups(&events, &LogQuery { needs: needs(LineNeed::Text, &[]), ..tested(without) });
+    assert_eq!((members.len(), rows.len()), (36_000, 36_000));
+}
+
+#[test]
+fn the_id_of_a_trace_stands_before_an_attribute_of_its_name() {
+    let store = CountingStore::new();
+    let events = open(&store);
+    let (mut linked, mut named) = (log(START + 1, "linked"), log(START, "named"));
+    linked.trace_id = TraceId([1; 16]);
+    linked.attributes.push("trace_id", "mine");
+    named.attributes.push("trace_id", TraceId([1; 16]).to_string());
+    events.append_logs(TENANT, JournalPosition(1), &logs("shop", vec![linked, named])).expect("append");
+    let id = TraceId([1; 16]);
+    let attribute = LogHint::AttributeEquals { name: "trace_id".into(), value: id.to_string() };
+    let either = LogQuery { hints: vec![LogHint::AnyOf(vec![LogHint::TraceId(id), attribute])], ..query() };
+    for stage in ["head", "file"] {
+        let rows = read_logs(&events, &either, usize::MAX);
+        let metadata =
+            |row: &LogRow, name: &str| row.metadata.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        assert_eq!(rows.len(), 2, "{stage}: both have it");
+        assert_eq!(metadata(&rows[0], "trace_id"), Some(id.to_string()), "{stage}");
+        assert_eq!(metadata(&rows[0], "trace_id_extracted"), Some("mine".to_owned()), "{stage}");
+        assert_eq!(metadata(&rows[1], "trace_id"), Some(id.to_string()), "{stage}");
+        flush(&events, &store, 1);
+    }
 }
 
 #[test]
@@ -209,7 +302,7 @@ fn spans_by_trace_by_hint_and_their_names() {
     events.append_spans(TENANT, JournalPosition(1), &first).expect("append");
     flush(&events, &store, 1);
     events.append_spans(TENANT, JournalPosition(2), &second).expect("append");
-    let budget = br_storage::Budget::unlimited();
+    let budget = Budget::unlimited();
     let source = events.spans(TENANT);
     let trace = source.trace(TraceId([1; 16]), None, &budget).expect("trace");
     assert_eq!(trace.iter().map(|stored| stored.span.name.as_str()).collect::<Vec<_>>(), ["charge", "GET /a"], "head and file");
@@ -267,7 +360,7 @@ fn traced(store: &Arc<CountingStore>) -> Arc<EventStore> {
 fn many_traces_are_read_in_one_pass_and_come_in_the_order_asked_for() {
     let store = CountingStore::new();
     let events = traced(&store);
-    let (source, budget) = (events.spans(TENANT), br_storage::Budget::new(32 << 20));
+    let (source, budget) = (events.spans(TENANT), Budget::new(32 << 20));
     let id = |trace: u64| TraceId(u128::from(trace * 7919 + 1).to_be_bytes());
     let read = |ids: &[TraceId], parts: &SpanParts| {
         let wanted: Vec<(TraceId, TimeRange)> = ids.iter().map(|id| (*id, TimeRange::ALL)).collect();
@@ -311,7 +404,7 @@ fn many_traces_are_read_in_one_pass_and_come_in_the_order_asked_for() {
 fn of_traces_only_the_parts_that_are_wanted_are_read() {
     let store = CountingStore::new();
     let events = traced(&store);
-    let (source, budget) = (events.spans(TENANT), br_storage::Budget::unlimited());
+    let (source, budget) = (events.spans(TENANT), Budget::unlimited());
     let ids: Vec<(TraceId, TimeRange)> =
         (0..3000u64).map(|trace| (TraceId(u128::from(trace * 7919 + 1).to_be_bytes()), TimeRange::ALL)).collect();
     let read = |parts: &SpanParts| {
@@ -400,7 +493,7 @@ fn files_with_other_columns_and_large_rows_are_merged_page_by_page() {
         flush(&events, &store, file as u64 + 1);
     }
     let all = |events: &Arc<EventStore>| {
-        let found = events.records(TENANT, &query(), usize::MAX, &br_storage::Budget::unlimited()).expect("read");
+        let found = events.records(TENANT, &query(), usize::MAX, &Budget::unlimited()).expect("read");
         let shown = |stored: br_events::StoredLog| {
             let mut attributes: Vec<String> =
                 stored.record.attributes.iter().map(|(key, value)| format!("{key}={value:?}")).collect();

@@ -3,7 +3,7 @@
 use br_model::names::label_name;
 use br_model::{Labels, LogBatch, LogRecord, Resource, TenantId};
 use br_std::{Error, Result};
-use br_storage::LogRow;
+use br_storage::{Derived, LogRow};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -171,21 +171,17 @@ fn stream_labels(resource: &Resource) -> Labels {
     Labels::from_pairs(resource.attributes.iter().map(|(key, value)| (label_name(key), value.to_string())))
 }
 
-/// A row as the store gives it: an attribute of the record's own stands before what is derived under its name.
+/// A row as the store gives it.
 fn row(stream: &Labels, record: &LogRecord) -> LogRow {
     let mut metadata: Vec<(String, String)> =
         record.attributes.iter().map(|(key, value)| (label_name(key), value.to_string())).collect();
-    let derived = [
-        ("severity_text", record.severity_text.clone()),
-        ("detected_level", record.severity.as_str().to_owned()),
-        ("trace_id", if record.trace_id.is_none() { String::new() } else { record.trace_id.to_string() }),
-        ("span_id", if record.span_id.is_none() { String::new() } else { record.span_id.to_string() }),
-    ];
-    for (name, text) in derived {
-        if !text.is_empty() && metadata.iter().all(|(known, _)| known != name) {
-            metadata.push((name.to_owned(), text));
-        }
-    }
+    let derived = Derived {
+        severity: record.severity,
+        severity_text: &record.severity_text,
+        trace_id: record.trace_id,
+        span_id: record.span_id,
+    };
+    derived.add_to(&mut metadata);
     LogRow {
         timestamp: record.timestamp,
         stream: stream.clone(),

@@ -1,21 +1,135 @@
-//! What a store may skip: conditions that follow from a query's stages.
+//! What a query asks of the store: conditions that follow from its stages, and what of a row it looks at.
 
-use crate::ast::{LabelFilter, LineOp, LineOperand, LogExpr, StageKind};
+use crate::ast::{
+    Grouping, LabelFilter, LabelFormat, LineFilter, LineOp, LineOperand, LogExpr, RangeAggregation, RangeOp, StageKind,
+};
 use crate::pattern::Pattern;
 use br_model::TraceId;
-use br_std::re2::{Mode, required_literal};
-use br_storage::{Direction, LogHint, LogQuery, MatchOp, TimeRange};
+use br_std::re2::{Mode, globs, required_literals};
+use br_storage::{Derived, Direction, LineNeed, LogHint, LogNeeds, LogQuery, MatchOp, Matcher, TimeRange};
+use std::collections::BTreeSet;
 
-/// The question to the store for this log query.
-pub fn log_query(log: &LogExpr, range: TimeRange, direction: Direction, rows_wanted: Option<usize>) -> LogQuery {
-    let keeps_all = log.stages.iter().all(|stage| !matches!(stage.kind, StageKind::LineFilter(_) | StageKind::LabelFilter(_)));
-    LogQuery {
-        range,
-        streams: log.matchers.clone(),
-        kind: None,
-        hints: log_hints(log),
-        direction,
-        rows_wanted: rows_wanted.filter(|_| keeps_all),
+/// Hints of one query, at most: each is looked up.
+const HINTS_MAX: usize = 64;
+/// Alternatives of one hint, at most.
+const ALTERNATIVES_MAX: usize = 16;
+/// A shorter value is in every page.
+const VALUE_BYTES_MIN: usize = 3;
+
+/// The question to the store for this log query. The pipeline adds its line tests.
+pub(crate) fn log_query(log: &LogExpr, range: TimeRange, direction: Direction, rows_wanted: Option<usize>) -> LogQuery {
+    let rows_wanted = rows_wanted.filter(|_| drops_nothing(log));
+    LogQuery { streams: log.matchers.clone(), hints: log_hints(log), direction, rows_wanted, ..LogQuery::new(range) }
+}
+
+/// The same for the rows of a range aggregation.
+pub(crate) fn metric_query(aggregation: &RangeAggregation, grouping: Option<&Grouping>, range: TimeRange) -> LogQuery {
+    let needs = metric_needs(aggregation, grouping);
+    LogQuery { needs, ..log_query(&aggregation.log, range, Direction::Forward, None) }
+}
+
+/// Whether a stage changes the line.
+pub(crate) fn changes_line(kind: &StageKind) -> bool {
+    matches!(kind, StageKind::LineFormat(_) | StageKind::Decolorize | StageKind::Unpack)
+}
+
+/// Whether every row that passes the line tests becomes a line of the answer.
+fn drops_nothing(log: &LogExpr) -> bool {
+    let mut line_is_original = true;
+    log.stages.iter().all(|stage| {
+        line_is_original &= !changes_line(&stage.kind);
+        match stage.kind {
+            StageKind::LineFilter(_) => line_is_original,
+            StageKind::LabelFilter(_) => false,
+            _ => true,
+        }
+    })
+}
+
+fn metric_needs(aggregation: &RangeAggregation, grouping: Option<&Grouping>) -> LogNeeds {
+    let mut names: BTreeSet<&str> = BTreeSet::new();
+    let mut needs_all = false;
+    let mut line = match aggregation.op {
+        RangeOp::BytesRate | RangeOp::BytesOverTime => LineNeed::Length,
+        _ => LineNeed::Nothing,
+    };
+    for stage in &aggregation.log.stages {
+        match &stage.kind {
+            // The store tests the line; one that was changed needed its text for that.
+            StageKind::LineFilter(_) | StageKind::Drop(_) | StageKind::Keep(_) => {}
+            StageKind::Json(_)
+            | StageKind::Logfmt { .. }
+            | StageKind::Regexp(_)
+            | StageKind::Pattern(_)
+            | StageKind::Unpack
+            | StageKind::Decolorize => line = LineNeed::Text,
+            StageKind::LabelFilter(filter) => names_of(filter, &mut names),
+            StageKind::LineFormat(_) => (line, needs_all) = (LineNeed::Text, true),
+            StageKind::LabelFormat(formats) => {
+                for format in formats {
+                    match format {
+                        LabelFormat::Rename { to, from } => names.extend([to.as_str(), from.as_str()]),
+                        // A template may name any label, the line, and the time.
+                        LabelFormat::Template { .. } => (line, needs_all) = (LineNeed::Text, true),
+                    }
+                }
+            }
+            StageKind::Unwrap(unwrap) => drop(names.insert(&unwrap.label)),
+        }
+    }
+    match grouping {
+        _ if aggregation.op == RangeOp::AbsentOverTime => {}
+        Some(grouping) if !grouping.without => names.extend(grouping.labels.iter().map(String::as_str)),
+        _ => needs_all = true,
+    }
+    if needs_all {
+        return LogNeeds { line, metadata: None };
+    }
+    // A name that is taken already makes `name_extracted` of the same name.
+    let mut wanted: BTreeSet<String> = BTreeSet::new();
+    for mut name in names {
+        wanted.insert(name.to_owned());
+        while let Some(taken) = name.strip_suffix("_extracted") {
+            wanted.insert(taken.to_owned());
+            name = taken;
+        }
+    }
+    LogNeeds { line, metadata: Some(wanted.into_iter().collect()) }
+}
+
+fn names_of<'a>(filter: &'a LabelFilter, names: &mut BTreeSet<&'a str>) {
+    match filter {
+        LabelFilter::And(left, right) | LabelFilter::Or(left, right) => {
+            names_of(left, names);
+            names_of(right, names);
+        }
+        LabelFilter::Text(matcher) => drop(names.insert(&matcher.name)),
+        LabelFilter::Compare { name, .. } | LabelFilter::Ip { name, .. } => drop(names.insert(name)),
+    }
+}
+
+/// Where a label that is neither of the stream nor of the record can have its value from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parsed {
+    Nothing,
+    /// Values stand in the line between characters that are part of no word, written as they are or with escapes.
+    Words,
+    /// Values stand in the line as they are.
+    Parts,
+    /// Of both kinds.
+    Mixed,
+    /// From a changed line, or made by a template.
+    Anything,
+}
+
+impl Parsed {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Nothing, other) | (other, Self::Nothing) => other,
+            (Self::Anything, _) | (_, Self::Anything) => Self::Anything,
+            (one, other) if one == other => one,
+            _ => Self::Mixed,
+        }
     }
 }
 
@@ -23,64 +137,118 @@ pub fn log_query(log: &LogExpr, range: TimeRange, direction: Direction, rows_wan
 pub fn log_hints(log: &LogExpr) -> Vec<LogHint> {
     let mut hints = Vec::new();
     let mut line_is_original = true;
-    let mut labels_are_original = true;
+    let mut parsed = Parsed::Nothing;
     for stage in &log.stages {
+        let found = |found: Parsed| if line_is_original { found } else { Parsed::Anything };
         match &stage.kind {
-            StageKind::LineFilter(filter) if line_is_original => {
-                if let [LineOperand::Text(text)] = filter.operands.as_slice() {
-                    hints.extend(line_literal(filter.op, text).map(LogHint::LineContains));
-                }
-            }
-            StageKind::LabelFilter(filter) if labels_are_original => label_hints(filter, &mut hints),
-            StageKind::LineFormat(_) | StageKind::Decolorize => line_is_original = false,
-            StageKind::Unpack => {
-                line_is_original = false;
-                labels_are_original = false;
-            }
-            StageKind::Json(_)
-            | StageKind::Logfmt { .. }
-            | StageKind::Regexp(_)
-            | StageKind::Pattern(_)
-            | StageKind::LabelFormat(_)
-            | StageKind::Drop(_)
-            | StageKind::Keep(_) => labels_are_original = false,
-            StageKind::LineFilter(_) | StageKind::LabelFilter(_) | StageKind::Unwrap(_) => {}
+            StageKind::LineFilter(filter) if line_is_original => line_hints(filter, &mut hints),
+            StageKind::LabelFilter(filter) => hints.extend(label_hints(filter, parsed)),
+            StageKind::Json(_) | StageKind::Logfmt { .. } | StageKind::Unpack => parsed = parsed.and(found(Parsed::Words)),
+            StageKind::Regexp(_) | StageKind::Pattern(_) => parsed = parsed.and(found(Parsed::Parts)),
+            StageKind::LabelFormat(_) => parsed = Parsed::Anything,
+            // What is dropped is not found; nothing else takes its name but what is parsed later.
+            StageKind::Drop(_)
+            | StageKind::Keep(_)
+            | StageKind::LineFilter(_)
+            | StageKind::LineFormat(_)
+            | StageKind::Decolorize
+            | StageKind::Unwrap(_) => {}
         }
+        line_is_original &= !changes_line(&stage.kind);
     }
+    hints.truncate(HINTS_MAX);
     hints
 }
 
-fn line_literal(op: LineOp, text: &str) -> Option<String> {
-    let literal = match op {
-        LineOp::Contains => text.to_owned(),
-        LineOp::Regex => required_literal(text, Mode::Part)?,
-        LineOp::Pattern => Pattern::for_filter(text).ok()?.longest_literal()?.to_owned(),
-        LineOp::NotContains | LineOp::NotRegex | LineOp::NotPattern => return None,
-    };
-    (!literal.is_empty()).then_some(literal)
+/// One hint that stands for "one of these"; `None` when one of them says nothing, or there are too many.
+fn any_of(alternatives: impl IntoIterator<Item = Option<LogHint>>) -> Option<LogHint> {
+    let mut flat = Vec::new();
+    for alternative in alternatives {
+        match alternative? {
+            LogHint::AnyOf(more) => flat.extend(more),
+            one => flat.push(one),
+        }
+    }
+    match flat.len() {
+        1 => flat.pop(),
+        2..=ALTERNATIVES_MAX => Some(LogHint::AnyOf(flat)),
+        _ => None,
+    }
 }
 
-fn label_hints(filter: &LabelFilter, hints: &mut Vec<LogHint>) {
+fn contains(text: &str) -> Option<LogHint> {
+    (!text.is_empty()).then(|| LogHint::LineContains(text.to_owned()))
+}
+
+fn line_hints(filter: &LineFilter, hints: &mut Vec<LogHint>) {
+    let of_text = |text: &str| match filter.op {
+        LineOp::Contains => vec![contains(text)],
+        LineOp::Regex => {
+            let required = required_literals(text, Mode::Part).into_iter();
+            required.map(|either| any_of(either.iter().map(|literal| contains(literal)))).collect()
+        }
+        LineOp::Pattern => vec![Pattern::for_filter(text).ok().and_then(|pattern| contains(pattern.longest_literal()?))],
+        LineOp::NotContains | LineOp::NotRegex | LineOp::NotPattern => Vec::new(),
+    };
+    let of_operand = |operand: &LineOperand| match operand {
+        LineOperand::Text(text) => of_text(text).into_iter().flatten().collect(),
+        LineOperand::Ip(_) => Vec::new(),
+    };
+    match filter.operands.as_slice() {
+        [one] => hints.extend(of_operand(one)),
+        several => hints.extend(any_of(several.iter().map(|operand| of_operand(operand).into_iter().next()))),
+    }
+}
+
+/// All of these hold.
+fn label_hints(filter: &LabelFilter, parsed: Parsed) -> Vec<LogHint> {
     match filter {
         LabelFilter::And(left, right) => {
-            label_hints(left, hints);
-            label_hints(right, hints);
+            let mut hints = label_hints(left, parsed);
+            hints.extend(label_hints(right, parsed));
+            hints
         }
-        LabelFilter::Text(matcher) if matcher.op == MatchOp::Equal && !matcher.value.is_empty() => {
-            let name = matcher.name.as_str();
-            let is_computed = name.starts_with("__") || name.ends_with("_extracted") || name == "detected_level";
-            if is_computed {
-                return;
-            }
-            if name == "trace_id"
-                && matcher.value.len() == 32
-                && let Some(id) = TraceId::from_hex(&matcher.value)
-            {
-                hints.push(LogHint::TraceId(id));
-                return;
-            }
-            hints.push(LogHint::AttributeEquals { name: name.to_owned(), value: matcher.value.clone() });
+        LabelFilter::Or(left, right) => {
+            let sides = [left, right].map(|side| label_hints(side, parsed).into_iter().next());
+            any_of(sides).into_iter().collect()
         }
-        _ => {}
+        LabelFilter::Text(matcher) => matcher_hint(matcher, parsed).into_iter().collect(),
+        LabelFilter::Compare { .. } | LabelFilter::Ip { .. } => Vec::new(),
     }
+}
+
+fn matcher_hint(matcher: &Matcher, parsed: Parsed) -> Option<LogHint> {
+    let name = matcher.name.as_str();
+    let is_computed = name.starts_with("__") || name.ends_with("_extracted") || name == Derived::DETECTED_LEVEL;
+    if is_computed {
+        return None;
+    }
+    match matcher.op {
+        MatchOp::Equal => value_hint(name, &matcher.value, parsed),
+        MatchOp::Regex => any_of(globs(&matcher.value)?.iter().map(|glob| value_hint(name, glob.word()?, parsed))),
+        MatchOp::NotEqual | MatchOp::NotRegex => None,
+    }
+}
+
+/// The label has this value: of the stream, of the record, or found in the line.
+fn value_hint(name: &str, value: &str, parsed: Parsed) -> Option<LogHint> {
+    if value.is_empty() {
+        return None;
+    }
+    let of_line = match parsed {
+        Parsed::Nothing => None,
+        _ if value.len() < VALUE_BYTES_MIN => return None,
+        Parsed::Words if is_written_plainly(value) => Some(LogHint::LineHasWords(value.to_owned())),
+        Parsed::Mixed if is_written_plainly(value) => contains(value),
+        Parsed::Parts => contains(value),
+        Parsed::Words | Parsed::Mixed | Parsed::Anything => return None,
+    };
+    let id = TraceId::from_hex(value).filter(|id| name == Derived::TRACE_ID && id.to_string() == value);
+    let attribute = LogHint::AttributeEquals { name: name.to_owned(), value: value.to_owned() };
+    any_of(of_line.into_iter().chain(id.map(LogHint::TraceId)).chain([attribute]).map(Some))
+}
+
+/// Whether nothing that writes JSON or logfmt escapes a character of it, though JSON would allow it for all.
+fn is_written_plainly(value: &str) -> bool {
+    value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" _-.:,;/@#%*()[]{}!?|~^$".contains(&byte))
 }

@@ -24,6 +24,6 @@ pub use ast::{Expr, LogExpr, MetricExpr};
 pub use engine::{LogEntry, LogOptions, LogResult, LogStream, MetricValue, Series, Stats, query_instant, query_log, query_range};
 pub use error::ParseError;
 pub use fields::{is_bytes, is_duration, logfmt_pairs};
-pub use hints::{log_hints, log_query};
+pub use hints::log_hints;
 pub use parser::parse;
 pub use pipeline::{Pipeline, Processed};

@@ -1,18 +1,19 @@
 //! A log query's stages, compiled: what a line goes through.
 
 use crate::ast::{LogExpr, StageKind};
+use crate::hints::changes_line;
 use crate::labels::{LineLabels, Origin};
 use crate::stages::{self, Stage};
 use br_model::Labels;
-use br_storage::{Budget, LogRow, Matcher};
+use br_storage::{Budget, LineTest, LogRow, Matcher};
 use std::borrow::Cow;
 use std::ops::Range;
 
 /// Compiled once, used for each row.
 pub struct Pipeline {
     matchers: Vec<Matcher>,
-    /// Line filters in front of everything else: they need no labels.
-    filters: Vec<stages::LineFilterStage>,
+    /// Of the line as it came. It does not matter where they stand among stages that leave it as it is: they are first.
+    line_tests: Vec<LineTest>,
     stages: Vec<Box<dyn Stage>>,
     /// Of the stages, those before and including the unwrap stage.
     unwrap: Option<stages::UnwrapStage>,
@@ -47,16 +48,17 @@ impl Pipeline {
     pub fn compile(log: &LogExpr) -> Result<Self, (Range<usize>, String)> {
         let mut pipeline = Self {
             matchers: log.matchers.clone(),
-            filters: Vec::new(),
+            line_tests: Vec::new(),
             stages: Vec::new(),
             unwrap: None,
             after_unwrap: Vec::new(),
         };
+        let mut line_is_original = true;
         for stage in &log.stages {
             let wrong = |message| (stage.span.clone(), message);
             match &stage.kind {
-                StageKind::LineFilter(filter) if pipeline.stages.is_empty() && pipeline.unwrap.is_none() => {
-                    pipeline.filters.push(stages::LineFilterStage::new(filter).map_err(wrong)?);
+                StageKind::LineFilter(filter) if line_is_original => {
+                    pipeline.line_tests.extend(stages::line_tests(filter).map_err(wrong)?);
                 }
                 StageKind::Unwrap(_) if pipeline.unwrap.is_some() => return Err(wrong("only one unwrap is allowed".to_owned())),
                 StageKind::Unwrap(unwrap) => pipeline.unwrap = Some(stages::UnwrapStage::new(unwrap)),
@@ -66,8 +68,14 @@ impl Pipeline {
                     list.push(compiled);
                 }
             }
+            line_is_original &= !changes_line(&stage.kind);
         }
         Ok(pipeline)
+    }
+
+    /// The tests of the line, for a store that applies them: the pipeline does not do so any more.
+    pub(crate) fn take_line_tests(&mut self) -> Vec<LineTest> {
+        std::mem::take(&mut self.line_tests)
     }
 
     /// Whether the row's stream is selected. A store that was asked with the same matchers has seen to that already.
@@ -83,7 +91,7 @@ impl Pipeline {
     }
 
     pub(crate) fn run<'a>(&self, row: &'a LogRow, budget: &'a Budget) -> Option<Line<'a>> {
-        if !self.filters.iter().all(|filter| filter.keeps(&row.line)) {
+        if !self.line_tests.iter().all(|test| test.holds(&row.line)) {
             return None;
         }
         let mut line = Line { row, budget, text: Cow::Borrowed(&row.line), labels: LineLabels::new(row) };

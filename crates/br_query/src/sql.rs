@@ -7,6 +7,7 @@ mod memory;
 mod metrics_table;
 mod rows;
 mod shape;
+mod short_forms;
 mod watched;
 
 pub use encode::{write_csv, write_json_lines};
@@ -24,8 +25,10 @@ use datafusion::common::{Column, DataFusionError, SchemaError};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::{SQLOptions, SessionContext};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::registry::FunctionRegistry;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as ParsedStatement;
@@ -75,12 +78,20 @@ pub struct SqlEngine {
     tables: Arc<TablesOf>,
     metrics: Arc<MetricsOf>,
     functions: Vec<ScalarUDF>,
+    rewrites: Vec<Arc<dyn FunctionRewrite + Send + Sync>>,
     limits: SqlLimits,
 }
 
 impl SqlEngine {
     pub fn new(tables: Arc<TablesOf>, metrics: Arc<MetricsOf>, functions: Vec<ScalarUDF>, limits: SqlLimits) -> Self {
-        Self { tables, metrics, functions, limits }
+        Self { tables, metrics, functions, rewrites: Vec::new(), limits }
+    }
+
+    /// With rules on how expressions are to be read before their types are checked.
+    #[must_use]
+    pub fn with_rewrites(mut self, rewrites: Vec<Arc<dyn FunctionRewrite + Send + Sync>>) -> Self {
+        self.rewrites = rewrites;
+        self
     }
 
     /// Plans a query and starts it. SELECT, EXPLAIN, SHOW and DESCRIBE only: anything else is refused, and so is text with
@@ -105,10 +116,13 @@ impl SqlEngine {
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
             .build_arc()
             .map_err(|error| query_error(&error))?;
-        let session = SessionContext::new_with_config_rt(config, runtime);
+        let mut session = SessionContext::new_with_config_rt(config, runtime);
         bounded::bound_functions(&session);
         for function in &self.functions {
             session.register_udf(function.clone());
+        }
+        for rewrite in &self.rewrites {
+            session.register_function_rewrite(rewrite.clone()).map_err(|error| query_error(&error))?;
         }
         let mut tables = (self.tables)(tenant, budget);
         let metrics = MetricsTable::new((self.metrics)(tenant), budget.clone());
@@ -139,8 +153,9 @@ impl SqlEngine {
 async fn run(session: &SessionContext, sql: &str, budget: &Arc<Budget>) -> Result<SendableRecordBatchStream, DataFusionError> {
     shape::check_depth(sql)?;
     let state = session.state();
-    let statement = state.sql_to_statement(sql, &Dialect::PostgreSQL)?;
+    let mut statement = state.sql_to_statement(sql, &Dialect::PostgreSQL)?;
     check_statement(&statement)?;
+    short_forms::expand(&mut statement);
     let plan = state.statement_to_plan(statement).await?;
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
     shape::check_plan(&plan)?;

@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod damage;
+pub mod line_test;
 pub mod logs;
 pub mod manifest;
 pub mod matcher;
@@ -15,7 +16,11 @@ pub mod testing;
 
 pub use budget::{Budget, CancelReason, Held, SharedMemory};
 pub use damage::{Damage, DamageNotes};
-pub use logs::{LogCursor, LogHint, LogQuery, LogRow, LogSource};
+pub use line_test::{LinePattern, LineTest};
+pub use logs::{
+    Derived, LineNeed, LinesSeen, LogCursor, LogGroup, LogGroupCursor, LogHint, LogNeeds, LogQuery, LogRow, LogSource,
+    scan_in_order,
+};
 pub use manifest::{FileEntry, FoundFile, JournalPosition, Table};
 pub use matcher::{MatchOp, Matcher};
 pub use metrics::{BATCHES_AT_ONCE, MetricSource, Points, RollupUse, SeriesCursor, SeriesData, SeriesQuery, Values, Weight};

@@ -7,7 +7,7 @@ use br_env::Rng;
 use br_events::{EventOptions, EventStore};
 use br_model::*;
 use br_std::Nanos;
-use br_storage::{Budget, Direction, JournalPosition, LogHint, LogQuery, LogRow, StoredSpan, TimeRange};
+use br_storage::{Budget, JournalPosition, LogQuery, LogRow, StoredSpan, TimeRange};
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -70,14 +70,7 @@ pub(crate) fn log(nanos: i64, body: &str) -> LogRecord {
 }
 
 pub(crate) fn query() -> LogQuery {
-    LogQuery {
-        range: TimeRange::ALL,
-        streams: Vec::new(),
-        kind: None,
-        hints: Vec::<LogHint>::new(),
-        direction: Direction::Backward,
-        rows_wanted: None,
-    }
+    LogQuery::new(TimeRange::ALL)
 }
 
 /// Reads until `rows_max` rows have come.

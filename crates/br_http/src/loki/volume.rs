@@ -6,11 +6,11 @@ use crate::params::Params;
 use crate::written::{self, Shown};
 use axum::Extension;
 use axum::extract::State;
-use br_logql::{Expr, LogExpr, MetricValue};
+use br_logql::{Expr, LogExpr};
 use br_model::{Labels, Principal};
 use br_query::door::Language;
 use br_std::{Error, Result};
-use br_storage::{LogSource, TimeRange};
+use br_storage::{Budget, LineNeed, LogNeeds, LogQuery, LogRow, LogSource, TimeRange};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,25 +26,37 @@ pub(super) fn selector(text: &str) -> Result<LogExpr> {
     }
 }
 
-/// Evaluates `function(selector [range])` at the end of the range.
-fn over(
+/// Hands out the entries of a selector by stream and by the `names` of their metadata, with how many there are and their bytes:
+/// one pass, in which no line is looked at.
+fn each_volume(
     source: &dyn LogSource,
-    (function, selector): (&str, &str),
-    by: Option<&str>,
+    selector: &LogExpr,
+    names: &[String],
     range: TimeRange,
-    budget: &br_storage::Budget,
-) -> Result<Vec<(Labels, f64)>> {
-    let seconds = range.to.since(range.from).as_secs().max(1);
-    let by = by.map_or_else(|| "sum".to_owned(), |labels| format!("sum by ({labels})"));
-    let text = format!("{by} ({function}({selector}[{seconds}s]))");
-    let Expr::Metric(metric) = br_logql::parse(&text).map_err(Error::from)? else { return Ok(Vec::new()) };
-    let (value, _) = br_logql::query_instant(source, &metric, range.to, budget)?;
-    Ok(match value {
-        MetricValue::Series(series) => {
-            series.into_iter().filter_map(|series| Some((series.labels, series.points.first()?.1))).collect()
+    budget: &Budget,
+    mut each: impl FnMut(&LogRow, u64, u64) -> Result<()>,
+) -> Result<()> {
+    let needs = LogNeeds { line: LineNeed::Length, metadata: Some(names.to_vec()) };
+    let query = LogQuery { streams: selector.matchers.clone(), needs, ..LogQuery::new(range) };
+    let mut cursor = source.scan_groups(&query, budget)?;
+    while let Some(groups) = cursor.next_batch()? {
+        budget.check()?;
+        for group in groups {
+            let bytes = group.members.iter().map(|(_, bytes)| u64::from(*bytes)).sum();
+            each(&group.row, group.members.len() as u64, bytes)?;
         }
-        MetricValue::Scalar(_) => Vec::new(),
-    })
+    }
+    Ok(())
+}
+
+fn label<'r>(row: &'r LogRow, name: &str) -> Option<&'r str> {
+    let of_record = || row.metadata.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    row.stream.get(name).or_else(of_record)
+}
+
+/// Bytes of labels that are kept until the answer, about.
+fn weight(labels: &Labels) -> u64 {
+    labels.iter().map(|(name, value)| name.len() + value.len() + 64).sum::<usize>() as u64
 }
 
 pub(super) async fn stats(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>, params: Params) -> Answer {
@@ -54,11 +66,16 @@ pub(super) async fn stats(State(app): State<Arc<App>>, Extension(principal): Ext
     let shown = text.clone();
     let (streams, entries, bytes) = app
         .query(tenant, Language::LogQl, &shown, None, move |sources, budget| {
-            let source = sources.logs(tenant);
-            let sum = |function| over(&*source, (function, &text), None, range, budget);
-            let total = |sums: Vec<(Labels, f64)>| sums.first().map_or(0.0, |(_, value)| *value) as u64;
-            let streams = source.streams(range, &log.matchers, budget)?.len();
-            Ok((streams, total(sum("count_over_time")?), total(sum("bytes_over_time")?)))
+            let (mut streams, mut entries, mut bytes) = (BTreeSet::new(), 0, 0);
+            each_volume(&*sources.logs(tenant), &log, &[], range, budget, |row, more_entries, more_bytes| {
+                entries += more_entries;
+                bytes += more_bytes;
+                if streams.insert(row.stream.clone()) {
+                    budget.charge(weight(&row.stream))?;
+                }
+                Ok(())
+            })?;
+            Ok((streams.len(), entries, bytes))
         })
         .await?;
     // Clients add up the chunks too; there are none here.
@@ -86,22 +103,29 @@ pub(super) async fn volume(State(app): State<Arc<App>>, Extension(principal): Ex
     let at = range.to.as_millis() as f64 / 1000.0;
     let text = app
         .query(tenant, Language::LogQl, &shown, None, move |sources, budget| {
-            let source = sources.logs(tenant);
-            let mut volumes: Vec<(Value, f64)> = if by_labels {
-                let sums = |name: &String| {
-                    let sums = over(&*source, ("bytes_over_time", &text), Some(name), range, budget)?;
-                    let bytes = sums.iter().filter(|(labels, _)| labels.get(name).is_some()).map(|(_, bytes)| bytes).sum();
-                    Ok((json!({ name: "" }), bytes))
-                };
-                targets.iter().map(sums).collect::<Result<_>>()?
-            } else {
-                let mut sums = over(&*source, ("bytes_over_time", &text), Some(&targets.join(",")), range, budget)?;
-                sums.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-                sums.iter().take(limit).map(|(labels, bytes)| (json!(Shown(labels)), *bytes)).collect()
+            let mut sums: BTreeMap<Labels, u64> = BTreeMap::new();
+            let mut add = |labels: Labels, bytes| -> Result<()> {
+                if !sums.contains_key(&labels) {
+                    budget.charge(weight(&labels))?;
+                }
+                *sums.entry(labels).or_default() += bytes;
+                Ok(())
             };
-            volumes.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+            each_volume(&*sources.logs(tenant), &log, &targets, range, budget, |row, _, bytes| {
+                let found = targets.iter().filter_map(|name| Some((name, label(row, name)?)));
+                if by_labels {
+                    return found.into_iter().try_for_each(|(name, _)| add(Labels::from_pairs([(name, name)]), bytes));
+                }
+                add(Labels::from_pairs(found), bytes)
+            })?;
+            let metric = |labels: &Labels| match labels.iter().next() {
+                Some((name, _)) if by_labels => json!({ name: "" }),
+                _ => json!(Shown(labels)),
+            };
+            let mut volumes: Vec<(Value, u64)> = sums.iter().map(|(labels, bytes)| (metric(labels), *bytes)).collect();
+            volumes.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
             volumes.truncate(limit);
-            let volume = |(metric, bytes): &(Value, f64)| json!({ "metric": metric, "value": [at, (*bytes as u64).to_string()] });
+            let volume = |(metric, bytes): &(Value, u64)| json!({ "metric": metric, "value": [at, bytes.to_string()] });
             let result: Vec<Value> = volumes.iter().map(volume).collect();
             success_text(&json!({ "resultType": "vector", "result": result, "stats": {} }), None, budget)
         })

@@ -4,7 +4,7 @@ use super::evidence::{DeployEvidence, ErrorEvidence, Evidence, EvidenceSources, 
 use super::{CurveQuery, Evaluator};
 use br_model::{Labels, LogKind, Span, SpanKind, SpanStatus, TenantId};
 use br_std::{Nanos, Result};
-use br_storage::{Budget, Direction, LogQuery, LogSource, Matcher, SpanHint, SpanParts, SpanQuery, SpanSource, TimeRange};
+use br_storage::{Budget, LogQuery, LogSource, Matcher, SpanHint, SpanParts, SpanQuery, SpanSource, TimeRange};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -130,12 +130,10 @@ impl Evidence {
 
     fn gather_errors(&mut self, logs: &dyn LogSource, range: TimeRange, budget: &Budget) -> Result<()> {
         let query = LogQuery {
-            range,
             streams: vec![Matcher::equal("service_name", &self.service)],
             kind: Some(LogKind::Error),
-            hints: Vec::new(),
-            direction: Direction::Backward,
             rows_wanted: Some(ERROR_EVENTS_MAX),
+            ..LogQuery::new(range)
         };
         let mut seen = 0;
         let mut cursor = logs.scan(&query, budget)?;

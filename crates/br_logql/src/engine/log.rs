@@ -2,6 +2,7 @@
 
 use super::Stats;
 use crate::ast::LogExpr;
+use crate::hints;
 use crate::labels::Origin;
 use crate::pipeline::{Line, Pipeline};
 use br_model::Labels;
@@ -48,17 +49,17 @@ pub struct LogEntry {
 
 /// The first `limit` lines in the asked direction; reads no further than that.
 pub fn query_log(source: &dyn LogSource, log: &LogExpr, options: &LogOptions, budget: &Budget) -> Result<LogResult> {
-    let pipeline = Pipeline::compile(log).map_err(|(_, message)| Error::fix_request(message))?;
+    let mut pipeline = Pipeline::compile(log).map_err(|(_, message)| Error::fix_request(message))?;
     let mut stats = Stats::default();
     let mut streams: BTreeMap<Labels, Vec<LogEntry>> = BTreeMap::new();
-    let query = crate::log_query(log, options.range, options.direction, Some(options.limit));
+    let mut query = hints::log_query(log, options.range, options.direction, Some(options.limit));
+    query.line_tests = pipeline.take_line_tests();
     let mut cursor = source.scan(&query, budget)?;
     let mut left = options.limit;
     while left > 0
         && let Some(rows) = cursor.next_batch()?
     {
         budget.check()?;
-        stats.seen(&rows);
         for row in rows.iter().filter(|row| options.range.contains(row.timestamp)) {
             let line = pipeline.run(row, budget);
             budget.check()?;
@@ -80,6 +81,7 @@ pub fn query_log(source: &dyn LogSource, log: &LogExpr, options: &LogOptions, bu
             }
         }
     }
+    stats.add(cursor.seen());
     let streams = streams.into_iter().map(|(labels, entries)| LogStream { labels, entries }).collect();
     Ok(LogResult { streams, stats })
 }

@@ -14,14 +14,15 @@ pub use metric::{MetricValue, Series, query_instant, query_range};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     pub lines_processed: u64,
+    /// Of the lines that had to be read: to count lines, none is.
     pub bytes_processed: u64,
     /// Lines that no filter dropped.
     pub lines_kept: u64,
 }
 
 impl Stats {
-    fn seen(&mut self, rows: &[br_storage::LogRow]) {
-        self.lines_processed += rows.len() as u64;
-        self.bytes_processed += rows.iter().map(|row| row.line.len() as u64).sum::<u64>();
+    fn add(&mut self, seen: br_storage::LinesSeen) {
+        self.lines_processed += seen.lines;
+        self.bytes_processed += seen.bytes;
     }
 }

@@ -1,15 +1,17 @@
-//! Range aggregations: rows to series, in one pass over the rows.
+//! Range aggregations: rows to series, in one pass over the rows, which come roughly in the order of time.
 
 use super::Stats;
 use super::metric::{Column, Steps};
-use super::window::{Window, quantile};
+use super::window::{Partial, Window, quantile};
 use crate::ast::{Grouping, RangeAggregation, RangeOp};
+use crate::hints;
 use crate::labels::{ERROR, ERROR_DETAILS};
 use crate::pipeline::{Line, Pipeline};
 use br_model::Labels;
 use br_std::{Error, Nanos, Result};
-use br_storage::{Budget, Direction, LogRow, LogSource, MatchOp, TimeRange};
-use std::collections::HashMap;
+use br_storage::{Budget, LineNeed, LogGroup, LogSource, MatchOp, TimeRange, scan_in_order};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 /// One aggregation may make this many series.
 const SERIES_MAX: usize = 100_000;
@@ -19,17 +21,32 @@ const SERIES_BYTES: u64 = 512;
 
 struct Series {
     window: Window,
+    /// What later windows will have, by the first step that has it and the first that has it no longer.
+    coming: BTreeMap<(usize, usize), Coming>,
     column: Column,
-    /// On the list of those whose window is not empty.
+    /// On the list of those whose window is not empty, or will not be.
     is_active: bool,
 }
+
+struct Coming {
+    partial: Partial,
+    /// Only for quantiles.
+    values: Vec<f64>,
+}
+
+/// Memory of samples that are coming together.
+const COMING_BYTES: u64 = size_of::<((usize, usize), Coming)>() as u64;
 
 struct Aggregator<'a> {
     aggregation: &'a RangeAggregation,
     grouping: Option<&'a Grouping>,
+    range: TimeRange,
     steps: Steps,
+    /// Steps before this one are closed.
+    step: usize,
     range_nanos: i64,
     pipeline: Pipeline,
+    reads_text: bool,
     series: Vec<Series>,
     by_labels: HashMap<Labels, usize>,
     active: Vec<usize>,
@@ -45,86 +62,156 @@ pub(super) fn evaluate(
     budget: &Budget,
     stats: &mut Stats,
 ) -> Result<Vec<Column>> {
-    let pipeline = Pipeline::compile(&aggregation.log).map_err(|(_, message)| Error::fix_request(message))?;
+    let mut pipeline = Pipeline::compile(&aggregation.log).map_err(|(_, message)| Error::fix_request(message))?;
     let range_nanos = i64::try_from(aggregation.range.as_nanos()).unwrap_or(i64::MAX);
     let offset = aggregation.offset_nanos;
     let steps = steps.shifted(-offset);
     // Windows leave their start out and include their end; the store does it the other way around.
     let from = steps.start.saturating_sub(range_nanos).saturating_add(1);
     let range = TimeRange::new(Nanos(from), Nanos(steps.last().saturating_add(1)));
-    let query = crate::log_query(&aggregation.log, range, Direction::Forward, None);
+    let grouping = grouping.or(aggregation.grouping.as_ref());
+    let mut query = hints::metric_query(aggregation, grouping, range);
+    query.line_tests = pipeline.take_line_tests();
     let mut aggregator = Aggregator {
         aggregation,
-        grouping: grouping.or(aggregation.grouping.as_ref()),
+        grouping,
+        range,
         steps,
+        step: 0,
         range_nanos,
         pipeline,
+        reads_text: query.needs.line == LineNeed::Text,
         series: Vec::new(),
         by_labels: HashMap::new(),
         active: Vec::new(),
         budget,
     };
-    let mut cursor = source.scan(&query, budget)?;
-    let mut step = 0;
-    while let Some(rows) = cursor.next_batch()? {
+    // Only a counter's resets depend on the order.
+    let is_ordered = aggregation.op == RangeOp::RateCounter;
+    let mut cursor = if is_ordered { scan_in_order(source, &query, budget)? } else { source.scan_groups(&query, budget)? };
+    while let Some(groups) = cursor.next_batch()? {
         budget.check()?;
-        stats.seen(&rows);
-        for row in rows.iter().filter(|row| range.contains(row.timestamp)) {
-            while step < steps.count && steps.time(step) < row.timestamp.0 {
-                aggregator.close(step);
-                step += 1;
-            }
-            stats.lines_kept += u64::from(aggregator.add(row, step)?);
+        for group in &groups {
+            stats.lines_kept += aggregator.add(group)?;
         }
+        aggregator.close_before(cursor.reached().0);
     }
-    for step in step..steps.count {
-        aggregator.close(step);
-    }
+    stats.add(cursor.seen());
+    aggregator.close_before(i64::MAX);
     Ok(aggregator.finish())
 }
 
+/// Times whose samples are in the same windows.
+#[derive(Clone, Copy)]
+struct Cell {
+    first: usize,
+    expires: usize,
+    from: i64,
+    to: i64,
+}
+
 impl Aggregator<'_> {
-    /// Whether the row became a sample.
-    fn add(&mut self, row: &LogRow, step: usize) -> Result<bool> {
-        let expires = self.steps.first_after(row.timestamp.0.saturating_add(self.range_nanos));
-        if expires <= step {
-            return Ok(false);
-        }
-        let sampled = self.pipeline.sample(row, self.budget);
+    /// How many rows became samples.
+    fn add(&mut self, group: &LogGroup) -> Result<u64> {
+        let sampled = self.pipeline.sample(&group.row, self.budget);
         self.budget.check()?;
-        let Some((line, value)) = sampled else { return Ok(false) };
-        if line.labels.has_error() {
-            return Err(Error::fix_request(format!(
-                "pipeline error: '{}' for series: '{}': {}. To leave such lines out, add | __error__=\"\"",
-                line.labels.get_or_empty(ERROR),
-                row.stream,
-                line.labels.get_or_empty(ERROR_DETAILS),
-            )));
+        let Some((line, value)) = sampled else { return Ok(0) };
+        let counts_bytes = matches!(self.aggregation.op, RangeOp::BytesRate | RangeOp::BytesOverTime);
+        let value = if counts_bytes { line.text.len() as f64 } else { value };
+        let has_error = line.labels.has_error();
+        let mut series = None;
+        let mut cell = Cell { first: 0, expires: 0, from: 0, to: i64::MIN };
+        let mut count = 0;
+        for (time, bytes) in &group.members {
+            if !(cell.from..=cell.to).contains(&time.0) {
+                cell = self.cell(time.0);
+            }
+            if cell.expires <= cell.first || !self.range.contains(*time) {
+                continue;
+            }
+            if has_error {
+                return Err(Error::fix_request(format!(
+                    "pipeline error: '{}' for series: '{}': {}. To leave such lines out, add | __error__=\"\"",
+                    line.labels.get_or_empty(ERROR),
+                    group.row.stream,
+                    line.labels.get_or_empty(ERROR_DETAILS),
+                )));
+            }
+            let at = match series {
+                Some(at) => at,
+                None => *series.insert(self.series_of(self.labels_of(&line))?),
+            };
+            let value = if counts_bytes && !self.reads_text { f64::from(*bytes) } else { value };
+            self.add_sample(at, cell, time.0, value)?;
+            count += 1;
         }
-        let value = self.value(&line, value);
-        let labels = match (self.aggregation.op, self.grouping) {
+        Ok(count)
+    }
+
+    fn labels_of(&self, line: &Line<'_>) -> Labels {
+        match (self.aggregation.op, self.grouping) {
             (RangeOp::AbsentOverTime, _) => Labels::empty(),
             (_, Some(grouping)) => line.labels.build_grouped(grouping.without, &grouping.labels),
             (_, None) => line.labels.build(),
+        }
+    }
+
+    /// The steps whose windows have a sample of this time.
+    fn cell(&self, time: i64) -> Cell {
+        let steps = self.steps;
+        let first = steps.first_after(time);
+        let expires = steps.first_after(time.saturating_add(self.range_nanos));
+        // No step comes after the last: what is in its window may go at once.
+        let (expires, leaves) = if expires < steps.count {
+            (expires, steps.time(expires).saturating_sub(self.range_nanos))
+        } else {
+            (steps.count, i64::MAX)
         };
-        let at = self.series_of(labels)?;
+        let before = |step: usize| step.checked_sub(1).map_or(i64::MIN, |before| steps.time(before).saturating_add(1));
+        Cell {
+            first,
+            expires,
+            from: before(first).max(before(expires).saturating_sub(self.range_nanos)),
+            to: steps.time(first).min(leaves),
+        }
+    }
+
+    fn add_sample(&mut self, at: usize, cell: Cell, time: i64, value: f64) -> Result<()> {
         let keeps_values = self.aggregation.op == RangeOp::QuantileOverTime;
         if keeps_values {
             self.budget.charge(size_of::<f64>() as u64)?;
         }
+        let only_sums = matches!(
+            self.aggregation.op,
+            RangeOp::Rate | RangeOp::CountOverTime | RangeOp::BytesRate | RangeOp::BytesOverTime | RangeOp::SumOverTime
+        );
         let series = &mut self.series[at];
-        series.window.push(expires, row.timestamp.0, value, keeps_values);
+        match series.coming.entry((cell.first, cell.expires)) {
+            Entry::Occupied(known) => {
+                let coming = known.into_mut();
+                coming.partial = if only_sums { coming.partial.with_sum(value) } else { coming.partial.with(time, value) };
+                if keeps_values {
+                    coming.values.push(value);
+                }
+            }
+            Entry::Vacant(new) => {
+                self.budget.charge(COMING_BYTES)?;
+                let values = if keeps_values { vec![value] } else { Vec::new() };
+                new.insert(Coming { partial: Partial::one(time, value), values });
+            }
+        }
         if !series.is_active {
             series.is_active = true;
             self.active.push(at);
         }
-        Ok(true)
+        Ok(())
     }
 
-    fn value(&self, line: &Line<'_>, value: f64) -> f64 {
-        match self.aggregation.op {
-            RangeOp::BytesRate | RangeOp::BytesOverTime => line.text.len() as f64,
-            _ => value,
+    /// Closes the steps that no row can belong to which is still to come.
+    fn close_before(&mut self, time: i64) {
+        while self.step < self.steps.count && self.steps.time(self.step) < time {
+            self.close(self.step);
+            self.step += 1;
         }
     }
 
@@ -142,6 +229,7 @@ impl Aggregator<'_> {
         let at = self.series.len();
         self.series.push(Series {
             window: Window::default(),
+            coming: BTreeMap::new(),
             column: Column::empty(labels.clone(), self.steps.count),
             is_active: false,
         });
@@ -154,13 +242,18 @@ impl Aggregator<'_> {
         let end = self.steps.time(step);
         let start = end.saturating_sub(self.range_nanos);
         let (op, parameter) = (self.aggregation.op, self.aggregation.parameter);
-        let series = &mut self.series;
+        let (series, budget) = (&mut self.series, self.budget);
         self.active.retain(|at| {
             let series = &mut series[*at];
+            while let Some(next) = series.coming.first_entry().filter(|next| next.key().0 <= step) {
+                let ((_, expires), coming) = next.remove_entry();
+                budget.release(COMING_BYTES);
+                series.window.push(expires, coming.partial, coming.values);
+            }
             series.window.advance(step);
             let Some(sum) = series.window.sum() else {
-                series.is_active = false;
-                return false;
+                series.is_active = !series.coming.is_empty();
+                return series.is_active;
             };
             let value = match parameter {
                 Some(q) => quantile(q, series.window.values()),

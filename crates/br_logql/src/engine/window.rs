@@ -20,7 +20,7 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    fn one(time: i64, value: f64) -> Self {
+    pub(super) fn one(time: i64, value: f64) -> Self {
         Self {
             count: 1.0,
             sum: value,
@@ -48,6 +48,21 @@ impl Partial {
             spread: self.spread + later.spread + distance * distance * self.count * later.count / count,
             resets: self.resets + later.resets + reset,
         }
+    }
+
+    /// With one sample more. Where it is not the last, only resets of a counter come out wrong.
+    pub(super) fn with(self, time: i64, value: f64) -> Self {
+        let one = Self::one(time, value);
+        if time >= self.last.0 {
+            return self.join(one);
+        }
+        let first = if time < self.first.0 { one.first } else { self.first };
+        Self { first, last: self.last, ..one.join(self) }
+    }
+
+    /// With more samples, of which only the number and the sum are asked for.
+    pub(super) fn with_sum(self, value: f64) -> Self {
+        Self { count: self.count + 1.0, sum: self.sum + value, ..self }
     }
 
     /// `start` and `end` are those of the window, in nanoseconds.
@@ -110,20 +125,15 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Samples come in time order, so `expires` never falls.
-    pub(super) fn push(&mut self, expires: usize, time: i64, value: f64, keeps_values: bool) {
-        let one = Partial::one(time, value);
-        self.back_sum = Some(self.back_sum.map_or(one, |sum| sum.join(one)));
+    /// Samples that leave the window together; `values` for quantiles only. They come in time order, so `expires` never falls.
+    pub(super) fn push(&mut self, expires: usize, partial: Partial, values: Vec<f64>) {
+        self.back_sum = Some(self.back_sum.map_or(partial, |sum| sum.join(partial)));
         match self.back.back_mut().filter(|pane| pane.expires == expires) {
             Some(pane) => {
-                pane.partial = pane.partial.join(one);
-                if keeps_values {
-                    pane.values.push(value);
-                }
+                pane.partial = pane.partial.join(partial);
+                pane.values.extend(values);
             }
-            None => {
-                self.back.push_back(Pane { expires, partial: one, values: if keeps_values { vec![value] } else { Vec::new() } });
-            }
+            None => self.back.push_back(Pane { expires, partial, values }),
         }
     }
 
@@ -199,6 +209,14 @@ mod tests {
         assert_eq!(quantile(2.0, vec![1.0]), f64::INFINITY);
     }
 
+    #[test]
+    fn samples_of_one_pane_come_in_any_order() {
+        let sum = Partial::one(5, 1.0).with(7, 4.0).with(3, 2.0).with(6, 9.0);
+        assert_eq!((sum.count, sum.sum, sum.min, sum.max), (4.0, 16.0, 1.0, 9.0));
+        assert_eq!((sum.first, sum.last), ((3, 2.0), (7, 4.0)));
+        assert!((sum.spread / sum.count - 9.5).abs() < 1e-9, "the variance of 1, 4, 2, 9");
+    }
+
     proptest::proptest! {
         /// Against summing each window anew.
         #[test]
@@ -210,7 +228,7 @@ mod tests {
             for step in 0..40usize {
                 while next < samples.len() && samples[next].0 <= step as i64 {
                     let (time, value) = samples[next];
-                    window.push((time + width) as usize, time, f64::from(value), true);
+                    window.push((time + width) as usize, Partial::one(time, f64::from(value)), vec![f64::from(value)]);
                     next += 1;
                 }
                 window.advance(step);

@@ -1,9 +1,12 @@
 //! Rows in memory, as a source.
 
-use br_model::Labels;
-use br_std::Result;
-use br_storage::{Budget, Direction, LogCursor, LogQuery, LogRow, LogSource, Matcher, TimeRange};
-use std::collections::BTreeSet;
+use br_model::{Labels, LogKind, Severity, SpanId, TraceId};
+use br_std::{Nanos, Result};
+use br_storage::{
+    Budget, Derived, Direction, LineNeed, LinesSeen, LogCursor, LogGroup, LogGroupCursor, LogNeeds, LogQuery, LogRow, LogSource,
+    Matcher, TimeRange,
+};
+use std::collections::{BTreeSet, VecDeque};
 
 /// Ignores all hints, so that a wrong filter shows.
 #[derive(Clone, Debug, Default)]
@@ -28,12 +31,23 @@ impl MemoryLogs {
 
 impl LogSource for MemoryLogs {
     fn scan<'a>(&'a self, query: &LogQuery, budget: &'a Budget) -> Result<Box<dyn LogCursor + 'a>> {
-        let mut rows: Vec<LogRow> = self.select(query.range, &query.streams).cloned().collect();
-        budget.scanned(rows.len() as u64);
+        let (mut rows, seen) = self.rows(query, budget);
         if query.direction == Direction::Backward {
             rows.reverse();
         }
-        Ok(Box::new(MemoryCursor { rows: Some(rows) }))
+        Ok(Box::new(MemoryCursor { rows: Some(rows), seen }))
+    }
+
+    /// In pages whose rows are out of order, without what the query does not need, and in groups: whoever relies on more than is
+    /// promised gets wrong answers.
+    fn scan_groups<'a>(&'a self, query: &LogQuery, budget: &'a Budget) -> Result<Box<dyn LogGroupCursor + 'a>> {
+        let (rows, seen) = self.rows(query, budget);
+        let mut pages: Vec<Vec<LogRow>> = rows.chunks(PAGE_ROWS).map(<[LogRow]>::to_vec).collect();
+        for page in &mut pages {
+            page.reverse();
+        }
+        let can_group = query.needs.can_group();
+        Ok(Box::new(MemoryGroups { pages: pages.into(), can_group, seen }))
     }
 
     fn streams(&self, range: TimeRange, matchers: &[Matcher], _: &Budget) -> Result<Vec<Labels>> {
@@ -42,12 +56,93 @@ impl LogSource for MemoryLogs {
     }
 }
 
+impl MemoryLogs {
+    /// What a query asks for, in the order of time.
+    fn rows(&self, query: &LogQuery, budget: &Budget) -> (Vec<LogRow>, LinesSeen) {
+        let mut seen = LinesSeen::default();
+        let mut rows = Vec::new();
+        for row in self.select(query.range, &query.streams) {
+            seen.lines += 1;
+            seen.bytes += row.line.len() as u64;
+            if query.passes(&row.line) {
+                rows.push(needed(row, &query.needs));
+            }
+        }
+        budget.scanned(seen.lines);
+        (rows, seen)
+    }
+}
+
+/// Rows of a page.
+const PAGE_ROWS: usize = 16;
+
+fn needed(row: &LogRow, needs: &LogNeeds) -> LogRow {
+    let Some(names) = &needs.metadata else { return row.clone() };
+    let is_needed = |(name, _): &&(String, String)| names.contains(name);
+    // A line of its length stands for one whose text is not needed.
+    let line = match needs.line {
+        LineNeed::Text => row.line.clone(),
+        LineNeed::Length => "?".repeat(row.line.len()),
+        LineNeed::Nothing => String::new(),
+    };
+    let mut metadata: Vec<(String, String)> = row.metadata.iter().filter(is_needed).cloned().collect();
+    let level = row.severity.as_str();
+    let has_level = metadata.iter().any(|(name, _)| name == Derived::DETECTED_LEVEL);
+    if needs.metadata_named(Derived::DETECTED_LEVEL) && !level.is_empty() && !has_level {
+        metadata.push((Derived::DETECTED_LEVEL.to_owned(), level.to_owned()));
+    }
+    LogRow {
+        timestamp: row.timestamp,
+        stream: row.stream.clone(),
+        line,
+        kind: LogKind::default(),
+        severity: Severity::default(),
+        trace_id: TraceId::default(),
+        span_id: SpanId::default(),
+        metadata,
+    }
+}
+
 struct MemoryCursor {
     rows: Option<Vec<LogRow>>,
+    seen: LinesSeen,
 }
 
 impl LogCursor for MemoryCursor {
     fn next_batch(&mut self) -> Result<Option<Vec<LogRow>>> {
         Ok(self.rows.take())
+    }
+
+    fn seen(&self) -> LinesSeen {
+        self.seen
+    }
+}
+
+struct MemoryGroups {
+    pages: VecDeque<Vec<LogRow>>,
+    can_group: bool,
+    seen: LinesSeen,
+}
+
+impl LogGroupCursor for MemoryGroups {
+    fn next_batch(&mut self) -> Result<Option<Vec<LogGroup>>> {
+        let Some(page) = self.pages.pop_front() else { return Ok(None) };
+        let mut groups: Vec<LogGroup> = Vec::new();
+        for one in page.into_iter().map(LogGroup::of_one) {
+            let is_alike = |group: &&mut LogGroup| group.row.stream == one.row.stream && group.row.metadata == one.row.metadata;
+            match groups.iter_mut().find(|group| self.can_group && is_alike(group)) {
+                Some(group) => group.members.extend(one.members),
+                None => groups.push(one),
+            }
+        }
+        Ok(Some(groups))
+    }
+
+    fn reached(&self) -> Nanos {
+        self.pages.front().and_then(|page| page.last()).map_or(Nanos::MAX, |row| row.timestamp)
+    }
+
+    fn seen(&self) -> LinesSeen {
+        self.seen
     }
 }

@@ -16,7 +16,7 @@ mod unpack;
 mod unwrap;
 
 pub(crate) use json_scan::Scanner;
-pub(crate) use line_filter::LineFilterStage;
+pub(crate) use line_filter::line_tests;
 pub(crate) use unwrap::UnwrapStage;
 
 use crate::ast::StageKind;
@@ -38,7 +38,7 @@ pub(crate) fn logfmt_pairs(line: &str) -> impl Iterator<Item = Result<(&str, Cow
 /// The unwrap stage is not among them: it ends in a number.
 pub(crate) fn compile(kind: &StageKind) -> Result<Box<dyn Stage>, String> {
     Ok(match kind {
-        StageKind::LineFilter(filter) => Box::new(LineFilterStage::new(filter)?),
+        StageKind::LineFilter(filter) => Box::new(line_filter::LineFilterStage(line_tests(filter)?)),
         StageKind::Json(extractions) if extractions.is_empty() => Box::new(json::JsonStage),
         StageKind::Json(extractions) => Box::new(json_path::JsonPathStage::new(extractions)?),
         StageKind::Logfmt { strict, keep_empty, extractions } => {

@@ -10,7 +10,7 @@ mod class;
 mod parse;
 mod words;
 
-pub use words::{Glob, globs, required_literal};
+pub use words::{Glob, globs, required_literal, required_literals};
 
 use crate::{Error, Result};
 use parse::{Parsed, Purpose};

@@ -10,6 +10,8 @@ const WORDS_MAX: usize = 256;
 const WORD_BYTES_MAX: usize = 64 << 10;
 /// Gaps within one of them.
 const GAPS_MAX: usize = 32;
+/// Texts of which one is required.
+const ALTERNATIVES_MAX: usize = 32;
 /// Characters of a set that are looked at one by one.
 const SET_CHARS_MAX: u32 = 16;
 
@@ -27,18 +29,32 @@ pub fn globs(pattern: &str) -> Option<Vec<Glob>> {
     if is_whole { expand(&hir) } else { None }
 }
 
+/// What every match contains, as far as is easily told: one text of each of these lists.
+pub fn required_literals(pattern: &str, mode: Mode) -> Vec<Vec<String>> {
+    parse(pattern, mode.dot_matches_newline(), Purpose::Check).map_or_else(|_| Vec::new(), |parsed| required(&parsed.hir))
+}
+
 /// The longest text that every match contains, as far as is easily told.
 pub fn required_literal(pattern: &str, mode: Mode) -> Option<String> {
-    fn longest(hir: &Hir) -> Option<String> {
-        match hir.kind() {
-            HirKind::Literal(literal) => String::from_utf8(literal.0.to_vec()).ok(),
-            HirKind::Concat(parts) => parts.iter().filter_map(longest).max_by_key(String::len),
-            HirKind::Capture(capture) => longest(&capture.sub),
-            HirKind::Repetition(repetition) if repetition.min > 0 => longest(&repetition.sub),
-            _ => None,
+    let single = required_literals(pattern, mode).into_iter().filter(|either| either.len() == 1).flatten();
+    single.max_by_key(String::len)
+}
+
+fn required(hir: &Hir) -> Vec<Vec<String>> {
+    match hir.kind() {
+        HirKind::Literal(literal) => String::from_utf8(literal.0.to_vec()).map_or_else(|_| Vec::new(), |text| vec![vec![text]]),
+        HirKind::Concat(parts) => parts.iter().flat_map(required).collect(),
+        HirKind::Capture(capture) => required(&capture.sub),
+        HirKind::Repetition(repetition) if repetition.min > 0 => required(&repetition.sub),
+        HirKind::Alternation(branches) => {
+            let shortest = |either: &Vec<String>| either.iter().map(String::len).min().unwrap_or(0);
+            let of_branch = |branch| required(branch).into_iter().max_by_key(shortest);
+            let either: Option<Vec<Vec<String>>> = branches.iter().map(of_branch).collect();
+            let either = either.map(|lists| lists.concat()).filter(|either| either.len() <= ALTERNATIVES_MAX);
+            either.into_iter().collect()
         }
+        _ => Vec::new(),
     }
-    longest(&parse(pattern, mode.dot_matches_newline(), Purpose::Check).ok()?.hir)
 }
 
 impl Glob {
