@@ -212,7 +212,7 @@ def test_what_is_cut_is_told_and_counted(server):
 def test_lines_tell_what_their_senders_do_not(make_server):
     server = make_server(config="bellrock: { logs: { parse_json: true, find_trace_ids: true, take_time: true } }").start()
     trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-    then = time.time() - 3600
+    then = time.time() - 1800
     stamp = datetime.fromtimestamp(then, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     told = [json.dumps({"message": "paid", "level": "error", "time": stamp, "trace_id": trace, "order": {"id": 7}}), f"{stamp} WARN trace_id={trace} span_id={span} late"]
     push = {"streams": [{"stream": {"app": "shop"}, "values": [[str(time.time_ns()), line] for line in told]}]}

@@ -47,7 +47,7 @@ pub(crate) fn push(batch: &mut LogBatch, resource: Resource, record: LogRecord) 
 
 /// What holds one field of a flat document, beside its text.
 const FIELD_BYTES: usize = 96;
-/// A nested object that would make more fields than this stays one value.
+/// A nested object that would make more fields than this stays one value; one that has more by itself becomes its text.
 const FLAT_FIELDS_MAX: usize = 1024;
 /// Of a record without its fields.
 const RECORD_BYTES: usize = 400;
@@ -146,6 +146,12 @@ fn put_flat(
                 put_flat(out, &key, inner, depth_left - 1, memory, limits)?;
             }
             value => {
+                let is_large = match &value {
+                    Value::Object(inner) => inner.len() > FLAT_FIELDS_MAX,
+                    Value::Array(values) => values.len() > FLAT_FIELDS_MAX,
+                    _ => false,
+                };
+                let value = if is_large { Value::String(value.to_string()) } else { value };
                 out.entry(key).or_insert(value);
             }
         }
@@ -327,6 +333,14 @@ mod tests {
         assert!(read_with(&line, &SHAPE, &limits).is_err());
         let (_, record) = read_with(&line, &SHAPE, &Limits::default()).expect("room").expect("a document");
         assert_eq!(record.attributes.len(), 128);
+        let fields: Vec<String> = (0..1025).map(|at| format!("\"{at}\": 1")).collect();
+        let (_, large) =
+            read_with(&format!("{{\"k\": {{{}}}}}", fields.join(",")), &SHAPE, &Limits::default()).expect("room").expect("one");
+        assert!(
+            large.attributes.get_str("k").is_some_and(|text| text.starts_with("{\"0\":1")),
+            "{:?}",
+            large.attributes.get("k")
+        );
         assert_eq!(record.attributes.get("bellrock.dropped_attributes").map(ToString::to_string).as_deref(), Some("873"));
     }
 }
