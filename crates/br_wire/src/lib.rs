@@ -10,6 +10,7 @@ pub mod jaeger;
 pub mod json_line;
 pub mod loki;
 pub mod otlp;
+pub mod postgres;
 pub mod prometheus_tsdb;
 pub mod remote_read;
 pub mod remote_write;
