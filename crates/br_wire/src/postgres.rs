@@ -8,8 +8,8 @@ mod statements;
 
 pub use backend::{
     AUTHENTICATION_OK, BIND_COMPLETE, CLOSE_COMPLETE, EMPTY_QUERY, Fault, NO_DATA, PARSE_COMPLETE, PASSWORD_WANTED,
-    PORTAL_SUSPENDED, Severity, TransactionState, command_complete, error, key_data, negotiate_version,
-    parameter_description, parameter_status, ready, row_description,
+    PORTAL_SUSPENDED, Severity, TransactionState, command_complete, error, key_data, negotiate_version, parameter_description,
+    parameter_status, ready, row_description,
 };
 pub use statements::{split, words};
 
@@ -23,7 +23,10 @@ pub enum Opening {
     /// It asks for encryption by GSSAPI.
     Gss,
     /// Stop what another connection computes.
-    Cancel { process: i32, secret: i32 },
+    Cancel {
+        process: i32,
+        secret: i32,
+    },
     Startup(Startup),
 }
 
@@ -38,10 +41,17 @@ pub struct Startup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     Query(String),
-    Parse { name: String, query: String, parameter_types: Vec<u32> },
+    Parse {
+        name: String,
+        query: String,
+        parameter_types: Vec<u32>,
+    },
     Bind(Bind),
     Describe(Target),
-    Execute { portal: String, rows_max: u32 },
+    Execute {
+        portal: String,
+        rows_max: u32,
+    },
     Close(Target),
     Flush,
     Sync,
