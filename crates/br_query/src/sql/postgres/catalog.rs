@@ -88,6 +88,7 @@ const TABLES: &[(&str, &str)] = &[
     ("pg_foreign_server", "oid:i srvname:t"),
     ("pg_extension", "oid:i extname:t extversion:t extnamespace:i"),
     ("pg_tablespace", "oid:i spcname:t spcowner:i"),
+    ("pg_cursors", "name:t statement:t is_holdable:b is_binary:b is_scrollable:b"),
     ("pg_views", "schemaname:t viewname:t viewowner:t definition:t"),
     ("pg_matviews", "schemaname:t matviewname:t matviewowner:t definition:t"),
     ("pg_stat_activity", "pid:i datname:t usename:t state:t query:t"),
@@ -281,6 +282,7 @@ fn functions(identity: &Identity) -> Vec<ScalarUDF> {
         ("quote_ident", Answer::QuoteIdent),
         ("current_setting", Answer::Setting),
         ("to_regclass", Answer::ToRegclass),
+        ("to_regtype", Answer::ToRegtype),
     ];
     for name in ["current_user", "session_user", "current_role", "user"] {
         all.push((name, text(&identity.user)));
@@ -329,6 +331,7 @@ enum Answer {
     QuoteIdent,
     Setting,
     ToRegclass,
+    ToRegtype,
 }
 
 /// A function that takes whatever it is given.
@@ -358,7 +361,7 @@ impl ScalarUDFImpl for Function {
     fn return_type(&self, _: &[DataType]) -> SqlResult<DataType> {
         Ok(match &self.answer {
             Answer::Constant(value) => value.data_type(),
-            Answer::ToRegclass => DataType::Int64,
+            Answer::ToRegclass | Answer::ToRegtype => DataType::Int64,
             _ => DataType::Utf8,
         })
     }
@@ -377,6 +380,10 @@ impl ScalarUDFImpl for Function {
                 ScalarValue::Utf8(found.map(|(_, value)| (*value).to_owned()))
             },
             Answer::ToRegclass => |name| ScalarValue::Int64(Some(oid_of(name))),
+            Answer::ToRegtype => |name| {
+                let found = TYPES.iter().find(|known| known.0 == name || known.4 == name);
+                ScalarValue::Int64(found.map(|known| known.1))
+            },
         };
         let Some(first) = args.args.first() else {
             return Err(DataFusionError::Plan(format!("{} takes an argument", self.name)));

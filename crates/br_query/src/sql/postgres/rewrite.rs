@@ -160,10 +160,9 @@ fn cast_of(inner: &mut Expr, data_type: &mut DataType) -> Option<Expr> {
         _ => return None,
     };
     *data_type = match name.as_str() {
-        "oid" | "xid" => DataType::BigInt(None),
-        "name" | "char" | "bpchar" | "regtype" | "regproc" | "regnamespace" | "json" | "jsonb" | "citext" => {
-            DataType::Varchar(None)
-        }
+        "oid" | "xid" | "int2" | "int4" | "int8" => DataType::BigInt(None),
+        "text" | "varchar" | "name" | "char" | "bpchar" | "regtype" | "regproc" | "regnamespace" | "json" | "jsonb"
+        | "citext" => DataType::Varchar(None),
         "regclass" => {
             if let Expr::Value(value) = inner
                 && let Value::SingleQuotedString(table) = &value.value
