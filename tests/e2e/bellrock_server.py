@@ -46,7 +46,7 @@ class Server:
     def __init__(self, folder, config=None, arguments=(), environment=None, data=None):
         self.data = Path(data or Path(folder) / "data")
         self.folder = Path(folder)
-        self.ports = {name: free_port() for name in ("http", "grpc", "otlp_http")}
+        self.ports = {name: free_port() for name in ("http", "grpc", "otlp_http", "postgres")}
         self.url = f"http://127.0.0.1:{self.ports['http']}"
         self.grpc = f"127.0.0.1:{self.ports['grpc']}"
         self.otlp_http = f"http://127.0.0.1:{self.ports['otlp_http']}"
@@ -61,6 +61,7 @@ class Server:
     def command(self):
         command = [BINARY, "serve", "--data-dir", str(self.data), "--listen", f"127.0.0.1:{self.ports['http']}"]
         command += ["--otlp-grpc-listen", self.grpc, "--otlp-http-listen", f"127.0.0.1:{self.ports['otlp_http']}"]
+        command += ["--postgres-listen", f"127.0.0.1:{self.ports['postgres']}"]
         if self.config:
             command += ["--config", str(self.config)]
         return command + self.arguments

@@ -62,7 +62,7 @@ def test_a_push_stays_until_it_is_replaced_or_deleted(gateway):
 def test_what_is_wrong_is_refused_and_noted(gateway):
     url = gateway.url + "/metrics/job/bad"
     push_to_gateway(gateway.url, job="bad", registry=registry(kept=1))
-    for body, what in [("x 1 1700000000000\n", "timestamps"), ("this is no exposition\n", "1:"), ('x{job="a"} 1\nx{job="b"} 2\n', "twice")]:
+    for body, what in [("x 1 1700000000000\n", "timestamps"), ("this is no exposition\n", "1:"), ('x{job="a"} 1\nx{job="b"} 2\n', "twice"), ('x{a="1"} 1\nx{a="1"} 2\n', "twice")]:
         answer = requests.put(url, data=body, timeout=5)
         assert answer.status_code == 400 and what in answer.text, answer.text
     assert gateway.promql("kept")[0][1] == 1, "what was there stays"

@@ -382,7 +382,8 @@ impl Config {
             ("otlp", &self.otlp),
             ("runtime", &self.runtime),
         ];
-        parts.into_iter().filter(|(_, part)| part.is_some()).map(|(name, _)| name).collect()
+        let query_log = self.global.query_log_file.as_ref().map(|_| "global.query_log_file");
+        parts.into_iter().filter(|(_, part)| part.is_some()).map(|(name, _)| name).chain(query_log).collect()
     }
 
     pub(crate) fn tokens(&self) -> Result<Vec<Token>> {

@@ -117,6 +117,7 @@ pub(crate) async fn demo(arguments: DemoArguments) -> Result<()> {
         listen: arguments.listen.clone(),
         otlp_grpc_listen: arguments.otlp_grpc_listen.clone(),
         otlp_http_listen: arguments.otlp_http_listen.clone(),
+        postgres_listen: None,
         config: Some(shop.join("bellrock.yml")),
         log_file: true,
     })

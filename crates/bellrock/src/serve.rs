@@ -13,6 +13,7 @@ use br_http::answers::Answers;
 use br_http::app::{App, Configuration, LastLoad, Loaded};
 use br_http::auth::Auth;
 use br_http::bodies::Bodies;
+use br_http::postgres::PostgresCounters;
 use br_ingest::Intake;
 use br_ingest::appliers::{EventsApplier, IssuesApplier, MetricsApplier};
 use br_ingest::decode::DecodeLimits;
@@ -56,6 +57,9 @@ pub(crate) struct ServeArguments {
     /// OTLP over HTTP, on its usual port.
     #[arg(long, env = "BELLROCK_OTLP_HTTP_LISTEN", default_value = "127.0.0.1:4318", value_name = "ADDR:PORT")]
     pub(crate) otlp_http_listen: String,
+    /// SQL over PostgreSQL's protocol, read-only, such as 127.0.0.1:1812. Without it there is none.
+    #[arg(long, env = "BELLROCK_POSTGRES_LISTEN", value_name = "ADDR:PORT")]
+    pub(crate) postgres_listen: Option<String>,
     /// A Prometheus configuration file, with our own keys under `bellrock:`.
     #[arg(long, env = "BELLROCK_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -136,7 +140,7 @@ impl Drop for SqlWorkers {
 impl Server {
     pub(crate) async fn start(arguments: ServeArguments) -> Result<Self> {
         let config = arguments.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
-        let promql = br_promql::Engine::new(promql_options(&arguments.enable_feature)?);
+        let promql = br_promql::Engine::new(promql_options(&arguments.enable_feature, &config)?);
         let auth = Auth::new(config.tokens()?);
         let (listeners, address, syslog) = bind(&arguments, &config, &auth).await?;
         let data_lock = lock(&arguments.data_dir)?;
@@ -162,6 +166,7 @@ impl Server {
             limits: wire_limits(&config),
             bodies: Bodies::default(),
             answers: Answers::new(config.bellrock.limits.queries_memory.0),
+            postgres: PostgresCounters::default(),
             door: door.clone(),
             sources: sources.clone(),
             promql,
@@ -188,7 +193,7 @@ impl Server {
         });
         tasks.push(supervised("upkeep", upkeep(&config, &stores, &flusher).run(stopped.clone())));
         tasks.extend(syslog.map(|listeners| syslog::start(listeners, &intake, &stopped)));
-        tasks.extend(serve_all(listeners, address, &app, &stopped));
+        tasks.extend(serve_all(listeners, address, &app, &stores, &stopped));
         Ok(Self {
             address,
             data_dir: arguments.data_dir,
@@ -244,8 +249,10 @@ impl Server {
 }
 
 /// The language with the experimental parts that were asked for.
-fn promql_options(features: &[String]) -> Result<br_promql::Options> {
-    let mut options = br_promql::Options::stable();
+fn promql_options(features: &[String], config: &Config) -> Result<br_promql::Options> {
+    let interval = config.global.evaluation_interval.0;
+    let subquery_step_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
+    let mut options = br_promql::Options { subquery_step_ms, ..br_promql::Options::stable() };
     for feature in features.iter().map(|feature| feature.trim()).filter(|feature| !feature.is_empty()) {
         match feature {
             "all" => br_promql::FEATURES.iter().try_for_each(|feature| options.enable(feature))?,
@@ -265,6 +272,7 @@ fn flags(arguments: &ServeArguments, config: &Config) -> Vec<(&'static str, Stri
         ("otlp-grpc-listen", arguments.otlp_grpc_listen.clone()),
         ("otlp-http-listen", arguments.otlp_http_listen.clone()),
     ];
+    flags.extend(arguments.postgres_listen.iter().map(|text| ("postgres-listen", text.clone())));
     flags.extend(arguments.config.iter().map(|file| ("config.file", file.display().to_string())));
     flags.extend(config.bellrock.external_url.iter().map(|url| ("web.external-url", url.clone())));
     flags
@@ -285,6 +293,9 @@ pub(crate) fn supervised(name: &'static str, part: impl Future<Output = ()> + Se
     })
 }
 
+/// Behind them is the one of PostgreSQL's protocol, where it is asked for.
+const HTTP_LISTENERS: usize = 3;
+
 /// Binds the ports first: what is taken already is known before anything is opened. The address is that of the first.
 async fn bind(
     arguments: &ServeArguments,
@@ -292,11 +303,12 @@ async fn bind(
     auth: &Auth,
 ) -> Result<(Vec<TcpListener>, SocketAddr, Option<SyslogListeners>)> {
     let mut listeners = Vec::new();
-    for (flag, text) in [
+    let asked = [
         ("--listen", &arguments.listen),
         ("--otlp-grpc-listen", &arguments.otlp_grpc_listen),
         ("--otlp-http-listen", &arguments.otlp_http_listen),
-    ] {
+    ];
+    for (flag, text) in asked.into_iter().chain(arguments.postgres_listen.iter().map(|text| ("--postgres-listen", text))) {
         let listener = TcpListener::bind(text).await.with_context(|| format!("cannot listen on {flag} {text}"))?;
         let address = listener.local_addr()?;
         if auth.is_open() && !address.ip().is_loopback() {
@@ -511,9 +523,10 @@ fn sql_engine(stores: &Stores) -> SqlEngine {
 /// The first port has everything, the others what exporters of OpenTelemetry send: one that speaks HTTP to the gRPC port, or the
 /// other way round, is served too.
 fn serve_all(
-    listeners: Vec<TcpListener>,
+    mut listeners: Vec<TcpListener>,
     address: SocketAddr,
     app: &Arc<App>,
+    stores: &Stores,
     stopped: &watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
     let (all, otlp) = (br_http::router(app.clone()), br_http::otlp_router(app.clone()));
@@ -522,7 +535,10 @@ fn serve_all(
         let router = if at == 0 { all.clone() } else { otlp.clone() };
         tokio::spawn(br_http::listen::serve(listener, router, connections_max, stopped.clone()))
     };
-    let tasks = listeners.into_iter().enumerate().map(serve).collect();
+    let postgres = listeners.split_off(HTTP_LISTENERS);
+    let serve_postgres =
+        |listener| tokio::spawn(br_http::postgres::serve(listener, app.clone(), stores.env.rng.clone(), stopped.clone()));
+    let tasks = listeners.into_iter().enumerate().map(serve).chain(postgres.into_iter().map(serve_postgres)).collect();
     tracing::info!(event = "ServerStarted", address = %address, version = env!("CARGO_PKG_VERSION"));
     tasks
 }

@@ -3,6 +3,7 @@
 use crate::answers::Answers;
 use crate::auth::Auth;
 use crate::bodies::Bodies;
+use crate::postgres::PostgresCounters;
 use crate::routes::Route;
 use br_catalog::Catalog;
 use br_env::Clock;
@@ -32,6 +33,8 @@ pub struct App {
     pub limits: br_wire::Limits,
     pub bodies: Bodies,
     pub answers: Answers,
+    /// How clients of PostgreSQL's protocol came and went.
+    pub postgres: PostgresCounters,
     pub door: Arc<Door>,
     pub sources: Arc<dyn Sources>,
     pub promql: br_promql::Engine,

@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::error::ApiError;
 use crate::params::Params;
+use crate::postgres::PostgresCounters;
 use crate::routes::Routes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -97,6 +98,7 @@ async fn metrics(State(app): State<Arc<App>>, Extension(principal): Extension<Pr
     out.gauge("bellrock_queries_overdue", "Queries that still compute after they were told to stop.", app.door.overdue());
     out.gauge("bellrock_queries_memory_bytes", "What queries hold of limits.queries_memory.", app.door.bytes_taken());
     out.gauge("bellrock_answers_on_their_way_bytes", "What large answers hold until they are sent.", app.answers.bytes_taken());
+    postgres(&mut out, &app.postgres);
     discoveries(&mut out, &app.scrape.discoveries());
     let cache = &app.range_cache.counters;
     let help = "Steps of range queries that were answered from what was known.";
@@ -109,6 +111,21 @@ async fn metrics(State(app): State<Arc<App>>, Extension(principal): Extension<Pr
     out.gauge("bellrock_range_cache_bytes", "What the kept answers of range queries hold.", bytes);
     out.0.push_str(&app.stats.exposition());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], out.0).into_response()
+}
+
+fn postgres(out: &mut Exposition, counters: &PostgresCounters) {
+    let open = counters.open.load(Ordering::Relaxed);
+    out.gauge("bellrock_postgres_connections", "Connections of PostgreSQL's protocol that are open.", open);
+    out.counter("bellrock_postgres_connections_total", "Connections of PostgreSQL's protocol.", &counters.connections);
+    let help = "Connections of PostgreSQL's protocol that found all places taken.";
+    out.counter("bellrock_postgres_connections_refused_total", help, &counters.refused);
+    let help = "Connections of PostgreSQL's protocol whose password was no known token.";
+    out.counter("bellrock_postgres_unauthorized_total", help, &counters.unauthorized);
+    out.counter("bellrock_postgres_queries_total", "Queries of PostgreSQL's protocol that were run.", &counters.statements);
+    let help = "Statements of PostgreSQL's protocol that ended with an error.";
+    out.counter("bellrock_postgres_failed_total", help, &counters.failed);
+    let help = "Statements of PostgreSQL's protocol that were cancelled or ran into their time limit.";
+    out.counter("bellrock_postgres_cancelled_total", help, &counters.cancelled);
 }
 
 fn discoveries(out: &mut Exposition, all: &[DiscoveryStatus]) {

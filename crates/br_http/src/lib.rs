@@ -7,6 +7,7 @@ pub mod app;
 pub mod auth;
 pub mod bodies;
 pub mod listen;
+pub mod postgres;
 
 mod elastic;
 mod error;

@@ -18,6 +18,7 @@ use br_std::{Error, Result};
 use br_wire::decompress::{Encoding, decompress};
 use br_wire::exposition;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 pub(crate) fn routes(mut routes: Routes) -> Routes {
     for path in ["/metrics/job/{*group}", "/metrics/job@base64/{*group}"] {
@@ -27,6 +28,9 @@ pub(crate) fn routes(mut routes: Routes) -> Routes {
     }
     routes
 }
+
+/// Bodies are unpacked and read one at a time, on the pool for blocking work: a large one must not hold up other requests.
+static DECODING: Semaphore = Semaphore::const_new(1);
 
 async fn change(
     State(app): State<Arc<App>>,
@@ -47,7 +51,10 @@ async fn change(
         AcceptError::Wire(error) => Error::from(error),
         AcceptError::Other(error) => error,
     })?;
-    let batch = parse(&body.bytes, &parts.headers, &app.limits);
+    let (headers, limits) = (parts.headers, app.limits);
+    let _turn = DECODING.acquire().await.map_err(|error| Error::retry(error.to_string()))?;
+    let parsed = tokio::task::spawn_blocking(move || parse(&body.bytes, &headers, &limits)).await;
+    let batch = parsed.map_err(|error| Error::corrupt(format!("the body's decoder ended: {error}")))?;
     app.pushes.push(principal.tenant, &grouping, mode, batch).await?;
     Ok(StatusCode::OK)
 }

@@ -3,11 +3,13 @@
 use crate::decode::{DecodeLimits, decode};
 use crate::decoded::{Decoded, Refused};
 use crate::delta::Accumulator;
+use crate::intake::has_metrics;
 use crate::lane::Applier;
 use crate::tail::Tail;
 use br_catalog::{Catalog, ErrorBatch, ErrorOccurrence};
 use br_env::Clock;
 use br_events::{EventStore, SealedEvents};
+use br_journal::Protocol;
 use br_model::{LogRecord, MetricBatch, Resource, TenantId};
 use br_std::{Nanos, Result};
 use br_storage::JournalPosition;
@@ -109,6 +111,10 @@ fn tell(tenant: TenantId, outcome: &AppendOutcome, refused: &Mutex<Refused>) {
 }
 
 impl Applier for MetricsApplier {
+    fn wants(&self, protocol: Protocol) -> bool {
+        has_metrics(protocol)
+    }
+
     /// A head that is large is flushed soon; while it cannot be, senders are asked to come again.
     fn make_room(&mut self) -> bool {
         let is_full = !self.store.has_room();
@@ -171,6 +177,10 @@ pub struct EventsApplier {
 }
 
 impl Applier for EventsApplier {
+    fn wants(&self, protocol: Protocol) -> bool {
+        !has_metrics(protocol)
+    }
+
     /// Heads are written out when they are large, whatever the time; while they cannot be, senders are asked to come again.
     fn make_room(&mut self) -> bool {
         let options = self.store.options();
@@ -240,6 +250,10 @@ impl IssuesApplier {
 }
 
 impl Applier for IssuesApplier {
+    fn wants(&self, protocol: Protocol) -> bool {
+        !has_metrics(protocol)
+    }
+
     fn apply(&mut self, tenant: TenantId, position: JournalPosition, _received: Nanos, decoded: &Decoded) {
         let mut occurrences = Vec::new();
         for group in &decoded.logs.groups {

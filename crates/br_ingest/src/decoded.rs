@@ -68,16 +68,20 @@ impl Decoded {
         };
         let of_series = |series: &SeriesSamples| {
             let histograms: usize = series.samples.iter().map(of_histogram).sum();
-            256 + series.labels.len() * ATTRIBUTE + series.samples.len() * SAMPLE + histograms
+            let texts = series.exemplars.iter().flat_map(|exemplar| exemplar.labels.iter());
+            let exemplars: usize = texts.map(|(name, value)| ATTRIBUTE + name.len() + value.len()).sum();
+            256 + series.labels.len() * ATTRIBUTE + series.samples.len() * SAMPLE + histograms + exemplars
         };
         let metrics: usize = series.map(of_series).sum();
+        let families = self.metrics.metadata.iter().chain(&self.delta_metrics.metadata);
+        let metadata: usize = families.map(|(name, family)| ATTRIBUTE + name.len() + family.help.len() + family.unit.len()).sum();
         let records = self.logs.groups.iter().flat_map(|group| &group.records);
         let logs: usize = records
             .map(|record| size_of::<br_model::LogRecord>() + record.body.len() + record.attributes.0.len() * ATTRIBUTE)
             .sum();
         let spans = self.spans.groups.iter().flat_map(|group| &group.spans);
         let spans: usize = spans.map(|span| size_of::<br_model::Span>() + span.attributes.0.len() * ATTRIBUTE).sum();
-        metrics + self.known.len() * size_of::<KnownSample>() + logs + spans
+        metrics + metadata + self.known.len() * size_of::<KnownSample>() + logs + spans
     }
 
     pub fn has_events(&self) -> bool {

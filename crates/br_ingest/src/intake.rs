@@ -204,7 +204,7 @@ pub struct Intake {
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Whether requests of this protocol bring metrics; all others bring events.
-fn has_metrics(protocol: Protocol) -> bool {
+pub(crate) fn has_metrics(protocol: Protocol) -> bool {
     matches!(protocol, Protocol::REMOTE_WRITE_1 | Protocol::REMOTE_WRITE_2 | Protocol::OTLP_METRICS | Protocol::DELETE_SERIES)
 }
 

@@ -5,7 +5,7 @@
 
 use crate::decode::{DecodeLimits, decode};
 use crate::decoded::Decoded;
-use br_journal::{Journal, Record, Ticket};
+use br_journal::{Journal, Protocol, Record, Ticket};
 use br_model::TenantId;
 use br_std::{Error, Kind, Nanos, Result};
 use br_storage::JournalPosition;
@@ -19,6 +19,9 @@ use tokio::sync::{oneshot, watch};
 
 /// What a lane does with a record.
 pub trait Applier: Send {
+    /// Whether requests of this protocol can bring something for it. What is read back from the journal is decoded only then.
+    fn wants(&self, protocol: Protocol) -> bool;
+
     /// Called in the order of positions.
     fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Decoded);
 
@@ -318,6 +321,9 @@ impl Runner {
     }
 
     fn apply_replayed(&mut self, position: JournalPosition, record: &Record) {
+        if !self.applier.wants(record.protocol) {
+            return self.advance(position);
+        }
         match decode(record, &self.limits) {
             Ok(decoded) => self.apply(record.tenant, position, record.received, &decoded),
             // It was decoded when it was accepted: a newer version that reads less is a fault, and is told.

@@ -27,6 +27,10 @@ use std::sync::Arc;
 struct Stuck;
 
 impl Applier for Stuck {
+    fn wants(&self, _protocol: Protocol) -> bool {
+        true
+    }
+
     fn apply(&mut self, _: TenantId, _: JournalPosition, _: Nanos, _: &Decoded) {}
 
     fn make_room(&mut self) -> bool {

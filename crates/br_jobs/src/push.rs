@@ -287,6 +287,9 @@ impl Group {
                 let name = series.labels.metric_name();
                 return Err(Error::fix_request(format!("pushed metrics must not have timestamps, {name} has one")));
             }
+            if series.samples.len() > 1 {
+                return Err(Error::fix_request(format!("{} comes twice", series.labels)));
+            }
             for sample in &mut series.samples {
                 sample.timestamp_ms = now.as_millis();
             }

@@ -5,6 +5,7 @@ mod encode;
 mod histogram;
 mod memory;
 mod metrics_table;
+pub mod postgres;
 mod rows;
 mod shape;
 mod short_forms;
@@ -27,12 +28,12 @@ use datafusion::execution::context::{SQLOptions, SessionContext};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::registry::FunctionRegistry;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::logical_expr::ScalarUDF;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as ParsedStatement;
-use datafusion::sql::sqlparser::ast::Statement;
+use datafusion::sql::sqlparser::ast::{SetExpr, Statement};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use memory::BudgetedPool;
@@ -47,6 +48,9 @@ pub type MetricsOf = dyn Fn(TenantId) -> Arc<dyn MetricSource> + Send + Sync;
 /// The stack that a thread needs on which [`SqlEngine::query`] is polled: the deepest statement that is allowed fits, in a build
 /// without optimizations too. It is address space; memory is only what is used of it.
 pub const STACK_BYTES: usize = 64 << 20;
+
+/// What DataFusion calls the catalog in which the tables are.
+const CATALOG: &str = "datafusion";
 
 /// What one SQL query may use.
 #[derive(Clone, Debug)]
@@ -97,16 +101,23 @@ impl SqlEngine {
     /// Plans a query and starts it. SELECT, EXPLAIN, SHOW and DESCRIBE only: anything else is refused, and so is text with
     /// more than one statement. Rows are read as the stream is polled; `budget` stops it.
     pub async fn query(&self, tenant: TenantId, sql: &str, budget: Arc<Budget>) -> Result<SqlAnswer> {
+        self.check_length(sql)?;
+        let session = self.session(tenant, &budget, CATALOG)?;
+        let stream = run(&session, sql, &budget).await.map_err(|error| query_error(&error))?;
+        Ok(answer(stream, budget, self.limits.rows_max))
+    }
+
+    fn check_length(&self, sql: &str) -> Result<()> {
         if sql.len() > self.limits.text_bytes_max {
             return Err(Error::over_limit(format!("the query has more than {} bytes", self.limits.text_bytes_max)));
         }
-        let session = self.session(tenant, &budget)?;
-        let stream = run(&session, sql, &budget).await.map_err(|error| query_error(&error))?;
-        Ok(self.answer(stream, budget))
+        Ok(())
     }
 
-    fn session(&self, tenant: TenantId, budget: &Arc<Budget>) -> Result<SessionContext> {
-        let mut config = SessionConfig::new().with_information_schema(true).with_target_partitions(self.limits.partitions);
+    /// The tables of a tenant, in the schema `public` of `catalog`.
+    fn session(&self, tenant: TenantId, budget: &Arc<Budget>, catalog: &str) -> Result<SessionContext> {
+        let config = SessionConfig::new().with_information_schema(true).with_target_partitions(self.limits.partitions);
+        let mut config = config.with_default_catalog_and_schema(catalog, "public");
         let options = config.options_mut();
         options.sql_parser.dialect = Dialect::PostgreSQL;
         options.execution.parquet.pushdown_filters = true;
@@ -132,22 +143,22 @@ impl SqlEngine {
         }
         Ok(session)
     }
+}
 
-    fn answer(&self, stream: SendableRecordBatchStream, budget: Arc<Budget>) -> SqlAnswer {
-        let schema = stream.schema();
-        let rows_max = self.limits.rows_max;
-        let mut rows = 0;
-        let batches = stream.map(move |batch| {
-            budget.check()?;
-            let batch = batch.map_err(|error| query_error(&error))?;
-            rows += batch.num_rows() as u64;
-            if rows > rows_max {
-                return Err(Error::over_limit(format!("the answer has more than {rows_max} rows: add a LIMIT or aggregate")));
-            }
-            Ok(batch)
-        });
-        SqlAnswer { schema, batches: batches.boxed() }
-    }
+/// Rows as they come, with the limits kept.
+fn answer(stream: SendableRecordBatchStream, budget: Arc<Budget>, rows_max: u64) -> SqlAnswer {
+    let schema = stream.schema();
+    let mut rows = 0;
+    let batches = stream.map(move |batch| {
+        budget.check()?;
+        let batch = batch.map_err(|error| query_error(&error))?;
+        rows += batch.num_rows() as u64;
+        if rows > rows_max {
+            return Err(Error::over_limit(format!("the answer has more than {rows_max} rows: add a LIMIT or aggregate")));
+        }
+        Ok(batch)
+    });
+    SqlAnswer { schema, batches: batches.boxed() }
 }
 
 async fn run(session: &SessionContext, sql: &str, budget: &Arc<Budget>) -> Result<SendableRecordBatchStream, DataFusionError> {
@@ -157,8 +168,21 @@ async fn run(session: &SessionContext, sql: &str, budget: &Arc<Budget>) -> Resul
     check_statement(&statement)?;
     short_forms::expand(&mut statement);
     let plan = state.statement_to_plan(statement).await?;
-    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
-    shape::check_plan(&plan)?;
+    verify(&plan)?;
+    run_plan(session, plan, budget).await
+}
+
+/// Only what reads, and no more of it than is bearable.
+fn verify(plan: &LogicalPlan) -> Result<(), DataFusionError> {
+    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(plan)?;
+    shape::check_plan(plan)
+}
+
+async fn run_plan(
+    session: &SessionContext,
+    plan: LogicalPlan,
+    budget: &Arc<Budget>,
+) -> Result<SendableRecordBatchStream, DataFusionError> {
     let frame = session.execute_logical_plan(plan).await?;
     let context = frame.task_ctx();
     let plan = frame.create_physical_plan().await?;
@@ -177,9 +201,12 @@ fn check_statement(statement: &ParsedStatement) -> Result<(), DataFusionError> {
         ParsedStatement::Statement(statement) => {
             shape::check_tables(statement)?;
             matches!(
+                &**statement,
+                // A query may end in a statement that writes what it has found.
+                Statement::Query(query) if !matches!(*query.body, SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_))
+            ) || matches!(
                 **statement,
-                Statement::Query(_)
-                    | Statement::Explain { .. }
+                Statement::Explain { .. }
                     | Statement::ExplainTable { .. }
                     | Statement::ShowTables { .. }
                     | Statement::ShowColumns { .. }

@@ -13,6 +13,7 @@ pub mod json_line;
 pub mod loki;
 pub mod ndjson;
 pub mod otlp;
+pub mod postgres;
 pub mod prometheus_tsdb;
 pub mod remote_read;
 pub mod remote_write;

@@ -25,7 +25,7 @@ pub(super) async fn features(State(app): State<Arc<App>>) -> Answer {
             "time_range_labels": true,
             "time_range_series": true,
         },
-        "otlp_receiver": { "delta_conversion": false, "native_delta_ingestion": true },
+        "otlp_receiver": { "delta_conversion": true, "native_delta_ingestion": false },
         "prometheus": { "agent_mode": false, "auto_reload_config": false, "server_mode": true },
         "promql": {
             "anchored": options.extended_selectors,

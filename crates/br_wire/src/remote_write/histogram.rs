@@ -65,12 +65,25 @@ pub(super) struct Rooms {
     pub(super) samples: Room,
     /// A bucket may be a byte of the message, and is eight in memory.
     buckets: Room,
+    /// Bytes of symbols that are copied: one symbol may be named by any number of exemplars and families.
+    copies: Room,
+    copy_bytes_max: usize,
 }
 
 impl Rooms {
     pub(super) fn new(limits: &Limits) -> Self {
         let buckets = Room::new(limits.decoded_bytes_max / size_of::<f64>(), "buckets of native histograms");
-        Self { samples: Room::new(limits.records_max, "samples"), buckets }
+        let copies = Room::new(limits.decoded_bytes_max, "bytes of exemplars and metadata");
+        let copy_bytes_max = limits.label_name_bytes_max + limits.label_value_bytes_max;
+        Self { samples: Room::new(limits.records_max, "samples"), buckets, copies, copy_bytes_max }
+    }
+
+    /// Before texts of symbols are copied. The inner error is for an exemplar or a family alone.
+    pub(super) fn copy(&mut self, bytes: usize, count: usize) -> Result<Result<(), String>> {
+        if bytes > self.copy_bytes_max * count {
+            return Ok(Err(format!("its texts take {bytes} bytes, at most {} are kept", self.copy_bytes_max * count)));
+        }
+        self.copies.take(bytes).map(Ok)
     }
 }
 

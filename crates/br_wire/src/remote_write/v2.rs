@@ -36,6 +36,9 @@ pub fn decode(message: &[u8], limits: &Limits) -> Result<Decoded<MetricBatch>> {
     Ok(decoded)
 }
 
+/// A help text may be as long as so many labels.
+const METADATA_TEXTS: usize = 8;
+
 /// A symbol is `None` when it is not UTF-8: only the series that use it suffer.
 type Symbols = Vec<Option<Arc<str>>>;
 
@@ -122,11 +125,11 @@ fn timeseries(bytes: &[u8], symbols: &Symbols, rooms: &mut Rooms) -> Result<RawS
             1 => field.each_varint(|reference| keep_reference(&mut references, reference))?,
             2 => series.samples.push(sample(field.bytes()?)?),
             3 => series.add_histogram(field.bytes()?, rooms)?,
-            4 => match exemplar(field.bytes()?, symbols)? {
+            4 => match exemplar(field.bytes()?, symbols, rooms)? {
                 Ok(exemplar) => series.exemplars.push(exemplar),
                 Err(reason) => series.faults.push((0, format!("exemplar: {reason}"))),
             },
-            5 => match metadata(field, symbols)? {
+            5 => match metadata(field, symbols, rooms)? {
                 Ok(metadata) => series.metadata = metadata,
                 Err(reason) => series.faults.push((0, format!("metadata: {reason}"))),
             },
@@ -196,7 +199,7 @@ fn sample(bytes: &[u8]) -> Result<Sample> {
     Ok(Sample { timestamp_ms, value: Value::Float(value), start_ms: (start_ms != 0).then_some(start_ms) })
 }
 
-fn exemplar(bytes: &[u8], symbols: &Symbols) -> Result<Result<Exemplar, String>> {
+fn exemplar(bytes: &[u8], symbols: &Symbols, rooms: &mut Rooms) -> Result<Result<Exemplar, String>> {
     let (mut value, mut timestamp_ms) = (0.0, 0);
     let mut references = Vec::new();
     let mut reader = Reader::new(bytes);
@@ -211,14 +214,19 @@ fn exemplar(bytes: &[u8], symbols: &Symbols) -> Result<Result<Exemplar, String>>
     if references.len() > 2 * EXEMPLAR_LABELS_MAX {
         return Ok(Err(format!("more than {EXEMPLAR_LABELS_MAX} labels")));
     }
-    Ok(labels(&references, symbols).map(|labels| Exemplar {
+    let labels = match labels(&references, symbols) {
+        Ok(labels) => labels,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let bytes = labels.iter().map(|label| label.name.len() + label.value.len()).sum();
+    Ok(rooms.copy(bytes, labels.len())?.map(|()| Exemplar {
         labels: Labels::from_pairs(labels.iter().map(|label| (&label.name, &label.value))),
         value,
         timestamp_ms,
     }))
 }
 
-fn metadata(field: Field<'_>, symbols: &Symbols) -> Result<Result<Metadata, String>> {
+fn metadata(field: Field<'_>, symbols: &Symbols, rooms: &mut Rooms) -> Result<Result<Metadata, String>> {
     let mut family = Metadata::default();
     let (mut help, mut unit) = (0, 0);
     let mut reader = Reader::new(field.bytes()?);
@@ -230,12 +238,14 @@ fn metadata(field: Field<'_>, symbols: &Symbols) -> Result<Result<Metadata, Stri
             _ => {}
         }
     }
-    let text =
-        |reference| if reference == 0 { Ok(String::new()) } else { symbol(symbols, reference).map(|text| text.to_string()) };
-    Ok(text(help).and_then(|help| {
-        family.help = help;
-        family.unit = text(unit)?;
-        Ok(family)
+    let text = |reference| if reference == 0 { Ok(Arc::from("")) } else { symbol(symbols, reference) };
+    let (help, unit) = match text(help).and_then(|help| Ok((help, text(unit)?))) {
+        Ok(texts) => texts,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    Ok(rooms.copy(help.len() + unit.len(), METADATA_TEXTS)?.map(|()| {
+        (family.help, family.unit) = (help.to_string(), unit.to_string());
+        family
     }))
 }
 

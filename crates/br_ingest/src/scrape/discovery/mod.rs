@@ -76,7 +76,7 @@ pub(super) fn start(config: &ScrapeConfig, board: &Arc<Board>) -> Result<JoinSet
         tasks.spawn(poll(file::Files::new(one.clone()), board.report("file", one.files.join(","))));
     }
     for one in &config.http_sd_configs {
-        tasks.spawn(poll(http::Http::new(one)?, board.report("http", one.url.clone())));
+        tasks.spawn(poll(http::Http::new(one)?, board.report("http", without_secrets(&one.url))));
     }
     for one in &config.dns_sd_configs {
         tasks.spawn(poll(dns::Dns::new(one.clone()), board.report("dns", one.names.join(","))));
@@ -99,4 +99,37 @@ fn label_name(prefix: &str, text: &str) -> String {
 /// `HOST:PORT`, with brackets around an IPv6 address.
 fn host_port(host: &str, port: impl std::fmt::Display) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// An address as anybody may see it: without a user and a password, and without the values of its parameters.
+fn without_secrets(url: &str) -> String {
+    let (address, query) = url.split_once('?').map_or((url, None), |(address, query)| (address, Some(query)));
+    let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
+    let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let mut shown = if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") };
+    for (mark, part) in [('/', path.map(str::to_owned)), ('?', query.map(|_| "…".to_owned()))] {
+        if let Some(part) = part {
+            shown.push(mark);
+            shown.push_str(&part);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_secrets;
+
+    #[test]
+    fn addresses_are_shown_without_what_is_secret() {
+        for (url, shown) in [
+            ("http://u:p@host:1/sd/x?token=secret", "http://host:1/sd/x?…"),
+            ("https://host/a@b", "https://host/a@b"),
+            ("http://host", "http://host"),
+            ("host:9", "host:9"),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
+    }
 }
