@@ -162,7 +162,7 @@ def test_psql(server):
     assert eventually(lambda: psql("SELECT body FROM logs WHERE body LIKE 'f%'")) == "first\n"
     assert psql("SELECT 1; SELECT NULL, false") == "1\n|f\n"
     assert "logs" in psql("\\dt") and "metrics" in psql("\\d")
-    assert "LINE 1: SELECT nothing" in psql("SELECT nothing FROM logs", 1)
+    assert "No field named nothing" in psql("SELECT nothing FROM logs", 1)
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])

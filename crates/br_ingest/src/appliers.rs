@@ -10,7 +10,7 @@ use br_catalog::{Catalog, ErrorBatch, ErrorOccurrence};
 use br_env::Clock;
 use br_events::{EventStore, SealedEvents};
 use br_journal::Protocol;
-use br_model::{LogRecord, MetricBatch, Resource, TenantId};
+use br_model::{KnownSeries, LogRecord, MetricBatch, Resource, TenantId};
 use br_std::{Nanos, Result};
 use br_storage::JournalPosition;
 use br_tsdb::{AppendOutcome, SealedHead, Tsdb};
@@ -73,6 +73,25 @@ impl MetricsApplier {
         match self.store.append_learning(at.tenant, at.position, batch, identities, at.received) {
             Ok(outcome) => tell(at.tenant, &outcome, refused),
             Err(error) => lost("metrics", at.position, &error),
+        }
+    }
+
+    /// Deltas, as sums. A new series that the store refuses is not summed up either.
+    fn append_deltas(&mut self, at: Place, decoded: &Decoded) {
+        let done = self.deltas.accumulate(at.tenant, &decoded.delta_metrics);
+        self.append(at, &done.batch, &[], &decoded.refused);
+        let mut known = self.store.known_series(at.tenant);
+        let mut look = known.look();
+        for key in done.fresh.into_iter().filter(|key| *key != 0) {
+            if look.find(key).is_none() {
+                self.deltas.forget(at.tenant, key);
+            }
+        }
+        if done.refused > 0 {
+            let mut refused = decoded.refused.lock();
+            refused.count += done.refused;
+            refused.samples += done.refused;
+            refused.examples.extend(done.examples);
         }
     }
 
@@ -149,8 +168,7 @@ impl Applier for MetricsApplier {
         }
         self.append(at, &decoded.metrics, &decoded.identities, &decoded.refused);
         if !decoded.delta_metrics.series.is_empty() {
-            let cumulative = self.deltas.accumulate(tenant, &decoded.delta_metrics);
-            self.append(at, &cumulative, &[], &decoded.refused);
+            self.append_deltas(at, decoded);
         }
     }
 

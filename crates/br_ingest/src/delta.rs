@@ -14,7 +14,23 @@ struct Sum {
     value: Value,
     start_ms: i64,
     last_ms: i64,
+    /// The delta that came last: the same one again is a sender's second try.
+    last: Value,
 }
+
+/// What became of the deltas of one request.
+#[derive(Default)]
+pub(crate) struct Accumulated {
+    pub(crate) batch: MetricBatch,
+    /// For each series of the batch its key where it is new here, or zero.
+    pub(crate) fresh: Vec<u128>,
+    /// Deltas that are older than what was summed up, or found no room.
+    pub(crate) refused: u64,
+    pub(crate) examples: Vec<String>,
+}
+
+/// Of what was refused of one request, so much is told.
+const EXAMPLES_MAX: usize = 3;
 
 /// The sums of all delta series.
 #[derive(Default)]
@@ -25,37 +41,56 @@ pub(crate) struct Accumulator {
 
 impl Accumulator {
     /// Turns the deltas of one request into cumulative samples.
-    pub(crate) fn accumulate(&mut self, tenant: TenantId, delta: &MetricBatch) -> MetricBatch {
-        let mut batch = MetricBatch { series: Vec::with_capacity(delta.series.len()), metadata: delta.metadata.clone() };
+    pub(crate) fn accumulate(&mut self, tenant: TenantId, delta: &MetricBatch) -> Accumulated {
+        let mut done = Accumulated::default();
+        done.batch.metadata.clone_from(&delta.metadata);
         for series in &delta.series {
             let key = (tenant, series.labels.hash128());
-            if !self.sums.contains_key(&key) && self.sums.len() >= SERIES_MAX {
+            let is_new = !self.sums.contains_key(&key);
+            if is_new && self.sums.len() >= SERIES_MAX {
                 self.dropped += series.samples.len() as u64;
+                done.refuse(series.samples.len(), || format!("{}: there are {SERIES_MAX} delta series already", series.labels));
                 continue;
             }
-            let samples = series.samples.iter().filter_map(|sample| self.add(key, sample)).collect();
-            batch.series.push(SeriesSamples { labels: series.labels.clone(), samples, exemplars: series.exemplars.clone() });
+            let mut samples = Vec::with_capacity(series.samples.len());
+            for sample in &series.samples {
+                match self.add(key, sample) {
+                    Added::Sum(sum) => samples.push(sum),
+                    Added::Again => {}
+                    Added::Late(last_ms) => done.refuse(1, || {
+                        let at_ms = sample.timestamp_ms;
+                        format!("{}: the delta at {at_ms} ms is not newer than the one at {last_ms} ms", series.labels)
+                    }),
+                }
+            }
+            done.fresh.push(if is_new { key.1 } else { 0 });
+            done.batch.series.push(SeriesSamples { labels: series.labels.clone(), samples, exemplars: series.exemplars.clone() });
         }
-        batch
+        done
     }
 
-    /// `None` for a delta that is older than what was summed already: adding it again would count it twice.
-    fn add(&mut self, key: (TenantId, u128), sample: &Sample) -> Option<Sample> {
+    /// A series that the store does not take needs no sum: it would take the place of one that the store does take.
+    pub(crate) fn forget(&mut self, tenant: TenantId, key: u128) {
+        self.sums.remove(&(tenant, key));
+    }
+
+    fn add(&mut self, key: (TenantId, u128), sample: &Sample) -> Added {
         let start_ms = sample.start_ms.unwrap_or(sample.timestamp_ms);
         let sum = match self.sums.get_mut(&key) {
-            Some(sum) if sample.timestamp_ms <= sum.last_ms => return None,
+            Some(sum) if sample.timestamp_ms == sum.last_ms && sample.value == sum.last => return Added::Again,
+            // Added now it would count for a time that was told already.
+            Some(sum) if sample.timestamp_ms <= sum.last_ms => return Added::Late(sum.last_ms),
             Some(sum) if sample.timestamp_ms - sum.last_ms <= IDLE_MS_MAX => {
                 sum.value = plus(&sum.value, &sample.value);
-                sum.last_ms = sample.timestamp_ms;
+                (sum.last_ms, sum.last) = (sample.timestamp_ms, sample.value.clone());
                 sum
             }
-            _ => self
-                .sums
-                .entry(key)
-                .insert(Sum { value: sample.value.clone(), start_ms, last_ms: sample.timestamp_ms })
-                .into_mut(),
+            _ => {
+                let (value, last) = (sample.value.clone(), sample.value.clone());
+                self.sums.entry(key).insert(Sum { value, start_ms, last_ms: sample.timestamp_ms, last }).into_mut()
+            }
         };
-        Some(Sample { timestamp_ms: sample.timestamp_ms, value: sum.value.clone(), start_ms: Some(sum.start_ms) })
+        Added::Sum(Sample { timestamp_ms: sample.timestamp_ms, value: sum.value.clone(), start_ms: Some(sum.start_ms) })
     }
 
     /// Forgets series that have been idle for long.
@@ -66,6 +101,22 @@ impl Accumulator {
     /// Samples that found no room.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
+    }
+}
+
+enum Added {
+    Sum(Sample),
+    Again,
+    /// With the time up to which there is a sum.
+    Late(i64),
+}
+
+impl Accumulated {
+    fn refuse(&mut self, count: usize, example: impl FnOnce() -> String) {
+        self.refused += count as u64;
+        if self.examples.len() < EXAMPLES_MAX {
+            self.examples.push(example());
+        }
     }
 }
 
@@ -96,11 +147,27 @@ mod tests {
     #[test]
     fn deltas_add_up_once() {
         let mut accumulator = Accumulator::default();
-        let mut add = |at, value| accumulator.accumulate(TenantId(1), &batch(at, value)).series[0].samples.clone();
+        let mut add = |at, value| {
+            let done = accumulator.accumulate(TenantId(1), &batch(at, value));
+            assert_eq!(done.refused, 0);
+            done.batch.series[0].samples.clone()
+        };
         let value = |sample: &Sample| (sample.value.clone(), sample.start_ms);
         assert_eq!(value(&add(100, 2.0)[0]), (Value::Float(2.0), Some(90)));
         assert_eq!(value(&add(200, 3.0)[0]), (Value::Float(5.0), Some(90)));
         assert!(add(200, 3.0).is_empty(), "a sender that tries again is not counted twice");
         assert_eq!(value(&add(200 + IDLE_MS_MAX + 1, 1.0)[0]).0, Value::Float(1.0), "after a long pause the sum begins anew");
+    }
+
+    #[test]
+    fn a_delta_that_comes_too_late_is_told() {
+        let mut accumulator = Accumulator::default();
+        let mut add = |at, value| accumulator.accumulate(TenantId(1), &batch(at, value));
+        assert_eq!(add(200, 3.0).fresh.len(), 1);
+        for (at, value) in [(150, 1.0), (200, 4.0)] {
+            let late = add(at, value);
+            assert_eq!((late.refused, late.batch.series[0].samples.len(), late.fresh[0]), (1, 0, 0));
+            assert!(late.examples[0].contains("not newer than the one at 200 ms"), "{:?}", late.examples);
+        }
     }
 }

@@ -266,3 +266,25 @@ fn buckets_take_a_bounded_room() {
     let decoded = v1::decode(&message, &Limits::default()).expect("a message");
     assert!(decoded.value.series.is_empty() && decoded.rejected[0].reason.contains("16385 buckets"), "{:?}", decoded.rejected);
 }
+
+/// A symbol is sent once and may be named by any number of exemplars and families, each of which would copy it.
+#[test]
+fn a_symbol_that_many_name_is_not_copied_for_each() {
+    let message = |symbol_bytes: usize, series: usize| {
+        let long = vec![b'h'; symbol_bytes];
+        let mut message: Vec<u8> = [&b""[..], b"__name__", b"m", &long].iter().flat_map(|symbol| field(4, symbol)).collect();
+        let sample = [&[0x09][..], &1.0f64.to_le_bytes(), &[0x10, 5]].concat();
+        let exemplar = field(1, &[1, 3]);
+        let one = [field(1, &[1, 2]), field(2, &sample), field(4, &exemplar), field(5, &[0x08, 1, 0x18, 3])].concat();
+        message.extend((0..series).flat_map(|_| field(5, &one)));
+        message
+    };
+    let decoded = v2::decode(&message(1 << 20, 1000), &Limits::default()).expect("the samples are good");
+    assert_eq!((decoded.value.series.len(), decoded.value.metadata.len()), (1000, 0));
+    assert!(decoded.value.series.iter().all(|series| series.exemplars.is_empty()));
+    assert!(decoded.rejected[0].reason.contains("its texts take 1048"), "{}", decoded.rejected[0].reason);
+    let limits = Limits { decoded_bytes_max: 1 << 20, ..Limits::default() };
+    let error = v2::decode(&message(4000, 1000), &limits).expect_err("8 MB of copies").to_string();
+    assert!(error.contains("bytes of exemplars and metadata"), "{error}");
+    assert!(v2::decode(&message(4000, 100), &limits).is_ok());
+}
