@@ -140,8 +140,7 @@ impl Drop for SqlWorkers {
 impl Server {
     pub(crate) async fn start(arguments: ServeArguments) -> Result<Self> {
         let config = arguments.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
-        let promql = br_promql::Engine::new(promql_options(&arguments.enable_feature, &config)?);
-        let auth = Auth::new(config.tokens()?);
+        let (promql, auth) = (promql_engine(&arguments.enable_feature, &config)?, Auth::new(config.tokens()?));
         let (listeners, address, syslog) = bind(&arguments, &config, &auth).await?;
         let data_lock = lock(&arguments.data_dir)?;
         start_log(&arguments)?;
@@ -249,7 +248,7 @@ impl Server {
 }
 
 /// The language with the experimental parts that were asked for.
-fn promql_options(features: &[String], config: &Config) -> Result<br_promql::Options> {
+fn promql_engine(features: &[String], config: &Config) -> Result<br_promql::Engine> {
     let interval = config.global.evaluation_interval.0;
     let subquery_step_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
     let mut options = br_promql::Options { subquery_step_ms, ..br_promql::Options::stable() };
@@ -260,7 +259,7 @@ fn promql_options(features: &[String], config: &Config) -> Result<br_promql::Opt
             _ => options.enable(feature).map_err(|error| anyhow::anyhow!("--enable-feature: {error}"))?,
         }
     }
-    Ok(options)
+    Ok(br_promql::Engine::new(options))
 }
 
 /// Under the names that Prometheus has for them, where it has one.
