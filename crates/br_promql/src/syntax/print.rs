@@ -323,6 +323,9 @@ impl fmt::Display for Operator<'_> {
     }
 }
 
+/// Go's durations are 64-bit nanoseconds.
+const DURATION_SECS_MAX: f64 = 9_223_372_036.0;
+
 /// A duration in Prometheus' units, with a sign in front where it is negative.
 fn duration_text(secs: f64) -> String {
     let millis = (secs.abs() * 1000.0).round();
@@ -334,7 +337,10 @@ impl fmt::Display for DurationExpr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Seconds { value, is_duration: true } => f.write_str(&duration_text(*value)),
-            Self::Seconds { value, .. } if (value * 1000.0).fract() == 0.0 => f.write_str(&duration_text(*value)),
+            // Beyond this a duration could not be read again; a number can.
+            Self::Seconds { value, .. } if (value * 1000.0).fract() == 0.0 && value.abs() <= DURATION_SECS_MAX => {
+                f.write_str(&duration_text(*value))
+            }
             Self::Seconds { value, .. } => f.write_str(&format_short(*value)),
             Self::Step => f.write_str("step()"),
             Self::Range => f.write_str("range()"),

@@ -96,12 +96,21 @@ fn spans_of(batches: &[SpanBatch]) -> impl Iterator<Item = (&ResourceSpans, &br_
 /// The spans of one trace as they were given, for comparison: in the order of their text.
 pub(super) fn given(batches: &[SpanBatch], id: TraceId) -> Vec<String> {
     let of_trace = spans_of(batches).filter(|(_, span)| span.trace_id == id);
-    sorted(of_trace.map(|(group, span)| format!("{:?} {:?} {span:?}", group.resource, group.scope)))
+    sorted(of_trace.map(|(group, span)| format!("{:?} {:?} {:?}", group.resource, group.scope, with_sorted_attributes(span))))
+}
+
+/// Attributes are a set: a file keeps their order only where a key repeats, and so does sorting by key.
+fn with_sorted_attributes(span: &br_model::Span) -> br_model::Span {
+    let mut span = span.clone();
+    span.attributes.0.sort_by(|(one, _), (other, _)| one.cmp(other));
+    span
 }
 
 /// The same of spans that were read.
 pub(super) fn taken(spans: &[StoredSpan]) -> Vec<String> {
-    sorted(spans.iter().map(|stored| format!("{:?} {:?} {:?}", stored.resource, stored.scope, stored.span)))
+    sorted(
+        spans.iter().map(|stored| format!("{:?} {:?} {:?}", stored.resource, stored.scope, with_sorted_attributes(&stored.span))),
+    )
 }
 
 fn sorted(texts: impl Iterator<Item = String>) -> Vec<String> {
