@@ -13,6 +13,10 @@ MT31MU30NI28NL18NO15OM23PK24PL28PS29PT25QA29RO24RS22RU33SA24SC31SD18SE24SI19SK24
 /// An account that begins here; `start` begins a word.
 pub(crate) fn find(text: &[u8], start: usize, key: &[u8]) -> Option<Range<usize>> {
     let &[first, second, third, fourth, ..] = text.get(start..)? else { return None };
+    // The groups of a UUID are of four signs as well.
+    if start.checked_sub(1).is_some_and(|before| text[before] == b'-') {
+        return None;
+    }
     if !(third.is_ascii_digit() && fourth.is_ascii_digit()) {
         return None;
     }
@@ -70,6 +74,7 @@ mod tests {
             assert_eq!(find(text.as_bytes(), 0, b""), None, "{text}");
         }
         assert_eq!(find(b"be68539007547034", 0, b"span_id"), None);
+        assert_eq!(find(b"0aa000a0-ad34-43e5-a98c-ed6d2af30d67", 9, b""), None);
         assert_eq!(find(b"be68539007547034", 0, b"iban"), Some(0..16));
     }
 }
