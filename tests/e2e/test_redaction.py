@@ -73,7 +73,8 @@ def send_otlp(server):
         logs_service_pb2_grpc.LogsServiceStub(channel).Export(otlp_logs("grpc"), timeout=10)
     escaped = json.dumps(planted("json")).replace("@", "\\u0040")
     record = f'{{"timeUnixNano":"{time.time_ns()}","body":{{"stringValue":{escaped}}}}}'
-    post(server, "/v1/logs", f'{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{record}]}}]}}]}}', 200, content_type="application/json")
+    resource = '{"attributes":[{"key":"service.name","value":{"stringValue":"json"}}]}'
+    post(server, "/v1/logs", f'{{"resourceLogs":[{{"resource":{resource},"scopeLogs":[{{"logRecords":[{record}]}}]}}]}}', 200, content_type="application/json")
 
 
 def _field(number, payload):
