@@ -225,6 +225,7 @@ def test_what_the_store_says_of_itself(scraping):
     assert eventually(lambda: scraping.get("/api/v1/status/walreplay")["data"]["state"] == "done")
     assert scraping.get("/api/v1/notifications")["data"] == []
     assert scraping.get("/api/v1/status/tsdb/blocks")["data"]["blocks"] == []
+    eventually(lambda: float(scraping.promql("min(count_over_time(up[1m]))")[0][1]) >= 3)
     scraping.post("/bellrock/v1/admin/flush", {})
     block = scraping.get("/api/v1/status/tsdb/blocks")["data"]["blocks"][0]
     assert block["stats"]["numSamples"] > block["stats"]["numSeries"] > 10 and block["minTime"] <= block["maxTime"]

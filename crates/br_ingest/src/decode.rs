@@ -24,6 +24,12 @@ pub struct DecodeLimits {
 }
 
 impl DecodeLimits {
+    /// For a body whose compression is gone already: it may be as large as one that is unpacked.
+    pub(crate) fn for_unpacked(self) -> Self {
+        let body_bytes_max = self.wire.body_bytes_max.max(self.wire.decoded_bytes_max);
+        Self { wire: Limits { body_bytes_max, ..self.wire }, ..self }
+    }
+
     /// Has a record that brings log lines of others remember what is looked for in them.
     pub(crate) fn remember(&self, record: &mut Record) {
         let has_lines = matches!(

@@ -274,6 +274,7 @@ impl Intake {
                     }
                 };
                 let readable = unpacked.as_ref().unwrap_or(&record);
+                let limits = if unpacked.is_some() { limits.for_unpacked() } else { limits };
                 // Only here are labels sent in the same bytes each time: no other request takes the lock, or makes a head for its tenant.
                 let decoded = if record.protocol == Protocol::REMOTE_WRITE_1 {
                     decode_with(readable, &limits, &mut store.known_series(record.tenant).look())
