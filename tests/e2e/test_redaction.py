@@ -140,7 +140,9 @@ def check_answers(server):
     assert "https://app:[url_password" in text and "@db.example.com" in text, text
     assert bytes(range(16)).hex() in text, "ids are no cards"
     for name, place in (("redacted_written", "written"), ("redacted_pushed", "pushed"), ("redacted_scraped", "scraped")):
-        ((series, _),) = server.promql(name)
+        found = server.promql(name)
+        assert len(found) == 1, f"{name}: {found}"
+        ((series, _),) = found
         assert series["user"] == f"[email{'*' * (len(MAIL.format(place)) - 7)}]", series
     return True
 
