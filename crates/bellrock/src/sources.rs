@@ -99,11 +99,12 @@ fn limit_hit(hit: CapHit) -> LimitHit {
 }
 
 fn metric_file(file: FileEntry) -> MetricFile {
+    let (series, samples) = BlockStats::of(&file).map_or((0, 0), |stats| (stats.series, stats.samples));
     MetricFile {
         min_time_ms: file.min_time.as_millis(),
         max_time_ms: file.max_time.as_millis(),
-        series: BlockStats::of(&file).map_or(0, |stats| stats.series),
-        samples: BlockStats::of(&file).map_or(0, |stats| stats.samples),
+        series,
+        samples,
         level: file.level,
         bytes: file.size_bytes,
         name: file.path.rsplit('/').next().unwrap_or_default().trim_end_matches(".parquet").to_owned(),
