@@ -94,11 +94,7 @@ impl<'a> GroupCursor<'a> {
             }
             Source::File(file) => {
                 self.budget.parts_done(1);
-                let open = match self.selection.open(&file) {
-                    Ok(open) => Arc::new(open),
-                    Err(error) if file.is_damaged(&error) => return Ok(()),
-                    Err(error) => return Err(error),
-                };
+                let Some(open) = self.selection.open(&file)? else { return Ok(()) };
                 self.budget.expect_parts(open.pages.len() as u64)?;
                 for page in &open.pages {
                     let from = open.summary(*page).min_ts.max(part.from);

@@ -219,11 +219,7 @@ impl Cursor<'_> {
     fn open_file(&mut self, at: usize) -> Result<()> {
         let Source::File(file) = std::mem::replace(&mut self.pages[at].source, Source::Done) else { return Ok(()) };
         self.budget.parts_done(1);
-        let open = match self.selection.open(&file) {
-            Ok(open) => Arc::new(open),
-            Err(error) if file.is_damaged(&error) => return Ok(()),
-            Err(error) => return Err(error),
-        };
+        let Some(open) = self.selection.open(&file)? else { return Ok(()) };
         self.budget.expect_parts(open.pages.len() as u64)?;
         for page in &open.pages {
             let summary = open.summary(*page);

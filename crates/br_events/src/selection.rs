@@ -139,8 +139,16 @@ impl Selection {
         }
     }
 
-    /// Finds the pages of a file that can hold a row.
-    pub(crate) fn open(&self, file: &Arc<EventFile>) -> Result<OpenFile> {
+    /// Finds the pages of a file that can hold a row; `None` when the file is damaged, which is reported.
+    pub(crate) fn open(&self, file: &Arc<EventFile>) -> Result<Option<Arc<OpenFile>>> {
+        match self.find_pages(file) {
+            Ok(open) => Ok(Some(Arc::new(open))),
+            Err(error) if file.is_damaged(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn find_pages(&self, file: &Arc<EventFile>) -> Result<OpenFile> {
         let tail = file.tail()?;
         let found = file.pages(&tail, &self.conditions)?;
         let mut pages = found.pages;
