@@ -339,7 +339,7 @@ def test_a_file_that_is_none_is_refused(server):
     assert sent.status_code == 200, sent.text
     file = sent.json()["path"]
     refused = requests.post(server.url + path, json={"source": "test", "files": [file]}, timeout=5)
-    assert refused.status_code == 500 and file in refused.text, refused.text
+    assert refused.status_code == 400 and file in refused.text, refused.text
     again = requests.post(server.url + path, json={"source": "test", "files": [file]}, timeout=5)
     assert again.status_code == 404, "a refused file is gone"
     for files in (["metrics/2/7200/0/0-00.parquet"], ["../catalog.db"]):

@@ -100,8 +100,17 @@ fn time(text: &str) -> Option<Nanos> {
     if let Ok(seconds) = text.parse::<f64>() {
         return (seconds.is_finite() && seconds.abs() < 9.2e9).then(|| Nanos((seconds * 1e3).round() as i64 * 1_000_000));
     }
+    if is_of_far_year(text) {
+        return Some(if text.starts_with('-') { Nanos::MIN } else { Nanos::MAX });
+    }
     let timestamp: jiff::Timestamp = text.parse().ok()?;
     i64::try_from(timestamp.as_nanosecond()).ok().map(Nanos)
+}
+
+/// As clients of Prometheus write the first and the last time that they know, which stand for no bound.
+fn is_of_far_year(text: &str) -> bool {
+    let digits = text.trim_start_matches(['-', '+']).split_once('-').map_or("", |(year, _)| year);
+    digits.len() > 4 && digits.bytes().all(|byte| byte.is_ascii_digit()) && text.ends_with('Z') && text.contains('T')
 }
 
 /// Axum's extractor: query string first, then the form.
@@ -141,7 +150,10 @@ mod tests {
             ("1435781430781000000", Some(1_435_781_430_781)),
             ("2015-07-01T20:10:30.781Z", Some(1_435_781_430_781)),
             ("-1", Some(-1000)),
+            ("-292273086-05-16T16:47:06Z", Some(Nanos::MIN.as_millis())),
+            ("292277025-08-18T07:12:54.999999999Z", Some(Nanos::MAX.as_millis())),
             ("yesterday", None),
+            ("12345-yesterday", None),
             ("1e300", None),
             ("NaN", None),
         ] {

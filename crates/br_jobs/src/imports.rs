@@ -20,6 +20,8 @@ use std::time::Duration;
 /// Files of one source.
 const FILES_MAX: usize = 10_000;
 const SOURCE_BYTES_MAX: usize = 200;
+/// Clocks differ; a file of a day ends at its midnight at the latest.
+const FUTURE_MAX: Duration = Duration::from_hours(24);
 
 /// Takes files in, for a running server and for one that stands still.
 pub struct Importer {
@@ -144,11 +146,22 @@ impl Importer {
         })?;
         let size_bytes = size_bytes.size;
         let (store, name) = (self.files.clone(), path.to_owned());
-        let entry = blocking(move || inspect_import(&store, &name, size_bytes)).await??;
+        // What cannot be read is the sender's fault, not one of the store's files that has been damaged.
+        let entry = blocking(move || inspect_import(&store, &name, size_bytes)).await?.map_err(|error| match error.kind() {
+            Kind::Corrupt => Error::fix_request(error.message().to_owned()),
+            _ => error,
+        })?;
         if entry.max_time < cutoff {
             return Err(Error::fix_request(format!(
                 "{path} ends at {} ms, before what bellrock.retention.metrics keeps: raise it first",
                 entry.max_time.as_millis()
+            )));
+        }
+        let now = self.clock.now();
+        if entry.max_time > now + FUTURE_MAX {
+            let (ahead_h, ends_ms) = ((entry.max_time.as_secs() - now.as_secs()) / 3600, entry.max_time.as_millis());
+            return Err(Error::fix_request(format!(
+                "{path} ends at {ends_ms} ms, {ahead_h} hours from now: samples of times to come"
             )));
         }
         Ok(entry)

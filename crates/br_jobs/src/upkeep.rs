@@ -229,7 +229,7 @@ impl Upkeep {
     async fn compact_metrics(&self) -> Result<bool> {
         let _tending = self.flusher.tend().await;
         let parts = &self.flusher.parts;
-        let Some(job) = parts.metrics.plan_compaction() else { return Ok(false) };
+        let Some(job) = parts.metrics.plan_compaction(parts.clock.now()) else { return Ok(false) };
         let (store, inputs) = (parts.metrics.clone(), job.inputs.clone());
         let made = aside(Pace::of_merge(&inputs), move || store.compact(&job)).await??;
         self.flusher.exchange(&inputs, &made, |made| parts.metrics.replace(&inputs, &made)).await?;

@@ -1,7 +1,7 @@
 //! Reading series. Timestamps are milliseconds.
 
 use crate::{Budget, Matcher};
-use br_model::{Exemplar, FloatHistogram, Labels, Metadata, Value};
+use br_model::{Exemplar, FloatHistogram, Labels, Metadata, Sample, Value};
 use br_std::Result;
 use std::sync::Arc;
 
@@ -168,6 +168,12 @@ impl Points {
                 Value::Histogram(_) => Weight::of_raw(f64::NAN),
             },
         }
+    }
+
+    /// The sample at a position below [`Points::len`].
+    pub fn sample(&self, at: usize) -> Sample {
+        let start_ms = self.starts_ms.as_ref().map(|starts_ms| starts_ms[at]).filter(|start_ms| *start_ms != i64::MIN);
+        Sample { timestamp_ms: self.timestamps_ms[at], value: self.value(at), start_ms }
     }
 
     /// The value at a position below [`Points::len`].

@@ -2,11 +2,11 @@
 
 use crate::block::file::BlockFile;
 use crate::changes::Change;
-use crate::compact::CompactionJob;
 use crate::deletion::{Deletion, Foreseen, Tombstone};
 use crate::flush::SealedHead;
 use crate::head::TenantHead;
 use crate::index::Resolved;
+use crate::plan::CompactionJob;
 use crate::retention::{RetentionRule, RetentionRules};
 use crate::store::Tsdb;
 use crate::verdicts::Verdicts;

@@ -2,23 +2,25 @@
 
 use crate::block::file::FileSet;
 use crate::changes::{Change, ChangeLog, Group};
-use crate::compact::{self, CompactionJob};
+use crate::compact::compact_masked;
 use crate::flush::{FlushOrders, SealedHead, window_ms};
 use crate::head::registry::KnownCursor;
 use crate::head::{TenantHead, append};
 use crate::mask::InForce;
 use crate::options::TsdbOptions;
 use crate::outcome::AppendOutcome;
+use crate::plan::{self, CompactionJob};
 use crate::rollup::RollupLevel;
 use crate::source::TenantSource;
 use br_env::Rng;
-use br_model::{KnownSample, MetricBatch, TenantId};
+use br_model::{KnownSample, Labels, MetricBatch, Sample, TenantId};
 use br_std::{Error, Kind, Nanos, Result};
-use br_storage::{FileEntry, JournalPosition, MetricSource};
+use br_storage::{Budget, FileEntry, JournalPosition, Matcher, MetricSource, RollupUse, SeriesData, SeriesQuery};
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -295,19 +297,19 @@ impl Tsdb {
     }
 
     /// The next compaction that is worth doing. Damaged files are left alone.
-    pub fn plan_compaction(&self) -> Option<CompactionJob> {
+    pub fn plan_compaction(&self, now: Nanos) -> Option<CompactionJob> {
         let files = self.shared.files.all();
         let sound: Vec<FileEntry> =
             files.iter().filter(|file| file.is_sound() && file.rollup.is_raw()).map(|file| file.entry.clone()).collect();
         let options = &self.shared.options;
-        compact::plan_compaction(&sound, options.compaction_bytes_max, options.out_of_order_window)
+        plan::plan_compaction(&sound, options.compaction_bytes_max, options.out_of_order_window, now)
     }
 
     /// Carries out a compaction. The caller replaces inputs by outputs in the catalog and then calls [`Tsdb::replace`].
     /// Where an input is damaged, the next plan goes without it; queries go on reading what of it is sound.
     pub fn compact(&self, job: &CompactionJob) -> Result<Vec<FileEntry>> {
         let mask = self.shared.mask(job.tenant, i64::MIN, i64::MAX);
-        let compacted = compact::compact_masked(job, &mask, &self.shared.files.store, &*self.shared.rng);
+        let compacted = compact_masked(job, &mask, &self.shared.files.store, &*self.shared.rng);
         let (files, left_out) = compacted.inspect_err(|error| self.set_damaged_aside(job, error))?;
         self.shared.exemplars_dropped.fetch_add(left_out.exemplars, Ordering::Relaxed);
         // What a rollup is made of stays, and is merged by itself.
@@ -336,6 +338,21 @@ impl Tsdb {
     /// The series of one tenant: head, sealed parts and files as one.
     pub fn source(&self, tenant: TenantId) -> Arc<dyn MetricSource> {
         Arc::new(TenantSource::new(tenant, self.shared.clone()))
+    }
+
+    /// The last sample of a series within a range of times, for who goes on counting from there; `None` where a marker of staleness ends
+    /// the series.
+    pub fn last_sample(&self, tenant: TenantId, labels: &Labels, times_ms: RangeInclusive<i64>) -> Result<Option<Sample>> {
+        let matchers = labels.iter().map(|(name, value)| Matcher::equal(name, value)).collect();
+        let query = SeriesQuery { matchers, from_ms: *times_ms.start(), to_ms: *times_ms.end() };
+        let (source, budget) = (TenantSource::new(tenant, self.shared.clone()), Budget::unlimited());
+        let mut cursor = source.select_with(&query, RollupUse::Never, &budget)?;
+        while let Some(batch) = cursor.next_batch()? {
+            // Others may have the same labels and more.
+            let Some(SeriesData { points, .. }) = batch.into_iter().find(|series| series.labels == *labels) else { continue };
+            return Ok(points.len().checked_sub(1).map(|at| points.sample(at)).filter(|last| !last.value.is_stale()));
+        }
+        Ok(None)
     }
 
     /// An error of a compaction begins with the path of the file that it is about.

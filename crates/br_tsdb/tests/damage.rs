@@ -3,6 +3,7 @@
 mod common;
 
 use br_env::Rng;
+use br_std::Nanos;
 use br_storage::{Budget, SeriesQuery};
 use common::{Store, T0, TENANT};
 use futures::executor::block_on;
@@ -72,7 +73,7 @@ fn a_cut_or_missing_file_is_set_aside_and_compaction_goes_on_without_it() {
     write(&store, &store.files[0].path, bytes[..bytes.len() / 2].to_vec());
     block_on(store.objects.delete(&Path::from(store.files[1].path.as_str()))).expect("deleted");
     store.reopen();
-    let job = store.tsdb.plan_compaction().expect("ten files");
+    let job = store.tsdb.plan_compaction(Nanos::MAX).expect("ten files");
     let error = store.tsdb.compact(&job).expect_err("the first input is cut");
     assert!(error.message().contains(&store.files[0].path), "{error}");
     assert_eq!(store.dump(i64::MIN, i64::MAX).len(), 1);
@@ -135,7 +136,7 @@ fn a_damaged_chunk_is_told_to_who_asks_and_costs_nothing_but_itself() {
 
     // A merge finds it first.
     store.reopen();
-    let job = store.tsdb.plan_compaction().expect("ten files");
+    let job = store.tsdb.plan_compaction(Nanos::MAX).expect("ten files");
     let error = store.tsdb.compact(&job).expect_err("a merge loses nothing silently");
     assert!(error.message().contains(&path), "{error}");
     assert_eq!(store.tsdb.damaged_files().len(), 1);

@@ -195,6 +195,27 @@ fn staleness_keeps_its_bits() {
 }
 
 #[test]
+fn whole_counts_add_up() {
+    let whole = |count: u8, sum: f64| {
+        // Field 1 is the whole count, 3 the sum, 11 a span of two buckets, 12 the deltas 1 and 1, 15 the time.
+        let mut message = vec![0x08, count, 0x19];
+        message.extend(sum.to_le_bytes());
+        message.extend([0x5a, 4, 0x08, 0, 0x10, 2, 0x62, 2, 2, 2, 0x78, 5]);
+        let series = [field(1, &[field(1, b"__name__"), field(2, b"h")].concat()), field(4, &message)].concat();
+        v1::decode(&field(1, &series), &Limits::default()).expect("a message")
+    };
+    for (count, sum, is_right) in [(3, 1.5, true), (4, 1.5, false), (2, 1.5, false), (4, f64::NAN, true), (2, f64::NAN, false)] {
+        let decoded = whole(count, sum);
+        let reasons: Vec<String> = decoded.rejected.iter().map(ToString::to_string).collect();
+        assert_eq!(reasons.is_empty(), is_right, "{count} {sum}: {reasons:?}");
+        assert!(
+            is_right || reasons[0].contains(&format!("3 observations in the buckets, the count says {count}")),
+            "{reasons:?}"
+        );
+    }
+}
+
+#[test]
 fn histograms_that_make_no_sense_leave_the_rest() {
     // A delta bucket without a span.
     let histogram = field(3, &[0x62, 1, 2]);

@@ -45,6 +45,13 @@ pub(super) async fn put_file(
         br_ingest::intake::AcceptError::Wire(error) => ApiError(error.into()),
         br_ingest::intake::AcceptError::Other(error) => ApiError(error),
     })?;
+    if let br_journal::State::DiskFull { free_bytes } = app.intake.journal().status().state {
+        let free_mib = free_bytes >> 20;
+        return Err(Error::retry(format!(
+            "only {free_mib} MiB are free on the disk, less than limits.disk_free: no file is taken"
+        ))
+        .into());
+    }
     let path = app.flusher.importer().put(principal.tenant, window_ms, window_secs, body.bytes.clone()).await?;
     Ok(Json(json!({ "path": path })))
 }

@@ -100,7 +100,8 @@ impl<'c> Relabeled<'c> {
             if bytes > LABEL_BYTES_MAX {
                 return Err(too_long(TooLong { bytes_max: LABEL_BYTES_MAX }));
             }
-            self.charge(labels_bytes(&series.labels) + value.len() as u64)?;
+            // All texts: those that other calls within this one have made are held by nothing else.
+            self.charge(labels_bytes(&series.labels) + bytes as u64)?;
             if name == METRIC_NAME {
                 series.drop_name = false;
             }
@@ -124,9 +125,17 @@ impl<'c> Relabeled<'c> {
         self.charge(bytes)
     }
 
-    /// What is passed on is charged by whoever keeps it.
+    /// What is passed on is charged by whoever keeps it, and stays charged here until it is.
     fn finish(self, sink: &mut Sink) -> Result<()> {
-        self.context.budget.release(self.bytes);
-        self.all.into_iter().try_for_each(sink)
+        let Self { context, all, by_labels, mut bytes } = self;
+        drop(by_labels);
+        let mut left = all.len() as u64;
+        for series in all {
+            sink(series)?;
+            let share = bytes / left;
+            context.budget.release(share);
+            (bytes, left) = (bytes - share, left - 1);
+        }
+        Ok(())
     }
 }

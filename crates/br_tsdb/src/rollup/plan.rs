@@ -3,8 +3,8 @@
 use super::choose::{Day, by_day};
 use super::{RollupLevel, RollupOf};
 use crate::block::stats::BlockStats;
-use crate::compact::CompactionJob;
 use crate::options::DAY_SECS;
+use crate::plan::CompactionJob;
 use crate::store::Tsdb;
 use br_model::TenantId;
 use br_std::Nanos;

@@ -227,7 +227,7 @@ fn normalise_field(key: &str, value: &mut Value) {
                 *value = number.into();
             }
         }
-        ("doubleValue", Value::String(text)) => {
+        ("doubleValue" | "asDouble", Value::String(text)) => {
             // JSON has no NaN: it becomes text, which is how it was written.
             if let Some(number) = text.parse().ok().and_then(serde_json::Number::from_f64) {
                 *value = Value::Number(number);

@@ -91,11 +91,11 @@ impl Rooms {
 pub(super) fn decode(bytes: &[u8], rooms: &mut Rooms) -> Result<Result<Stamped, String>> {
     let mut histogram = FloatHistogram::default();
     let (mut negative, mut positive) = (Side::default(), Side::default());
-    let (mut timestamp_ms, mut start_ms) = (0, 0);
+    let (mut timestamp_ms, mut start_ms, mut is_whole) = (0, 0, false);
     let mut reader = Reader::new(bytes);
     while let Some((number, field)) = reader.next()? {
         match number {
-            1 => histogram.count = field.u64()? as f64,
+            1 => (histogram.count, is_whole) = (field.u64()? as f64, true),
             2 => histogram.count = field.f64()?,
             3 => histogram.sum = field.f64()?,
             4 => histogram.schema = schema(field)?,
@@ -117,7 +117,10 @@ pub(super) fn decode(bytes: &[u8], rooms: &mut Rooms) -> Result<Result<Stamped, 
     }
     let counts = |side: &Side| side.deltas.len().max(side.counts.len()) + side.spans.len();
     rooms.buckets.take(counts(&negative) + counts(&positive) + histogram.custom_values.len())?;
-    Ok(check(histogram, negative, positive).map(|histogram| Stamped { timestamp_ms, start_ms, histogram }))
+    let histogram = check(histogram, negative, positive);
+    let histogram =
+        histogram.and_then(|histogram| if is_whole { check_count(&histogram).map(|()| histogram) } else { Ok(histogram) });
+    Ok(histogram.map(|histogram| Stamped { timestamp_ms, start_ms, histogram }))
 }
 
 fn check(mut histogram: FloatHistogram, negative: Side, positive: Side) -> Result<FloatHistogram, String> {
@@ -151,6 +154,19 @@ fn check(mut histogram: FloatHistogram, negative: Side, positive: Side) -> Resul
         return Err("a negative count".into());
     }
     Ok(histogram)
+}
+
+/// Whole counts add up, except that observations which are no number are in no bucket. Of floats nobody can ask that.
+fn check_count(histogram: &FloatHistogram) -> Result<(), String> {
+    /// Beyond this a float does not tell two whole numbers apart.
+    const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+    let buckets: f64 = histogram.positive_buckets.iter().chain(&histogram.negative_buckets).sum();
+    let (all, count) = (buckets + histogram.zero_count, histogram.count);
+    let is_right = if histogram.sum.is_nan() { all <= count } else { all == count };
+    if is_right || br_model::is_stale(histogram.sum) || count.max(all) >= WHOLE_MAX {
+        return Ok(());
+    }
+    Err(format!("{all} observations in the buckets, the count says {count}"))
 }
 
 fn span(bytes: &[u8]) -> Result<BucketSpan> {

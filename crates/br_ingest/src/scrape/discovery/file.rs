@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Files are small: looking every few seconds is cheaper than missing a change for five minutes.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(5);
+/// Some hundred thousand targets.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 
 pub(super) fn check(config: &FileSdConfig) -> Result<()> {
     if config.files.is_empty() {
@@ -54,8 +56,16 @@ impl Files {
 }
 
 impl Source for Files {
+    /// Beside the runtime: the files may lie on a disk of the network.
     async fn look(&mut self) -> Result<Found> {
-        Ok(self.read())
+        let mut files = Self { config: self.config.clone(), known: std::mem::take(&mut self.known) };
+        let read = tokio::task::spawn_blocking(move || {
+            let found = files.read();
+            (files, found)
+        });
+        let (files, found) = read.await.map_err(|error| Error::corrupt(format!("reading files of targets: {error}")))?;
+        self.known = files.known;
+        Ok(found)
     }
 
     fn interval(&self) -> Duration {
@@ -65,6 +75,11 @@ impl Source for Files {
 
 #[allow(clippy::disallowed_methods, reason = "target files belong to the operator, not to the data directory")]
 fn read_file(path: &Path) -> Result<Vec<TargetGroup>> {
+    let metadata = std::fs::metadata(path)?;
+    // One that is no file may never end, or never begin.
+    if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX {
+        return Err(Error::fix_request(format!("no file, or one of more than {FILE_BYTES_MAX} bytes")));
+    }
     let bytes = std::fs::read(path)?;
     let is_json = path.extension().is_some_and(|extension| extension == "json");
     let parsed: Result<Option<Vec<StaticConfig>>, String> = if is_json {
