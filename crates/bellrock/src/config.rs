@@ -47,6 +47,8 @@ pub(crate) struct BellrockConfig {
     pub(crate) redaction: RedactionConfig,
     pub(crate) logs: LogsConfig,
     pub(crate) syslog: SyslogConfig,
+    /// Whether spans are counted into metrics.
+    pub(crate) span_metrics: bool,
     /// How long the journal waits for more before it syncs. 0 syncs as soon as the disk is free.
     pub(crate) commit_interval: PromDuration,
     /// How often heads are written to files.
@@ -65,6 +67,7 @@ impl Default for BellrockConfig {
             redaction: RedactionConfig::default(),
             logs: LogsConfig::default(),
             syslog: SyslogConfig::default(),
+            span_metrics: true,
             commit_interval: PromDuration(Duration::ZERO),
             flush_interval: PromDuration(Duration::from_mins(1)),
         }

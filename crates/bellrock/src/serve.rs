@@ -341,8 +341,9 @@ async fn start_intake(stores: &Stores, config: &Config) -> Result<(Arc<Intake>, 
     let tail = Tail::default();
     let limits = DecodeLimits { wire: wire_limits(config), times: time_bounds(config), enrich: config.bellrock.logs.policy() };
     let catalog = &stores.catalog;
+    let applier = MetricsApplier::new(stores.metrics.clone(), stores.sealed.clone(), limits, stores.env.clock.clone());
     let metrics = LaneStart {
-        applier: Box::new(MetricsApplier::new(stores.metrics.clone(), stores.sealed.clone(), limits, stores.env.clock.clone())),
+        applier: Box::new(if config.bellrock.span_metrics { applier.with_span_metrics() } else { applier }),
         progress: catalog.progress(br_catalog::Store::Metrics).await?,
     };
     let events = LaneStart {

@@ -149,6 +149,8 @@ fn intake(out: &mut Exposition, app: &App) {
     out.counter("bellrock_samples_total", "Samples taken in.", &counters.samples);
     out.counter("bellrock_log_records_total", "Log records taken in.", &counters.records);
     out.counter("bellrock_spans_total", "Spans taken in.", &counters.spans);
+    let help = "Spans that are kept and that span metrics lack, because the metrics store was behind.";
+    out.counter("bellrock_spans_uncounted_total", help, &counters.spans_uncounted);
     out.counter("bellrock_error_events_total", "Error events taken in.", &counters.errors);
     out.counter("bellrock_rejected_total", "Records that were refused as wrong.", &counters.rejected);
     out.counter("bellrock_refused_overload_total", "Requests that were asked to come again.", &counters.refused_overload);

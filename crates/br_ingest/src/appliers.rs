@@ -2,15 +2,16 @@
 
 use crate::decode::{DecodeLimits, decode};
 use crate::decoded::{Decoded, Refused};
-use crate::delta::Accumulator;
-use crate::intake::has_metrics;
+use crate::delta::{Accumulator, IDLE_MS_MAX};
+use crate::intake::{has_metrics, has_spans};
 use crate::lane::Applier;
+use crate::span_metrics::{SpanMetrics, When};
 use crate::tail::Tail;
 use br_catalog::{Catalog, ErrorBatch, ErrorOccurrence};
 use br_env::Clock;
 use br_events::{EventStore, SealedEvents};
 use br_journal::Protocol;
-use br_model::{KnownSeries, LogRecord, MetricBatch, Resource, TenantId};
+use br_model::{KnownSeries, Labels, LogRecord, MetricBatch, Resource, TenantId};
 use br_std::{Nanos, Result};
 use br_storage::JournalPosition;
 use br_tsdb::{AppendOutcome, SealedHead, Tsdb};
@@ -55,6 +56,8 @@ pub struct MetricsApplier {
     limits: DecodeLimits,
     clock: Arc<dyn Clock>,
     deltas: Accumulator,
+    /// What spans tell, where that is kept.
+    spans: Option<SpanMetrics>,
     last_received: Nanos,
     /// A flush was asked for, and the seal that begins it has not come yet.
     has_asked: bool,
@@ -65,7 +68,14 @@ pub struct MetricsApplier {
 impl MetricsApplier {
     pub fn new(store: Arc<Tsdb>, sealed: Arc<Sealed>, limits: DecodeLimits, clock: Arc<dyn Clock>) -> Self {
         let (deltas, last_received) = (Accumulator::default(), Nanos::default());
-        Self { store, sealed, limits, clock, deltas, last_received, has_asked: false, is_full: false }
+        Self { store, sealed, limits, clock, deltas, spans: None, last_received, has_asked: false, is_full: false }
+    }
+
+    /// The same, which counts spans and the calls between services.
+    #[must_use]
+    pub fn with_span_metrics(mut self) -> Self {
+        self.spans = Some(SpanMetrics::default());
+        self
     }
 
     /// What came with its labels; `identities` of its series may be empty.
@@ -77,9 +87,17 @@ impl MetricsApplier {
     }
 
     /// Deltas, as sums. A new series that the store refuses is not summed up either.
-    fn append_deltas(&mut self, at: Place, decoded: &Decoded) {
-        let done = self.deltas.accumulate(at.tenant, &decoded.delta_metrics);
-        self.append(at, &done.batch, &[], &decoded.refused);
+    fn append_deltas(&mut self, at: Place, deltas: &MetricBatch, refused: &Mutex<Refused>) {
+        let last = |labels: &Labels, at_ms: i64| {
+            let hour = at_ms.saturating_sub(IDLE_MS_MAX)..=at_ms.saturating_add(IDLE_MS_MAX);
+            let found = self.store.last_sample(at.tenant, labels, hour);
+            found.unwrap_or_else(|error| {
+                tracing::error!(event = "DeltaSumReadError", "a sum of deltas begins anew: {error}");
+                None
+            })
+        };
+        let done = self.deltas.accumulate(at.tenant, deltas, &last);
+        self.append(at, &done.batch, &[], refused);
         let mut known = self.store.known_series(at.tenant);
         let mut look = known.look();
         for key in done.fresh.into_iter().filter(|key| *key != 0) {
@@ -88,10 +106,18 @@ impl MetricsApplier {
             }
         }
         if done.refused > 0 {
-            let mut refused = decoded.refused.lock();
+            let mut refused = refused.lock();
             refused.count += done.refused;
             refused.samples += done.refused;
             refused.examples.extend(done.examples);
+        }
+    }
+
+    /// Nobody waits to hear what is refused of it: the store counts that.
+    fn append_span_metrics(&mut self, position: JournalPosition, when: When) {
+        let Some(spans) = &mut self.spans else { return };
+        for (tenant, batch) in spans.take(self.last_received, when) {
+            self.append_deltas(Place { tenant, position, received: self.last_received }, &batch, &Mutex::default());
         }
     }
 
@@ -131,7 +157,7 @@ fn tell(tenant: TenantId, outcome: &AppendOutcome, refused: &Mutex<Refused>) {
 
 impl Applier for MetricsApplier {
     fn wants(&self, protocol: Protocol) -> bool {
-        has_metrics(protocol)
+        has_metrics(protocol) || (self.spans.is_some() && has_spans(protocol))
     }
 
     /// A head that is large is flushed soon; while it cannot be, senders are asked to come again.
@@ -168,12 +194,17 @@ impl Applier for MetricsApplier {
         }
         self.append(at, &decoded.metrics, &decoded.identities, &decoded.refused);
         if !decoded.delta_metrics.series.is_empty() {
-            self.append_deltas(at, decoded);
+            self.append_deltas(at, &decoded.delta_metrics, &decoded.refused);
         }
+        if let Some(spans) = &mut self.spans {
+            spans.observe(tenant, &decoded.spans, received);
+        }
+        self.append_span_metrics(position, When::Due);
     }
 
     fn seal(&mut self, position: JournalPosition) -> Result<()> {
         self.has_asked = false;
+        self.append_span_metrics(position, When::AtOnce);
         self.deltas.forget_idle(self.last_received.as_millis());
         if self.deltas.dropped() > 0 {
             tracing::warn!(

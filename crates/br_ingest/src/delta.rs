@@ -1,22 +1,45 @@
 //! Delta counters become cumulative ones, so that `rate` and `increase` mean the same for every sender.
 //!
-//! The sums begin anew after a restart, which reads as a counter reset; each sample carries the time from which its sum counts.
+//! A sum that is not at hand, after a start, goes on from the last sample that the store has: what is in files is all before what is
+//! read back from the journal, so the same deltas give the same sums again. Each sample carries the time from which its sum counts.
 
-use br_model::{MetricBatch, Sample, SeriesSamples, TenantId, Value};
+use br_model::{FloatHistogram, Labels, MetricBatch, Sample, SeriesSamples, TenantId, Value};
 use hashbrown::HashMap;
 
-/// Series that are summed up at once; the samples of further ones are dropped and counted.
+/// Series that are summed up at once, and the memory of their sums; the samples of further ones are dropped and counted.
 const SERIES_MAX: usize = 500_000;
+const BYTES_MAX: usize = 256 << 20;
 /// A series that brings nothing for this long begins anew.
-const IDLE_MS_MAX: i64 = 3_600_000;
+pub(crate) const IDLE_MS_MAX: i64 = 3_600_000;
 
 struct Sum {
     value: Value,
     start_ms: i64,
     last_ms: i64,
-    /// The delta that came last: the same one again is a sender's second try.
-    last: Value,
+    /// The delta that came last: the same one again is a sender's second try. Not known of a sum that the store had, where any other
+    /// delta of that time is taken for one.
+    last: Option<Value>,
 }
+
+impl Sum {
+    fn bytes(&self) -> usize {
+        let of_histogram = |value: &Value| match value {
+            Value::Float(_) => 0,
+            Value::Histogram(histogram) => {
+                let FloatHistogram { positive_buckets, negative_buckets, custom_values, .. } = &**histogram;
+                let numbers = positive_buckets.len() + negative_buckets.len() + custom_values.len();
+                size_of::<FloatHistogram>() + numbers * size_of::<f64>()
+            }
+        };
+        SUM_BYTES + of_histogram(&self.value) + self.last.as_ref().map_or(0, of_histogram)
+    }
+}
+
+/// With its place in the table.
+const SUM_BYTES: usize = 2 * size_of::<((TenantId, u128), Sum)>();
+
+/// Gives the sample of a series that the store took last, of the hour before a time and after it.
+pub(crate) type LastSample<'s> = &'s dyn Fn(&Labels, i64) -> Option<Sample>;
 
 /// What became of the deltas of one request.
 #[derive(Default)]
@@ -36,21 +59,28 @@ const EXAMPLES_MAX: usize = 3;
 #[derive(Default)]
 pub(crate) struct Accumulator {
     sums: HashMap<(TenantId, u128), Sum>,
+    bytes: usize,
     dropped: u64,
 }
 
 impl Accumulator {
     /// Turns the deltas of one request into cumulative samples.
-    pub(crate) fn accumulate(&mut self, tenant: TenantId, delta: &MetricBatch) -> Accumulated {
+    pub(crate) fn accumulate(&mut self, tenant: TenantId, delta: &MetricBatch, last: LastSample<'_>) -> Accumulated {
         let mut done = Accumulated::default();
         done.batch.metadata.clone_from(&delta.metadata);
         for series in &delta.series {
             let key = (tenant, series.labels.hash128());
             let is_new = !self.sums.contains_key(&key);
-            if is_new && self.sums.len() >= SERIES_MAX {
+            if is_new && (self.sums.len() >= SERIES_MAX || self.bytes >= BYTES_MAX) {
+                let (count, bytes) = (self.sums.len(), self.bytes >> 20);
                 self.dropped += series.samples.len() as u64;
-                done.refuse(series.samples.len(), || format!("{}: there are {SERIES_MAX} delta series already", series.labels));
+                done.refuse(series.samples.len(), || {
+                    format!("{}: there are {count} delta series of {bytes} MiB already", series.labels)
+                });
                 continue;
+            }
+            if is_new && let Some(first) = series.samples.first() {
+                self.go_on(key, last(&series.labels, first.timestamp_ms));
             }
             let mut samples = Vec::with_capacity(series.samples.len());
             for sample in &series.samples {
@@ -69,33 +99,52 @@ impl Accumulator {
         done
     }
 
+    fn go_on(&mut self, key: (TenantId, u128), stored: Option<Sample>) {
+        if let Some(Sample { timestamp_ms: last_ms, value, start_ms }) = stored {
+            self.put(key, Sum { value, start_ms: start_ms.unwrap_or(last_ms), last_ms, last: None });
+        }
+    }
+
+    fn put(&mut self, key: (TenantId, u128), sum: Sum) {
+        self.forget(key.0, key.1);
+        self.bytes += sum.bytes();
+        self.sums.insert(key, sum);
+    }
+
     /// A series that the store does not take needs no sum: it would take the place of one that the store does take.
     pub(crate) fn forget(&mut self, tenant: TenantId, key: u128) {
-        self.sums.remove(&(tenant, key));
+        if let Some(sum) = self.sums.remove(&(tenant, key)) {
+            self.bytes -= sum.bytes();
+        }
     }
 
     fn add(&mut self, key: (TenantId, u128), sample: &Sample) -> Added {
-        let start_ms = sample.start_ms.unwrap_or(sample.timestamp_ms);
-        let sum = match self.sums.get_mut(&key) {
-            Some(sum) if sample.timestamp_ms == sum.last_ms && sample.value == sum.last => return Added::Again,
+        let (at_ms, delta) = (sample.timestamp_ms, &sample.value);
+        let told =
+            |value: &Value, start_ms| Added::Sum(Sample { timestamp_ms: at_ms, value: value.clone(), start_ms: Some(start_ms) });
+        match self.sums.get_mut(&key) {
+            Some(sum) if at_ms == sum.last_ms && sum.last.as_ref().is_none_or(|last| last == delta) => Added::Again,
             // Added now it would count for a time that was told already.
-            Some(sum) if sample.timestamp_ms <= sum.last_ms => return Added::Late(sum.last_ms),
-            Some(sum) if sample.timestamp_ms - sum.last_ms <= IDLE_MS_MAX => {
-                sum.value = plus(&sum.value, &sample.value);
-                (sum.last_ms, sum.last) = (sample.timestamp_ms, sample.value.clone());
-                sum
+            Some(sum) if at_ms <= sum.last_ms => Added::Late(sum.last_ms),
+            Some(sum) if at_ms - sum.last_ms <= IDLE_MS_MAX => {
+                let before = sum.bytes();
+                sum.value = plus(&sum.value, delta);
+                (sum.last_ms, sum.last) = (at_ms, Some(delta.clone()));
+                self.bytes = self.bytes + sum.bytes() - before;
+                told(&sum.value, sum.start_ms)
             }
             _ => {
-                let (value, last) = (sample.value.clone(), sample.value.clone());
-                self.sums.entry(key).insert(Sum { value, start_ms, last_ms: sample.timestamp_ms, last }).into_mut()
+                let start_ms = sample.start_ms.unwrap_or(at_ms);
+                self.put(key, Sum { value: delta.clone(), start_ms, last_ms: at_ms, last: Some(delta.clone()) });
+                told(delta, start_ms)
             }
-        };
-        Added::Sum(Sample { timestamp_ms: sample.timestamp_ms, value: sum.value.clone(), start_ms: Some(sum.start_ms) })
+        }
     }
 
     /// Forgets series that have been idle for long.
     pub(crate) fn forget_idle(&mut self, now_ms: i64) {
         self.sums.retain(|_, sum| now_ms - sum.last_ms <= IDLE_MS_MAX);
+        self.bytes = self.sums.values().map(Sum::bytes).sum();
     }
 
     /// Samples that found no room.
@@ -148,7 +197,7 @@ mod tests {
     fn deltas_add_up_once() {
         let mut accumulator = Accumulator::default();
         let mut add = |at, value| {
-            let done = accumulator.accumulate(TenantId(1), &batch(at, value));
+            let done = accumulator.accumulate(TenantId(1), &batch(at, value), &|_, _| None);
             assert_eq!(done.refused, 0);
             done.batch.series[0].samples.clone()
         };
@@ -162,12 +211,36 @@ mod tests {
     #[test]
     fn a_delta_that_comes_too_late_is_told() {
         let mut accumulator = Accumulator::default();
-        let mut add = |at, value| accumulator.accumulate(TenantId(1), &batch(at, value));
+        let mut add = |at, value| accumulator.accumulate(TenantId(1), &batch(at, value), &|_, _| None);
         assert_eq!(add(200, 3.0).fresh.len(), 1);
         for (at, value) in [(150, 1.0), (200, 4.0)] {
             let late = add(at, value);
             assert_eq!((late.refused, late.batch.series[0].samples.len(), late.fresh[0]), (1, 0, 0));
             assert!(late.examples[0].contains("not newer than the one at 200 ms"), "{:?}", late.examples);
         }
+    }
+    #[test]
+    fn a_sum_goes_on_from_what_the_store_has() {
+        let mut accumulator = Accumulator::default();
+        let stored = |_: &Labels, at_ms: i64| {
+            (at_ms < 1000).then_some(Sample { timestamp_ms: 150, value: Value::Float(7.0), start_ms: Some(20) })
+        };
+        let mut add = |at, value| accumulator.accumulate(TenantId(1), &batch(at, value), &stored);
+        let late = add(140, 1.0);
+        assert_eq!((late.refused, late.batch.series[0].samples.len()), (1, 0), "it is in the store's sum");
+        let again = add(150, 3.0);
+        assert_eq!((again.refused, again.batch.series[0].samples.len()), (0, 0), "a sender whose answer got lost tries again");
+        let next = &add(200, 3.0).batch.series[0].samples[0];
+        assert_eq!((&next.value, next.start_ms), (&Value::Float(10.0), Some(20)));
+        accumulator.forget_idle(i64::MAX);
+        assert_eq!(accumulator.bytes, 0);
+    }
+
+    #[test]
+    fn sums_take_a_bounded_place() {
+        let mut accumulator = Accumulator { bytes: BYTES_MAX, ..Accumulator::default() };
+        let refused = accumulator.accumulate(TenantId(1), &batch(100, 1.0), &|_, _| None);
+        assert_eq!((refused.refused, accumulator.dropped()), (1, 1));
+        assert!(refused.examples[0].contains("256 MiB already"), "{:?}", refused.examples);
     }
 }

@@ -142,6 +142,8 @@ pub struct IntakeCounters {
     pub attributes_cut: AtomicU64,
     pub attributes_dropped: AtomicU64,
     pub span_children_dropped: AtomicU64,
+    /// Spans that span metrics lack.
+    pub spans_uncounted: AtomicU64,
     pub syslog: SyslogCounters,
     unknown_items: Mutex<BTreeMap<String, u64>>,
 }
@@ -206,6 +208,14 @@ const SHOWN_WITHIN: Duration = Duration::from_secs(2);
 /// Whether requests of this protocol bring metrics; all others bring events.
 pub(crate) fn has_metrics(protocol: Protocol) -> bool {
     matches!(protocol, Protocol::REMOTE_WRITE_1 | Protocol::REMOTE_WRITE_2 | Protocol::OTLP_METRICS | Protocol::DELETE_SERIES)
+}
+
+/// Whether they may bring spans.
+pub(crate) fn has_spans(protocol: Protocol) -> bool {
+    matches!(
+        protocol,
+        Protocol::OTLP_TRACES | Protocol::ZIPKIN_2 | Protocol::JAEGER_THRIFT | Protocol::SENTRY_ENVELOPE | Protocol::SENTRY_STORE
+    )
 }
 
 impl Intake {
@@ -360,9 +370,15 @@ impl Intake {
         let lanes = &self.lanes;
         let errors = decoded.error_count();
         let uses_issues = errors > 0;
-        let users = [(&lanes.metrics, uses_metrics), (&lanes.events, uses_events), (&lanes.issues, uses_issues)];
+        let mut users = [(&lanes.metrics, uses_metrics), (&lanes.events, uses_events), (&lanes.issues, uses_issues)];
         for (lane, _) in users.iter().filter(|(_, is_used)| *is_used) {
             lane.check_room(bytes).inspect_err(|_| self.count_overload())?;
+        }
+        // Spans are counted on the metrics lane as well. Where that is far behind they are kept all the same.
+        let spans = decoded.spans.span_count();
+        if spans > 0 && !uses_metrics {
+            users[0].1 = lanes.metrics.check_room(bytes).is_ok();
+            self.counters.spans_uncounted.fetch_add(if users[0].1 { 0 } else { spans as u64 }, Ordering::Relaxed);
         }
         let mut receipt = receipt(&mut decoded, &self.limits.wire);
         self.count(&receipt, &decoded, errors, record.body.len());

@@ -14,6 +14,7 @@ pub mod redaction;
 mod room;
 pub mod scrape;
 pub mod sink;
+mod span_metrics;
 pub mod syslog;
 pub mod tail;
 pub mod times;
