@@ -16,6 +16,7 @@ from bellrock_server import eventually
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from prometheus_client import CollectorRegistry, Gauge, push_to_gateway
+from protocols import remote_write
 from web import Web
 
 MAIL = "ann.{}@example.com"
@@ -200,3 +201,37 @@ bellrock:
     server.config.write_text("bellrock: { redaction: { rules: { mail: true } } }")
     answer = requests.post(server.url + "/-/reload", timeout=5)
     assert answer.status_code >= 400 and "there are card, iban" in answer.text, answer.text
+
+
+def test_a_series_that_came_before_is_masked_under_a_policy_that_is_new(make_server):
+    """Series that are known are not read again, as long as they came under the policy in force."""
+    off, on = "bellrock: { redaction: { enabled: false }, flush_interval: 1h }", "bellrock: { flush_interval: 1h }"
+    server = make_server(config=off).start()
+
+    def send(*values):
+        for value in values:
+            path, body, headers = remote_write([value])
+            assert requests.post(server.url + path, headers=headers, timeout=10, **body).status_code in (200, 204)
+
+    def records():
+        counts = server.promql("count_over_time(written[10m])")
+        return {labels["record"]: count for labels, count in counts}
+
+    mail, hidden = "ann@example.com", "[email********]"
+    send(mail, "plain", mail)
+    assert records() == {mail: 2, "plain": 1}
+    server.config.write_text(on)
+    assert requests.post(f"{server.url}/-/reload", timeout=10).status_code == 200
+    send(mail, "plain", mail, "plain", "plain", mail)
+    assert records() == {mail: 2, hidden: 3, "plain": 4}
+    # What is read back came under a policy that nobody remembers.
+    server.config.write_text(off)
+    server.kill()
+    server.start()
+    send(mail, mail)
+    server.kill()
+    server.config.write_text(on)
+    server.start()
+    eventually(lambda: server.get("/bellrock/v1/status")["replay"]["done"])
+    send(mail, mail, hidden)
+    assert records() == {mail: 4, hidden: 6, "plain": 4}

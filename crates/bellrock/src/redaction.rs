@@ -80,7 +80,7 @@ impl RedactionConfig {
     pub(crate) fn options(&self) -> Result<RedactionOptions> {
         // What is switched off must be right too: it will be switched on one day.
         let redactor = Redactor::new(&self.policy()?).context("bellrock.redaction")?;
-        Ok(RedactionOptions { redactor: self.enabled.then_some(redactor), is_dry_run: self.dry_run })
+        Ok(RedactionOptions::new(self.enabled.then_some(redactor), self.dry_run))
     }
 
     fn policy(&self) -> Result<Policy> {

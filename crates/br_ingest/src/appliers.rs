@@ -14,7 +14,7 @@ use br_journal::Protocol;
 use br_model::{KnownSeries, Labels, LogRecord, MetricBatch, Resource, TenantId};
 use br_std::{Nanos, Result};
 use br_storage::JournalPosition;
-use br_tsdb::{AppendOutcome, SealedHead, Tsdb};
+use br_tsdb::{AppendOutcome, Learning, SealedHead, Tsdb};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -78,9 +78,9 @@ impl MetricsApplier {
         self
     }
 
-    /// What came with its labels; `identities` of its series may be empty.
-    fn append(&self, at: Place, batch: &MetricBatch, identities: &[u128], refused: &Mutex<Refused>) {
-        match self.store.append_learning(at.tenant, at.position, batch, identities, at.received) {
+    /// What came with its labels.
+    fn append(&self, at: Place, batch: &MetricBatch, learning: Learning<'_>, refused: &Mutex<Refused>) {
+        match self.store.append_learning(at.tenant, at.position, batch, learning, at.received) {
             Ok(outcome) => tell(at.tenant, &outcome, refused),
             Err(error) => lost("metrics", at.position, &error),
         }
@@ -97,7 +97,7 @@ impl MetricsApplier {
             })
         };
         let done = self.deltas.accumulate(at.tenant, deltas, &last);
-        self.append(at, &done.batch, &[], refused);
+        self.append(at, &done.batch, Learning::default(), refused);
         let mut known = self.store.known_series(at.tenant);
         let mut look = known.look();
         for key in done.fresh.into_iter().filter(|key| *key != 0) {
@@ -190,9 +190,11 @@ impl Applier for MetricsApplier {
             && !self.append_known(at, decoded)
             && let Some(Ok(whole)) = decoded.record.as_ref().map(|record| decode(record, &self.limits))
         {
-            return self.append(at, &whole.metrics, &whole.identities, &decoded.refused);
+            let learning = Learning { identities: &whole.identities, policy: decoded.policy };
+            return self.append(at, &whole.metrics, learning, &decoded.refused);
         }
-        self.append(at, &decoded.metrics, &decoded.identities, &decoded.refused);
+        let learning = Learning { identities: &decoded.identities, policy: decoded.policy };
+        self.append(at, &decoded.metrics, learning, &decoded.refused);
         if !decoded.delta_metrics.series.is_empty() {
             self.append_deltas(at, &decoded.delta_metrics, &decoded.refused);
         }

@@ -12,6 +12,8 @@ pub struct Decoded {
     pub metrics: MetricBatch,
     /// For each series of `metrics` the hash of its labels as they were sent, zero for none; empty when no protocol gives any.
     pub identities: Vec<u128>,
+    /// Under which those labels were looked at for what is masked; zero for none.
+    pub policy: u16,
     /// Samples of series that the metrics store knew when this was decoded.
     pub known: Vec<KnownSample>,
     /// The request itself, to be read in full should the store have forgotten one of `known` by then.

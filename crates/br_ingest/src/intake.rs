@@ -13,7 +13,7 @@ use br_model::{Labels, MetricBatch, TenantId};
 use br_std::{Error, Result};
 use br_storage::Budget;
 use br_tsdb::{Deletion, Foreseen, Tsdb};
-use br_wire::{Limits, Rejection, WireError, elastic};
+use br_wire::{Limits, Rejection, WireError, elastic, remote_write};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -276,7 +276,12 @@ impl Intake {
             let decoding = tokio::task::spawn_blocking(move || {
                 // A sender that has gone ends the wait, not the work: what it takes stays counted until it is done.
                 let mut room = room;
-                let Clean { record, unpacked, found } = match redact(record, &policy, &limits.wire) {
+                let (tenant, number) = (record.tenant, policy.policy());
+                let known_alone = |message: &[u8]| {
+                    let mut series = store.known_series(tenant);
+                    remote_write::v1::known_alone(message, &limits.wire, &mut series.look_under(number))
+                };
+                let Clean { record, unpacked, found, known } = match redact(record, &policy, &limits.wire, &known_alone) {
                     Ok(clean) => clean,
                     Err(refused) => {
                         let (record, error) = *refused;
@@ -286,13 +291,18 @@ impl Intake {
                 let readable = unpacked.as_ref().unwrap_or(&record);
                 let limits = if unpacked.is_some() { limits.for_unpacked() } else { limits };
                 // Only here are labels sent in the same bytes each time: no other request takes the lock, or makes a head for its tenant.
-                let decoded = if record.protocol == Protocol::REMOTE_WRITE_1 {
-                    decode_with(readable, &limits, &mut store.known_series(record.tenant).look())
+                let decoded = if let Some(known) = known {
+                    let mut decoded = Decoded { known, ..Decoded::default() };
+                    limits.times.refuse(&mut decoded, record.received);
+                    Ok(decoded)
+                } else if record.protocol == Protocol::REMOTE_WRITE_1 {
+                    decode_with(readable, &limits, &mut store.known_series(tenant).look_under(number))
                 } else {
                     decode(readable, &limits)
                 };
                 drop(unpacked);
-                let accepted = decoded.map(|decoded| -> Result<Accepted> {
+                let accepted = decoded.map(|mut decoded| -> Result<Accepted> {
+                    decoded.policy = number;
                     let accepted = Accepted::new(decoded, &record);
                     room.settle(accepted.bytes)?;
                     Ok(Accepted { room: Some(room), ..accepted })
@@ -336,7 +346,7 @@ impl Intake {
         self.redact_batch(&mut batch);
         let received = self.clock.now();
         let encoding = tokio::task::spawn_blocking(move || {
-            let body = Bytes::from(br_wire::remote_write::v2::encode(&batch));
+            let body = Bytes::from(remote_write::v2::encode(&batch));
             let context = vec![("content-encoding".to_owned(), "snappy".to_owned())];
             let record = Record { tenant, protocol: Protocol::REMOTE_WRITE_2, received, is_compressed: true, context, body };
             let accepted = Accepted::new(Decoded { metrics: batch, ..Decoded::default() }, &record);

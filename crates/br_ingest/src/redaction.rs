@@ -7,7 +7,7 @@ use crate::decode::remote_write_type;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use br_journal::{Protocol, Record};
-use br_model::{Labels, MetricBatch};
+use br_model::{KnownSample, Labels, MetricBatch};
 use br_redact::{Redactor, Shape};
 use br_wire::decompress::{self, Encoding};
 use br_wire::{Limits, Result, WireError, otlp, remote_write};
@@ -24,6 +24,20 @@ pub struct RedactionOptions {
     pub redactor: Option<Redactor>,
     /// Values are counted and left as they are.
     pub is_dry_run: bool,
+    /// Given as it takes effect; see [`RedactionOptions::policy`].
+    number: u16,
+}
+
+impl RedactionOptions {
+    pub fn new(redactor: Option<Redactor>, is_dry_run: bool) -> Self {
+        Self { redactor, is_dry_run, number: 0 }
+    }
+
+    /// By this a store remembers which series came under the policy, and are not looked at again. Zero where nothing is masked, and in a
+    /// dry run, which counts each time.
+    pub(crate) fn policy(&self) -> u16 {
+        if self.redactor.is_some() && !self.is_dry_run { self.number } else { 0 }
+    }
 }
 
 /// The policy in force, and what it has found.
@@ -40,14 +54,16 @@ pub(crate) type Found = Vec<(String, u64)>;
 
 impl Redaction {
     /// Takes effect with the next body.
-    pub fn set(&self, options: RedactionOptions) {
+    pub fn set(&self, mut options: RedactionOptions) {
         if let Some(redactor) = &options.redactor {
             let mut counts = self.counts.lock();
             for name in redactor.active_rules() {
                 counts.entry(name.to_owned()).or_default();
             }
         }
-        *self.options.write() = Arc::new(options);
+        let mut in_force = self.options.write();
+        options.number = in_force.number.checked_add(1).unwrap_or(1);
+        *in_force = Arc::new(options);
     }
 
     /// Values found so far, by rule. Rules that apply are there from the start.
@@ -135,24 +151,42 @@ pub(crate) struct Clean {
     /// The same with its body unpacked, where that was done anyway: it need not be done again to decode it.
     pub(crate) unpacked: Option<Record>,
     pub(crate) found: Found,
+    /// The samples of a body that has nothing else than series which came before: it was not looked at.
+    pub(crate) known: Option<Vec<KnownSample>>,
 }
+
+impl Clean {
+    fn as_it_was(record: Record) -> Self {
+        Self { record, unpacked: None, found: Found::new(), known: None }
+    }
+}
+
+/// The samples of an unpacked remote-write 1.0 request of which all else is known; see [`remote_write::v1::known_alone`].
+pub(crate) type KnownAlone<'a> = &'a dyn Fn(&[u8]) -> Option<Vec<KnownSample>>;
 
 /// Masks a record's body. An error says, as the decoder would, why it cannot be read; the record comes back as it was.
 pub(crate) fn redact(
     record: Record,
     options: &RedactionOptions,
     limits: &Limits,
+    known_alone: KnownAlone<'_>,
 ) -> std::result::Result<Clean, Box<(Record, WireError)>> {
-    let Some(redactor) = &options.redactor else { return Ok(Clean { record, unpacked: None, found: Found::new() }) };
+    let Some(redactor) = &options.redactor else { return Ok(Clean::as_it_was(record)) };
     let outcome = shape(&record).and_then(|shape| match shape {
         Some(shape) => Ok(Some((shape, plain(&record, limits)?))),
         None => Ok(None),
     });
     let (shape, plain) = match outcome {
         Ok(Some(found)) => found,
-        Ok(None) => return Ok(Clean { record, unpacked: None, found: Found::new() }),
+        Ok(None) => return Ok(Clean::as_it_was(record)),
         Err(error) => return Err(Box::new((record, error))),
     };
+    if shape == Shape::RemoteWrite1
+        && options.policy() != 0
+        && let Some(known) = known_alone(&plain)
+    {
+        return Ok(Clean { known: Some(known), ..Clean::as_it_was(record) });
+    }
     let redacted = redactor.redact(&plain, shape);
     let found = redacted.counts;
     let unpacked = match plain {
@@ -162,11 +196,11 @@ pub(crate) fn redact(
     };
     let Some(masked) = redacted.body.filter(|_| !options.is_dry_run) else {
         let unpacked = unpacked.map(|plain| in_the_clear(&record, plain));
-        return Ok(Clean { record, unpacked, found });
+        return Ok(Clean { record, unpacked, found, known: None });
     };
     drop(unpacked);
     match packed(&record, masked, limits) {
-        Ok(record) => Ok(Clean { record, unpacked: None, found }),
+        Ok(record) => Ok(Clean { found, ..Clean::as_it_was(record) }),
         Err(error) => Err(Box::new((record, error))),
     }
 }
@@ -266,7 +300,7 @@ mod tests {
     const NOW: Nanos = Nanos::from_millis(1_764_237_600_000);
 
     fn options(is_dry_run: bool) -> RedactionOptions {
-        RedactionOptions { redactor: Some(Redactor::default()), is_dry_run }
+        RedactionOptions::new(Some(Redactor::default()), is_dry_run)
     }
 
     fn record(protocol: Protocol, content_type: &str, encoding: &str, body: Vec<u8>) -> Record {
@@ -276,7 +310,7 @@ mod tests {
     }
 
     fn redacted(record: &Record, options: &RedactionOptions, limits: &Limits) -> Clean {
-        redact(record.clone(), options, limits).unwrap_or_else(|refused| panic!("{}", refused.1))
+        redact(record.clone(), options, limits, &|_| None).unwrap_or_else(|refused| panic!("{}", refused.1))
     }
 
     fn bodies(record: &Record) -> Vec<String> {
@@ -339,7 +373,7 @@ mod tests {
         let plain = decompress::decompress(&push.body, Encoding::Snappy, &limits).expect("still snappy");
         assert_eq!(plain.as_ref(), entry("to [email********]"));
 
-        let refused = redact(record(Protocol::OTLP_LOGS, "text/plain", "", Vec::new()), &options(false), &limits);
+        let refused = redact(record(Protocol::OTLP_LOGS, "text/plain", "", Vec::new()), &options(false), &limits, &|_| None);
         assert_eq!(refused.err().map(|refused| refused.1.http_status()), Some(415));
     }
 

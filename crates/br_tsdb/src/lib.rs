@@ -45,4 +45,4 @@ pub use plan::{CompactionJob, plan_compaction};
 pub use retention::{RetentionRule, RetentionRules};
 pub use rollup::{RollupLevel, RollupOf, check_levels};
 pub use stats::{DamagedChunks, DamagedFile, NameCount, TenantStats, TsdbStats};
-pub use store::Tsdb;
+pub use store::{Learning, Tsdb};

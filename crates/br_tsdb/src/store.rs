@@ -25,6 +25,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+/// What is remembered of a batch, so that its series need not be read when they come again: see [`KnownCursor`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Learning<'a> {
+    /// For each series the hash of its labels as they were sent, zero for none; or empty.
+    pub identities: &'a [u128],
+    /// Of what is masked: that under which these labels are as they are. Zero where nobody looked.
+    pub policy: u16,
+}
+
 /// The metrics store. Cheap to clone; all clones are the same store.
 #[derive(Clone)]
 pub struct Tsdb {
@@ -144,16 +153,16 @@ impl Tsdb {
     /// Samples that were stored before are recognised, so that a record may be applied twice.
     /// The error is a broken invariant of the store itself; what is wrong with the batch stands in the outcome.
     pub fn append(&self, tenant: TenantId, position: JournalPosition, batch: &MetricBatch, now: Nanos) -> Result<AppendOutcome> {
-        self.append_learning(tenant, position, batch, &[], now)
+        self.append_learning(tenant, position, batch, Learning::default(), now)
     }
 
-    /// The same; of each series whose identity (see [`KnownCursor`]) is not zero note is taken.
+    /// The same, for senders that send the same series again and again.
     pub fn append_learning(
         &self,
         tenant: TenantId,
         position: JournalPosition,
         batch: &MetricBatch,
-        identities: &[u128],
+        learning: Learning<'_>,
         now: Nanos,
     ) -> Result<AppendOutcome> {
         let options = &self.shared.options;
@@ -172,11 +181,11 @@ impl Tsdb {
         let open_before = locked.open_bytes();
         locked.refuse_past(past, example, &mut outcome);
         locked.append_metadata(&batch.metadata, window_ms(now.as_millis()), options, &mut outcome);
-        let mut identities = identities;
+        let mut identities = learning.identities;
         for series in batch.series.chunks(SERIES_PER_LOCK) {
             let (of_these, rest) = identities.split_at(series.len().min(identities.len()));
             identities = rest;
-            locked.append(series, of_these, times, options, &mut outcome, &mut cursor)?;
+            locked.append(series, Learning { identities: of_these, ..learning }, times, options, &mut outcome, &mut cursor)?;
             RwLockWriteGuard::bump(&mut locked);
         }
         locked.counters.accepted += outcome.accepted;

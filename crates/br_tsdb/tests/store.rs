@@ -9,7 +9,7 @@ use br_model::{
 };
 use br_std::{Kind, Nanos};
 use br_storage::{Budget, JournalPosition, MatchOp, SeriesQuery, Values};
-use br_tsdb::{RejectReason, RetentionRule, RetentionRules, TsdbOptions};
+use br_tsdb::{Learning, RejectReason, RetentionRule, RetentionRules, TsdbOptions};
 use common::{Store, T0, TENANT, batch, labels, matcher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -516,7 +516,10 @@ fn known_series_are_taken_by_number_until_their_number_is_another_s() {
     let now = Nanos::from_millis(T0);
     let (first, second, third) = (T0, T0 + 1000, T0 + 2000);
     let learned = batch("up{job=\"a\"}", &[(first, 1.0)]);
-    store.tsdb.append_learning(TENANT, JournalPosition(1), &learned, &[77], now).expect("taken");
+    store
+        .tsdb
+        .append_learning(TENANT, JournalPosition(1), &learned, Learning { identities: &[77], policy: 0 }, now)
+        .expect("taken");
     let handle = store.tsdb.known_series(TENANT).look().find(77).expect("learned");
     assert_eq!(store.tsdb.known_series(TENANT).look().find(78), None);
 
@@ -559,7 +562,16 @@ fn a_request_of_known_series_is_read_without_its_labels() {
     let all = names.map(|name| series(name, 1.0, &[])).concat();
     let first = read(&all);
     assert_eq!((first.known.len(), first.decoded.value.series.len()), (0, 3));
-    store.tsdb.append_learning(TENANT, JournalPosition(1), &first.decoded.value, &first.identities, now).expect("taken");
+    store
+        .tsdb
+        .append_learning(
+            TENANT,
+            JournalPosition(1),
+            &first.decoded.value,
+            Learning { identities: &first.identities, policy: 0 },
+            now,
+        )
+        .expect("taken");
     let numbers =
         |message: &[u8]| read(message).known.iter().map(|sample| (sample.series.number, sample.value)).collect::<Vec<_>>();
     assert_eq!(numbers(&all), [(0, 1.0), (1, 1.0), (2, 1.0)]);

@@ -8,6 +8,7 @@ use crate::changes::Change;
 use crate::index::SeriesId;
 use crate::options::TsdbOptions;
 use crate::outcome::{AppendOutcome, RejectReason};
+use crate::store::Learning;
 use br_model::{KnownSample, Labels, Metadata, Sample, SeriesSamples, Value};
 use br_std::{Nanos, Result};
 
@@ -41,11 +42,10 @@ impl AcceptedTimes {
 
 impl TenantHead {
     /// Takes the samples and exemplars of some series. What is refused stands in `outcome`.
-    /// `identities` are those of the series, or empty; zero is none.
     pub(crate) fn append(
         &mut self,
         batch: &[SeriesSamples],
-        identities: &[u128],
+        learning: Learning<'_>,
         times: AcceptedTimes,
         options: &TsdbOptions,
         outcome: &mut AppendOutcome,
@@ -54,14 +54,14 @@ impl TenantHead {
         let mut learned = Vec::new();
         for (at, incoming) in batch.iter().enumerate() {
             let Some(id) = self.append_series(incoming, times, options, outcome, cursor)? else { continue };
-            if let Some(identity) = identities.get(at).filter(|identity| **identity != 0) {
+            if let Some(identity) = learning.identities.get(at).filter(|identity| **identity != 0) {
                 learned.push((*identity, id));
             }
         }
         if !learned.is_empty() {
             let mut registry = self.registry.write();
             for (identity, id) in learned {
-                registry.learn(identity, id);
+                registry.learn(identity, id, learning.policy);
             }
         }
         Ok(())

@@ -31,6 +31,8 @@ pub(crate) struct Registry {
     groups: Paged<Group>,
     /// How often each number has been given, by [`SeriesId`]; odd while it is free.
     generations: Paged<u32>,
+    /// The policy under which the labels were looked at last, and nothing of them had to be masked, by [`SeriesId`]; zero for none.
+    policies: Paged<u16>,
     by_hash: HashTable<SeriesId>,
     aliases: HashMap<u128, SeriesHandle, FixedState>,
 }
@@ -61,11 +63,13 @@ impl Registry {
             self.hashes.set(at, hash);
             self.lengths.set(at, length);
             self.groups.set(at, group);
+            self.policies.set(at, 0);
         } else {
             self.hashes.push(hash);
             self.lengths.push(length);
             self.groups.push(group);
             self.generations.push(0);
+            self.policies.push(0);
         }
         let hashes = &self.hashes;
         self.by_hash.insert_unique(hash as u64, id, |id| hashes.get(*id as usize).map_or(0, |hash| *hash as u64));
@@ -82,8 +86,9 @@ impl Registry {
         }
     }
 
-    /// Takes note of how a sender writes the labels of a series that is kept.
-    pub(crate) fn learn(&mut self, identity: u128, id: SeriesId) {
+    /// Takes note of how a sender writes the labels of a series that is kept, and of the policy under which they are as they are.
+    pub(crate) fn learn(&mut self, identity: u128, id: SeriesId, policy: u16) {
+        self.policies.set(id as usize, policy);
         if self.is(id, identity) {
             return;
         }
@@ -103,6 +108,11 @@ impl Registry {
         self.groups.get(series.number as usize).copied().unwrap_or(0)
     }
 
+    #[inline]
+    fn came_under(&self, id: SeriesId, policy: u16) -> bool {
+        policy == 0 || self.policies.get(id as usize) == Some(&policy)
+    }
+
     fn handle(&self, id: SeriesId) -> SeriesHandle {
         SeriesHandle { number: id, generation: self.generations.get(id as usize).copied().unwrap_or(0) }
     }
@@ -112,8 +122,11 @@ impl Registry {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        let by_number =
-            self.hashes.heap_bytes() + self.lengths.heap_bytes() + self.groups.heap_bytes() + self.generations.heap_bytes();
+        let by_number = self.hashes.heap_bytes()
+            + self.lengths.heap_bytes()
+            + self.groups.heap_bytes()
+            + self.generations.heap_bytes()
+            + self.policies.heap_bytes();
         // A table is filled up to seven eighths of its places.
         by_number + (self.by_hash.capacity() * 5 + self.aliases.capacity() * 25) * 8 / 7
     }
@@ -134,12 +147,18 @@ impl KnownCursor {
     /// For a whole request at once. The lock is taken when the first series is asked for, not while the request is unpacked, and is
     /// handed over now and then to who waits for it.
     pub fn look(&mut self) -> KnownLook<'_> {
-        KnownLook { registry: &self.registry, known: None, finds: 0, next: &mut self.next }
+        self.look_under(0)
+    }
+
+    /// The same, which finds only what came under this policy; under zero, whatever there is.
+    pub fn look_under(&mut self, policy: u16) -> KnownLook<'_> {
+        KnownLook { registry: &self.registry, policy, known: None, finds: 0, next: &mut self.next }
     }
 }
 
 pub struct KnownLook<'a> {
     registry: &'a RwLock<Registry>,
+    policy: u16,
     /// `None` before the first find.
     known: Option<RwLockReadGuard<'a, Registry>>,
     /// Since the lock was handed over.
@@ -167,21 +186,22 @@ impl<'a> KnownLook<'a> {
 impl KnownSeries for KnownLook<'_> {
     #[inline]
     fn find(&mut self, identity: u128) -> Option<SeriesHandle> {
-        let expected = *self.next;
+        let (expected, policy) = (*self.next, self.policy);
         let known = self.turn();
         let handle = match known.find_near(identity, expected) {
             Some(id) => known.handle(id),
             None => *known.aliases.get(&identity)?,
         };
+        let is_fit = known.came_under(handle.number, policy);
         *self.next = handle.number.wrapping_add(1);
-        Some(handle)
+        is_fit.then_some(handle)
     }
 
     #[inline]
     fn find_expected(&mut self, identity: u128) -> Option<SeriesHandle> {
-        let id = *self.next;
+        let (id, policy) = (*self.next, self.policy);
         let known = self.turn();
-        if !known.is(id, identity) {
+        if !known.is(id, identity) || !known.came_under(id, policy) {
             return None;
         }
         let handle = known.handle(id);
@@ -218,7 +238,7 @@ mod tests {
         }
         assert_eq!(look.find(8), None);
         drop(look);
-        shared.write().learn(8, 0);
+        shared.write().learn(8, 0, 0);
         let before = find(8).expect("learned");
         shared.write().remove(0);
         assert_eq!(find(hash(0)), None);
@@ -226,6 +246,25 @@ mod tests {
         shared.write().insert(0, hash(200), 10, 0);
         assert!(!shared.read().keeps(before));
         assert!(shared.read().keeps(find(hash(200)).expect("inserted")));
+    }
+
+    #[test]
+    fn what_came_under_another_policy_is_not_found() {
+        let shared = SharedRegistry::default();
+        shared.write().insert(0, hash(0), 10, 0);
+        let finds = |policy| {
+            let mut cursor = KnownCursor::new(shared.clone());
+            let is_expected = cursor.look_under(policy).find_expected(hash(0)).is_some();
+            let is_found = cursor.look_under(policy).find(hash(0)).is_some();
+            assert_eq!(is_expected, is_found);
+            is_found
+        };
+        assert!(finds(0) && !finds(1), "as read back from a journal");
+        shared.write().learn(hash(0), 0, 1);
+        assert!(finds(0) && finds(1) && !finds(2));
+        shared.write().remove(0);
+        shared.write().insert(0, hash(0), 10, 0);
+        assert!(finds(0) && !finds(1), "the number is another's");
     }
 
     /// A request of any size, and all that comes before its first series, leaves the registry to who registers series.
@@ -252,7 +291,7 @@ mod tests {
         let shared = SharedRegistry::default();
         shared.write().insert(0, hash(0), 10, 0);
         for other in 0..=ALIASES_MIN as u128 {
-            shared.write().learn(other + 1000, 0);
+            shared.write().learn(other + 1000, 0, 0);
         }
         assert!(shared.read().aliases.len() <= ALIASES_MIN);
     }
