@@ -61,8 +61,8 @@ impl Groups {
 
     fn find(&mut self, labels: &Labels, key: &mut Vec<u8>) -> usize {
         if !self.without && self.names.is_empty() {
-            key.clear();
-            return self.by_texts(labels, key);
+            // All are one group.
+            return if self.labels.is_empty() { self.by_texts(labels, key) } else { 0 };
         }
         if !self.numbers.key(labels, |name| keeps(&self.names, self.without, name), key) {
             return self.by_texts(labels, key);

@@ -13,6 +13,7 @@ use bytes::buf::Reader;
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::basic::Compression;
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::column::reader::{get_column_reader, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, Int32Type};
@@ -25,6 +26,8 @@ use parquet::file::statistics::Statistics;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use zstd::bulk::Decompressor;
+use zstd::zstd_safe::get_frame_content_size;
 
 /// A row as it stands in its page.
 pub(crate) type PageRow = ChunkRow<ByteArray>;
@@ -43,6 +46,8 @@ pub(crate) struct PageAddress {
 #[derive(Default)]
 pub(crate) struct RecentPages {
     by_column: BTreeMap<(FileNumber, u32, bool), (PageAddress, Page)>,
+    /// Made once for a query: the library makes one for each column that is read, and to make it takes as long as to decompress a page.
+    decompressor: Option<Decompressor<'static>>,
 }
 
 /// Where the pages of a file are looked for before they are read.
@@ -200,7 +205,9 @@ impl<'a> RowGroup<'a> {
         let pieces = Arc::new(Pieces { pieces, file_bytes: self.block.reader.size_bytes });
         for column in &self.columns {
             let of_column = absent.iter().map(|(address, _)| *address).filter(|address| address.column == column.number);
-            let decoded = column.decode(&pieces, of_column).map_err(|error| error.into_store_error(&self.block.path))?;
+            let decoded = column
+                .decode(&pieces, of_column, &mut kept.recent.decompressor)
+                .map_err(|error| error.into_store_error(&self.block.path))?;
             for (address, page) in decoded {
                 kept.keep(address, &page);
                 pages.insert(address, page);
@@ -254,20 +261,28 @@ impl Column<'_> {
         &self,
         pieces: &Arc<Pieces>,
         wanted: impl Iterator<Item = PageAddress>,
+        decompressor: &mut Option<Decompressor<'static>>,
     ) -> std::result::Result<Vec<(PageAddress, Page)>, ParquetError> {
-        let mut pages = Vec::new();
-        let mut wanted = wanted.peekable();
-        if wanted.peek().is_none() {
+        let wanted: Vec<PageAddress> = wanted.collect();
+        let mut pages = Vec::with_capacity(wanted.len());
+        if wanted.is_empty() {
             return Ok(pages);
         }
-        let mut reader = SerializedPageReader::new(pieces.clone(), self.chunk, self.row_count, Some(self.pages.to_vec()))?;
+        // By where the first page stands the reader tells how long the dictionary before it is.
+        let of_column = std::iter::once(0).chain(wanted.iter().filter_map(|address| address.page).filter(|page| *page > 0));
+        let numbers: Vec<u32> = of_column.collect();
+        let locations = numbers.iter().filter_map(|page| self.pages.get(*page as usize).cloned()).collect();
+        let as_they_are = self.chunk.clone().into_builder().set_compression(Compression::UNCOMPRESSED).build()?;
+        let mut reader = SerializedPageReader::new(pieces.clone(), &as_they_are, self.row_count, Some(locations))?;
         let dictionary = self.dictionary_bytes().map(|_| None);
-        let mut all = dictionary.into_iter().chain((0..self.pages.len() as u32).map(Some));
+        let mut all = dictionary.into_iter().chain(numbers.into_iter().map(Some));
         for address in wanted {
             while all.next().is_some_and(|page| page < address.page) {
                 reader.skip_next_page()?;
             }
             let page = reader.get_next_page()?.ok_or_else(|| ParquetError::EOF("a page is missing".to_owned()))?;
+            let page =
+                if self.chunk.compression() == Compression::UNCOMPRESSED { page } else { decompressed(page, decompressor)? };
             pages.push((address, page));
         }
         Ok(pages)
@@ -278,6 +293,34 @@ impl Column<'_> {
         let end = self.row_count as u32;
         first(page as usize).unwrap_or(end)..first(page as usize + 1).unwrap_or(end)
     }
+}
+
+/// What a page may take: more than any that is written here.
+const PAGE_BYTES_MAX: u64 = 256 << 20;
+
+/// The same page without its compression, which is zstd's as in all files that are written here.
+fn decompressed(page: Page, decompressor: &mut Option<Decompressor<'static>>) -> std::result::Result<Page, ParquetError> {
+    let decompressor = match decompressor {
+        Some(decompressor) => decompressor,
+        None => decompressor.insert(Decompressor::new()?),
+    };
+    let mut plain = |packed: Bytes| -> std::result::Result<Bytes, ParquetError> {
+        if packed.is_empty() {
+            return Ok(packed);
+        }
+        let size = get_frame_content_size(&packed).ok().flatten().filter(|size| *size <= PAGE_BYTES_MAX);
+        let size = size.ok_or_else(|| ParquetError::General("a page does not say its size, or too large a one".to_owned()))?;
+        Ok(Bytes::from(decompressor.decompress(&packed, size as usize)?))
+    };
+    Ok(match page {
+        Page::DataPage { buf, num_values, encoding, def_level_encoding, rep_level_encoding, statistics } => {
+            Page::DataPage { buf: plain(buf)?, num_values, encoding, def_level_encoding, rep_level_encoding, statistics }
+        }
+        Page::DictionaryPage { buf, num_values, encoding, is_sorted } => {
+            Page::DictionaryPage { buf: plain(buf)?, num_values, encoding, is_sorted }
+        }
+        Page::DataPageV2 { .. } => return Err(ParquetError::General("a page of a version that is not written here".to_owned())),
+    })
 }
 
 /// The pages of some rows of a group.
