@@ -6,7 +6,9 @@
 mod events;
 
 use br_logql::script::MemoryLogs;
-use br_logql::{Expr, LogExpr, LogOptions, MetricExpr, MetricValue, Series, parse, query_instant, query_log, query_range};
+use br_logql::{
+    Expr, LogExpr, LogOptions, MetricExpr, MetricValue, Series, parse, pretty, query_instant, query_log, query_range,
+};
 use br_std::Nanos;
 use br_storage::{Budget, Direction, LogQuery, LogSource, TimeRange};
 use events::{END, START, TENANT};
@@ -89,6 +91,9 @@ fn written(value: &MetricValue) -> String {
 
 fuzz_target!(|text: &str| {
     let Ok(expr) = parse(text) else { return };
+    let written = pretty(&expr);
+    let again = parse(&written).unwrap_or_else(|error| panic!("{text:?} is written {written:?}: {error:?}"));
+    assert_eq!(pretty(&again), written);
     let Sources { store, all } = &*SOURCES;
     let found = answers(&**store, &expr);
     assert_eq!(answers(&**store, &expr), found, "{text:?}, asked twice");

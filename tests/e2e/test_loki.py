@@ -108,3 +108,14 @@ def test_how_much_there_is(server):
     assert requests.get(f"{server.url}/loki/api/v1/index/stats", params={"query": '{app="web"} |= "x"'}, timeout=10).status_code == 400
     labels = {label["label"]: label["cardinality"] for label in server.get("/loki/api/v1/detected_labels", **window)["detectedLabels"]}
     assert labels["app"] == 2 and labels["env"] == 1
+
+
+def test_a_query_is_laid_out(server):
+    def laid_out(query):
+        return server.get("/loki/api/v1/format_query", query=query)["data"]
+
+    assert laid_out('sum  by(a) (rate( {app="x"}|="y"|json[5m]))') == 'sum by (a) (rate({app="x"} |= "y" | json [5m]))'
+    long = laid_out('{app="x"} |= "a line that is looked for" | json | status >= 500 | line_format "{{.message}} of {{.service}}"')
+    assert long.splitlines()[:2] == ['{app="x"}', '  |= "a line that is looked for"']
+    answer = requests.get(f"{server.url}/loki/api/v1/format_query", params={"query": "{app="}, timeout=10)
+    assert answer.status_code == 400 and "parse error" in answer.text

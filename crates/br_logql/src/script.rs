@@ -10,7 +10,7 @@ mod read;
 pub use memory::MemoryLogs;
 use read::{Expectation, Statement};
 
-use crate::{Expr, MetricValue, Series, parse, query_instant, query_range};
+use crate::{Expr, MetricValue, Series, parse, pretty, query_instant, query_range};
 use br_storage::Budget;
 
 /// What became of a script.
@@ -78,7 +78,9 @@ fn check(logs: &MemoryLogs, eval: &read::Eval) -> Result<(), String> {
 }
 
 fn answer(logs: &MemoryLogs, eval: &read::Eval) -> Result<Vec<Series>, String> {
-    let Expr::Metric(expr) = parse(&eval.query).map_err(|error| error.to_string())? else {
+    // As it is written out: what a query says is the same then.
+    let written = pretty(&parse(&eval.query).map_err(|error| error.to_string())?);
+    let Expr::Metric(expr) = parse(&written).map_err(|error| format!("written as {written}: {error}"))? else {
         return Err("scripts evaluate metric queries only".to_owned());
     };
     let budget = Budget::unlimited();

@@ -15,7 +15,7 @@ use crate::params::Params;
 use crate::routes::Routes;
 use crate::written;
 use axum::Json;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use br_model::Right;
 use br_std::{Nanos, Result};
 use br_storage::{Budget, TimeRange};
@@ -42,7 +42,14 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/loki/api/v1/drilldown-limits", Right::Read, drilldown_limits)
         .get_or_form("/loki/api/v1/detected_labels", Right::Read, volume::detected_labels)
         .get("/loki/api/v1/tail", Right::Read, tail::tail)
+        .get_or_form("/loki/api/v1/format_query", Right::Read, format_query)
         .get("/loki/api/v1/status/buildinfo", Right::Read, build)
+}
+
+/// What Grafana's editor asks for when a query shall be laid out.
+async fn format_query(params: Params) -> Answer {
+    let expr = br_logql::parse(params.required("query")?).map_err(br_std::Error::from)?;
+    Ok(Json(json!({ "status": "success", "data": br_logql::pretty(&expr) })).into_response())
 }
 
 /// Loki's default: the last hour. `since` counts back from the end.
