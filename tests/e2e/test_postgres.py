@@ -162,7 +162,27 @@ def test_psql(server):
     assert eventually(lambda: psql("SELECT body FROM logs WHERE body LIKE 'f%'")) == "first\n"
     assert psql("SELECT 1; SELECT NULL, false") == "1\n|f\n"
     assert "logs" in psql("\\dt") and "metrics" in psql("\\d")
+    for table, column in (("logs", "body|text"), ("spans", "name|text"), ("metrics", "value|double precision")):
+        assert column in psql(f"\\d {table}"), table
+        assert psql(f"\\d+ {table}")
+    assert "bellrock" in psql("\\l") and "public" in psql("\\dn+") and "logs" in psql("\\dp") + psql("\\dt+")
+    for nothing in ("\\di", "\\dv", "\\df", "\\du"):
+        psql(nothing)
+    assert psql("SELECT NULL, NULL UNION ALL SELECT 1, 1 ORDER BY 1") == "1|1\n|\n"
     assert "No field named nothing" in psql("SELECT nothing FROM logs", 1)
+
+
+def test_lists_are_parameters(server):
+    push(server)
+    with connect(server) as connection:
+
+        def count(condition, value):
+            return connection.execute(f"SELECT count(*) FROM logs WHERE {condition}", (value,)).fetchone()[0]
+
+        eventually(lambda: count("body = ANY(%s)", ["first", "no, such", 'a "quote"']) == 1)
+        assert count("body <> ALL(%s)", ["first"]) == 2 and count("severity = ANY(%s)", [1, 9]) + count("severity <> ALL(%s)", [1, 9]) == 3
+        with pytest.raises(psycopg.Error, match="no list"):
+            count("body = ANY(%s)", "first")
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
@@ -181,6 +201,13 @@ def test_sqlalchemy_and_pandas(server, driver):
         assert [len(chunk) for chunk in chunks] == [1000] * 5
         inspector = sqlalchemy.inspect(database)
         assert {"logs", "spans", "metrics"} <= set(inspector.get_table_names())
+        types = {column["name"]: str(column["type"]) for column in inspector.get_columns("logs")}
+        assert (types["body"], types["severity"]) == ("TEXT", "SMALLINT") and types["ts"].startswith("TIMESTAMP")
+        assert inspector.get_indexes("logs") == [] and inspector.get_pk_constraint("logs")["constrained_columns"] == []
+        assert list(pandas.read_sql_table("logs", connection, columns=["body"]).body)[0] == "first"
+        table = sqlalchemy.Table("logs", sqlalchemy.MetaData(), autoload_with=database)
+        found = connection.execute(sqlalchemy.select(table.c.body).where(table.c.body.in_(["first", "none"]))).all()
+        assert [row.body for row in found] == ["first"]
     database.dispose()
 
 

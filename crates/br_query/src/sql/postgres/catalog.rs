@@ -5,7 +5,7 @@
 
 use super::Identity;
 use super::values::oid_of as type_of;
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringArray, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::{CatalogProvider, MemTable, MemorySchemaProvider, SchemaProvider};
@@ -20,22 +20,22 @@ use std::sync::Arc;
 /// The name of the database in which everything is.
 pub(super) const DATABASE: &str = "bellrock";
 
-/// Tables with their columns: `i` is a number, `t` a text, `b` a boolean; what stands behind `=` is the value where a row has none.
+/// Tables with their columns: `i` is a number, `t` a text, `b` a boolean, `a` a list of numbers, `l` one of texts; what stands behind `=` is the value where a row has none.
 const TABLES: &[(&str, &str)] = &[
-    ("pg_namespace", "oid:i nspname:t nspowner:i=10 nspacl:t"),
+    ("pg_namespace", "oid:i nspname:t nspowner:i=10 nspacl:l"),
     (
         "pg_class",
         "oid:i relname:t relnamespace:i reltype:i=0 reloftype:i=0 relowner:i=10 relam:i=2 relfilenode:i=0 reltablespace:i=0 \
          relpages:i=0 reltuples:i=-1 relallvisible:i=0 reltoastrelid:i=0 relhasindex:b=false relisshared:b=false \
          relpersistence:t=p relkind:t=r relnatts:i relchecks:i=0 relhasrules:b=false relhastriggers:b=false \
          relhassubclass:b=false relrowsecurity:b=false relforcerowsecurity:b=false relispopulated:b=true relreplident:t=d \
-         relispartition:b=false relrewrite:i=0 relacl:t reloptions:t relpartbound:t relhasoids:b=false",
+         relispartition:b=false relrewrite:i=0 relacl:l reloptions:l relpartbound:t relhasoids:b=false",
     ),
     (
         "pg_attribute",
         "attrelid:i attname:t atttypid:i attstattarget:i=-1 attlen:i=-1 attnum:i attndims:i=0 atttypmod:i=-1 attnotnull:b \
          atthasdef:b=false atthasmissing:b=false attidentity:t= attgenerated:t= attisdropped:b=false attislocal:b=true \
-         attinhcount:i=0 attcollation:i=0 attstorage:t=p attcompression:t= attacl:t attoptions:t attfdwoptions:t",
+         attinhcount:i=0 attcollation:i=0 attstorage:t=p attcompression:t= attacl:l attoptions:l attfdwoptions:l",
     ),
     (
         "pg_type",
@@ -46,13 +46,14 @@ const TABLES: &[(&str, &str)] = &[
     (
         "pg_database",
         "oid:i datname:t datdba:i=10 encoding:i=6 datlocprovider:t=c datistemplate:b=false datallowconn:b=true datconnlimit:i=-1 \
-         dattablespace:i=1663 datcollate:t=C datctype:t=C daticulocale:t datlocale:t daticurules:t datacl:t",
+         dattablespace:i=1663 datcollate:t=C datctype:t=C daticulocale:t datlocale:t daticurules:t datacl:l",
     ),
     (
         "pg_roles",
         "oid:i=10 rolname:t rolsuper:b=false rolinherit:b=true rolcreaterole:b=false rolcreatedb:b=false rolcanlogin:b=true \
          rolreplication:b=false rolbypassrls:b=false rolconnlimit:i=-1 rolvaliduntil:t",
     ),
+    ("pg_auth_members", "oid:i roleid:i member:i grantor:i admin_option:b"),
     ("pg_user", "usename:t usesysid:i=10 usesuper:b=false usecreatedb:b=false"),
     ("pg_tables", "schemaname:t=public tablename:t tableowner:t=bellrock tablespace:t hasindexes:b=false"),
     ("pg_settings", "name:t setting:t unit:t category:t short_desc:t"),
@@ -63,13 +64,15 @@ const TABLES: &[(&str, &str)] = &[
     (
         "pg_constraint",
         "oid:i conname:t connamespace:i contype:t condeferrable:b condeferred:b convalidated:b conrelid:i contypid:i conindid:i \
-         conparentid:i confrelid:i confupdtype:t confdeltype:t conkey:t confkey:t",
+         conparentid:i confrelid:i confupdtype:t confdeltype:t conkey:a confkey:a",
     ),
     (
         "pg_index",
         "indexrelid:i indrelid:i indnatts:i indnkeyatts:i indisunique:b indisprimary:b indisexclusion:b indisclustered:b \
-         indisvalid:b indisreplident:b indkey:t indoption:t indexprs:t indpred:t indclass:t indcollation:t indnullsnotdistinct:b",
+         indisvalid:b indisreplident:b indkey:a indoption:a indexprs:t indpred:t indclass:a indcollation:a indnullsnotdistinct:b",
     ),
+    ("pg_opclass", "oid:i opcname:t opcnamespace:i opcmethod:i opcfamily:i opcintype:i opcdefault:b opckeytype:i"),
+    ("pg_operator", "oid:i oprname:t oprnamespace:i oprkind:t oprleft:i oprright:i oprresult:i oprcode:t"),
     ("pg_collation", "oid:i collname:t collnamespace:i collprovider:t collencoding:i"),
     ("pg_inherits", "inhrelid:i inhparent:i inhseqno:i inhdetachpending:b"),
     ("pg_proc", "oid:i proname:t pronamespace:i proowner:i prokind:t prorettype:i proargtypes:t"),
@@ -79,9 +82,9 @@ const TABLES: &[(&str, &str)] = &[
     ("pg_policy", "oid:i polname:t polrelid:i polcmd:t polpermissive:b polroles:t polqual:t polwithcheck:t"),
     ("pg_trigger", "oid:i tgrelid:i tgname:t tgisinternal:b tgenabled:t tgparentid:i tgconstraint:i"),
     ("pg_rewrite", "oid:i rulename:t ev_class:i ev_type:t ev_enabled:t is_instead:b"),
-    ("pg_statistic_ext", "oid:i stxrelid:i stxname:t stxnamespace:i stxkind:t stxstattarget:i stxkeys:t"),
+    ("pg_statistic_ext", "oid:i stxrelid:i stxname:t stxnamespace:i stxkind:l stxstattarget:i stxkeys:a"),
     ("pg_publication", "oid:i pubname:t puballtables:b"),
-    ("pg_publication_rel", "oid:i prpubid:i prrelid:i prqual:t prattrs:t"),
+    ("pg_publication_rel", "oid:i prpubid:i prrelid:i prqual:t prattrs:a"),
     ("pg_publication_namespace", "oid:i pnpubid:i pnnspid:i"),
     ("pg_partitioned_table", "partrelid:i partstrat:t partnatts:i"),
     ("pg_foreign_table", "ftrelid:i ftserver:i ftoptions:t"),
@@ -120,6 +123,25 @@ const NAMESPACES: &[(&str, i64)] = &[("pg_catalog", 11), ("public", 2200), ("inf
 
 pub(super) fn is_table(name: &str) -> bool {
     TABLES.iter().any(|(known, _)| *known == name)
+}
+
+/// Tables that have rows here.
+const FILLED: &[&str] = &[
+    "pg_am",
+    "pg_attribute",
+    "pg_class",
+    "pg_database",
+    "pg_namespace",
+    "pg_roles",
+    "pg_settings",
+    "pg_tables",
+    "pg_type",
+    "pg_user",
+];
+
+/// Whether a table of the catalog is of things that do not exist here.
+pub(super) fn is_empty(name: &str) -> bool {
+    is_table(name) && !FILLED.contains(&name)
 }
 
 /// The object identifier of a table: PostgreSQL's own for those that clients name by number, and of others one that stays.
@@ -228,6 +250,10 @@ fn table(columns: &str, rows: &[Row]) -> SqlResult<MemTable> {
         });
         let (data_type, array): (DataType, ArrayRef) = match kind {
             "i" => (DataType::Int64, Arc::new(values.map(|value| value?.parse::<i64>().ok()).collect::<Int64Array>())),
+            "a" | "l" => {
+                let list = DataType::new_list(if kind == "a" { DataType::Int64 } else { DataType::Utf8 }, true);
+                (list.clone(), new_null_array(&list, rows.len()))
+            }
             "b" => (DataType::Boolean, Arc::new(values.map(|value| value?.parse::<bool>().ok()).collect::<BooleanArray>())),
             _ => (DataType::Utf8, Arc::new(values.collect::<StringArray>())),
         };
@@ -294,6 +320,10 @@ fn functions(identity: &Identity) -> Vec<ScalarUDF> {
         "pg_table_is_visible",
         "pg_type_is_visible",
         "pg_function_is_visible",
+        "pg_collation_is_visible",
+        "pg_opclass_is_visible",
+        "pg_operator_is_visible",
+        "pg_statistics_obj_is_visible",
         "has_table_privilege",
         "has_any_column_privilege",
         "has_column_privilege",
@@ -315,6 +345,12 @@ fn functions(identity: &Identity) -> Vec<ScalarUDF> {
         "pg_get_viewdef",
         "pg_get_statisticsobjdef_columns",
         "pg_get_partkeydef",
+        "pg_get_function_result",
+        "pg_get_function_arguments",
+        "pg_get_function_identity_arguments",
+        "pg_get_functiondef",
+        "pg_get_triggerdef",
+        "pg_get_ruledef",
         "pg_get_serial_sequence",
         "pg_size_pretty",
         "json_build_object",

@@ -55,42 +55,11 @@ impl Parameter {
             },
             1082 => Ok(cast(text.to_owned(), DataType::Date)),
             1114 | 1184 => Ok(timestamp(text.to_owned(), self.oid == 1184)),
-            1005 | 1007 | 1016 | 1021 | 1022 | 1009 | 1015 => self.list(text),
+            1005 | 1007 | 1016 => list(text, 20),
+            1021 | 1022 => list(text, 701),
+            1009 | 1015 => list(text, 25),
             _ => Ok(string(text.to_owned())),
         }
-    }
-
-    /// `{a,"b c",NULL}`.
-    fn list(&self, text: &str) -> Result<Expr, String> {
-        let inner = text.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-        let inner = inner.ok_or_else(|| format!("{text:?} is no list such as {{a,b}}"))?;
-        let (mut items, mut item, mut is_quoted, mut was_quoted) = (Vec::new(), String::new(), false, false);
-        let mut letters = inner.chars();
-        while let Some(letter) = letters.next() {
-            match letter {
-                '\\' => item.extend(letters.next()),
-                '"' => (is_quoted, was_quoted) = (!is_quoted, true),
-                ',' if !is_quoted => items.push((std::mem::take(&mut item), std::mem::take(&mut was_quoted))),
-                '{' | '}' if !is_quoted => return Err("lists in lists are not known here".to_owned()),
-                _ => item.push(letter),
-            }
-        }
-        if !inner.is_empty() {
-            items.push((item, was_quoted));
-        }
-        let oid = match self.oid {
-            1005 | 1007 | 1016 => 20,
-            1021 | 1022 => 701,
-            _ => 25,
-        };
-        let exprs = items.into_iter().map(|(item, was_quoted)| {
-            if !was_quoted && item.eq_ignore_ascii_case("null") {
-                return Ok(Expr::Value(Value::Null.into()));
-            }
-            Self { oid, is_binary: false, bytes: None }.text_expr(&item)
-        });
-        let elem = exprs.collect::<Result<_, _>>()?;
-        Ok(Expr::Array(datafusion::sql::sqlparser::ast::Array { elem, named: true }))
     }
 
     fn binary_expr(&self, bytes: &[u8]) -> Result<Expr, String> {
@@ -137,6 +106,34 @@ impl Parameter {
             oid => Err(format!("binary values of type {oid} are not known here: send it as text")),
         }
     }
+}
+
+/// `{a,"b c",NULL}`, whose elements are of this type.
+pub(super) fn list(text: &str, oid: u32) -> Result<Expr, String> {
+    let inner = text.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    let inner = inner.ok_or_else(|| format!("{text:?} is no list such as {{a,b}}"))?;
+    let (mut items, mut item, mut is_quoted, mut was_quoted) = (Vec::new(), String::new(), false, false);
+    let mut letters = inner.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => item.extend(letters.next()),
+            '"' => (is_quoted, was_quoted) = (!is_quoted, true),
+            ',' if !is_quoted => items.push((std::mem::take(&mut item), std::mem::take(&mut was_quoted))),
+            '{' | '}' if !is_quoted => return Err("lists in lists are not known here".to_owned()),
+            _ => item.push(letter),
+        }
+    }
+    if !inner.is_empty() {
+        items.push((item, was_quoted));
+    }
+    let exprs = items.into_iter().map(|(item, was_quoted)| {
+        if !was_quoted && item.eq_ignore_ascii_case("null") {
+            return Ok(Expr::Value(Value::Null.into()));
+        }
+        Parameter { oid, is_binary: false, bytes: None }.text_expr(&item)
+    });
+    let elem = exprs.collect::<Result<_, _>>()?;
+    Ok(Expr::Array(datafusion::sql::sqlparser::ast::Array { elem, named: true }))
 }
 
 /// The types that the planner has found for `$1`, `$2`, ….

@@ -96,6 +96,9 @@ pub(super) fn sql_type_of(oid: u32) -> &'static str {
         DATE => "DATE",
         TIMESTAMP => "TIMESTAMP",
         BYTEA => "BYTEA",
+        1005 | 1007 | 1016 => "BIGINT[]",
+        1021 | 1022 => "DOUBLE[]",
+        1009 | 1015 => "VARCHAR[]",
         _ => "VARCHAR",
     }
 }
