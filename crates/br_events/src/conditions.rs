@@ -4,6 +4,7 @@ use crate::logs_codec::{kind_text, trace_id};
 use crate::origin;
 use crate::schema::{DURATION, KIND, SERVICE, SEVERITY, STATUS, STREAM, TRACE_ID, TS, column};
 use crate::summary::{PageSummary, Summary};
+use crate::terms::{Terms, trace_term};
 use arrow::array::{
     FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt8Array, UInt64Array,
 };
@@ -20,7 +21,7 @@ pub(crate) struct Conditions {
     pub(crate) services: Option<Vec<String>>,
     pub(crate) streams: Vec<Matcher>,
     /// Terms that a page's filter must hold, all of them.
-    pub(crate) terms: Vec<u64>,
+    pub(crate) terms: Terms,
     pub(crate) kind: Option<LogKind>,
     pub(crate) trace_id: Option<TraceId>,
     /// Bounds of severity number (logs) or duration (spans), both included.
@@ -37,7 +38,7 @@ impl Conditions {
             range,
             services: None,
             streams: Vec::new(),
-            terms: Vec::new(),
+            terms: Terms::default(),
             kind: None,
             trace_id: None,
             low: None,
@@ -47,7 +48,7 @@ impl Conditions {
     }
 
     pub(crate) fn with_trace_id(mut self, id: TraceId) -> Self {
-        self.terms.push(crate::terms::trace_term(id));
+        self.terms.whole.push(trace_term(id));
         self.trace_id = Some(id);
         self
     }

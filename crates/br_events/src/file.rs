@@ -4,6 +4,7 @@ use crate::conditions::Conditions;
 use crate::counters::EventCounters;
 use crate::filter::probe;
 use crate::object::{CheckedReader, get_range, read_error, wait};
+use crate::parts::Probe;
 use crate::schema::damaged;
 use crate::stored::{from_stored, is_needed};
 use crate::summary::{FileStats, PAGE_ROWS, PageSummary, Segment, Summary, decode_tail};
@@ -12,6 +13,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use br_std::{Error, Result};
 use br_storage::{FileEntry, JournalPosition};
+use bytes::Bytes;
 use futures::TryStreamExt;
 use hashbrown::{HashMap, HashSet};
 use object_store::ObjectStore;
@@ -131,7 +133,7 @@ impl EventFile {
             return Err(Error::corrupt("checksum of the tail does not match"));
         }
         let (summary, checksums) = decode_tail(&bytes)?;
-        if summary.segments.iter().any(|segment| segment.filter_row(u64::MAX).end > from) {
+        if summary.segments.iter().any(|segment| segment.filters_end() > from) {
             return Err(Error::corrupt("file summary: a filter lies behind the data"));
         }
         let mut parser = ParquetMetaDataReader::new().with_offset_index_policy(PageIndexPolicy::Required);
@@ -156,8 +158,9 @@ impl EventFile {
         let mut pages: Vec<usize> = (0..summary.pages.len()).filter(|page| allowed(&summary.pages[*page])).collect();
         if !conditions.terms.is_empty() {
             let mut is_held = vec![true; summary.pages.len()];
-            self.probe(tail, &conditions.terms, &pages, |page, holds| is_held[page] &= holds)?;
+            self.probe(tail, &conditions.terms.whole, &pages, |page, holds| is_held[page] &= holds)?;
             pages.retain(|page| is_held[*page]);
+            self.probe_parts(tail, conditions.terms.parts.as_slice(), &mut pages)?;
         }
         EventCounters::add(&self.counters.pages_pruned, summary.pages.len() - pages.len());
         let ids = streams
@@ -184,21 +187,46 @@ impl EventFile {
     /// Asks the filters of the segments that have one of the pages: `each` is told of every page of these and every term whether the page
     /// may have it.
     fn probe(&self, tail: &Tail, terms: &[u64], pages: &[usize], mut each: impl FnMut(usize, bool)) -> Result<()> {
-        let has_page = |segment: &&Segment| {
-            let next = pages.partition_point(|page| *page < segment.first_page);
-            pages.get(next).is_some_and(|page| segment.holds(*page))
-        };
-        let segments: Vec<&Segment> = tail.summary.segments.iter().filter(has_page).collect();
+        let segments = segments_of(&tail.summary, pages);
         let asked: Vec<(&Segment, u64)> =
             segments.iter().flat_map(|segment| terms.iter().map(move |term| (*segment, *term))).collect();
         let ranges: Vec<Range<u64>> = asked.iter().map(|(segment, term)| segment.filter_row(*term)).collect();
-        let rows = wait(tail.reader.read(&ranges)).map_err(|error| read_error(error).context(&self.entry.path))?;
+        let rows = self.read_ranges(tail, &ranges)?;
         for (row, (segment, term)) in rows.iter().zip(asked) {
             for (page, holds) in (segment.first_page..).zip(probe(row, term, segment.pages)?) {
                 each(page, holds);
             }
         }
         Ok(())
+    }
+
+    /// Leaves of the pages those that can have a word with the parts.
+    fn probe_parts(&self, tail: &Tail, probes: &[Probe], pages: &mut Vec<usize>) -> Result<()> {
+        let mut segments = segments_of(&tail.summary, pages);
+        segments.retain(|segment| segment.parts_bits > 0);
+        let rows_of = |segment: &Segment| probes.iter().map(|probe| segment.parts_row(probe.bit)).collect::<Vec<_>>();
+        let ranges: Vec<Range<u64>> = segments.iter().flat_map(|segment| rows_of(segment)).collect();
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        let rows = self.read_ranges(tail, &ranges)?;
+        let mut is_held = vec![true; tail.summary.pages.len()];
+        for (segment, rows) in segments.iter().zip(rows.chunks(probes.len())) {
+            let held = rows.iter().zip(probes).fold(u64::MAX, |held, (row, probe)| {
+                let mut bits = [0; 8];
+                bits[..row.len()].copy_from_slice(row);
+                held & (u64::from_le_bytes(bits) | if probe.is_short { segment.parts_long } else { 0 })
+            });
+            for page in 0..segment.pages {
+                is_held[segment.first_page + page] = held >> page & 1 == 1;
+            }
+        }
+        pages.retain(|page| is_held[*page]);
+        Ok(())
+    }
+
+    fn read_ranges(&self, tail: &Tail, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        wait(tail.reader.read(ranges)).map_err(|error| read_error(error).context(&self.entry.path))
     }
 
     /// The rows of a page that hold, as numbers within the page, with their times where they had to be looked at.
@@ -252,6 +280,15 @@ impl EventFile {
         }
         damaged
     }
+}
+
+/// Those that have one of the pages, which are ascending.
+fn segments_of<'s>(summary: &'s Summary, pages: &[usize]) -> Vec<&'s Segment> {
+    let has_page = |segment: &&Segment| {
+        let next = pages.partition_point(|page| *page < segment.first_page);
+        pages.get(next).is_some_and(|page| segment.holds(*page))
+    };
+    summary.segments.iter().filter(has_page).collect()
 }
 
 /// The pages of a file that a query needs.

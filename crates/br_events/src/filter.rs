@@ -28,11 +28,11 @@ fn mask(term: u64) -> [u32; 8] {
 }
 
 /// The filters of all pages, of which each has its terms once, and the number of blocks of each.
-pub(crate) fn build(pages: &[Vec<u64>]) -> (Vec<u8>, usize) {
-    let blocks = block_count(pages.iter().map(Vec::len).max().unwrap_or(0));
+pub(crate) fn build(pages: &[&[u64]]) -> (Vec<u8>, usize) {
+    let blocks = block_count(pages.iter().map(|terms| terms.len()).max().unwrap_or(0));
     let mut bytes = vec![0u8; blocks * pages.len() * BLOCK_BYTES];
     for (page, terms) in pages.iter().enumerate() {
-        for term in terms {
+        for term in *terms {
             let term = *term;
             let at = (block_of(term, blocks) * pages.len() + page) * BLOCK_BYTES;
             for (word, bit) in bytes[at..at + BLOCK_BYTES].chunks_exact_mut(4).zip(mask(term)) {
@@ -66,7 +66,7 @@ mod tests {
     fn finds_all_and_little_else() {
         let term = |page: u64, number: u64| hash64(&(page * 1_000_000 + number).to_le_bytes());
         let pages: Vec<Vec<u64>> = (0..4).map(|page| (0..5_000).map(|number| term(page, number)).collect()).collect();
-        let (bytes, blocks) = build(&pages);
+        let (bytes, blocks) = build(&pages.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let row = |term| &bytes[block_of(term, blocks) * 4 * BLOCK_BYTES..][..4 * BLOCK_BYTES];
         let mut strangers = 0;
         for number in 0..5_000 {

@@ -29,6 +29,7 @@ mod options;
 mod order;
 mod origin;
 mod page_terms;
+mod parts;
 mod promote;
 mod records;
 mod schema;

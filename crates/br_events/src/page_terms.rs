@@ -4,8 +4,9 @@ use crate::attributes::{self, BOOL, DOUBLE, Entry, INT, MapRows, NESTED, parse_p
 use crate::keys::Keys;
 use crate::logs_codec::trace_id;
 use crate::origin::resources;
+use crate::parts::PageParts;
 use crate::schema::{BODY, NAME, RESOURCE, TRACE_ID, column, damaged};
-use crate::terms::{PairTerms, body_terms, pair_term, trace_term};
+use crate::terms::{PairTerms, body_term, pair_term, trace_term, words};
 use arrow::array::{
     Array, ArrayRef, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
 };
@@ -18,6 +19,13 @@ use std::sync::Arc;
 
 const ERROR_GROUP: &str = "error_group";
 
+/// What the filters of one page are made of.
+pub(crate) struct PageTerms {
+    /// Ascending, each once.
+    pub(crate) terms: Vec<u64>,
+    pub(crate) parts: PageParts,
+}
+
 /// Gathers the terms of one page after the other of a file.
 #[derive(Default)]
 pub(crate) struct TermGatherer {
@@ -29,14 +37,15 @@ pub(crate) struct TermGatherer {
 }
 
 impl TermGatherer {
-    /// The terms of a wide page's rows, ascending and each once: words of bodies and names, attributes of record and resource, trace ids.
-    pub(crate) fn terms(&mut self, page: &RecordBatch) -> Result<Vec<u64>> {
-        let mut terms = HashSet::new();
+    /// The terms of a wide page's rows: words of bodies and names, attributes of record and resource, trace ids; and the parts of
+    /// its bodies' words.
+    pub(crate) fn terms(&mut self, page: &RecordBatch) -> Result<PageTerms> {
+        let (mut terms, mut parts) = (HashSet::new(), PageParts::default());
         for (field, array) in page.schema_ref().fields().iter().zip(page.columns()) {
             match (field.name().as_str(), parse_promoted(field.name())) {
                 (BODY, _) => {
                     let bodies: &StringArray = column(page, BODY)?;
-                    bodies.iter().flatten().for_each(|body| terms.extend(body_terms(body)));
+                    bodies.iter().flatten().for_each(|body| body_terms(body, &mut terms, &mut parts));
                 }
                 (TRACE_ID, _) => {
                     let ids: &FixedSizeBinaryArray = column(page, TRACE_ID)?;
@@ -51,7 +60,7 @@ impl TermGatherer {
         resource_terms(page, &mut terms)?;
         let mut terms: Vec<u64> = terms.into_iter().collect();
         terms.sort_unstable();
-        Ok(terms)
+        Ok(PageTerms { terms, parts })
     }
 
     /// The terms of a column of its own.
@@ -105,6 +114,15 @@ impl TermGatherer {
 
     pub(crate) fn keys(&self) -> &Keys {
         &self.keys
+    }
+}
+
+fn body_terms(body: &str, terms: &mut HashSet<u64>, parts: &mut PageParts) {
+    for word in words(body) {
+        // A word that was there before has left its parts.
+        if body_term(word).is_none_or(|term| terms.insert(term)) {
+            parts.add(word);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::log_rows::{is_labelled, needs_column};
 use crate::logs_codec::trace_id;
 use crate::schema::{BODY, SPAN_ID, TRACE_ID, column, damaged};
 use crate::summary::PageSummary;
+use crate::terms::Terms;
 use crate::{line_tests, origin, terms};
 use arrow::array::{Array, FixedSizeBinaryArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::take;
@@ -27,23 +28,23 @@ pub(crate) fn conditions_of(query: &LogQuery) -> Conditions {
         match hint {
             LogHint::TraceId(id) if !id.is_none() => conditions = conditions.with_trace_id(*id),
             LogHint::SeverityAtLeast(severity) => conditions.low = Some(i64::from(severity.0)),
-            hint => conditions.terms.extend(terms_of(hint)),
+            hint => conditions.terms.add(&terms_of(hint)),
         }
     }
     conditions
 }
 
 /// What must be in the filter of a page that has a row of a hint. Nothing where filters do not know it.
-fn terms_of(hint: &LogHint) -> Vec<u64> {
+fn terms_of(hint: &LogHint) -> Terms {
     match hint {
         LogHint::LineContains(text) => terms::substring_terms(text),
         LogHint::LineHasWords(text) => terms::match_terms(text),
         // These are attributes for the reader only, or derived; the filters do not know them.
-        LogHint::AttributeEquals { name, .. } if is_derived(name) => Vec::new(),
-        LogHint::AttributeEquals { value, .. } if value.is_empty() => Vec::new(),
+        LogHint::AttributeEquals { name, .. } if is_derived(name) => Terms::default(),
+        LogHint::AttributeEquals { value, .. } if value.is_empty() => Terms::default(),
         LogHint::AttributeEquals { name, value } => terms::pair_term(name, value).into_iter().collect(),
-        LogHint::TraceId(id) if !id.is_none() => vec![terms::trace_term(*id)],
-        LogHint::TraceId(_) | LogHint::SeverityAtLeast(_) | LogHint::AnyOf(_) => Vec::new(),
+        LogHint::TraceId(id) if !id.is_none() => [terms::trace_term(*id)].into_iter().collect(),
+        LogHint::TraceId(_) | LogHint::SeverityAtLeast(_) | LogHint::AnyOf(_) => Terms::default(),
     }
 }
 
@@ -53,7 +54,7 @@ fn is_derived(name: &str) -> bool {
 
 /// One of several ways in which a row may satisfy a hint.
 struct Alternative {
-    terms: Vec<u64>,
+    terms: Terms,
     check: Check,
 }
 
@@ -124,7 +125,7 @@ impl Selection {
                 LogHint::LineContains(text) if is_tested(text) => Vec::new(),
                 // The pages are chosen by the conditions already.
                 LogHint::LineContains(_) | LogHint::LineHasWords(_) => {
-                    vec![Alternative { terms: Vec::new(), ..Alternative::new(hint) }]
+                    vec![Alternative { terms: Terms::default(), ..Alternative::new(hint) }]
                 }
                 LogHint::AnyOf(hints) => hints.iter().map(Alternative::new).collect(),
                 LogHint::AttributeEquals { .. } | LogHint::TraceId(_) | LogHint::SeverityAtLeast(_) => Vec::new(),

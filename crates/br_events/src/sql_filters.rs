@@ -3,7 +3,7 @@
 use crate::conditions::Conditions;
 use crate::schema::{ATTRIBUTES, BODY, DURATION, KIND, NAME, RESOURCE, SERVICE, SEVERITY, STATUS, TRACE_ID, TS};
 use crate::sql_columns::{Origin, SqlColumns};
-use crate::terms;
+use crate::terms::{self, Terms};
 use br_model::TraceId;
 use br_std::Nanos;
 use br_storage::Table;
@@ -40,14 +40,13 @@ pub(crate) fn conditions_of(filters: &[Expr], columns: &SqlColumns, conditions: 
             }
             Expr::Like(like) if !like.negated && !like.case_insensitive && like.escape_char.is_none() => {
                 if let (Some(BODY), Some(pattern)) = (name_of(&like.expr), literal(&like.pattern).and_then(text)) {
-                    conditions.terms.extend(like_terms(&pattern));
+                    conditions.terms.add(&like_terms(&pattern));
                 }
             }
             Expr::ScalarFunction(call) if call.func.name() == "match" => match call.args.as_slice() {
                 [subject, words] if name_of(subject) == Some(BODY) => {
-                    conditions
-                        .terms
-                        .extend(literal(words).and_then(text).map(|words| terms::match_terms(&words)).unwrap_or_default());
+                    let words = literal(words).and_then(text).unwrap_or_default();
+                    conditions.terms.add(&terms::match_terms(&words));
                 }
                 _ => {}
             },
@@ -56,12 +55,13 @@ pub(crate) fn conditions_of(filters: &[Expr], columns: &SqlColumns, conditions: 
     }
 }
 
-/// The words that the fixed parts of a LIKE pattern need; a part next to a wildcard may go on.
-fn like_terms(pattern: &str) -> Vec<u64> {
-    if pattern.contains('\\') {
-        return Vec::new();
+/// What the fixed parts of a LIKE pattern need; a word next to a wildcard may go on.
+fn like_terms(pattern: &str) -> Terms {
+    let mut all = Terms::default();
+    if !pattern.contains('\\') {
+        pattern.split(['%', '_']).for_each(|part| all.add(&terms::substring_terms(part)));
     }
-    pattern.split(['%', '_']).flat_map(terms::substring_terms).collect()
+    all
 }
 
 fn literal(expr: &Expr) -> Option<&ScalarValue> {

@@ -1,6 +1,7 @@
 //! What a file says of itself: in the catalog (to skip it unopened) and in its tail (to skip pages).
 
 use crate::filter::{BLOCK_BYTES, BLOCKS_MAX, block_of};
+use crate::parts;
 use br_std::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,6 +122,15 @@ pub(crate) struct Segment {
     pub(crate) filter_offset: u64,
     /// Blocks of each page.
     pub(crate) filter_blocks: usize,
+    /// Where parts of words begin.
+    #[serde(default)]
+    pub(crate) parts_offset: u64,
+    /// Bits of each page; 0 where parts are not known.
+    #[serde(default)]
+    pub(crate) parts_bits: usize,
+    /// A bit for each page that has a long word with a digit.
+    #[serde(default)]
+    pub(crate) parts_long: u64,
 }
 
 impl Segment {
@@ -136,6 +146,19 @@ impl Segment {
         let row_bytes = (self.pages * BLOCK_BYTES) as u64;
         let from = self.filter_offset + block_of(term, self.filter_blocks) as u64 * row_bytes;
         from..from + row_bytes
+    }
+
+    /// Where a bit of each page stands; parts must be known.
+    pub(crate) fn parts_row(&self, bit: u32) -> Range<u64> {
+        let row_bytes = parts::row_bytes(self.pages) as u64;
+        let from = self.parts_offset + bit as u64 % self.parts_bits.max(1) as u64 * row_bytes;
+        from..from + row_bytes
+    }
+
+    /// Where the last byte of the filters is behind us.
+    pub(crate) fn filters_end(&self) -> u64 {
+        let parts_end = self.parts_offset.saturating_add((self.parts_bits * parts::row_bytes(self.pages)) as u64);
+        self.filter_row(u64::MAX).end.max(parts_end)
     }
 
     pub(crate) fn holds(&self, page: usize) -> bool {
@@ -222,6 +245,7 @@ fn check_numbers(summary: &Summary) -> Result<()> {
         is_next
             && segment.pages <= SEGMENT_PAGES
             && segment.filter_blocks <= BLOCKS_MAX
+            && segment.parts_bits <= parts::BITS_MAX
             && segment.rows <= segment.pages * PAGE_ROWS
     });
     if summary.format != FORMAT {

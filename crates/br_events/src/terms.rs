@@ -1,5 +1,6 @@
-//! What a page filter knows of a row: the words of its body, its `key=value` pairs, its trace id — as 64-bit hashes.
+//! What a page filter knows of a row: the words of its body, its `key=value` pairs, its trace id — as 64-bit hashes; and parts of words.
 
+use crate::parts::Probes;
 use br_model::{AttributeValue, TraceId, names::label_name};
 use br_std::hash::hash64;
 
@@ -36,22 +37,56 @@ fn word_term(word: &[u8]) -> u64 {
     hash64(&bytes[..end])
 }
 
-/// The terms of a body, for building a filter.
-pub(crate) fn body_terms(body: &str) -> impl Iterator<Item = u64> {
-    words(body).filter(|word| is_indexed(word)).map(word_term)
+/// The term of a word of a body; `None` where filters do not know such a word.
+pub(crate) fn body_term(word: &[u8]) -> Option<u64> {
+    is_indexed(word).then(|| word_term(word))
 }
 
-/// What must be in the filter of a page for a body there to contain `needle` as a substring:
-/// the words that have something else than a word on both sides within the needle.
-pub(crate) fn substring_terms(needle: &str) -> Vec<u64> {
+/// What must be in the filters of a page for it to have a row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Terms {
+    pub(crate) whole: Vec<u64>,
+    pub(crate) parts: Probes,
+}
+
+impl Terms {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.whole.is_empty() && self.parts.as_slice().is_empty()
+    }
+
+    /// These too.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.whole.extend(&other.whole);
+        self.parts.extend(&other.parts);
+    }
+}
+
+impl Extend<u64> for Terms {
+    fn extend<T: IntoIterator<Item = u64>>(&mut self, whole: T) {
+        self.whole.extend(whole);
+    }
+}
+
+impl FromIterator<u64> for Terms {
+    fn from_iter<T: IntoIterator<Item = u64>>(whole: T) -> Self {
+        Self { whole: whole.into_iter().collect(), ..Self::default() }
+    }
+}
+
+/// What there must be for a body to contain `needle` as a substring: the words that have something else than a word on both sides
+/// within the needle, and the parts of those at its ends, which may go on in the body.
+pub(crate) fn substring_terms(needle: &str) -> Terms {
     let bytes = needle.as_bytes();
-    let mut terms = Vec::new();
+    let mut terms = Terms::default();
     let mut from = 0;
     while from < bytes.len() {
         let length = bytes[from..].iter().take_while(|byte| is_word_byte(**byte)).count();
+        let word = &bytes[from..from + length];
         let is_whole = from > 0 && from + length < bytes.len();
-        if is_whole && is_indexed(&bytes[from..from + length]) {
-            terms.push(word_term(&bytes[from..from + length]));
+        if is_whole && is_indexed(word) {
+            terms.whole.push(word_term(word));
+        } else {
+            terms.parts.add(word);
         }
         from += length + 1;
     }
@@ -59,8 +94,8 @@ pub(crate) fn substring_terms(needle: &str) -> Vec<u64> {
 }
 
 /// The terms of whole words that must all occur.
-pub(crate) fn match_terms(text: &str) -> Vec<u64> {
-    body_terms(text).collect()
+pub(crate) fn match_terms(text: &str) -> Terms {
+    words(text).filter_map(body_term).collect()
 }
 
 pub(crate) fn trace_term(id: TraceId) -> u64 {
@@ -117,13 +152,46 @@ pub(crate) fn value_term(key: &str, value: &AttributeValue) -> Option<u64> {
 mod tests {
     use super::*;
 
+    use crate::parts::{PageParts, build, row_bytes};
+
     #[test]
-    fn a_substring_needs_its_inner_words_only() {
-        assert_eq!(substring_terms("refused by peer"), match_terms("by"));
+    fn a_substring_needs_its_inner_words_and_parts_of_the_outer_ones() {
+        assert_eq!(substring_terms("xy by zz"), match_terms("by"));
         assert_eq!(substring_terms(" refused by "), match_terms("Refused BY"));
-        assert_eq!(substring_terms("word"), Vec::<u64>::new());
-        assert_eq!(substring_terms("a.b"), Vec::<u64>::new());
+        assert_eq!(substring_terms("cut"), Terms::default());
+        assert_eq!(substring_terms("a.b"), Terms::default());
+        let bare = substring_terms("timeout");
+        assert!(bare.whole.is_empty() && bare.parts.as_slice().len() == 12, "{bare:?}");
+        assert_eq!(bare, substring_terms("TimeOut"));
         assert_eq!(words("GET /api/v1 é_x").count(), 4);
+    }
+
+    /// Whether a page with this body alone may have what is asked for.
+    fn may_hold(body: &str, terms: &Terms) -> bool {
+        let mut page = PageParts::default();
+        words(body).for_each(|word| page.add(word));
+        let known: Vec<u64> = words(body).filter_map(body_term).collect();
+        let parts = build(&[page]);
+        let is_set = |bit: u32| parts.bytes[bit as usize % parts.bits * row_bytes(1)] & 1 == 1;
+        let parts_hold = parts.bits == 0
+            || terms.parts.as_slice().iter().all(|probe| is_set(probe.bit) || probe.is_short && parts.long & 1 == 1);
+        terms.whole.iter().all(|term| known.contains(term)) && parts_hold
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_body_contains_is_not_ruled_out(
+            words in proptest::collection::vec("[a-cA-C]{0,6}|[0-9a-f]{1,40}|[é漢字ß]{1,3}|[a-z_]{60,70}|[0-9]{4,9}", 0..6),
+            gaps in proptest::collection::vec("[ ./:\"-]{0,2}", 6),
+            cut in (0usize..200, 0usize..200),
+        ) {
+            let body: String = words.iter().zip(&gaps).flat_map(|(word, gap)| [word.as_str(), gap]).collect();
+            let places: Vec<usize> = (0..=body.len()).filter(|at| body.is_char_boundary(*at)).collect();
+            let (one, other) = (places[cut.0 % places.len()], places[cut.1 % places.len()]);
+            let needle = &body[one.min(other)..one.max(other)];
+            proptest::prop_assert!(may_hold(&body, &substring_terms(needle)), "{needle:?} in {body:?}");
+            proptest::prop_assert!(may_hold(&body, &match_terms(&body)));
+        }
     }
 
     #[test]

@@ -5,12 +5,13 @@
 
 use crate::attributes::parse_promoted;
 use crate::describe::Describer;
-use crate::page_terms::TermGatherer;
+use crate::page_terms::{PageTerms, TermGatherer};
+use crate::parts::PageParts;
 use crate::promote::Promotion;
 use crate::schema::{ATTRIBUTES, BODY, DURATION, KIND, OBSERVED, SEVERITY, STATUS, TRACE_ID, TS, column, damaged};
 use crate::stored::{OBSERVED_NANOS, TS_NANOS, to_stored};
 use crate::summary::{FileStats, KEYS_MAX, KeyRows, PAGE_ROWS, SEGMENT_PAGES, Segment, Summary, checksums, encode_tail};
-use crate::{attributes, filter};
+use crate::{attributes, filter, parts};
 use arrow::array::{RecordBatch, StringArray, UInt8Array};
 use arrow::datatypes::Schema;
 use br_model::Severity;
@@ -52,7 +53,7 @@ pub(crate) struct FileWriter {
     terms: TermGatherer,
     segments: Vec<Segment>,
     /// The terms of the pages of the segment that is being written.
-    pages: Vec<Vec<u64>>,
+    pages: Vec<PageTerms>,
     segment_rows: usize,
     segment_bytes: usize,
     levels: BTreeMap<String, u64>,
@@ -112,16 +113,24 @@ impl FileWriter {
         let Some(writer) = self.parquet.as_mut().filter(|_| !self.pages.is_empty()) else { return Ok(()) };
         writer.flush().map_err(damaged)?;
         let before = self.segments.last().map_or((0, 0), |last| (last.first_page + last.pages, last.first_row + last.rows));
-        let (filters, filter_blocks) = filter::build(&self.pages);
+        let terms: Vec<&[u64]> = self.pages.iter().map(|page| page.terms.as_slice()).collect();
+        let (filters, filter_blocks) = filter::build(&terms);
+        let parts: Vec<PageParts> = self.pages.iter_mut().map(|page| std::mem::take(&mut page.parts)).collect();
+        let parts = parts::build(&parts);
+        let filter_offset = writer.bytes_written() as u64;
         self.segments.push(Segment {
             first_page: before.0,
             pages: self.pages.len(),
             first_row: before.1,
             rows: self.segment_rows,
-            filter_offset: writer.bytes_written() as u64,
+            filter_offset,
             filter_blocks,
+            parts_offset: filter_offset + filters.len() as u64,
+            parts_bits: parts.bits,
+            parts_long: parts.long,
         });
         writer.write_all(&filters)?;
+        writer.write_all(&parts.bytes)?;
         self.pages.clear();
         (self.segment_rows, self.segment_bytes) = (0, 0);
         Ok(())

@@ -99,6 +99,11 @@ fn little_is_read_for_a_rare_word_a_trace_and_the_latest() {
     let hint = |hint: LogHint| LogQuery { hints: vec![hint], ..query() };
     let rows = check("word", hint(LogHint::LineContains(" needle ".into())), usize::MAX, 1, 2);
     assert!(rows.iter().any(|row| row.line.contains("needle")));
+    // What stands alone may be a part of a word, of one with digits too.
+    for (name, needle) in [("bare word", "needle"), ("its end", "eedle he"), ("part of a long word", &noise(12_343)[50..80])] {
+        let rows = check(name, hint(LogHint::LineContains(needle.into())), usize::MAX, 1, 1);
+        assert!(rows.iter().any(|row| row.line.contains(needle)), "{name}");
+    }
     let id = TraceId((78u128 << 32 | 5).to_be_bytes());
     let rows = check("trace", hint(LogHint::TraceId(id)), usize::MAX, 2, 2);
     assert!(rows.len() == 2 && rows.iter().all(|row| row.trace_id == id));
@@ -119,6 +124,70 @@ fn little_is_read_for_a_rare_word_a_trace_and_the_latest() {
     assert_eq!(rows.len(), 1, "the word was looked for in the rows too");
     let either = hint(LogHint::AnyOf(vec![LogHint::TraceId(id), LogHint::LineHasWords("needle".into())]));
     assert_eq!(check("trace or word", either, usize::MAX, 3, 1).len(), 3);
+}
+
+/// A line of a few words of many kinds.
+fn line_of(random: &mut impl FnMut(u64) -> u64) -> String {
+    let mut line = String::new();
+    for _ in 0..random(6) {
+        let number = random(100_000);
+        let word = match random(7) {
+            0 => "timeout".to_owned(),
+            1 => format!("Order{number}"),
+            2 => number.to_string(),
+            3 => format!("{:x}", br_std::hash::hash64(&number.to_le_bytes())),
+            4 => format!("größe{}", number % 7),
+            5 => format!("{:x}{:x}é", br_std::hash::hash128(&number.to_le_bytes()), number).repeat(2),
+            _ => ["on", "retry_after", "POST", "a"][number as usize % 4].to_owned(),
+        };
+        line.push_str(&word);
+        line.push_str([" ", ": ", "-", "\"", ""][random(5) as usize]);
+    }
+    line
+}
+
+#[test]
+fn every_line_with_a_needle_is_found_and_few_pages_without_it_are_read() {
+    let mut state = 1u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let store = CountingStore::new();
+    let events = open(&store);
+    let mut all = Vec::new();
+    for position in 1..=40u64 {
+        let records: Vec<LogRecord> = (0..30)
+            .map(|at| {
+                let line = line_of(&mut random);
+                all.push(line.clone());
+                log(START + position as i64 * HOUR + at, &line)
+            })
+            .collect();
+        events.append_logs(TENANT, JournalPosition(position), &logs("shop", records)).expect("append");
+    }
+    assert_eq!(flush(&events, &store, 40).len(), 40);
+    let counters = events.counters();
+    let pruned = || counters.pages_pruned.load(std::sync::atomic::Ordering::Relaxed);
+    let (mut pages, before) = (0, pruned());
+    for _ in 0..150 {
+        let line = all[random(all.len() as u64) as usize].clone();
+        let places: Vec<usize> = (0..=line.len()).filter(|at| line.is_char_boundary(*at)).collect();
+        let mut place = || places[random(places.len() as u64) as usize];
+        let (one, other) = (place(), place());
+        let needle = &line[one.min(other)..one.max(other)];
+        let expect: Vec<&String> = all.iter().rev().filter(|line| line.contains(needle)).collect();
+        let hints = vec![LogHint::LineContains(needle.to_owned())];
+        let by_hint = lines(&events, &LogQuery { hints: hints.clone(), ..query() });
+        assert_eq!(by_hint.iter().filter(|line| line.contains(needle)).collect::<Vec<_>>(), expect, "{needle:?}");
+        let tested = LogQuery { hints, line_tests: vec![LineTest::contains(needle)], ..query() };
+        assert_eq!(lines(&events, &tested).iter().collect::<Vec<_>>(), expect, "{needle:?}");
+        let with: std::collections::BTreeSet<usize> =
+            (0..all.len()).filter(|at| all[*at].contains(needle)).map(|at| at / 30).collect();
+        pages += if needle.len() < 4 { 0 } else { 2 * (40 - with.len()) as u64 };
+    }
+    let share = (pruned() - before) as f64 / pages as f64;
+    assert!(share > 0.7, "{share} of the pages without a needle of four bytes or more are skipped");
 }
 
 /// The members of all groups, and what they are groups of.
