@@ -8,7 +8,7 @@ use crate::terms::{Terms, trace_term};
 use arrow::array::{
     FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt8Array, UInt64Array,
 };
-use br_model::{LogKind, TraceId};
+use br_model::{Labels, LogKind, TraceId};
 use br_std::{Nanos, Result};
 use br_storage::{Matcher, Table, TimeRange};
 use hashbrown::{HashMap, HashSet};
@@ -53,6 +53,19 @@ impl Conditions {
         self
     }
 
+    /// Whether nothing is asked of a row but its time and its stream.
+    pub(crate) fn is_of_streams_and_times(&self) -> bool {
+        // All of them: what comes to be a condition later is one of rows until it is said otherwise.
+        let Self { table: _, range: _, services, streams: _, terms, kind, trace_id, low, high, errors_only } = self;
+        services.is_none()
+            && terms.is_empty()
+            && kind.is_none()
+            && trace_id.is_none()
+            && low.is_none()
+            && high.is_none()
+            && !errors_only
+    }
+
     pub(crate) fn allows_service(&self, service: &str) -> bool {
         self.services.as_ref().is_none_or(|services| services.iter().any(|allowed| allowed == service))
     }
@@ -73,19 +86,10 @@ impl Conditions {
             })
     }
 
-    /// The numbers of a file's streams that match, sorted; `None` when all do.
-    pub(crate) fn matching_streams(&self, summary: &Summary) -> Result<Option<Vec<usize>>> {
-        if self.streams.is_empty() {
-            return Ok(None);
-        }
-        let mut numbers = Vec::new();
-        for (number, stream) in summary.streams.iter().enumerate() {
-            let labels = origin::stream_labels(&crate::json::decode_resource(&stream.resource)?);
-            if self.streams.iter().all(|matcher| matcher.matches_labels(&labels)) {
-                numbers.push(number);
-            }
-        }
-        Ok(Some(numbers))
+    /// The numbers of a file's streams that match, sorted.
+    pub(crate) fn matching_streams(&self, streams: &[Labels]) -> Vec<usize> {
+        let matches = |labels: &Labels| self.streams.iter().all(|matcher| matcher.matches_labels(labels));
+        (0..streams.len()).filter(|number| matches(&streams[*number])).collect()
     }
 
     /// The columns that [`Self::rows`] looks at.

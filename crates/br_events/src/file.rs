@@ -2,8 +2,11 @@
 
 use crate::conditions::Conditions;
 use crate::counters::EventCounters;
+use crate::counts::{self, Cell};
 use crate::filter::probe;
+use crate::json::decode_resource;
 use crate::object::{CheckedReader, get_range, read_error, wait};
+use crate::origin::stream_labels;
 use crate::parts::Probe;
 use crate::schema::damaged;
 use crate::stored::{from_stored, is_needed};
@@ -11,6 +14,7 @@ use crate::summary::{FileStats, PAGE_ROWS, PageSummary, Segment, Summary, decode
 use crate::writer::POSITIONS_KEY;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use br_model::Labels;
 use br_std::{Error, Result};
 use br_storage::{FileEntry, JournalPosition};
 use bytes::Bytes;
@@ -23,7 +27,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowS
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// So many terms are looked up before it is asked whether any page is left.
 const TERMS_AT_ONCE: usize = 64;
@@ -33,9 +37,20 @@ pub(crate) struct Tail {
     pub(crate) summary: Summary,
     metadata: ArrowReaderMetadata,
     reader: CheckedReader,
+    labels: OnceLock<Vec<Labels>>,
 }
 
 impl Tail {
+    /// The labels of each stream, decoded once.
+    pub(crate) fn labels(&self) -> Result<&[Labels]> {
+        if let Some(labels) = self.labels.get() {
+            return Ok(labels);
+        }
+        let streams = self.summary.streams.iter();
+        let labels = streams.map(|stream| Ok(stream_labels(&decode_resource(&stream.resource)?))).collect::<Result<_>>()?;
+        Ok(self.labels.get_or_init(|| labels))
+    }
+
     /// The first and the last record of the journal that may be in the file, when it says so.
     pub(crate) fn positions(&self) -> Option<(JournalPosition, JournalPosition)> {
         let pairs = self.metadata.metadata().file_metadata().key_value_metadata()?;
@@ -136,6 +151,10 @@ impl EventFile {
         if summary.segments.iter().any(|segment| segment.filters_end() > from) {
             return Err(Error::corrupt("file summary: a filter lies behind the data"));
         }
+        let counts_end = summary.counts.0.checked_add(summary.counts.1);
+        if counts_end.is_none_or(|end| end > from) {
+            return Err(Error::corrupt("file summary: counts lie behind the data"));
+        }
         let mut parser = ParquetMetaDataReader::new().with_offset_index_policy(PageIndexPolicy::Required);
         parser.try_parse_sized(&bytes, to).map_err(damaged)?;
         let parquet = Arc::new(parser.finish().map_err(damaged)?);
@@ -147,13 +166,13 @@ impl EventFile {
             data_bytes: from,
             metadata: parquet,
         };
-        Ok(Tail { summary, metadata, reader })
+        Ok(Tail { summary, metadata, reader, labels: OnceLock::new() })
     }
 
     /// The pages that can hold a row, ascending, and the ids of the streams that match.
     pub(crate) fn pages(&self, tail: &Tail, conditions: &Conditions) -> Result<Pages> {
         let summary = &tail.summary;
-        let streams = conditions.matching_streams(summary)?;
+        let streams = if conditions.streams.is_empty() { None } else { Some(conditions.matching_streams(tail.labels()?)) };
         let allowed = |page: &PageSummary| conditions.allows_page(page, summary, streams.as_deref());
         let mut pages: Vec<usize> = (0..summary.pages.len()).filter(|page| allowed(&summary.pages[*page])).collect();
         if !conditions.terms.is_empty() {
@@ -227,6 +246,17 @@ impl EventFile {
 
     fn read_ranges(&self, tail: &Tail, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         wait(tail.reader.read(ranges)).map_err(|error| read_error(error).context(&self.entry.path))
+    }
+
+    /// How many rows of each stream, minute and severity there are; `None` where the file does not say.
+    pub(crate) fn counts(&self, tail: &Tail) -> Result<Option<Vec<Cell>>> {
+        let (from, length) = tail.summary.counts;
+        if length == 0 {
+            return Ok(None);
+        }
+        let read = self.read_ranges(tail, std::slice::from_ref(&(from..from + length)))?;
+        let bytes = read.first().map_or(&[][..], |bytes| bytes);
+        counts::decode(bytes, tail.summary.streams.len()).map(Some).map_err(|error| error.context(&self.entry.path))
     }
 
     /// The rows of a page that hold, as numbers within the page, with their times where they had to be looked at.

@@ -8,6 +8,7 @@ mod attributes;
 mod compact;
 mod conditions;
 mod counters;
+mod counts;
 mod delta;
 mod describe;
 mod equals;

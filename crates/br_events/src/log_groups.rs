@@ -1,13 +1,17 @@
 //! Reading log records page by page: for whoever counts them, each page is read once, whole, and nothing is put in order.
 
+use crate::counts::{Cell, bounds_of, minute_of};
 use crate::file::EventFile;
 use crate::log_rows::RowReader;
 use crate::schema::{TS, column};
 use crate::selection::{OpenFile, Selection};
 use crate::store::Snapshot;
+use crate::summary::PageSummary;
 use arrow::array::{RecordBatch, TimestampNanosecondArray};
+use br_model::{Labels, LogKind, Severity, SpanId, TraceId};
 use br_std::{Nanos, Result};
-use br_storage::{Budget, Held, LinesSeen, LogGroup, LogGroupCursor};
+use br_storage::{Budget, CountedRows, Derived, Held, LineNeed, LinesSeen, LogGroup, LogGroupCursor, LogRow};
+use hashbrown::HashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -21,7 +25,12 @@ struct Part {
 enum Source {
     Memory(RecordBatch),
     File(Arc<EventFile>),
-    Page(Arc<OpenFile>, usize),
+    /// Where minutes were counted, those are left out that were.
+    Page {
+        open: Arc<OpenFile>,
+        page: usize,
+        is_counted: bool,
+    },
 }
 
 impl PartialEq for Part {
@@ -56,6 +65,8 @@ struct Current {
     is_tested: bool,
 }
 
+/// A page of more minutes than this is read.
+const MINUTES_MAX: i64 = 10_000;
 /// Rows that are made at once where they are not grouped.
 const BATCH_ROWS: usize = 1024;
 
@@ -82,8 +93,8 @@ impl<'a> GroupCursor<'a> {
         Ok(cursor)
     }
 
-    /// Makes a part the current one, or a file its pages.
-    fn start(&mut self, part: Part) -> Result<()> {
+    /// Makes a part the current one, or a file its pages; what of a file is counted comes at once.
+    fn start(&mut self, part: Part) -> Result<Option<Vec<LogGroup>>> {
         match part.source {
             Source::Memory(batch) => {
                 self.budget.scanned(batch.num_rows() as u64);
@@ -94,28 +105,66 @@ impl<'a> GroupCursor<'a> {
             }
             Source::File(file) => {
                 self.budget.parts_done(1);
-                let Some(open) = self.selection.open(&file)? else { return Ok(()) };
-                self.budget.expect_parts(open.pages.len() as u64)?;
-                for page in &open.pages {
-                    let from = open.summary(*page).min_ts.max(part.from);
-                    self.parts.push(Reverse(Part { from, source: Source::Page(open.clone(), *page) }));
+                let Some(open) = self.selection.open(&file)? else { return Ok(None) };
+                let counted = self.count(&open)?;
+                let is_counted = counted.is_some();
+                let is_left = |page: &&usize| !is_counted || self.has_other_minutes(open.summary(**page));
+                let pages: Vec<usize> = open.pages.iter().filter(is_left).copied().collect();
+                self.budget.expect_parts(pages.len() as u64)?;
+                for page in pages {
+                    let from = open.summary(page).min_ts.max(part.from);
+                    self.parts.push(Reverse(Part { from, source: Source::Page { open: open.clone(), page, is_counted } }));
                 }
+                return Ok(counted);
             }
-            Source::Page(open, page) => {
+            Source::Page { open, page, is_counted } => {
                 self.budget.parts_done(1);
                 self.budget.scanned(open.tail.page_rows(page).len() as u64);
-                match self.read(&open, page, part.from) {
+                match self.read(&open, page, is_counted, part.from) {
                     Ok(current) => self.current = current,
                     Err(error) if open.file.is_damaged(&error) => {}
                     Err(error) => return Err(error),
                 }
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    fn read(&mut self, open: &OpenFile, page: usize, from: i64) -> Result<Option<Current>> {
-        let found = self.selection.page_rows(open, page, false, &mut self.seen)?;
+    /// What the file says of the minutes that are asked for as a whole; `None` where rows must be looked at.
+    fn count(&mut self, open: &OpenFile) -> Result<Option<Vec<LogGroup>>> {
+        if !self.selection.is_counted(&open.file) {
+            return Ok(None);
+        }
+        let cells = match open.file.counts(&open.tail) {
+            Ok(Some(cells)) => cells,
+            Ok(None) => return Ok(None),
+            Err(error) if open.file.is_damaged(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let groups = counted_groups(&self.selection, open, &cells)?;
+        for rows in groups.iter().flat_map(|group| &group.counted) {
+            self.seen.lines += rows.rows;
+            self.seen.bytes += rows.bytes;
+        }
+        Ok(Some(groups))
+    }
+
+    /// Whether a page can have rows of minutes that are not asked for as a whole.
+    fn has_other_minutes(&self, page: &PageSummary) -> bool {
+        let (first, last) = (minute_of(page.min_ts), minute_of(page.max_ts));
+        last - first > MINUTES_MAX || (first..=last).any(|minute| !self.selection.is_whole(minute))
+    }
+
+    fn read(&mut self, open: &OpenFile, page: usize, is_counted: bool, from: i64) -> Result<Option<Current>> {
+        let mut seen = LinesSeen::default();
+        let mut found = self.selection.page_rows(open, page, is_counted, &mut seen)?;
+        if let (true, Some(batch)) = (is_counted, &found.times) {
+            let times: &TimestampNanosecondArray = column(batch, TS)?;
+            found.rows.retain(|row| !self.selection.is_whole(minute_of(times.value(*row as usize))));
+            seen.lines = found.rows.len() as u64;
+        }
+        self.seen.lines += seen.lines;
+        self.seen.bytes += seen.bytes;
         if found.rows.is_empty() {
             return Ok(None);
         }
@@ -141,6 +190,47 @@ impl<'a> GroupCursor<'a> {
     }
 }
 
+/// A group for each stream, and level where it is asked for.
+fn counted_groups(selection: &Selection, open: &OpenFile, cells: &[Cell]) -> Result<Vec<LogGroup>> {
+    let labels = open.tail.labels()?;
+    let has_level = selection.needs.metadata_named(Derived::DETECTED_LEVEL);
+    let has_bytes = selection.needs.line > LineNeed::Nothing;
+    let mut groups: Vec<LogGroup> = Vec::new();
+    let mut numbers: HashMap<(usize, u8), usize> = HashMap::new();
+    for cell in cells.iter().filter(|cell| selection.is_whole(cell.minute)) {
+        let stream = open.tail.summary.streams.get(cell.stream).zip(labels.get(cell.stream));
+        let Some((stream, labels)) = stream else { continue };
+        if open.streams.as_ref().is_some_and(|streams| !streams.contains(&stream.id)) {
+            continue;
+        }
+        let severity = if has_level { cell.severity } else { 0 };
+        let time = Nanos(bounds_of(cell.minute).1);
+        let number = *numbers.entry((cell.stream, severity)).or_insert_with(|| {
+            groups.push(LogGroup::new(row_of(labels, Severity(severity), time)));
+            groups.len() - 1
+        });
+        let bytes = if has_bytes { cell.bytes } else { 0 };
+        groups[number].counted.push(CountedRows { time, rows: cell.rows, bytes });
+    }
+    Ok(groups)
+}
+
+/// As [`RowReader`] makes it when nothing else is needed.
+fn row_of(labels: &Labels, severity: Severity, timestamp: Nanos) -> LogRow {
+    let mut metadata = Vec::new();
+    Derived { severity, ..Derived::default() }.add_to(&mut metadata);
+    LogRow {
+        timestamp,
+        stream: labels.clone(),
+        line: String::new(),
+        kind: LogKind::default(),
+        severity,
+        trace_id: TraceId::default(),
+        span_id: SpanId::default(),
+        metadata,
+    }
+}
+
 impl LogGroupCursor for GroupCursor<'_> {
     fn next_batch(&mut self) -> Result<Option<Vec<LogGroup>>> {
         loop {
@@ -158,7 +248,9 @@ impl LogGroupCursor for GroupCursor<'_> {
                     return Ok(Some(groups));
                 }
             } else if let Some(Reverse(part)) = self.parts.pop() {
-                self.start(part)?;
+                if let Some(groups) = self.start(part)?.filter(|groups| !groups.is_empty()) {
+                    return Ok(Some(groups));
+                }
             } else {
                 return Ok(None);
             }

@@ -160,7 +160,9 @@ impl<'a> RowReader<'a> {
     pub(crate) fn groups(&mut self, rows: impl Iterator<Item = usize>) -> Result<Vec<LogGroup>> {
         if !self.needs.can_group() {
             return rows
-                .map(|row| Ok(LogGroup { members: vec![(self.time(row), self.line_bytes(row))], row: self.row(row)? }))
+                .map(|row| {
+                    Ok(LogGroup { members: vec![(self.time(row), self.line_bytes(row))], ..LogGroup::new(self.row(row)?) })
+                })
                 .collect();
         }
         let mut groups: Vec<LogGroup> = Vec::new();
@@ -172,7 +174,7 @@ impl<'a> RowReader<'a> {
                 last = if let Some(at) = by_key.get(&key) {
                     *at
                 } else {
-                    groups.push(LogGroup { row: self.row(row)?, members: Vec::new() });
+                    groups.push(LogGroup::new(self.row(row)?));
                     by_key.insert(key.clone(), groups.len() - 1);
                     groups.len() - 1
                 };

@@ -115,13 +115,10 @@ fn labels_bytes(labels: &Labels) -> u64 {
 fn file_streams(file: &EventFile, conditions: &Conditions) -> Result<Vec<Labels>> {
     let tail = file.tail()?;
     let mut found = Vec::new();
-    for stream in &tail.summary.streams {
-        if !conditions.range.overlaps(Nanos(stream.min_ts), Nanos(stream.max_ts)) {
-            continue;
-        }
-        let labels = origin::stream_labels(&crate::json::decode_resource(&stream.resource)?);
-        if conditions.streams.iter().all(|matcher| matcher.matches_labels(&labels)) {
-            found.push(labels);
+    for (stream, labels) in tail.summary.streams.iter().zip(tail.labels()?) {
+        let is_in_range = conditions.range.overlaps(Nanos(stream.min_ts), Nanos(stream.max_ts));
+        if is_in_range && conditions.streams.iter().all(|matcher| matcher.matches_labels(labels)) {
+            found.push(labels.clone());
         }
     }
     Ok(found)

@@ -2,19 +2,20 @@
 
 use crate::attributes::AttributesReader;
 use crate::conditions::Conditions;
+use crate::counts::bounds_of;
 use crate::file::{EventFile, Tail, ranges_of};
 use crate::log_rows::{is_labelled, needs_column};
 use crate::logs_codec::trace_id;
 use crate::schema::{BODY, SPAN_ID, TRACE_ID, column, damaged};
-use crate::summary::PageSummary;
+use crate::summary::{KEYS_MAX, PageSummary};
 use crate::terms::Terms;
 use crate::{line_tests, origin, terms};
 use arrow::array::{Array, FixedSizeBinaryArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{Field, Schema};
 use br_model::TraceId;
-use br_std::Result;
-use br_storage::{Derived, LinePattern, LineTest, LinesSeen, LogHint, LogNeeds, LogQuery, Table, TimeRange};
+use br_std::{Nanos, Result};
+use br_storage::{Derived, LinePattern, LineTest, LinesSeen, LogHint, LogNeeds, LogQuery, Table, TimeNeed, TimeRange};
 use hashbrown::HashSet;
 use memchr::memmem::Finder;
 use std::sync::Arc;
@@ -90,6 +91,7 @@ impl Alternative {
 pub(crate) struct Selection {
     pub(crate) conditions: Conditions,
     pub(crate) needs: LogNeeds,
+    times: TimeNeed,
     tests: Vec<LineTest>,
     /// Of each of these, one must hold.
     either: Vec<Vec<Alternative>>,
@@ -101,7 +103,7 @@ pub(crate) struct OpenFile {
     pub(crate) tail: Arc<Tail>,
     /// Those that can hold a row, ascending.
     pub(crate) pages: Vec<usize>,
-    streams: Option<HashSet<u64>>,
+    pub(crate) streams: Option<HashSet<u64>>,
     /// By condition and alternative the pages that can hold such a row; `None` for all.
     possible: Vec<Vec<Option<HashSet<usize>>>>,
 }
@@ -135,6 +137,7 @@ impl Selection {
         Self {
             conditions: conditions_of(query),
             needs: query.needs.clone(),
+            times: query.times,
             tests: query.line_tests.clone(),
             either: either.filter(|either| !either.is_empty() && either.iter().all(Alternative::is_known)).collect(),
         }
@@ -147,6 +150,21 @@ impl Selection {
             Err(error) if file.is_damaged(&error) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a file's counts say all that is asked of the rows of a minute.
+    pub(crate) fn is_counted(&self, file: &EventFile) -> bool {
+        let Some(names) = self.needs.metadata.as_ref().filter(|_| self.needs.can_group()) else { return false };
+        let keys = &file.stats.keys;
+        let is_key = |name: &str| keys.len() >= KEYS_MAX || keys.iter().any(|(key, ..)| is_labelled(key, name));
+        let is_other = |name: &str| [Derived::SEVERITY_TEXT, TRACE_ID, SPAN_ID].contains(&name) || is_key(name);
+        self.conditions.is_of_streams_and_times() && !self.reads_lines() && !names.iter().any(|name| is_other(name))
+    }
+
+    /// Whether the rows of a minute are all in the range, and need not be told apart.
+    pub(crate) fn is_whole(&self, minute: i64) -> bool {
+        let ((start, end), range) = (bounds_of(minute), self.conditions.range);
+        range.contains(Nanos(start.saturating_add(1))) && range.contains(Nanos(end)) && self.times.are_alike(start, end)
     }
 
     fn find_pages(&self, file: &Arc<EventFile>) -> Result<OpenFile> {

@@ -110,6 +110,9 @@ pub(crate) struct Summary {
     pub(crate) errors: u64,
     pub(crate) pages: Vec<PageSummary>,
     pub(crate) segments: Vec<Segment>,
+    /// Where the counts by minute begin, and their length: 0 where there are none.
+    #[serde(default)]
+    pub(crate) counts: (u64, u64),
 }
 
 /// Pages that follow each other: a row group of Parquet's, and behind it their filters.
@@ -151,7 +154,7 @@ impl Segment {
     /// Where a bit of each page stands; parts must be known.
     pub(crate) fn parts_row(&self, bit: u32) -> Range<u64> {
         let row_bytes = parts::row_bytes(self.pages) as u64;
-        let from = self.parts_offset + bit as u64 % self.parts_bits.max(1) as u64 * row_bytes;
+        let from = self.parts_offset + u64::from(bit) % self.parts_bits.max(1) as u64 * row_bytes;
         from..from + row_bytes
     }
 

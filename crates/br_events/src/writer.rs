@@ -4,6 +4,7 @@
 //! zstd-1 (docs/format/event-file.md).
 
 use crate::attributes::parse_promoted;
+use crate::counts::Counter;
 use crate::describe::Describer;
 use crate::page_terms::{PageTerms, TermGatherer};
 use crate::parts::PageParts;
@@ -56,6 +57,7 @@ pub(crate) struct FileWriter {
     pages: Vec<PageTerms>,
     segment_rows: usize,
     segment_bytes: usize,
+    counts: Counter,
     levels: BTreeMap<String, u64>,
     errors: u64,
 }
@@ -72,6 +74,7 @@ impl FileWriter {
             pages: Vec::new(),
             segment_rows: 0,
             segment_bytes: 0,
+            counts: Counter::new(),
             levels: BTreeMap::new(),
             errors: 0,
         }
@@ -143,10 +146,14 @@ impl FileWriter {
         let Some(mut writer) = self.parquet.take() else {
             return Err(Error::corrupt("a file without rows"));
         };
-        writer.sync()?;
         let ((keys, split), columns) = (self.keys(), self.promotion.columns().len());
+        let described = self.describer.finish();
+        let counts = self.counts.finish(described.streams.len());
+        let counts_place = (writer.bytes_written() as u64, counts.len() as u64);
+        writer.write_all(&counts)?;
+        writer.sync()?;
         let (levels, errors, segments) = (self.levels, self.errors, self.segments);
-        let summary = Summary { keys, columns, split, levels, errors, segments, ..self.describer.finish() };
+        let summary = Summary { keys, columns, split, levels, errors, segments, counts: counts_place, ..described };
         let tail = encode_tail(&summary, &checksums(writer.inner()))?;
         let tail_offset = writer.bytes_written() as u64;
         writer.write_all(&tail)?;
@@ -192,6 +199,7 @@ impl FileWriter {
             }
             return Ok(());
         }
+        self.counts.add(page)?;
         let severities: &UInt8Array = column(page, SEVERITY)?;
         let kinds: &StringArray = column(page, KIND)?;
         for (severity, kind) in severities.iter().zip(kinds) {

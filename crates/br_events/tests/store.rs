@@ -6,8 +6,8 @@ use br_events::EventStore;
 use br_model::*;
 use br_std::Nanos;
 use br_storage::{
-    Budget, Direction, JournalPosition, LineNeed, LineTest, LinesSeen, LogHint, LogNeeds, LogQuery, LogRow, Matcher, SpanHint,
-    SpanParts, SpanQuery, Table, TimeRange,
+    Budget, Direction, JournalPosition, LineNeed, LineTest, LinesSeen, LogHint, LogNeeds, LogQuery, LogRow, Marks, Matcher,
+    SpanHint, SpanParts, SpanQuery, Table, TimeNeed, TimeRange,
 };
 use std::sync::Arc;
 use support::*;
@@ -247,6 +247,91 @@ fn rows_carry_and_read_only_what_is_needed() {
     let without = LineTest { is_negated: true, ..LineTest::contains("of service 3 ") };
     let (members, rows, _) = groups(&events, &LogQuery { needs: needs(LineNeed::Text, &[]), ..tested(without) });
     assert_eq!((members.len(), rows.len()), (36_000, 36_000));
+}
+
+const MINUTE: i64 = 60_000_000_000;
+
+/// Rows and bytes of their lines, by stream with metadata and number of the window.
+type Counts = std::collections::BTreeMap<(String, i64), (u64, u64)>;
+
+/// Also what was seen, and whether some were counted.
+fn counts(events: &Arc<EventStore>, query: &LogQuery, width: i64) -> (Counts, LinesSeen, bool) {
+    let (budget, source) = (Budget::unlimited(), events.logs(TENANT));
+    let mut cursor = source.scan_groups(query, &budget).expect("scan");
+    let (mut counts, mut reached, mut is_counted) = (Counts::new(), Nanos::MIN, false);
+    while let Some(groups) = cursor.next_batch().expect("batch") {
+        for group in groups {
+            is_counted |= !group.counted.is_empty();
+            for rows in group.all() {
+                assert!(rows.time >= reached, "none is earlier than was promised");
+                let key = format!("{} {:?}", group.row.stream, group.row.metadata);
+                let (sum, bytes) = counts.entry((key, (rows.time.0 - START - 1).div_euclid(width))).or_insert((0, 0));
+                (*sum, *bytes) = (*sum + rows.rows, *bytes + rows.bytes);
+            }
+        }
+        reached = cursor.reached();
+    }
+    let seen = cursor.seen();
+    drop(cursor);
+    assert_eq!(budget.bytes_used(), 0, "all is given back");
+    (counts, seen, is_counted)
+}
+
+#[test]
+fn counts_by_minute_are_those_of_the_rows() {
+    let store = CountingStore::new();
+    let events = open(&store);
+    for position in 1..=6i64 {
+        let record = |at: i64| {
+            // Some on the edge of a minute, and one beside it.
+            let time = START + (position % 3) * HOUR + at * HOUR / 4000;
+            let time = if at % 40 == 0 { time / MINUTE * MINUTE + at / 40 % 2 } else { time };
+            let mut record = log(time, &"x".repeat((at % 7) as usize));
+            record.severity = [Severity::INFO, Severity::ERROR, Severity(0)][(at % 3) as usize];
+            record.attributes.push("http.route", format!("/{}", at % 2));
+            record
+        };
+        let service = ["shop", "cart"][(position % 2) as usize];
+        events
+            .append_logs(TENANT, JournalPosition(position as u64), &logs(service, (0..4000).map(record).collect()))
+            .expect("append");
+    }
+    for step in ["head", "files"] {
+        for (from, to, width, names, is_counted) in [
+            (START, START + 3 * HOUR, 5 * MINUTE, &["detected_level"][..], true),
+            (START + 1, START + 3 * HOUR, 5 * MINUTE, &[], true),
+            (START + 17 * MINUTE + 7, START + 2 * HOUR + 12_345, HOUR * 3, &["service_name"], true),
+            (START, START + 3 * HOUR, 90_000_000_000, &["detected_level"], true),
+            (START, START + 3 * HOUR, 15_000_000_000, &["detected_level"], false),
+            (START, START + 3 * HOUR, 5 * MINUTE, &["http_route"], false),
+        ] {
+            for line in [LineNeed::Nothing, LineNeed::Length] {
+                let needs = LogNeeds { line, metadata: Some(names.iter().map(ToString::to_string).collect()) };
+                let streams = vec![Matcher::equal("service_name", "cart")];
+                for streams in [Vec::new(), streams] {
+                    let range = TimeRange::new(Nanos(from), Nanos(to));
+                    let exact = LogQuery { range, streams, needs: needs.clone(), ..query() };
+                    let marks = Marks { origin: START, width };
+                    let loose = LogQuery { times: TimeNeed::Between([marks; 2]), ..exact.clone() };
+                    let (expect, expect_seen, _) = counts(&events, &exact, width);
+                    let (found, seen, was_counted) = counts(&events, &loose, width);
+                    assert_eq!(found, expect, "{step} {from} {to} {width} {names:?}");
+                    assert_eq!((seen, was_counted), (expect_seen, is_counted && step == "files"), "{step} {width} {names:?}");
+                }
+            }
+        }
+        flush(&events, &store, 6);
+    }
+    let needs = LogNeeds { line: LineNeed::Length, metadata: Some(vec!["detected_level".into()]) };
+    let times = TimeNeed::Between([Marks { origin: START, width: 5 * MINUTE }; 2]);
+    let pages_read = || events.counters().pages_read.load(std::sync::atomic::Ordering::Relaxed);
+    let before = pages_read();
+    let whole = LogQuery { needs, times, ..query() };
+    counts(&events, &whole, 5 * MINUTE);
+    assert_eq!(pages_read(), before, "no row is looked at");
+    let range = TimeRange::new(Nanos(START + 30), Nanos(START + 3 * HOUR));
+    counts(&events, &LogQuery { range, ..whole }, 5 * MINUTE);
+    assert!((1..=2 * 2).contains(&(pages_read() - before)), "only where the range begins");
 }
 
 #[test]

@@ -28,6 +28,15 @@ pub(crate) fn metric_query(aggregation: &RangeAggregation, grouping: Option<&Gro
     LogQuery { needs, ..log_query(&aggregation.log, range, Direction::Forward, None) }
 }
 
+/// Whether only the number of rows and the bytes of their lines make the samples.
+pub(crate) fn only_counts(aggregation: &RangeAggregation) -> bool {
+    let of_rows = matches!(
+        aggregation.op,
+        RangeOp::Rate | RangeOp::CountOverTime | RangeOp::BytesRate | RangeOp::BytesOverTime | RangeOp::AbsentOverTime
+    );
+    of_rows && !aggregation.log.stages.iter().any(|stage| matches!(stage.kind, StageKind::Unwrap(_)))
+}
+
 /// Whether a stage changes the line.
 pub(crate) fn changes_line(kind: &StageKind) -> bool {
     matches!(kind, StageKind::LineFormat(_) | StageKind::Decolorize | StageKind::Unpack)

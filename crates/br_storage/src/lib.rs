@@ -18,8 +18,8 @@ pub use budget::{Budget, CancelReason, Held, SharedMemory};
 pub use damage::{Damage, DamageNotes};
 pub use line_test::{LinePattern, LineTest};
 pub use logs::{
-    Derived, LineNeed, LinesSeen, LogCursor, LogGroup, LogGroupCursor, LogHint, LogNeeds, LogQuery, LogRow, LogSource,
-    scan_in_order,
+    CountedRows, Derived, LineNeed, LinesSeen, LogCursor, LogGroup, LogGroupCursor, LogHint, LogNeeds, LogQuery, LogRow,
+    LogSource, Marks, TimeNeed, scan_in_order,
 };
 pub use manifest::{FileEntry, FoundFile, JournalPosition, Table};
 pub use matcher::{MatchOp, Matcher};

@@ -18,6 +18,8 @@ pub struct LogQuery {
     pub line_tests: Vec<LineTest>,
     /// What of a row the caller looks at.
     pub needs: LogNeeds,
+    /// How exactly who takes groups looks at times.
+    pub times: TimeNeed,
     pub direction: Direction,
     /// The caller may stop early; a store that can, reads less when it knows how many rows are wanted.
     pub rows_wanted: Option<usize>,
@@ -33,6 +35,7 @@ impl LogQuery {
             hints: Vec::new(),
             line_tests: Vec::new(),
             needs: LogNeeds::ALL,
+            times: TimeNeed::Exact,
             direction: Direction::Backward,
             rows_wanted: None,
         }
@@ -71,6 +74,34 @@ impl LogNeeds {
     /// Whether rows with the same stream and metadata are alike.
     pub fn can_group(&self) -> bool {
         self.line < LineNeed::Text && self.metadata.is_some()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeNeed {
+    /// Each row's own time.
+    Exact,
+    /// Only between which marks of these it lies. A mark belongs to what is before it.
+    Between([Marks; 2]),
+}
+
+/// Points in time at `origin + n * width`, for every whole n; nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    pub origin: i64,
+    /// At least 1.
+    pub width: i64,
+}
+
+impl TimeNeed {
+    /// Whether times after `start`, up to and including `end`, need not be told apart.
+    pub fn are_alike(self, start: i64, end: i64) -> bool {
+        let Self::Between(all) = self else { return false };
+        all.iter().all(|marks| {
+            let (width, since) = (i128::from(marks.width.max(1)), i128::from(start) - i128::from(marks.origin));
+            let next = i128::from(start) + width - since.rem_euclid(width);
+            next >= i128::from(end)
+        })
     }
 }
 
@@ -140,12 +171,34 @@ pub struct LogGroup {
     pub row: LogRow,
     /// The time of each, and the bytes of its line where they were asked for.
     pub members: Vec<(Nanos, u32)>,
+    /// Rows beside these whose times need not be told apart, see [`LogQuery::times`].
+    pub counted: Vec<CountedRows>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountedRows {
+    /// A time that need not be told apart from theirs.
+    pub time: Nanos,
+    pub rows: u64,
+    /// Of their lines, where they were asked for.
+    pub bytes: u64,
 }
 
 impl LogGroup {
+    /// Without members yet.
+    pub fn new(row: LogRow) -> Self {
+        Self { row, members: Vec::new(), counted: Vec::new() }
+    }
+
     pub fn of_one(row: LogRow) -> Self {
         let members = vec![(row.timestamp, u32::try_from(row.line.len()).unwrap_or(u32::MAX))];
-        Self { row, members }
+        Self { members, ..Self::new(row) }
+    }
+
+    /// Rows that may be taken together, one after the other.
+    pub fn all(&self) -> impl Iterator<Item = CountedRows> {
+        let members = self.members.iter().map(|(time, bytes)| CountedRows { time: *time, rows: 1, bytes: u64::from(*bytes) });
+        members.chain(self.counted.iter().copied())
     }
 }
 
@@ -233,5 +286,22 @@ impl Derived<'_> {
             }
             metadata.push((name.to_owned(), id));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_between_marks_are_alike() {
+        let need = TimeNeed::Between([Marks { origin: -100, width: 60 }, Marks { origin: 10, width: 30 }]);
+        for (start, end) in [(-20, 10), (-20, -10), (20, 40), (40, 41), (10, 11)] {
+            assert!(need.are_alike(start, end), "{start} {end}");
+        }
+        for (start, end) in [(-21, -19), (0, 11), (30, 41), (-1000, 1000), (i64::MIN, i64::MAX)] {
+            assert!(!need.are_alike(start, end), "{start} {end}");
+        }
+        assert!(!TimeNeed::Exact.are_alike(1, 2));
     }
 }

@@ -10,7 +10,7 @@ use br_logql::{Expr, LogExpr};
 use br_model::{Labels, Principal};
 use br_query::door::Language;
 use br_std::{Error, Result};
-use br_storage::{Budget, LineNeed, LogNeeds, LogQuery, LogRow, LogSource, TimeRange};
+use br_storage::{Budget, LineNeed, LogNeeds, LogQuery, LogRow, LogSource, Marks, TimeNeed, TimeRange};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -37,13 +37,16 @@ fn each_volume(
     mut each: impl FnMut(&LogRow, u64, u64) -> Result<()>,
 ) -> Result<()> {
     let needs = LogNeeds { line: LineNeed::Length, metadata: Some(names.to_vec()) };
-    let query = LogQuery { streams: selector.matchers.clone(), needs, ..LogQuery::new(range) };
+    // All that lies in the range is one.
+    let marks = Marks { origin: range.from.0.saturating_sub(1), width: range.to.0.saturating_sub(range.from.0).max(1) };
+    let times = TimeNeed::Between([marks; 2]);
+    let query = LogQuery { streams: selector.matchers.clone(), needs, times, ..LogQuery::new(range) };
     let mut cursor = source.scan_groups(&query, budget)?;
     while let Some(groups) = cursor.next_batch()? {
         budget.check()?;
         for group in groups {
-            let bytes = group.members.iter().map(|(_, bytes)| u64::from(*bytes)).sum();
-            each(&group.row, group.members.len() as u64, bytes)?;
+            let (rows, bytes) = group.all().fold((0, 0), |(rows, bytes), more| (rows + more.rows, bytes + more.bytes));
+            each(&group.row, rows, bytes)?;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use crate::labels::{ERROR, ERROR_DETAILS};
 use crate::pipeline::{Line, Pipeline};
 use br_model::Labels;
 use br_std::{Error, Nanos, Result};
-use br_storage::{Budget, LineNeed, LogGroup, LogSource, MatchOp, TimeRange, scan_in_order};
+use br_storage::{Budget, CountedRows, LineNeed, LogGroup, LogSource, Marks, MatchOp, TimeNeed, TimeRange, scan_in_order};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
@@ -72,6 +72,12 @@ pub(super) fn evaluate(
     let grouping = grouping.or(aggregation.grouping.as_ref());
     let mut query = hints::metric_query(aggregation, grouping, range);
     query.line_tests = pipeline.take_line_tests();
+    if hints::only_counts(aggregation) {
+        // One step has no next one: its window alone has a start and an end.
+        let width = if steps.count == 1 { range_nanos } else { steps.width };
+        let starts = Marks { origin: steps.start.saturating_sub(range_nanos), width };
+        query.times = TimeNeed::Between([starts, Marks { origin: steps.start, width }]);
+    }
     let mut aggregator = Aggregator {
         aggregation,
         grouping,
@@ -122,11 +128,11 @@ impl Aggregator<'_> {
         let mut series = None;
         let mut cell = Cell { first: 0, expires: 0, from: 0, to: i64::MIN };
         let mut count = 0;
-        for (time, bytes) in &group.members {
+        for CountedRows { time, rows, bytes } in group.all() {
             if !(cell.from..=cell.to).contains(&time.0) {
                 cell = self.cell(time.0);
             }
-            if cell.expires <= cell.first || !self.range.contains(*time) {
+            if cell.expires <= cell.first || !self.range.contains(time) {
                 continue;
             }
             if has_error {
@@ -141,9 +147,9 @@ impl Aggregator<'_> {
                 Some(at) => at,
                 None => *series.insert(self.series_of(self.labels_of(&line))?),
             };
-            let value = if counts_bytes && !self.reads_text { f64::from(*bytes) } else { value };
+            let value = if counts_bytes && !self.reads_text { bytes as f64 } else { value * rows as f64 };
             self.add_sample(at, cell, time.0, value)?;
-            count += 1;
+            count += rows;
         }
         Ok(count)
     }

@@ -3,8 +3,8 @@
 use br_model::{Labels, LogKind, Severity, SpanId, TraceId};
 use br_std::{Nanos, Result};
 use br_storage::{
-    Budget, Derived, Direction, LineNeed, LinesSeen, LogCursor, LogGroup, LogGroupCursor, LogNeeds, LogQuery, LogRow, LogSource,
-    Matcher, TimeRange,
+    Budget, CountedRows, Derived, Direction, LineNeed, LinesSeen, LogCursor, LogGroup, LogGroupCursor, LogNeeds, LogQuery,
+    LogRow, LogSource, Matcher, TimeNeed, TimeRange,
 };
 use std::collections::{BTreeSet, VecDeque};
 
@@ -47,7 +47,7 @@ impl LogSource for MemoryLogs {
             page.reverse();
         }
         let can_group = query.needs.can_group();
-        Ok(Box::new(MemoryGroups { pages: pages.into(), can_group, seen }))
+        Ok(Box::new(MemoryGroups { pages: pages.into(), can_group, times: query.times, seen }))
     }
 
     fn streams(&self, range: TimeRange, matchers: &[Matcher], _: &Budget) -> Result<Vec<Labels>> {
@@ -103,6 +103,20 @@ fn needed(row: &LogRow, needs: &LogNeeds) -> LogRow {
     }
 }
 
+/// Takes rows together where that is allowed, a second at a time.
+fn count_alike(group: &mut LogGroup, times: TimeNeed) {
+    const SECOND: i64 = 1_000_000_000;
+    group.members.retain(|(time, bytes)| {
+        let start = (time.0 - 1).div_euclid(SECOND) * SECOND;
+        let is_alike = times.are_alike(start, start + SECOND);
+        if is_alike {
+            let (time, bytes) = (Nanos(start + SECOND), u64::from(*bytes));
+            group.counted.push(CountedRows { time, rows: 1, bytes });
+        }
+        !is_alike
+    });
+}
+
 struct MemoryCursor {
     rows: Option<Vec<LogRow>>,
     seen: LinesSeen,
@@ -121,6 +135,7 @@ impl LogCursor for MemoryCursor {
 struct MemoryGroups {
     pages: VecDeque<Vec<LogRow>>,
     can_group: bool,
+    times: TimeNeed,
     seen: LinesSeen,
 }
 
@@ -133,6 +148,11 @@ impl LogGroupCursor for MemoryGroups {
             match groups.iter_mut().find(|group| self.can_group && is_alike(group)) {
                 Some(group) => group.members.extend(one.members),
                 None => groups.push(one),
+            }
+        }
+        if self.can_group {
+            for group in &mut groups {
+                count_alike(group, self.times);
             }
         }
         Ok(Some(groups))
