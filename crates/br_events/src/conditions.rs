@@ -1,6 +1,7 @@
 //! What a query asks of rows, as far as the store can use it: on pages by their summary and filter, on rows by a few columns.
 
 use crate::logs_codec::{kind_text, trace_id};
+use crate::numbers::NumberBetween;
 use crate::origin;
 use crate::schema::{DURATION, KIND, SERVICE, SEVERITY, STATUS, STREAM, TRACE_ID, TS, column};
 use crate::summary::{PageSummary, Summary};
@@ -29,6 +30,8 @@ pub(crate) struct Conditions {
     pub(crate) high: Option<i64>,
     /// Status error; for spans.
     pub(crate) errors_only: bool,
+    /// Of pages only.
+    pub(crate) numbers: Vec<NumberBetween>,
 }
 
 impl Conditions {
@@ -44,6 +47,7 @@ impl Conditions {
             low: None,
             high: None,
             errors_only: false,
+            numbers: Vec::new(),
         }
     }
 
@@ -56,7 +60,7 @@ impl Conditions {
     /// Whether nothing is asked of a row but its time and its stream.
     pub(crate) fn is_of_streams_and_times(&self) -> bool {
         // All of them: what comes to be a condition later is one of rows until it is said otherwise.
-        let Self { table: _, range: _, services, streams: _, terms, kind, trace_id, low, high, errors_only } = self;
+        let Self { table: _, range: _, services, streams: _, terms, kind, trace_id, low, high, errors_only, numbers } = self;
         services.is_none()
             && terms.is_empty()
             && kind.is_none()
@@ -64,6 +68,7 @@ impl Conditions {
             && low.is_none()
             && high.is_none()
             && !errors_only
+            && numbers.is_empty()
     }
 
     pub(crate) fn allows_service(&self, service: &str) -> bool {

@@ -5,6 +5,7 @@ use crate::counters::EventCounters;
 use crate::counts::{self, Cell};
 use crate::filter::probe;
 use crate::json::decode_resource;
+use crate::numbers::NumberBetween;
 use crate::object::{CheckedReader, get_range, read_error, wait};
 use crate::origin::stream_labels;
 use crate::parts::Probe;
@@ -55,6 +56,16 @@ impl Tail {
     pub(crate) fn positions(&self) -> Option<(JournalPosition, JournalPosition)> {
         let pairs = self.metadata.metadata().file_metadata().key_value_metadata()?;
         JournalPosition::parse_range(pairs.iter().find(|pair| pair.key == POSITIONS_KEY)?.value.as_deref()?)
+    }
+
+    /// Whether a row of a page may have such a number in one of these columns.
+    fn may_have_number(&self, page: usize, columns: &[usize], number: &NumberBetween) -> bool {
+        let Some(at) = self.summary.segments.iter().position(|segment| segment.holds(page)) else { return true };
+        let indexes = self.metadata.metadata().column_index().and_then(|indexes| indexes.get(at));
+        let page = page - self.summary.segments[at].first_page;
+        columns
+            .iter()
+            .any(|column| indexes.and_then(|indexes| indexes.get(*column)).is_none_or(|index| number.may_be_in(index, page)))
     }
 
     /// The rows of the file that make up a page.
@@ -155,7 +166,9 @@ impl EventFile {
         if counts_end.is_none_or(|end| end > from) {
             return Err(Error::corrupt("file summary: counts lie behind the data"));
         }
-        let mut parser = ParquetMetaDataReader::new().with_offset_index_policy(PageIndexPolicy::Required);
+        let mut parser = ParquetMetaDataReader::new()
+            .with_column_index_policy(PageIndexPolicy::Optional)
+            .with_offset_index_policy(PageIndexPolicy::Required);
         parser.try_parse_sized(&bytes, to).map_err(damaged)?;
         let parquet = Arc::new(parser.finish().map_err(damaged)?);
         let metadata = ArrowReaderMetadata::try_new(parquet.clone(), ArrowReaderOptions::new()).map_err(damaged)?;
@@ -175,6 +188,11 @@ impl EventFile {
         let streams = if conditions.streams.is_empty() { None } else { Some(conditions.matching_streams(tail.labels()?)) };
         let allowed = |page: &PageSummary| conditions.allows_page(page, summary, streams.as_deref());
         let mut pages: Vec<usize> = (0..summary.pages.len()).filter(|page| allowed(&summary.pages[*page])).collect();
+        for number in &conditions.numbers {
+            if let Some(columns) = number.columns(&self.stats, tail.metadata.schema()) {
+                pages.retain(|page| tail.may_have_number(*page, &columns, number));
+            }
+        }
         if !conditions.terms.is_empty() {
             let mut is_held = vec![true; summary.pages.len()];
             self.probe(tail, &conditions.terms.whole, &pages, |page, holds| is_held[page] &= holds)?;

@@ -25,6 +25,7 @@ mod log_rows;
 mod log_source;
 mod logs_codec;
 mod merge;
+mod numbers;
 mod object;
 mod options;
 mod order;

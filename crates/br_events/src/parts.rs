@@ -253,17 +253,17 @@ mod tests {
 
     #[test]
     fn ids_are_found_by_any_piece_and_strangers_are_not() {
-        let pages: Vec<PageParts> = (0..11u64).map(|at| page((0..8192).map(|row| id(at << 32 | row)))).collect();
+        let pages: Vec<PageParts> = (0..11u64).map(|at| page((0..8192).map(|row| id((at << 32) | row)))).collect();
         let parts = build(&pages);
         let bits_per_id = parts.bits as f64 / 8192.0;
         assert!((25.0..45.0).contains(&bits_per_id), "{bits_per_id} bits an id");
         let mut strangers = [0; 3];
         for row in 0..200u64 {
-            let known = id(7 << 32 | row * 40);
+            let known = id((7 << 32) | (row * 40));
             for piece in [&known[..], &known[3..19], &known[20..], &known[10..18]] {
                 assert!(found(&parts, 11, piece).contains(&7), "{piece}");
             }
-            let unknown = id(99 << 32 | row);
+            let unknown = id((99 << 32) | row);
             for (count, piece) in strangers.iter_mut().zip([&unknown[..], &unknown[..12], &unknown[..8]]) {
                 *count += found(&parts, 11, piece).len();
             }

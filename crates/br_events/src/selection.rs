@@ -6,6 +6,7 @@ use crate::counts::bounds_of;
 use crate::file::{EventFile, Tail, ranges_of};
 use crate::log_rows::{is_labelled, needs_column};
 use crate::logs_codec::trace_id;
+use crate::numbers::{Name, NumberBetween};
 use crate::schema::{BODY, SPAN_ID, TRACE_ID, column, damaged};
 use crate::summary::{KEYS_MAX, PageSummary};
 use crate::terms::Terms;
@@ -29,6 +30,10 @@ pub(crate) fn conditions_of(query: &LogQuery) -> Conditions {
         match hint {
             LogHint::TraceId(id) if !id.is_none() => conditions = conditions.with_trace_id(*id),
             LogHint::SeverityAtLeast(severity) => conditions.low = Some(i64::from(severity.0)),
+            LogHint::NumberBetween { name, .. } if is_derived(name) || name == TRACE_ID => {}
+            LogHint::NumberBetween { name, low, high } => {
+                conditions.numbers.push(NumberBetween { name: Name::Label(name.clone()), low: *low, high: *high });
+            }
             hint => conditions.terms.add(&terms_of(hint)),
         }
     }
@@ -45,7 +50,7 @@ fn terms_of(hint: &LogHint) -> Terms {
         LogHint::AttributeEquals { value, .. } if value.is_empty() => Terms::default(),
         LogHint::AttributeEquals { name, value } => terms::pair_term(name, value).into_iter().collect(),
         LogHint::TraceId(id) if !id.is_none() => [terms::trace_term(*id)].into_iter().collect(),
-        LogHint::TraceId(_) | LogHint::SeverityAtLeast(_) | LogHint::AnyOf(_) => Terms::default(),
+        LogHint::TraceId(_) | LogHint::SeverityAtLeast(_) | LogHint::NumberBetween { .. } | LogHint::AnyOf(_) => Terms::default(),
     }
 }
 
@@ -76,7 +81,7 @@ impl Alternative {
             LogHint::LineHasWords(text) => terms::words(text).max_by_key(|word| word.len()).map_or(Check::Unknown, line),
             LogHint::TraceId(id) => Check::Trace(*id),
             LogHint::AttributeEquals { name, .. } => Check::Label(name.clone()),
-            LogHint::SeverityAtLeast(_) | LogHint::AnyOf(_) => Check::Unknown,
+            LogHint::SeverityAtLeast(_) | LogHint::NumberBetween { .. } | LogHint::AnyOf(_) => Check::Unknown,
         };
         Self { terms: terms_of(hint), check }
     }
@@ -130,7 +135,10 @@ impl Selection {
                     vec![Alternative { terms: Terms::default(), ..Alternative::new(hint) }]
                 }
                 LogHint::AnyOf(hints) => hints.iter().map(Alternative::new).collect(),
-                LogHint::AttributeEquals { .. } | LogHint::TraceId(_) | LogHint::SeverityAtLeast(_) => Vec::new(),
+                LogHint::AttributeEquals { .. }
+                | LogHint::TraceId(_)
+                | LogHint::SeverityAtLeast(_)
+                | LogHint::NumberBetween { .. } => Vec::new(),
             }
         };
         let either = query.hints.iter().map(alternatives);

@@ -3,6 +3,7 @@
 use crate::conditions::Conditions;
 use crate::equals::Equals;
 use crate::file::{EventFile, Tail, ranges_of};
+use crate::numbers::{Name, NumberBetween};
 use crate::schema::{NAME, SERVICE, TS, column};
 use crate::spans_codec::{SpanReader, is_read_of};
 use crate::store::{EventStore, Snapshot};
@@ -112,6 +113,9 @@ fn conditions_of(query: &SpanQuery) -> Conditions {
             },
             SpanHint::Name(name) => conditions.terms.extend(terms::pair_term(NAME, name)),
             SpanHint::AttributeEquals { key, value } => conditions.terms.extend(terms::value_term(key, value)),
+            SpanHint::NumberBetween { key, low, high } => {
+                conditions.numbers.push(NumberBetween { name: Name::Key(key.clone()), low: *low, high: *high });
+            }
             SpanHint::DurationNanosAtLeast(nanos) => conditions.low = Some(conditions.low.map_or(*nanos, |low| low.max(*nanos))),
             SpanHint::DurationNanosAtMost(nanos) => {
                 conditions.high = Some(conditions.high.map_or(*nanos, |high| high.min(*nanos)));

@@ -1,10 +1,13 @@
 //! What of a SQL filter the store can use to skip. What is not understood skips nothing.
 
+use crate::attributes::INT;
 use crate::conditions::Conditions;
+use crate::numbers::{Name, NumberBetween};
 use crate::schema::{ATTRIBUTES, BODY, DURATION, KIND, NAME, RESOURCE, SERVICE, SEVERITY, STATUS, TRACE_ID, TS};
 use crate::sql_columns::{Origin, SqlColumns};
 use crate::terms::{self, Terms};
 use br_model::TraceId;
+use br_model::names::label_name;
 use br_std::Nanos;
 use br_storage::Table;
 use datafusion::common::ScalarValue;
@@ -95,6 +98,13 @@ fn integer(value: &ScalarValue) -> Option<i64> {
     }
 }
 
+fn float(value: &ScalarValue) -> Option<f64> {
+    match value {
+        ScalarValue::Float64(number) => number.filter(|number| !number.is_nan()),
+        other => integer(other).map(|number| number as f64),
+    }
+}
+
 pub(crate) fn nanos(value: &ScalarValue) -> Option<i64> {
     match value {
         ScalarValue::TimestampNanosecond(time, _) => *time,
@@ -119,6 +129,9 @@ fn compare(expr: &Expr, op: Operator, value: &ScalarValue, columns: &SqlColumns,
     }
     if name == number_column {
         return number(op, value, conditions);
+    }
+    if let (Some(Origin::Attribute(keys, INT)), Some(number)) = (columns.origin(name), float(value)) {
+        attribute_number(keys, op, number, conditions);
     }
     if op != Operator::Eq {
         return;
@@ -180,6 +193,19 @@ fn time(op: Operator, value: &ScalarValue, conditions: &mut Conditions) {
     }
     if matches!(op, Operator::LtEq | Operator::Eq) {
         range.to = range.to.min(after);
+    }
+}
+
+/// Only for integers: in SQL a NaN is greater than all numbers.
+fn attribute_number(keys: &[String], op: Operator, number: f64, conditions: &mut Conditions) {
+    let (low, high) = match op {
+        Operator::Eq => (number, number),
+        Operator::Gt | Operator::GtEq => (number, f64::INFINITY),
+        Operator::Lt | Operator::LtEq => (f64::NEG_INFINITY, number),
+        _ => return,
+    };
+    if let Some(key) = keys.first() {
+        conditions.numbers.push(NumberBetween { name: Name::Label(label_name(key)), low, high });
     }
 }
 

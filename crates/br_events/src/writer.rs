@@ -6,6 +6,7 @@
 use crate::attributes::parse_promoted;
 use crate::counts::Counter;
 use crate::describe::Describer;
+use crate::numbers::is_number;
 use crate::page_terms::{PageTerms, TermGatherer};
 use crate::parts::PageParts;
 use crate::promote::Promotion;
@@ -237,10 +238,11 @@ fn properties(schema: &Schema) -> Result<WriterProperties> {
     }
     let map_values = ColumnPath::new(vec![ATTRIBUTES.into(), "entries".into(), "value".into()]);
     builder = builder.set_column_dictionary_enabled(map_values, false);
-    let promoted = schema.fields().iter().filter(|field| parse_promoted(field.name()).is_some());
-    for field in promoted {
+    let numbers =
+        schema.fields().iter().filter(|field| parse_promoted(field.name()).is_some_and(|(_, letter)| is_number(letter)));
+    for field in numbers {
         let column = ColumnPath::new(vec![field.name().clone()]);
-        builder = builder.set_column_statistics_enabled(column, EnabledStatistics::Chunk);
+        builder = builder.set_column_statistics_enabled(column, EnabledStatistics::Page);
     }
     Ok(builder.build())
 }

@@ -335,6 +335,52 @@ fn counts_by_minute_are_those_of_the_rows() {
 }
 
 #[test]
+fn pages_without_such_a_number_are_skipped_where_it_is_a_number_only() {
+    // By name: whether pages may be skipped, and the attribute of each row. One page of four has those between 500 and 599.
+    type Make = fn(i64) -> Option<AttributeValue>;
+    let cases: [(&str, bool, Make); 5] = [
+        ("integers", true, |at| Some((at / 40).into())),
+        ("doubles", true, |at| (at % 3 > 0).then(|| (at as f64 / 40.0).into())),
+        ("texts too", false, |at| Some(if at == 3 { "550".into() } else { AttributeValue::Int(at / 40) })),
+        ("rare ones", false, |at| (at % 600 == 0).then(|| (at / 40).into())),
+        ("none at all", true, |_| None),
+    ];
+    for (name, may_skip, make) in cases {
+        let store = CountingStore::new();
+        let events = open(&store);
+        let mut spans = Vec::new();
+        let mut records = Vec::new();
+        for at in 0..25_000 {
+            let (mut record, mut span) = (log(START + at, "line"), span(at, 1, "op"));
+            if let Some(value) = make(at) {
+                record.attributes.push("http.status", value.clone());
+                span.attributes.push("http.status", value);
+            }
+            records.push(record);
+            spans.push(span);
+        }
+        events.append_logs(TENANT, JournalPosition(1), &logs("shop", records)).expect("append");
+        let batch = SpanBatch { groups: vec![ResourceSpans { resource: resource("shop", "0"), scope: Arc::default(), spans }] };
+        events.append_spans(TENANT, JournalPosition(2), &batch).expect("append");
+        flush(&events, &store, 2);
+        let number = |value: &str| value.parse::<f64>().is_ok_and(|number| (500.0..=599.0).contains(&number));
+        let hint = LogHint::NumberBetween { name: "http_status".into(), low: 500.0, high: 599.0 };
+        let rows = read_logs(&events, &LogQuery { hints: vec![hint], ..query() }, usize::MAX);
+        let is_match = |row: &&LogRow| row.metadata.iter().any(|(name, value)| name == "http_status" && number(value));
+        let expect = (0..25_000).filter(|at| make(*at).is_some_and(|value| number(&value.to_string()))).count();
+        assert_eq!(rows.iter().filter(is_match).count(), expect, "{name}");
+        assert_eq!(rows.len() < 12_500, may_skip, "{name}: {} rows", rows.len());
+        let hint = SpanHint::NumberBetween { key: "http.status".into(), low: 500.0, high: 599.0 };
+        let found = read_spans(&events, &SpanQuery { range: TimeRange::ALL, hints: vec![hint], parts: SpanParts::ALL });
+        let is_match = |stored: &&br_storage::StoredSpan| {
+            stored.span.attributes.iter().any(|(key, value)| key == "http.status" && number(&value.to_string()))
+        };
+        assert_eq!(found.iter().filter(is_match).count(), expect, "{name}");
+        assert_eq!(found.len() < 12_500, may_skip, "{name}: {} spans", found.len());
+    }
+}
+
+#[test]
 fn the_id_of_a_trace_stands_before_an_attribute_of_its_name() {
     let store = CountingStore::new();
     let events = open(&store);

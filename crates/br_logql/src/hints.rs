@@ -1,7 +1,8 @@
 //! What a query asks of the store: conditions that follow from its stages, and what of a row it looks at.
 
 use crate::ast::{
-    Grouping, LabelFilter, LabelFormat, LineFilter, LineOp, LineOperand, LogExpr, RangeAggregation, RangeOp, StageKind,
+    CompareOp, Grouping, LabelFilter, LabelFormat, LineFilter, LineOp, LineOperand, LogExpr, Quantity, RangeAggregation, RangeOp,
+    StageKind,
 };
 use crate::pattern::Pattern;
 use br_model::TraceId;
@@ -147,21 +148,23 @@ pub fn log_hints(log: &LogExpr) -> Vec<LogHint> {
     let mut hints = Vec::new();
     let mut line_is_original = true;
     let mut parsed = Parsed::Nothing;
+    // A row that could not be compared is kept by all comparisons behind that one.
+    let mut may_have_error = false;
     for stage in &log.stages {
         let found = |found: Parsed| if line_is_original { found } else { Parsed::Anything };
         match &stage.kind {
             StageKind::LineFilter(filter) if line_is_original => line_hints(filter, &mut hints),
-            StageKind::LabelFilter(filter) => hints.extend(label_hints(filter, parsed)),
+            StageKind::LabelFilter(filter) => {
+                hints.extend(label_hints(filter, parsed));
+                hints.extend(number_hint(filter).filter(|_| parsed == Parsed::Nothing && !may_have_error));
+                may_have_error |= !is_of_texts(filter);
+            }
             StageKind::Json(_) | StageKind::Logfmt { .. } | StageKind::Unpack => parsed = parsed.and(found(Parsed::Words)),
             StageKind::Regexp(_) | StageKind::Pattern(_) => parsed = parsed.and(found(Parsed::Parts)),
             StageKind::LabelFormat(_) => parsed = Parsed::Anything,
+            StageKind::LineFormat(_) | StageKind::Unwrap(_) => may_have_error = true,
             // What is dropped is not found; nothing else takes its name but what is parsed later.
-            StageKind::Drop(_)
-            | StageKind::Keep(_)
-            | StageKind::LineFilter(_)
-            | StageKind::LineFormat(_)
-            | StageKind::Decolorize
-            | StageKind::Unwrap(_) => {}
+            StageKind::Drop(_) | StageKind::Keep(_) | StageKind::LineFilter(_) | StageKind::Decolorize => {}
         }
         line_is_original &= !changes_line(&stage.kind);
     }
@@ -226,10 +229,40 @@ fn label_hints(filter: &LabelFilter, parsed: Parsed) -> Vec<LogHint> {
     }
 }
 
+/// What the first test of a filter that must hold says of a number.
+fn number_hint(filter: &LabelFilter) -> Option<LogHint> {
+    match filter {
+        LabelFilter::And(left, _) => number_hint(left),
+        LabelFilter::Compare { name, op, value: Quantity::Number(number) } if !is_computed(name) => {
+            let (low, high) = match op {
+                CompareOp::Equal => (*number, *number),
+                CompareOp::Greater | CompareOp::GreaterEqual => (*number, f64::INFINITY),
+                CompareOp::Less | CompareOp::LessEqual => (f64::NEG_INFINITY, *number),
+                CompareOp::NotEqual => return None,
+            };
+            Some(LogHint::NumberBetween { name: name.clone(), low, high })
+        }
+        LabelFilter::Or(..) | LabelFilter::Text(_) | LabelFilter::Compare { .. } | LabelFilter::Ip { .. } => None,
+    }
+}
+
+/// Whether nothing of it can fail.
+fn is_of_texts(filter: &LabelFilter) -> bool {
+    match filter {
+        LabelFilter::And(left, right) | LabelFilter::Or(left, right) => is_of_texts(left) && is_of_texts(right),
+        LabelFilter::Text(_) => true,
+        LabelFilter::Compare { .. } | LabelFilter::Ip { .. } => false,
+    }
+}
+
+/// Whether the value does not stand in a record under this name.
+fn is_computed(name: &str) -> bool {
+    name.starts_with("__") || name.ends_with("_extracted") || name == Derived::DETECTED_LEVEL
+}
+
 fn matcher_hint(matcher: &Matcher, parsed: Parsed) -> Option<LogHint> {
     let name = matcher.name.as_str();
-    let is_computed = name.starts_with("__") || name.ends_with("_extracted") || name == Derived::DETECTED_LEVEL;
-    if is_computed {
+    if is_computed(name) {
         return None;
     }
     match matcher.op {

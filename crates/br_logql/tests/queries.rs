@@ -126,6 +126,19 @@ fn hints() {
 }
 
 #[test]
+fn a_comparison_of_numbers_is_a_hint_unless_a_row_may_pass_it_otherwise() {
+    let between = |name: &str, low, high| LogHint::NumberBetween { name: name.to_owned(), low, high };
+    let from = |name: &str, low| between(name, low, f64::INFINITY);
+    check_hints(r#"{app="a"} | status >= 500 and took < 3"#, &[from("status", 500.0)]);
+    check_hints(r#"{app="a"} | zone != "x" | status == 500"#, &[between("status", 500.0, 500.0)]);
+    // What is no number is marked and kept, and then passes whatever comes behind.
+    check_hints(r#"{app="a"} | status > 1 | took < 3"#, &[from("status", 1.0)]);
+    for other in ["| line_format \"x\" | status > 1", "| json | status > 1", "| status > 1s", "| status > 1 or took < 3"] {
+        check_hints(&format!(r#"{{app="a"}} {other}"#), &[]);
+    }
+}
+
+#[test]
 fn mistakes_have_a_place() {
     for (text, line, column, part) in [
         ("", 1, 1, "unexpected $end"),

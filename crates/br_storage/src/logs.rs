@@ -119,6 +119,12 @@ pub enum LogHint {
     },
     TraceId(TraceId),
     SeverityAtLeast(Severity),
+    /// The record or its resource has an attribute of this label name; where it is a number, it lies between these, both included.
+    NumberBetween {
+        name: String,
+        low: f64,
+        high: f64,
+    },
     /// One of these.
     AnyOf(Vec<LogHint>),
 }

@@ -54,6 +54,12 @@ pub enum SpanHint {
         key: String,
         value: AttributeValue,
     },
+    /// The span or its resource has this attribute; where it is a number, it lies between these, both included.
+    NumberBetween {
+        key: String,
+        low: f64,
+        high: f64,
+    },
     DurationNanosAtLeast(i64),
     DurationNanosAtMost(i64),
     IsError,

@@ -200,8 +200,22 @@ fn hint(place: &Place, op: Op, value: &Static) -> Option<SpanHint> {
         (Place::Resource(name), Op::Equal, Static::String(service)) if name == "service.name" => {
             SpanHint::Service(service.clone())
         }
-        (Place::Any(key) | Place::Span(key) | Place::Resource(key), Op::Equal, _) => {
+        (Place::Any(key) | Place::Span(key) | Place::Resource(key), Op::Equal, Static::String(_) | Static::Bool(_)) => {
             SpanHint::AttributeEquals { key: key.clone(), value: attribute_value(value)? }
+        }
+        (Place::Any(key) | Place::Span(key) | Place::Resource(key), _, Static::Int(_) | Static::Float(_)) => {
+            let number = match value {
+                Static::Float(number) => *number,
+                Static::Int(number) => *number as f64,
+                _ => return None,
+            };
+            let (low, high) = match op {
+                Op::Equal => (number, number),
+                Op::Greater | Op::GreaterEqual => (number, f64::INFINITY),
+                Op::Less | Op::LessEqual => (f64::NEG_INFINITY, number),
+                _ => return None,
+            };
+            SpanHint::NumberBetween { key: key.clone(), low, high }
         }
         (Place::Intrinsic(Intrinsic::Name), Op::Equal, Static::String(name)) => SpanHint::Name(name.clone()),
         (Place::Intrinsic(Intrinsic::Status), Op::Equal, Static::Status(SpanStatus::Error)) => SpanHint::IsError,

@@ -421,13 +421,15 @@ fn a_span_that_matches_alone_and_not_in_its_trace_leaves_no_gap() {
 
 #[test]
 fn hints() {
-    let text = r#"{ resource.service.name = "pay" && span.db.system = "postgresql" && duration > 1s && status = error && (.x = "1" || .y = "2") }"#;
+    let text = r#"{ resource.service.name = "pay" && span.db.system = "postgresql" && duration > 1s && status = error && (.x = "1" || .y = "2") && span.retries > 3 && .weight = 1.5 }"#;
     let Root::Search(pipeline) = expr(text).root else { panic!("a search") };
     let expect = [
         SpanHint::Service("pay".to_owned()),
         SpanHint::AttributeEquals { key: "db.system".to_owned(), value: "postgresql".to_owned().into() },
         SpanHint::DurationNanosAtLeast(1_000_000_000),
         SpanHint::IsError,
+        SpanHint::NumberBetween { key: "retries".to_owned(), low: 3.0, high: f64::INFINITY },
+        SpanHint::NumberBetween { key: "weight".to_owned(), low: 1.5, high: 1.5 },
     ];
     assert_eq!(span_hints(&pipeline), expect);
 }
