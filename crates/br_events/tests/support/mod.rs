@@ -97,6 +97,21 @@ pub(crate) fn read_spans(events: &Arc<EventStore>, query: &br_storage::SpanQuery
     spans
 }
 
+pub(crate) fn lines(events: &Arc<EventStore>, query: &LogQuery) -> Vec<String> {
+    read_logs(events, query, usize::MAX).into_iter().map(|row| row.line).collect()
+}
+
+pub(crate) fn span(at: i64, trace: u8, name: &str) -> Span {
+    Span {
+        trace_id: TraceId([trace; 16]),
+        span_id: SpanId((at as u64 + 1).to_be_bytes()),
+        name: name.into(),
+        start: Nanos(START + at),
+        end: Nanos(START + at * 2),
+        ..Span::default()
+    }
+}
+
 /// Memory that counts what is read from it, and can flip a byte.
 #[derive(Debug, Default)]
 pub(crate) struct CountingStore {
