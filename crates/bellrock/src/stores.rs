@@ -47,7 +47,8 @@ pub(crate) async fn open(data_dir: &Path, config: &Config) -> Result<Stores> {
         );
     }
     let (journal, start) = open_journal(&env, &catalog, config).await?;
-    let options = EventOptions::new(env.rng.clone());
+    let retention = config.bellrock.retention.event_rules(&env.clock)?;
+    let options = EventOptions { retention, ..EventOptions::new(env.rng.clone()) };
     let catalog_state = mend(&catalog, rescued, &files, &options, start).await?;
     let metric_files = catalog.files(Table::Metrics).await?;
     let metrics = Tsdb::open(metric_files, files.clone(), env.rng.clone(), tsdb_options(config)?);

@@ -93,6 +93,44 @@ impl EventStore {
         Ok(files)
     }
 
+    /// A file to be written anew without what is past its time; [`Self::compact`] does it. Reads of files what it needs to tell.
+    pub fn plan_rewrite(&self) -> Result<Option<Compaction>> {
+        let files: Vec<Arc<EventFile>> = self.state.read().files.values().flatten().cloned().collect();
+        for file in files.into_iter().filter(|file| !self.counters.is_damaged(&file.entry.path)) {
+            let entry = &file.entry;
+            match file.wants_rewrite() {
+                Ok(false) => {}
+                Ok(true) => {
+                    let (tenant, table, window) = (entry.tenant, entry.table, entry.window);
+                    return Ok(Some(Compaction { tenant, table, window, inputs: vec![entry.clone()] }));
+                }
+                Err(error) if file.is_damaged(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether all of a file is past its time. `cutoff` is for the files of a store without rules.
+    pub fn is_over(&self, entry: &FileEntry, cutoff: Nanos) -> Result<bool> {
+        let Some(rules) = &self.options.retention else { return Ok(entry.max_time < cutoff) };
+        let last = entry.max_time.0;
+        if last >= rules.first_cutoff(entry.table) || last < rules.last_cutoff(entry.table) {
+            return Ok(last < rules.last_cutoff(entry.table));
+        }
+        let known = self
+            .state
+            .read()
+            .files
+            .get(&(entry.tenant, entry.table))
+            .and_then(|files| files.iter().find(|file| file.entry.path == entry.path).cloned());
+        let Some(file) = known else { return Ok(false) };
+        match file.hides_all() {
+            Err(error) if file.is_damaged(&error) => Ok(false),
+            outcome => outcome,
+        }
+    }
+
     /// Follows the catalog after an exchange: `removed` (by path) are gone, `added` count. Doing it twice changes nothing more.
     pub fn exchange(&self, removed: &[FileEntry], added: Vec<FileEntry>) {
         let mut state = self.state.write();

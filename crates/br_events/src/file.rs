@@ -3,6 +3,7 @@
 use crate::conditions::Conditions;
 use crate::counters::EventCounters;
 use crate::filter::probe;
+use crate::mask::Mask;
 use crate::object::{CheckedReader, get_range, read_error, wait};
 use crate::schema::damaged;
 use crate::stored::{from_stored, is_needed};
@@ -87,6 +88,7 @@ impl TailCache {
 pub(crate) struct EventFile {
     pub(crate) entry: FileEntry,
     pub(crate) stats: FileStats,
+    pub(crate) mask: Mask,
     store: Arc<dyn ObjectStore>,
     cache: Arc<TailCache>,
     counters: Arc<EventCounters>,
@@ -99,9 +101,10 @@ impl EventFile {
         store: Arc<dyn ObjectStore>,
         cache: Arc<TailCache>,
         counters: Arc<EventCounters>,
+        mask: Mask,
     ) -> Result<Self> {
         let stats = FileStats::parse(&entry.stats).map_err(|error| error.context(&entry.path))?;
-        Ok(Self { entry, stats, store, cache, counters })
+        Ok(Self { entry, stats, mask, store, cache, counters })
     }
 
     /// Whether the file can hold a row, by what the catalog knows.
@@ -211,7 +214,8 @@ impl EventFile {
     ) -> Result<(RecordBatch, Vec<u32>)> {
         let rows = tail.page_rows(page);
         let batch = self.read(tail, std::slice::from_ref(&rows), &conditions.columns())?;
-        let matching = conditions.rows(&batch, streams)?;
+        let mut matching = conditions.rows(&batch, streams)?;
+        self.retain_visible(tail, page, &mut matching)?;
         Ok((batch, matching))
     }
 

@@ -120,7 +120,7 @@ fn file_streams(file: &EventFile, conditions: &Conditions) -> Result<Vec<Labels>
             continue;
         }
         let labels = origin::stream_labels(&crate::json::decode_resource(&stream.resource)?);
-        if conditions.streams.iter().all(|matcher| matcher.matches_labels(&labels)) {
+        if conditions.streams.iter().all(|matcher| matcher.matches_labels(&labels)) && !file.hides_stream(&tail, stream)? {
             found.push(labels);
         }
     }

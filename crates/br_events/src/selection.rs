@@ -207,7 +207,7 @@ impl Selection {
     /// The rows of a page that are selected, and the times of all its rows where `with_times`.
     pub(crate) fn page_rows(&self, open: &OpenFile, page: usize, with_times: bool, seen: &mut LinesSeen) -> Result<PageRows> {
         let range = open.tail.page_rows(page);
-        let (times, rows) = if self.conditions.holds_for_all(open.summary(page)) && !with_times {
+        let (times, rows) = if open.file.holds_for_all(open.summary(page), &self.conditions) && !with_times {
             (None, (0..range.len() as u32).collect())
         } else {
             let (batch, rows) = open.file.matching_rows(&open.tail, page, &self.conditions, open.streams.as_ref())?;

@@ -4,6 +4,7 @@ use crate::counters::EventCounters;
 use crate::file::{EventFile, TailCache};
 use crate::log_source::TenantLogs;
 use crate::logs_codec::encode_logs;
+use crate::mask::Mask;
 use crate::options::EventOptions;
 use crate::origin::Origin;
 use crate::schema::damaged;
@@ -79,7 +80,8 @@ impl EventStore {
         for entry in files {
             let key = (entry.tenant, entry.table);
             let path = entry.path.clone();
-            match EventFile::new(entry, self.store.clone(), self.cache.clone(), self.counters.clone()) {
+            let mask = Mask::new(self.options.retention.clone());
+            match EventFile::new(entry, self.store.clone(), self.cache.clone(), self.counters.clone(), mask) {
                 Ok(file) => {
                     let known = state.files.entry(key).or_default();
                     if known.iter().all(|known| known.entry.path != path) {
@@ -206,6 +208,16 @@ impl EventStore {
             batches.extend(head.iter().cloned());
         }
         let files = state.files.get(&(tenant, table)).cloned().unwrap_or_default();
+        drop(state);
+        if let Some(rules) = &self.options.retention {
+            for batch in &mut batches {
+                // What is wrong with one shows where it is read.
+                if let Ok(visible) = rules.visible(table, batch) {
+                    *batch = visible;
+                }
+            }
+            batches.retain(|batch| batch.num_rows() > 0);
+        }
         Snapshot { batches, files }
     }
 

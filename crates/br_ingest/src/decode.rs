@@ -15,7 +15,7 @@ use br_wire::{
 const ENRICH: &str = "enrich";
 
 /// What a request may bring.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DecodeLimits {
     pub wire: Limits,
     pub times: TimeBounds,

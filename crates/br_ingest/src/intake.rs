@@ -228,7 +228,7 @@ impl Intake {
         [metrics, events, issues]: [LaneStart; 3],
     ) -> Result<Self> {
         let order = Arc::new(Mutex::new(()));
-        let lane = |name, start: LaneStart| Lane::start(name, journal.clone(), order.clone(), limits, start);
+        let lane = |name, start: LaneStart| Lane::start(name, journal.clone(), order.clone(), limits.clone(), start);
         let lanes =
             Lanes { metrics: lane("metrics", metrics)?, events: lane("events", events)?, issues: lane("issues", issues)? };
         let (rooms, redaction, counters) = (Rooms::default(), Redaction::default(), IntakeCounters::default());
@@ -271,7 +271,8 @@ impl Intake {
         let options = self.redaction.options();
         loop {
             let room = self.rooms.take(weight).await.inspect_err(|_| self.count_overload())?;
-            let (store, limits) = (self.metrics.clone(), DecodeLimits { wire: weight.limits(self.limits.wire), ..self.limits });
+            let (store, limits) =
+                (self.metrics.clone(), DecodeLimits { wire: weight.limits(self.limits.wire), ..self.limits.clone() });
             let policy = options.clone();
             let decoding = tokio::task::spawn_blocking(move || {
                 // A sender that has gone ends the wait, not the work: what it takes stays counted until it is done.

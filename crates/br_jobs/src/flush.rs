@@ -413,7 +413,7 @@ mod tests {
         let events_applier =
             EventsApplier { store: events.clone(), sealed: sealed.clone(), tail: br_ingest::tail::Tail::default() };
         let lanes = [
-            Box::new(MetricsApplier::new(metrics.clone(), sealed.clone(), limits, env.clock.clone())) as Box<dyn Applier>,
+            Box::new(MetricsApplier::new(metrics.clone(), sealed.clone(), limits.clone(), env.clock.clone())) as Box<dyn Applier>,
             Box::new(events_applier),
             Box::new(IssuesApplier::new(catalog.clone(), Handle::current())),
         ];

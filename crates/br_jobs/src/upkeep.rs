@@ -1,7 +1,7 @@
 //! What runs by itself: flushes, compaction, retention, removal of files that nobody reads any more.
 
 use crate::delta;
-use crate::flush::{Flusher, Pace, aside};
+use crate::flush::{Flusher, Pace, aside, blocking};
 use crate::rescue::unlisted;
 use br_std::{Nanos, Result};
 use br_storage::{FileEntry, Table};
@@ -166,18 +166,16 @@ impl Upkeep {
     /// Drops what is past its time, before anything is spent on compacting it. Needs no free space.
     async fn retain(&self) -> Result<()> {
         let _tending = self.flusher.tend().await;
-        let _turn = self.flusher.take_turn().await?;
         let parts = &self.flusher.parts;
         let now = parts.clock.now();
         for (table, kept) in
             [(Table::Metrics, self.retention.metrics), (Table::Logs, self.retention.logs), (Table::Spans, self.retention.spans)]
         {
-            let cutoff = now - kept;
-            let expired: Vec<FileEntry> =
-                parts.catalog.files(table).await?.into_iter().filter(|file| self.is_over(file, cutoff, now)).collect();
+            let expired = self.expired(parts.catalog.files(table).await?, now - kept, now).await?;
             if expired.is_empty() {
                 continue;
             }
+            let _turn = self.flusher.take_turn().await?;
             parts.catalog.remove_files(&ids(&expired), now).await?;
             self.forget(table, &expired);
             tracing::info!(event = "FilesExpired", table = table.as_str(), files = expired.len());
@@ -189,11 +187,30 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Whether a file is past its time. Raw samples that have rollups go a day at once: what answers for a day is of one kind.
+    /// The files that are past their time. What rules say of events may have to be looked up in the files.
+    async fn expired(&self, files: Vec<FileEntry>, cutoff: Nanos, now: Nanos) -> Result<Vec<FileEntry>> {
+        let (metrics, events): (Vec<FileEntry>, Vec<FileEntry>) =
+            files.into_iter().partition(|file| file.table == Table::Metrics);
+        let mut expired: Vec<FileEntry> = metrics.into_iter().filter(|file| self.is_over(file, cutoff, now)).collect();
+        let store = self.flusher.parts.events.clone();
+        let over = move || {
+            let mut over = Vec::new();
+            for file in events {
+                if store.is_over(&file, cutoff)? {
+                    over.push(file);
+                }
+            }
+            Ok::<_, br_std::Error>(over)
+        };
+        expired.extend(blocking(over).await??);
+        Ok(expired)
+    }
+
+    /// Whether a file of metrics is past its time. Raw samples that have rollups go a day at once: what answers for a day is of one kind.
     fn is_over(&self, file: &FileEntry, cutoff: Nanos, now: Nanos) -> bool {
         const DAY: Duration = Duration::from_hours(24);
         let metrics = &self.flusher.parts.metrics;
-        if file.table != Table::Metrics || !metrics.has_rollups() {
+        if !metrics.has_rollups() {
             return file.max_time < cutoff;
         }
         let last = file.max_time.max(file.window.window(DAY) + DAY);
@@ -240,7 +257,12 @@ impl Upkeep {
     async fn compact_events(&self) -> Result<bool> {
         let _tending = self.flusher.tend().await;
         let parts = &self.flusher.parts;
-        let Some(job) = parts.events.plan_compactions(parts.clock.now()).into_iter().next() else { return Ok(false) };
+        let (store, now) = (parts.events.clone(), parts.clock.now());
+        let job = match store.plan_compactions(now).into_iter().next() {
+            Some(job) => Some(job),
+            None => aside(Pace::GivesWay, move || store.plan_rewrite()).await??,
+        };
+        let Some(job) = job else { return Ok(false) };
         let (store, inputs) = (parts.events.clone(), job.inputs.clone());
         let made = aside(Pace::of_merge(&inputs), move || store.compact(&job)).await??;
         self.flusher.exchange(&inputs, &made, |made| parts.events.exchange(&inputs, made)).await?;
