@@ -117,6 +117,10 @@ pub(crate) struct RetentionConfig {
     pub(crate) rules: Vec<RetentionRuleConfig>,
     /// How long some logs and spans are kept; the first rule that matches a record counts.
     pub(crate) event_rules: Vec<EventRuleConfig>,
+    /// Nothing is left of logs and spans that an administrator erases within this.
+    pub(crate) erased_within: PromDuration,
+    /// How long a file that others have replaced stays for who reads it.
+    pub(crate) readers_grace: PromDuration,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -212,7 +216,15 @@ impl RetentionRuleConfig {
 impl Default for RetentionConfig {
     fn default() -> Self {
         let days = |days: u64| PromDuration(Duration::from_hours(24 * days));
-        Self { metrics: days(15), logs: days(15), spans: days(15), rules: Vec::new(), event_rules: Vec::new() }
+        Self {
+            metrics: days(15),
+            logs: days(15),
+            spans: days(15),
+            rules: Vec::new(),
+            event_rules: Vec::new(),
+            erased_within: days(1),
+            readers_grace: PromDuration(Duration::from_mins(5)),
+        }
     }
 }
 

@@ -150,7 +150,7 @@ impl Server {
         let clock = stores.env.clock.clone();
         let door = Door::new(door_limits(&config), clock.clone());
         let sources = Arc::new(StoreSources { metrics: stores.metrics.clone(), events: stores.events.clone() });
-        let flusher = Arc::new(flusher(&stores, &intake).await?);
+        let flusher = Arc::new(flusher(&config, &stores, &intake).await?);
         let (stop, stopped) = watch::channel(false);
         let around = surroundings(&config, address, &stores, &sources, &intake, promql.clone());
         let (alerts, mut tasks) = alerting::start(&config, around, &stopped).await?;
@@ -405,7 +405,7 @@ fn surroundings(
     }
 }
 
-async fn flusher(stores: &Stores, intake: &Arc<Intake>) -> Result<Flusher> {
+async fn flusher(config: &Config, stores: &Stores, intake: &Arc<Intake>) -> Result<Flusher> {
     let parts = FlusherParts {
         intake: intake.clone(),
         catalog: stores.catalog.clone(),
@@ -415,6 +415,7 @@ async fn flusher(stores: &Stores, intake: &Arc<Intake>) -> Result<Flusher> {
         files: stores.files.clone(),
         clock: stores.env.clock.clone(),
         catalog_copy: stores.catalog_copy.clone(),
+        erased_within: config.bellrock.retention.erased_within.0,
     };
     Ok(Flusher::new(parts).await?)
 }
@@ -505,6 +506,7 @@ fn upkeep(config: &Config, stores: &Stores, flusher: &Arc<Flusher>) -> Upkeep {
         flusher: flusher.clone(),
         retention: retention(config, stores),
         flush_interval: config.bellrock.flush_interval.0,
+        readers_grace: config.bellrock.retention.readers_grace.0,
         started: stores.env.clock.now(),
         is_catalog_whole: stores.catalog_state.is_whole,
     }

@@ -71,17 +71,22 @@ impl EventStore {
 
     /// Writes the inputs' rows as new files of the next level. An input that cannot be read fails the whole: nothing is lost by a merge.
     pub fn compact(&self, plan: &Compaction) -> Result<Vec<FileEntry>> {
-        let known: Vec<_> = {
+        let (known, erased_to) = {
             let state = self.state.read();
+            // Each of the files has these among what it hides.
+            let erased = state.erased.iter().filter(|erased| erased.tenant == plan.tenant);
+            let erased_to = erased.map(|erased| erased.position).max().unwrap_or_default();
             let files = state.files.get(&(plan.tenant, plan.table)).cloned().unwrap_or_default();
-            files.into_iter().filter(|file| plan.inputs.iter().any(|input| input.path == file.entry.path)).collect()
+            let is_input = |file: &Arc<EventFile>| plan.inputs.iter().any(|input| input.path == file.entry.path);
+            (files.into_iter().filter(is_input).collect::<Vec<_>>(), erased_to)
         };
         if known.len() != plan.inputs.len() {
             return Err(br_std::Error::new(Kind::NotFound, "an input of the compaction has gone"));
         }
         let level = known.iter().map(|file| file.entry.level).max().unwrap_or(0).saturating_add(1);
         let made_of = known.iter().map(|file| file.entry.path.clone()).collect();
-        let origin = Origin { positions: merged_positions(&known)?, made_of };
+        let erased_to = known.iter().map(|file| file.reach().erased_to).min().unwrap_or_default().max(erased_to);
+        let origin = Origin { positions: merged_positions(&known)?, made_of, erased_to };
         let place = Place { tenant: plan.tenant, table: plan.table, window: plan.window, level, origin };
         let rows = known.iter().map(|file| file.entry.rows).sum();
         let keys = known.iter().map(|file| file.stats.keys.as_slice());

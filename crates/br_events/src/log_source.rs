@@ -114,13 +114,16 @@ fn labels_bytes(labels: &Labels) -> u64 {
 
 fn file_streams(file: &EventFile, conditions: &Conditions) -> Result<Vec<Labels>> {
     let tail = file.tail()?;
+    let visible = file.visible_streams(&tail)?;
     let mut found = Vec::new();
     for stream in &tail.summary.streams {
         if !conditions.range.overlaps(Nanos(stream.min_ts), Nanos(stream.max_ts)) {
             continue;
         }
         let labels = origin::stream_labels(&crate::json::decode_resource(&stream.resource)?);
-        if conditions.streams.iter().all(|matcher| matcher.matches_labels(&labels)) && !file.hides_stream(&tail, stream)? {
+        if conditions.streams.iter().all(|matcher| matcher.matches_labels(&labels))
+            && visible.as_ref().is_none_or(|visible| visible.contains(&stream.id))
+        {
             found.push(labels);
         }
     }

@@ -102,21 +102,19 @@ impl TenantSpans {
 fn names_in_file(file: &EventFile, service: Option<&str>) -> Result<Vec<String>> {
     let tail = file.tail()?;
     let summary = &tail.summary;
-    let mut visible = None;
-    if file.may_hide(file.entry.min_time.0) {
-        let services = visible.insert(HashSet::new());
-        for stream in &summary.streams {
-            if !file.hides_stream(&tail, stream)? {
-                services.insert(crate::json::decode_resource(&stream.resource)?.service_name().to_owned());
-            }
+    let mut services = None;
+    if let Some(streams) = file.visible_streams(&tail)? {
+        let services = services.insert(HashSet::new());
+        for stream in summary.streams.iter().filter(|stream| streams.contains(&stream.id)) {
+            services.insert(crate::json::decode_resource(&stream.resource)?.service_name().to_owned());
         }
     }
-    let is_visible = |service: &str| visible.as_ref().is_none_or(|visible| visible.contains(service));
-    Ok(match service {
-        None => summary.services.iter().filter(|service| is_visible(service)).cloned().collect(),
-        Some(service) if is_visible(service) => summary.operations.get(service).cloned().unwrap_or_default(),
-        Some(_) => Vec::new(),
-    })
+    let is_visible = |service: &str| services.as_ref().is_none_or(|services| services.contains(service));
+    match service {
+        None => Ok(summary.services.iter().filter(|service| is_visible(service)).cloned().collect()),
+        Some(service) if is_visible(service) => file.visible_operations(&tail, service),
+        Some(_) => Ok(Vec::new()),
+    }
 }
 
 fn conditions_of(query: &SpanQuery) -> Conditions {

@@ -16,7 +16,7 @@ use support::*;
 const DAY: Duration = Duration::from_hours(24);
 
 /// `debug` is kept for a day, what `audit` says for thirty, failed spans for five, the rest for ten.
-fn open_with_rules(store: &Arc<CountingStore>, files: Vec<br_storage::FileEntry>) -> (Arc<EventStore>, Arc<SimClock>) {
+fn open_with_rules(store: &Arc<CountingStore>) -> (Arc<EventStore>, Arc<SimClock>) {
     let rule = |name: &str, value: &str, table, days: u32| EventRule {
         matchers: vec![Matcher::equal(name, value)],
         table,
@@ -30,7 +30,7 @@ fn open_with_rules(store: &Arc<CountingStore>, files: Vec<br_storage::FileEntry>
     let clock = Arc::new(SimClock::at(Nanos(START)));
     let rules = EventRules::new(rules, DAY * 10, DAY * 10, clock.clone());
     let options = EventOptions { retention: Some(Arc::new(rules)), ..options() };
-    (EventStore::open(files, store.clone(), options), clock)
+    (EventStore::open(Vec::new(), store.clone(), options), clock)
 }
 
 fn of_level(body: &str, severity: Severity) -> LogRecord {
@@ -113,7 +113,7 @@ const EXPECTED: [(u32, &[&str]); 5] = [
 fn what_is_over_by_its_rule_is_seen_by_nobody() {
     for is_flushed in [false, true] {
         let store = CountingStore::new();
-        let (events, clock) = open_with_rules(&store, Vec::new());
+        let (events, clock) = open_with_rules(&store);
         append(&events);
         if is_flushed {
             flush(&events, &store, 3);
@@ -130,7 +130,7 @@ fn what_is_over_by_its_rule_is_seen_by_nobody() {
 #[test]
 fn what_is_over_leaves_the_files() {
     let store = CountingStore::new();
-    let (events, clock) = open_with_rules(&store, Vec::new());
+    let (events, clock) = open_with_rules(&store);
     append(&events);
     flush(&events, &store, 3);
     let rows = || events.files().iter().map(|file| (file.table, file.rows)).collect::<Vec<_>>();
@@ -155,7 +155,8 @@ fn what_is_over_leaves_the_files() {
     assert_eq!(rewritten, [(0, 0), (0, 1), (0, 1), (1, 1), (1, 0)]);
 
     // A merge takes out what is over without being asked.
-    let (events, clock) = open_with_rules(&store, Vec::new());
+    let store = CountingStore::new();
+    let (events, clock) = open_with_rules(&store);
     append(&events);
     let first = flush(&events, &store, 3);
     events.append_logs(TENANT, JournalPosition(4), &logs("shop", vec![of_level("later", Severity::INFO)])).expect("append");
@@ -171,7 +172,7 @@ fn what_is_over_leaves_the_files() {
 #[test]
 fn pages_that_are_clean_are_not_looked_at_again() {
     let store = CountingStore::new();
-    let (events, clock) = open_with_rules(&store, Vec::new());
+    let (events, clock) = open_with_rules(&store);
     let records = (0..20_000).map(|at| of_level(&format!("line {at}"), Severity::INFO)).collect();
     events.append_logs(TENANT, JournalPosition(1), &logs("shop", records)).expect("append");
     flush(&events, &store, 1);

@@ -23,14 +23,14 @@ pub struct Upkeep {
     pub flusher: Arc<Flusher>,
     pub retention: Retention,
     pub flush_interval: Duration,
+    /// A file stays on the disk for this long after the catalog has let go of it: a query, or a reader beside us, may still read it.
+    pub readers_grace: Duration,
     /// When the server started: what was written since then is no leftover.
     pub started: Nanos,
     /// The catalog is the one that the files were written with: of what was written since it was made, it knows all that counts.
     pub is_catalog_whole: bool,
 }
 
-/// A file stays on the disk for this long after the catalog has let go of it: a query may still read it.
-const READERS_GRACE: Duration = Duration::from_mins(5);
 const DELETE_AT_ONCE: u32 = 1000;
 /// A file that the logs of tables could not be told to be gone stays for this long: they cannot be written on a full disk, which needs
 /// the space.
@@ -95,6 +95,7 @@ impl Upkeep {
                 flushed.notified().await;
                 self.publish(&mut published).await;
                 report("RetentionError", self.retain().await);
+                report("ErasureError", self.flusher.carry_out_erasures().await);
                 report("CompactionError", self.compact(Kept::Events).await);
                 self.publish(&mut published).await;
                 report("CompactionError", self.compact(Kept::Metrics).await);
@@ -284,8 +285,8 @@ impl Upkeep {
     async fn delete_removed(&self, published: &mut Published) -> Result<()> {
         let _turn = self.flusher.take_turn().await?;
         let parts = &self.flusher.parts;
-        let before: Nanos = (parts.clock.now() - READERS_GRACE).min(self.flusher.copied_at());
-        let told_before = published.before(parts.clock.now());
+        let before: Nanos = (parts.clock.now() - self.readers_grace).min(self.flusher.copied_at());
+        let told_before = published.before(parts.clock.now() - self.readers_grace);
         let mut deleted = Vec::new();
         for (file, removed_at) in parts.catalog.files_to_delete(before, DELETE_AT_ONCE).await? {
             let is_told = file.table == Table::Metrics || removed_at < told_before;
@@ -314,8 +315,8 @@ struct Published {
 
 impl Published {
     /// What was removed before this has been told of for as long as readers may take.
-    fn before(&mut self, now: Nanos) -> Nanos {
-        let is_old = |at: &Nanos| *at < now - READERS_GRACE;
+    fn before(&mut self, then: Nanos) -> Nanos {
+        let is_old = |at: &Nanos| *at < then;
         while self.times.get(1).is_some_and(is_old) {
             self.times.pop_front();
         }
