@@ -2,15 +2,19 @@
 
 use crate::redaction::RedactionConfig;
 use anyhow::{Context, Result, anyhow, bail};
+use br_env::Clock;
+use br_events::{EventRule, EventRules};
 use br_http::auth::Token;
 use br_ingest::scrape::{ByteSize, GlobalConfig, PromDuration, ScrapeConfig, expand_pattern};
 use br_ingest::syslog::TlsFiles;
 use br_model::{Principal, Role, TenantId};
 use br_promql::ExprKind;
+use br_storage::Table;
 use br_tsdb::{RetentionRule, RollupLevel, TsdbOptions};
 use br_wire::EnrichPolicy;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Debug, Default, Deserialize)]
@@ -111,6 +115,12 @@ pub(crate) struct RetentionConfig {
     pub(crate) spans: PromDuration,
     /// How long some metrics are kept; the first rule that matches a series counts.
     pub(crate) rules: Vec<RetentionRuleConfig>,
+    /// How long some logs and spans are kept; the first rule that matches a record counts.
+    pub(crate) event_rules: Vec<EventRuleConfig>,
+    /// Nothing is left of logs and spans that an administrator erases within this.
+    pub(crate) erased_within: PromDuration,
+    /// How long a file that others have replaced stays for who reads it.
+    pub(crate) readers_grace: PromDuration,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -122,7 +132,60 @@ pub(crate) struct RetentionRuleConfig {
     keep: PromDuration,
 }
 
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EventRuleConfig {
+    /// A stream selector; `level` is the severity of log records, `status` that of spans.
+    #[serde(rename = "match")]
+    selector: String,
+    /// Logs and spans when it does not say.
+    of: Option<EventKind>,
+    keep: PromDuration,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum EventKind {
+    Logs,
+    Spans,
+}
+
+impl EventRuleConfig {
+    fn rule(&self) -> Result<EventRule> {
+        let place = || format!("bellrock.retention.event_rules: match {:?}", self.selector);
+        let expr = br_logql::parse(&self.selector).map_err(|error| anyhow!("{}: {error}", place()))?;
+        let br_logql::Expr::Log(log) = expr else { bail!("{}: this is no stream selector", place()) };
+        if !log.stages.is_empty() {
+            bail!("{}: a rule has no stages: it goes by labels, level and status alone", place());
+        }
+        if self.keep.0.is_zero() {
+            bail!("{}: keep must be longer than 0", place());
+        }
+        let table = self.of.map(|of| match of {
+            EventKind::Logs => Table::Logs,
+            EventKind::Spans => Table::Spans,
+        });
+        for of in [Table::Logs, Table::Spans].into_iter().filter(|of| table.is_none_or(|table| table == *of)) {
+            let (name, words) = (EventRules::derived(of), EventRules::words(of));
+            let meant =
+                log.matchers.iter().find(|matcher| matcher.name == name && !words.iter().any(|word| matcher.matches(word)));
+            if meant.is_some() {
+                let known: Vec<&str> = words.iter().copied().filter(|word| !word.is_empty()).collect();
+                bail!("{}: no {} has such a {name}: it is one of {}", place(), of.as_str(), known.join(", "));
+            }
+        }
+        Ok(EventRule { matchers: log.matchers, table, keep: self.keep.0 })
+    }
+}
+
 impl RetentionConfig {
+    /// `None` where all events of a kind are kept as long as each other.
+    pub(crate) fn event_rules(&self, clock: &Arc<dyn Clock>) -> Result<Option<Arc<EventRules>>> {
+        let rules: Vec<EventRule> = self.event_rules.iter().map(EventRuleConfig::rule).collect::<Result<_>>()?;
+        let rules = (!rules.is_empty()).then(|| EventRules::new(rules, self.logs.0, self.spans.0, clock.clone()));
+        Ok(rules.map(Arc::new))
+    }
+
     /// How long a series may be kept at the most.
     pub(crate) fn metrics_max(&self) -> Duration {
         self.rules.iter().map(|rule| rule.keep.0).fold(self.metrics.0, Duration::max)
@@ -153,7 +216,15 @@ impl RetentionRuleConfig {
 impl Default for RetentionConfig {
     fn default() -> Self {
         let days = |days: u64| PromDuration(Duration::from_hours(24 * days));
-        Self { metrics: days(15), logs: days(15), spans: days(15), rules: Vec::new() }
+        Self {
+            metrics: days(15),
+            logs: days(15),
+            spans: days(15),
+            rules: Vec::new(),
+            event_rules: Vec::new(),
+            erased_within: days(1),
+            readers_grace: PromDuration(Duration::from_mins(5)),
+        }
     }
 }
 
@@ -541,6 +612,29 @@ mod tests {
             ("{ match: up, keep: 0s }", "longer than 0"),
         ] {
             let error = rules(text).expect_err(text);
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        let event_rules = |text: &str| {
+            let config: Config =
+                serde_norway::from_str(&format!("bellrock: {{ retention: {{ event_rules: [{text}] }} }}")).expect("shape");
+            config.bellrock.retention.event_rules.iter().map(EventRuleConfig::rule).collect::<Result<Vec<_>>>()
+        };
+        for text in [
+            r#"{ match: '{service_name="x", level="debug"}', keep: 3d }"#,
+            r#"{ match: '{level=~"warn|error"}', of: logs, keep: 3d }"#,
+            r#"{ match: '{status="error"}', of: spans, keep: 3d }"#,
+        ] {
+            assert_eq!(event_rules(text).expect("valid").len(), 1, "{text}");
+        }
+        for (text, words) in [
+            (r#"{ match: 'rate({a="b"}[5m])', keep: 3d }"#, "no stream selector"),
+            (r#"{ match: '{a="b"} |= "x"', keep: 3d }"#, "no stages"),
+            (r#"{ match: '{a="b"', keep: 3d }"#, r#"event_rules: match "{a=\"b\"""#),
+            (r#"{ match: '{a="b"}', keep: 0s }"#, "longer than 0"),
+            (r#"{ match: '{level="warning"}', keep: 1d }"#, "trace, debug, info, warn, error, fatal"),
+            (r#"{ match: '{status="failed"}', of: spans, keep: 1d }"#, "unset, ok, error"),
+        ] {
+            let error = event_rules(text).expect_err(text).to_string();
             assert!(error.contains(words), "{text}: {error}");
         }
         assert!(serde_norway::from_str::<Config>("scrape_config: []").is_err(), "a typo in a key");

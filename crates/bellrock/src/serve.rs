@@ -30,7 +30,7 @@ use br_model::{Labels, TenantId};
 use br_query::door::{Door, Limits};
 use br_query::range_cache::RangeCache;
 use br_query::sql::{STACK_BYTES, SqlEngine, SqlLimits};
-use br_storage::Budget;
+use br_storage::{Budget, Table};
 use futures::FutureExt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -150,7 +150,7 @@ impl Server {
         let clock = stores.env.clock.clone();
         let door = Door::new(door_limits(&config), clock.clone());
         let sources = Arc::new(StoreSources { metrics: stores.metrics.clone(), events: stores.events.clone() });
-        let flusher = Arc::new(flusher(&stores, &intake).await?);
+        let flusher = Arc::new(flusher(&config, &stores, &intake).await?);
         let (stop, stopped) = watch::channel(false);
         let around = surroundings(&config, address, &stores, &sources, &intake, promql.clone());
         let (alerts, mut tasks) = alerting::start(&config, around, &stopped).await?;
@@ -339,9 +339,10 @@ fn start_log(arguments: &ServeArguments) -> Result<()> {
 async fn start_intake(stores: &Stores, config: &Config) -> Result<(Arc<Intake>, Tail)> {
     let redaction = config.bellrock.redaction.options()?;
     let tail = Tail::default();
-    let limits = DecodeLimits { wire: wire_limits(config), times: time_bounds(config), enrich: config.bellrock.logs.policy() };
+    let limits =
+        DecodeLimits { wire: wire_limits(config), times: time_bounds(config, stores), enrich: config.bellrock.logs.policy() };
     let catalog = &stores.catalog;
-    let applier = MetricsApplier::new(stores.metrics.clone(), stores.sealed.clone(), limits, stores.env.clock.clone());
+    let applier = MetricsApplier::new(stores.metrics.clone(), stores.sealed.clone(), limits.clone(), stores.env.clock.clone());
     let metrics = LaneStart {
         applier: Box::new(if config.bellrock.span_metrics { applier.with_span_metrics() } else { applier }),
         progress: catalog.progress(br_catalog::Store::Metrics).await?,
@@ -404,7 +405,7 @@ fn surroundings(
     }
 }
 
-async fn flusher(stores: &Stores, intake: &Arc<Intake>) -> Result<Flusher> {
+async fn flusher(config: &Config, stores: &Stores, intake: &Arc<Intake>) -> Result<Flusher> {
     let parts = FlusherParts {
         intake: intake.clone(),
         catalog: stores.catalog.clone(),
@@ -414,6 +415,7 @@ async fn flusher(stores: &Stores, intake: &Arc<Intake>) -> Result<Flusher> {
         files: stores.files.clone(),
         clock: stores.env.clock.clone(),
         catalog_copy: stores.catalog_copy.clone(),
+        erased_within: config.bellrock.retention.erased_within.0,
     };
     Ok(Flusher::new(parts).await?)
 }
@@ -471,14 +473,15 @@ fn wire_limits(config: &Config) -> br_wire::Limits {
 /// How far a log or a span may be ahead of the clock: enough for a wrong time zone.
 const EVENTS_AHEAD_MAX: Duration = Duration::from_hours(24);
 
-fn time_bounds(config: &Config) -> TimeBounds {
-    let retention = retention(config);
+fn time_bounds(config: &Config, stores: &Stores) -> TimeBounds {
+    let retention = retention(config, stores);
     TimeBounds {
         samples_behind: retention.metrics,
         samples_ahead: br_tsdb::TsdbOptions::default().future_max,
         logs_behind: retention.logs,
         spans_behind: retention.spans,
         events_ahead: EVENTS_AHEAD_MAX,
+        event_rules: stores.events.options().retention.clone(),
     }
 }
 
@@ -501,16 +504,24 @@ fn door_limits(config: &Config) -> Limits {
 fn upkeep(config: &Config, stores: &Stores, flusher: &Arc<Flusher>) -> Upkeep {
     Upkeep {
         flusher: flusher.clone(),
-        retention: retention(config),
+        retention: retention(config, stores),
         flush_interval: config.bellrock.flush_interval.0,
+        readers_grace: config.bellrock.retention.readers_grace.0,
         started: stores.env.clock.now(),
         is_catalog_whole: stores.catalog_state.is_whole,
     }
 }
 
-fn retention(config: &Config) -> Retention {
+/// The longest time for each kind.
+fn retention(config: &Config, stores: &Stores) -> Retention {
     let retention = &config.bellrock.retention;
-    Retention { metrics: retention.metrics_max(), logs: retention.logs.0, spans: retention.spans.0 }
+    let rules = stores.events.options().retention.as_ref();
+    let longest = |table, rest: Duration| rules.map_or(rest, |rules| rules.longest(table));
+    Retention {
+        metrics: retention.metrics_max(),
+        logs: longest(Table::Logs, retention.logs.0),
+        spans: longest(Table::Spans, retention.spans.0),
+    }
 }
 
 fn sql_engine(stores: &Stores) -> SqlEngine {

@@ -8,7 +8,7 @@ use br_events::{EventOptions, EventStore};
 use br_http::app::CatalogState;
 use br_ingest::appliers::Sealed;
 use br_jobs::files::SyncedDirectory;
-use br_jobs::{rescue, tombstones};
+use br_jobs::{erasures, rescue, tombstones};
 use br_journal::Journal;
 use br_storage::Table;
 use br_tsdb::{RetentionRules, Tsdb, TsdbOptions};
@@ -47,7 +47,8 @@ pub(crate) async fn open(data_dir: &Path, config: &Config) -> Result<Stores> {
         );
     }
     let (journal, start) = open_journal(&env, &catalog, config).await?;
-    let options = EventOptions::new(env.rng.clone());
+    let retention = config.bellrock.retention.event_rules(&env.clock)?;
+    let options = EventOptions { retention, ..EventOptions::new(env.rng.clone()) };
     let catalog_state = mend(&catalog, rescued, &files, &options, start).await?;
     let metric_files = catalog.files(Table::Metrics).await?;
     let metrics = Tsdb::open(metric_files, files.clone(), env.rng.clone(), tsdb_options(config)?);
@@ -58,6 +59,7 @@ pub(crate) async fn open(data_dir: &Path, config: &Config) -> Result<Stores> {
     let mut event_files = catalog.files(Table::Logs).await?;
     event_files.extend(catalog.files(Table::Spans).await?);
     let events = EventStore::open(event_files, files.clone(), options);
+    erasures::restore(&catalog, &events).await?;
     events.resume(catalog.progress(Store::Events).await?);
     Ok(Stores {
         env,

@@ -143,6 +143,10 @@ impl Catalog {
         write.commit().await.map_err(|error| self.error(error))
     }
 
+    pub(crate) fn writer(&self) -> &SqlitePool {
+        &self.writer
+    }
+
     pub(crate) fn reader(&self) -> &SqlitePool {
         &self.readers
     }

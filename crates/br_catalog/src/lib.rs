@@ -10,6 +10,7 @@ mod copy;
 mod error;
 mod raises;
 mod schema;
+mod scrub;
 
 pub mod files;
 pub mod issues;

@@ -296,3 +296,44 @@ async fn a_later_release_is_not_mistaken_and_a_copy_is_whole() {
     let closed = opened.catalog.put_state("a", b"b").await.map_err(|error| error.kind());
     assert_eq!(closed, Err(Kind::Closed));
 }
+
+#[tokio::test]
+async fn erased_texts_leave_the_tables_and_the_files_and_the_ledger_stays_whole() {
+    let opened = Opened::new().await;
+    let catalog = &opened.catalog;
+    let body = |name: &str| format!("{{\"errors\":[{{\"title\":\"no such {name}\",\"count\":4711}}],\"rest\":1}}");
+    let of = |name: &str| NewLedgerEntry { body: body(name), ..entry("alert.fired", "a") };
+    catalog.append_ledger(TENANT, &[of("person-1"), of("person-2")], &[message("a", 0)], seconds(1)).await.expect("append");
+    catalog.append_ledger(TenantId(TENANT.0 + 1), &[of("person-1")], &[], seconds(1)).await.expect("append");
+    let occurrence = ErrorOccurrence {
+        issue: 1,
+        title: "LookupError: no such person-1".to_owned(),
+        value: "no such person-1".to_owned(),
+        ..ErrorOccurrence::default()
+    };
+    let batch = ErrorBatch { tenant: TENANT, position: JournalPosition(1), occurrences: vec![occurrence] };
+    catalog.record_errors(&[batch]).await.expect("recorded");
+    let texts = ["person-1".to_owned(), "4711".to_owned()];
+    assert_eq!(catalog.scrub(TENANT, &texts).await.expect("scrubbed"), 4);
+    assert_eq!(catalog.scrub(TENANT, &texts).await.expect("scrubbed"), 0, "there is nothing left");
+    let bodies: Vec<String> =
+        catalog.ledger(TENANT, &LedgerFilter::default(), 9).await.expect("read").into_iter().map(|entry| entry.body).collect();
+    let erased = |name: &str| body(name).replace("4711", "\"[erased]\"");
+    let sorted = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON").to_string();
+    assert_eq!(bodies, [sorted(&erased("[erased]")), sorted(&erased("person-2"))]);
+    let issue = catalog.issue(TENANT, 1).await.expect("read").expect("known");
+    assert_eq!((issue.title.as_str(), issue.value.as_str()), ("LookupError: no such [erased]", "no such [erased]"));
+    assert_eq!(catalog.verify_ledger().await.expect("whole"), 3);
+    assert_eq!(catalog.scrub(TenantId(TENANT.0 + 1), &texts).await.expect("scrubbed"), 1);
+    catalog.compact_files().await.expect("compacted");
+    for file in std::fs::read_dir(opened.folder.path()).expect("listed") {
+        let bytes = std::fs::read(file.expect("listed").path()).expect("read");
+        assert!(!bytes.windows(8).any(|window| window == b"person-1"));
+    }
+    opened.tamper("UPDATE ledger SET body = replace(body, '[erased]', 'somebody') WHERE id = 1").await;
+    assert_eq!(
+        catalog.verify_ledger().await.map_err(|error| error.kind()),
+        Err(Kind::Corrupt),
+        "what was erased from is kept as well"
+    );
+}

@@ -71,17 +71,22 @@ impl EventStore {
 
     /// Writes the inputs' rows as new files of the next level. An input that cannot be read fails the whole: nothing is lost by a merge.
     pub fn compact(&self, plan: &Compaction) -> Result<Vec<FileEntry>> {
-        let known: Vec<_> = {
+        let (known, erased_to) = {
             let state = self.state.read();
+            // Each of the files has these among what it hides.
+            let erased = state.erased.iter().filter(|erased| erased.tenant == plan.tenant);
+            let erased_to = erased.map(|erased| erased.position).max().unwrap_or_default();
             let files = state.files.get(&(plan.tenant, plan.table)).cloned().unwrap_or_default();
-            files.into_iter().filter(|file| plan.inputs.iter().any(|input| input.path == file.entry.path)).collect()
+            let is_input = |file: &Arc<EventFile>| plan.inputs.iter().any(|input| input.path == file.entry.path);
+            (files.into_iter().filter(is_input).collect::<Vec<_>>(), erased_to)
         };
         if known.len() != plan.inputs.len() {
             return Err(br_std::Error::new(Kind::NotFound, "an input of the compaction has gone"));
         }
         let level = known.iter().map(|file| file.entry.level).max().unwrap_or(0).saturating_add(1);
         let made_of = known.iter().map(|file| file.entry.path.clone()).collect();
-        let origin = Origin { positions: merged_positions(&known)?, made_of };
+        let erased_to = known.iter().map(|file| file.reach().erased_to).min().unwrap_or_default().max(erased_to);
+        let origin = Origin { positions: merged_positions(&known)?, made_of, erased_to };
         let place = Place { tenant: plan.tenant, table: plan.table, window: plan.window, level, origin };
         let rows = known.iter().map(|file| file.entry.rows).sum();
         let keys = known.iter().map(|file| file.stats.keys.as_slice());
@@ -91,6 +96,44 @@ impl EventStore {
         let written = write_files(&place, &promotion, || merge.next_page(), &self.options, &self.store, &mut files);
         written.inspect_err(|_| remove_files(&self.store, &files))?;
         Ok(files)
+    }
+
+    /// A file to be written anew without what is past its time; [`Self::compact`] does it. Reads of files what it needs to tell.
+    pub fn plan_rewrite(&self) -> Result<Option<Compaction>> {
+        let files: Vec<Arc<EventFile>> = self.state.read().files.values().flatten().cloned().collect();
+        for file in files.into_iter().filter(|file| !self.counters.is_damaged(&file.entry.path)) {
+            let entry = &file.entry;
+            match file.wants_rewrite() {
+                Ok(false) => {}
+                Ok(true) => {
+                    let (tenant, table, window) = (entry.tenant, entry.table, entry.window);
+                    return Ok(Some(Compaction { tenant, table, window, inputs: vec![entry.clone()] }));
+                }
+                Err(error) if file.is_damaged(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether all of a file is past its time. `cutoff` is for the files of a store without rules.
+    pub fn is_over(&self, entry: &FileEntry, cutoff: Nanos) -> Result<bool> {
+        let Some(rules) = &self.options.retention else { return Ok(entry.max_time < cutoff) };
+        let last = entry.max_time.0;
+        if last >= rules.first_cutoff(entry.table) || last < rules.last_cutoff(entry.table) {
+            return Ok(last < rules.last_cutoff(entry.table));
+        }
+        let known = self
+            .state
+            .read()
+            .files
+            .get(&(entry.tenant, entry.table))
+            .and_then(|files| files.iter().find(|file| file.entry.path == entry.path).cloned());
+        let Some(file) = known else { return Ok(false) };
+        match file.hides_all() {
+            Err(error) if file.is_damaged(&error) => Ok(false),
+            outcome => outcome,
+        }
     }
 
     /// Follows the catalog after an exchange: `removed` (by path) are gone, `added` count. Doing it twice changes nothing more.

@@ -5,6 +5,7 @@ use crate::counters::EventCounters;
 use crate::counts::{self, Cell};
 use crate::filter::probe;
 use crate::json::decode_resource;
+use crate::mask::Mask;
 use crate::numbers::NumberBetween;
 use crate::object::{CheckedReader, get_range, read_error, wait};
 use crate::origin::stream_labels;
@@ -115,6 +116,7 @@ impl TailCache {
 pub(crate) struct EventFile {
     pub(crate) entry: FileEntry,
     pub(crate) stats: FileStats,
+    pub(crate) mask: Mask,
     store: Arc<dyn ObjectStore>,
     cache: Arc<TailCache>,
     counters: Arc<EventCounters>,
@@ -127,9 +129,10 @@ impl EventFile {
         store: Arc<dyn ObjectStore>,
         cache: Arc<TailCache>,
         counters: Arc<EventCounters>,
+        mask: Mask,
     ) -> Result<Self> {
         let stats = FileStats::parse(&entry.stats).map_err(|error| error.context(&entry.path))?;
-        Ok(Self { entry, stats, store, cache, counters })
+        Ok(Self { entry, stats, mask, store, cache, counters })
     }
 
     /// Whether the file can hold a row, by what the catalog knows.
@@ -287,7 +290,8 @@ impl EventFile {
     ) -> Result<(RecordBatch, Vec<u32>)> {
         let rows = tail.page_rows(page);
         let batch = self.read(tail, std::slice::from_ref(&rows), &conditions.columns())?;
-        let matching = conditions.rows(&batch, streams)?;
+        let mut matching = conditions.rows(&batch, streams)?;
+        self.retain_visible(tail, page, &mut matching)?;
         Ok((batch, matching))
     }
 

@@ -114,10 +114,12 @@ fn labels_bytes(labels: &Labels) -> u64 {
 
 fn file_streams(file: &EventFile, conditions: &Conditions) -> Result<Vec<Labels>> {
     let tail = file.tail()?;
+    let visible = file.visible_streams(&tail)?;
     let mut found = Vec::new();
     for (stream, labels) in tail.summary.streams.iter().zip(tail.labels()?) {
         let is_in_range = conditions.range.overlaps(Nanos(stream.min_ts), Nanos(stream.max_ts));
-        if is_in_range && conditions.streams.iter().all(|matcher| matcher.matches_labels(labels)) {
+        let is_visible = visible.as_ref().is_none_or(|visible| visible.contains(&stream.id));
+        if is_in_range && is_visible && conditions.streams.iter().all(|matcher| matcher.matches_labels(labels)) {
             found.push(labels.clone());
         }
     }

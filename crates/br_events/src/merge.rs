@@ -80,6 +80,7 @@ impl Input {
             let read = self.file.read_selected(&self.tail, &[rows], |_| true).inspect_err(|error| {
                 self.file.is_damaged(error);
             })?;
+            let read = self.file.visible(&self.tail, self.page, read)?;
             self.page += 1;
             if read.num_rows() > 0 {
                 self.current = Some(Page::new(table, adapter.adapt(&self.file, &read)?)?);

@@ -1,5 +1,6 @@
 //! What the event store may use.
 
+use crate::retention::EventRules;
 use br_env::Rng;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +54,8 @@ pub struct EventOptions {
     pub head_bytes_max: usize,
     /// Directories of files (footers, page summaries) kept in memory.
     pub open_files_max: usize,
+    /// For events that are not kept as long as others.
+    pub retention: Option<Arc<EventRules>>,
 }
 
 impl EventOptions {
@@ -71,6 +74,7 @@ impl EventOptions {
             head_bytes_wanted: 128 << 20,
             head_bytes_max: 384 << 20,
             open_files_max: 512,
+            retention: None,
         }
     }
 }

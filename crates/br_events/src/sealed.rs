@@ -4,13 +4,14 @@ use crate::object::{put_new, wait};
 use crate::options::EventOptions;
 use crate::order::Ordered;
 use crate::promote::{Promotion, Widener, count_keys};
-use crate::writer::{FileWriter, MADE_OF_KEY, POSITIONS_KEY};
+use crate::writer::{ERASED_TO_KEY, FileWriter, MADE_OF_KEY, POSITIONS_KEY};
 use arrow::array::RecordBatch;
 use br_model::TenantId;
 use br_std::{Error, Nanos, Result};
 use br_storage::{FileEntry, JournalPosition, Table};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use parking_lot::RwLock;
 use std::sync::Arc;
 
 /// Everything that the heads held when they were closed. Cheap to clone.
@@ -20,11 +21,12 @@ pub struct SealedEvents(Arc<Sealed>);
 struct Sealed {
     /// The first and the last record of the journal that may be in here.
     positions: (JournalPosition, JournalPosition),
-    parts: Vec<SealedPart>,
+    parts: RwLock<Vec<SealedPart>>,
     bytes: usize,
     options: EventOptions,
 }
 
+#[derive(Clone)]
 pub(crate) struct SealedPart {
     pub(crate) tenant: TenantId,
     pub(crate) table: Table,
@@ -39,7 +41,7 @@ impl SealedEvents {
         bytes: usize,
         options: EventOptions,
     ) -> Self {
-        Self(Arc::new(Sealed { positions, parts, bytes, options }))
+        Self(Arc::new(Sealed { positions, parts: RwLock::new(parts), bytes, options }))
     }
 
     /// The last position of the journal that is in here.
@@ -53,24 +55,39 @@ impl SealedEvents {
     }
 
     pub(crate) fn part_count(&self) -> usize {
-        self.0.parts.len()
+        self.0.parts.read().len()
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    pub(crate) fn batches(&self, tenant: TenantId, table: Table) -> impl Iterator<Item = RecordBatch> {
-        let mine = self.0.parts.iter().filter(move |part| part.tenant == tenant && part.table == table);
-        mine.flat_map(|part| part.batches.iter().cloned())
+    pub(crate) fn batches(&self, tenant: TenantId, table: Table) -> Vec<RecordBatch> {
+        let parts = self.0.parts.read();
+        let mine = parts.iter().filter(|part| part.tenant == tenant && part.table == table);
+        mine.flat_map(|part| part.batches.iter().cloned()).collect()
+    }
+
+    /// Puts others in the place of the batches, for what is not written yet and for who asks from now on.
+    pub(crate) fn replace(&self, replaced: impl Fn(TenantId, Table, &RecordBatch) -> Result<RecordBatch>) -> Result<()> {
+        let mut parts = self.0.parts.read().clone();
+        for part in &mut parts {
+            for batch in &mut part.batches {
+                *batch = replaced(part.tenant, part.table, batch)?;
+            }
+            part.batches.retain(|batch| batch.num_rows() > 0);
+        }
+        *self.0.parts.write() = parts;
+        Ok(())
     }
 
     /// Writes one file or more for each tenant, table and window. May be called again after a failure: names are new each time,
     /// and a file that no catalog entry names does not count.
     pub fn write(&self, store: &Arc<dyn ObjectStore>) -> Result<Vec<FileEntry>> {
         let mut files = Vec::new();
-        for part in &self.0.parts {
-            let origin = Origin { positions: Some(self.0.positions), made_of: Vec::new() };
+        let parts = self.0.parts.read().clone();
+        for part in parts.iter().filter(|part| !part.batches.is_empty()) {
+            let origin = Origin { positions: Some(self.0.positions), ..Origin::default() };
             let place = Place { tenant: part.tenant, table: part.table, window: part.window, level: 0, origin };
             if let Err(error) = write_part(&place, &part.batches, &self.0.options, store, &mut files) {
                 remove_files(store, &files);
@@ -98,8 +115,11 @@ pub(crate) struct Place {
 }
 
 /// What a file came from.
+#[derive(Default)]
 pub(crate) struct Origin {
     pub(crate) positions: Option<(JournalPosition, JournalPosition)>,
+    /// Erasures up to this record of the journal were carried out on it.
+    pub(crate) erased_to: JournalPosition,
     /// Paths of the files that it is merged from.
     pub(crate) made_of: Vec<String>,
 }
@@ -108,7 +128,8 @@ impl Origin {
     fn footer(&self) -> Vec<(&'static str, String)> {
         let positions = self.positions.map(|positions| (POSITIONS_KEY, JournalPosition::format_range(positions)));
         let made_of = (MADE_OF_KEY, serde_json::Value::from(self.made_of.clone()).to_string());
-        positions.into_iter().chain([made_of]).collect()
+        let erased_to = (ERASED_TO_KEY, self.erased_to.0.to_string());
+        positions.into_iter().chain([made_of, erased_to]).collect()
     }
 }
 
@@ -151,7 +172,9 @@ pub(crate) fn write_files(
 }
 
 fn put_file(place: &Place, writer: FileWriter, options: &EventOptions, store: &Arc<dyn ObjectStore>) -> Result<FileEntry> {
-    let written = writer.finish(&place.origin.footer())?;
+    let mut written = writer.finish(&place.origin.footer())?;
+    written.stats.last_record = place.origin.positions.map(|(_, last)| last.0).unwrap_or_default();
+    written.stats.erased_to = place.origin.erased_to.0;
     let (tenant, table) = (place.tenant.0, place.table.as_str());
     let name = (options.rng.next_u64(), options.rng.next_u64());
     let path = format!("events/{tenant}/{table}/{}/{:016x}{:016x}.parquet", place.window.as_secs(), name.0, name.1);

@@ -163,6 +163,10 @@ impl Selection {
     /// Whether a file's counts say all that is asked of the rows of a minute.
     pub(crate) fn is_counted(&self, file: &EventFile) -> bool {
         let Some(names) = self.needs.metadata.as_ref().filter(|_| self.needs.can_group()) else { return false };
+        // Counts know nothing of what was hidden since.
+        if file.may_hide(file.entry.min_time.0) {
+            return false;
+        }
         let keys = &file.stats.keys;
         let is_key = |name: &str| keys.len() >= KEYS_MAX || keys.iter().any(|(key, ..)| is_labelled(key, name));
         let is_other = |name: &str| [Derived::SEVERITY_TEXT, TRACE_ID, SPAN_ID].contains(&name) || is_key(name);
@@ -234,7 +238,7 @@ impl Selection {
     /// The rows of a page that are selected, and the times of all its rows where `with_times`.
     pub(crate) fn page_rows(&self, open: &OpenFile, page: usize, with_times: bool, seen: &mut LinesSeen) -> Result<PageRows> {
         let range = open.tail.page_rows(page);
-        let (times, rows) = if self.conditions.holds_for_all(open.summary(page)) && !with_times {
+        let (times, rows) = if open.file.holds_for_all(open.summary(page), &self.conditions) && !with_times {
             (None, (0..range.len() as u32).collect())
         } else {
             let (batch, rows) = open.file.matching_rows(&open.tail, page, &self.conditions, open.streams.as_ref())?;

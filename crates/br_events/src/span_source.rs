@@ -90,16 +90,31 @@ impl TenantSpans {
         }
         for file in snapshot.files.iter().filter(|file| file.may_hold(&conditions)) {
             budget.check()?;
-            match file.tail() {
-                Ok(tail) => match service {
-                    None => names.extend(tail.summary.services.iter().cloned()),
-                    Some(service) => names.extend(tail.summary.operations.get(service).into_iter().flatten().cloned()),
-                },
+            match names_in_file(file, service) {
+                Ok(found) => names.extend(found),
                 Err(error) if file.is_damaged(&error) => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(names.into_iter().collect())
+    }
+}
+
+fn names_in_file(file: &EventFile, service: Option<&str>) -> Result<Vec<String>> {
+    let tail = file.tail()?;
+    let summary = &tail.summary;
+    let mut services = None;
+    if let Some(streams) = file.visible_streams(&tail)? {
+        let services = services.insert(HashSet::new());
+        for stream in summary.streams.iter().filter(|stream| streams.contains(&stream.id)) {
+            services.insert(crate::json::decode_resource(&stream.resource)?.service_name().to_owned());
+        }
+    }
+    let is_visible = |service: &str| services.as_ref().is_none_or(|services| services.contains(service));
+    match service {
+        None => Ok(summary.services.iter().filter(|service| is_visible(service)).cloned().collect()),
+        Some(service) if is_visible(service) => file.visible_operations(&tail, service),
+        Some(_) => Ok(Vec::new()),
     }
 }
 
@@ -185,7 +200,7 @@ impl Cursor<'_> {
         let page_rows = tail.page_rows(page);
         self.budget.parts_done(1);
         self.budget.scanned(page_rows.len() as u64);
-        let ranges = if self.equals.is_empty() && self.conditions.holds_for_all(&tail.summary.pages[page]) {
+        let ranges = if self.equals.is_empty() && file.holds_for_all(&tail.summary.pages[page], &self.conditions) {
             vec![page_rows]
         } else {
             let columns = self.conditions.columns();
@@ -193,6 +208,7 @@ impl Cursor<'_> {
             let batch = file.read_selected(&tail, std::slice::from_ref(&page_rows), reads)?;
             let mut rows = self.conditions.rows(&batch, streams.as_deref())?;
             self.equals.iter().try_for_each(|equals| equals.retain(&batch, &mut rows))?;
+            file.retain_visible(&tail, page, &mut rows)?;
             ranges_of(&page_rows, &rows)
         };
         if ranges.is_empty() {

@@ -258,7 +258,7 @@ impl Scan {
             }
             let page_rows = tail.page_rows(page);
             self.budget.scanned(page_rows.len() as u64);
-            let ranges = if self.conditions.holds_for_all(summary) {
+            let ranges = if file.holds_for_all(summary, &self.conditions) {
                 vec![page_rows]
             } else {
                 let (_, rows) = file.matching_rows(&tail, page, &self.conditions, found.streams.as_ref())?;

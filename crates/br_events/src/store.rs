@@ -1,9 +1,12 @@
 //! The store: heads that grow, sealed heads on their way into files, files.
 
 use crate::counters::EventCounters;
+use crate::erase::without;
+use crate::erasure::Erased;
 use crate::file::{EventFile, TailCache};
 use crate::log_source::TenantLogs;
 use crate::logs_codec::encode_logs;
+use crate::mask::Mask;
 use crate::options::EventOptions;
 use crate::origin::Origin;
 use crate::schema::damaged;
@@ -33,12 +36,14 @@ pub struct EventStore {
 #[derive(Default)]
 pub(crate) struct State {
     /// By tenant, table and start of the window.
-    heads: BTreeMap<(TenantId, Table, Nanos), Vec<RecordBatch>>,
-    head_bytes: usize,
+    pub(crate) heads: BTreeMap<(TenantId, Table, Nanos), Vec<RecordBatch>>,
+    pub(crate) head_bytes: usize,
     /// Oldest first.
-    sealed: Vec<SealedEvents>,
+    pub(crate) sealed: Vec<SealedEvents>,
     sealed_up_to: JournalPosition,
     pub(crate) files: BTreeMap<(TenantId, Table), Vec<Arc<EventFile>>>,
+    /// Not carried out on all files yet.
+    pub(crate) erased: Vec<Erased>,
 }
 
 /// What one query reads: each record is in exactly one of the two.
@@ -79,8 +84,12 @@ impl EventStore {
         for entry in files {
             let key = (entry.tenant, entry.table);
             let path = entry.path.clone();
-            match EventFile::new(entry, self.store.clone(), self.cache.clone(), self.counters.clone()) {
+            let mask = Mask::new(self.options.retention.clone());
+            match EventFile::new(entry, self.store.clone(), self.cache.clone(), self.counters.clone(), mask) {
                 Ok(file) => {
+                    let concerning =
+                        state.erased.iter().filter(|erased| erased.tenant == key.0 && erased.erasure.concerns(key.1));
+                    concerning.for_each(|erased| file.hide(erased));
                     let known = state.files.entry(key).or_default();
                     if known.iter().all(|known| known.entry.path != path) {
                         known.push(Arc::new(file));
@@ -109,7 +118,7 @@ impl EventStore {
             encoded.push((window, encode_logs(&rows, &origins, &self.options.limits, &self.counters)?));
         }
         EventCounters::add(&self.counters.logs_appended, batch.record_count());
-        self.append(tenant, Table::Logs, encoded)
+        self.append(tenant, Table::Logs, position, encoded)
     }
 
     /// Adds spans, as [`Self::append_logs`] adds log records. A span belongs to the window in which it starts.
@@ -129,10 +138,10 @@ impl EventStore {
             encoded.push((window, encode_spans(&rows, &origins, &self.options.limits, &self.counters)?));
         }
         EventCounters::add(&self.counters.spans_appended, batch.span_count());
-        self.append(tenant, Table::Spans, encoded)
+        self.append(tenant, Table::Spans, position, encoded)
     }
 
-    fn is_sealed(&self, position: JournalPosition) -> bool {
+    pub(crate) fn is_sealed(&self, position: JournalPosition) -> bool {
         let is_sealed = position <= self.state.read().sealed_up_to;
         if is_sealed {
             EventCounters::add(&self.counters.appends_skipped, 1);
@@ -140,9 +149,24 @@ impl EventStore {
         is_sealed
     }
 
-    fn append(&self, tenant: TenantId, table: Table, encoded: Vec<(Nanos, RecordBatch)>) -> Result<()> {
+    fn append(
+        &self,
+        tenant: TenantId,
+        table: Table,
+        position: JournalPosition,
+        encoded: Vec<(Nanos, RecordBatch)>,
+    ) -> Result<()> {
         let mut state = self.state.write();
-        for (window, batch) in encoded {
+        // As the journal is read back, what was erased later is not shown in the meantime.
+        let later = |erased: &&Erased| erased.tenant == tenant && erased.position > position && erased.erasure.concerns(table);
+        let later: Vec<Erased> = state.erased.iter().filter(later).cloned().collect();
+        for (window, mut batch) in encoded {
+            for erased in &later {
+                batch = without(&batch, table, &erased.erasure)?;
+            }
+            if batch.num_rows() == 0 {
+                continue;
+            }
             let window = self.room_for(&state, tenant, table, window);
             state.head_bytes += batch.get_array_memory_size();
             let head = state.heads.entry((tenant, table, window)).or_default();
@@ -206,6 +230,16 @@ impl EventStore {
             batches.extend(head.iter().cloned());
         }
         let files = state.files.get(&(tenant, table)).cloned().unwrap_or_default();
+        drop(state);
+        if let Some(rules) = &self.options.retention {
+            for batch in &mut batches {
+                // What is wrong with one shows where it is read.
+                if let Ok(visible) = rules.visible(table, batch) {
+                    *batch = visible;
+                }
+            }
+            batches.retain(|batch| batch.num_rows() > 0);
+        }
         Snapshot { batches, files }
     }
 

@@ -43,6 +43,12 @@ pub struct FileStats {
     pub split: Vec<String>,
     /// Keys of resource attributes.
     pub resource_keys: Vec<String>,
+    /// The last record of the journal that may be in the file; 0 where that is not known.
+    #[serde(default)]
+    pub last_record: u64,
+    /// Erasures up to this record of the journal were carried out on the file.
+    #[serde(default)]
+    pub erased_to: u64,
     /// Where the tail begins.
     pub tail_offset: u64,
     /// CRC-32 of everything from there to the end.
@@ -67,6 +73,8 @@ impl FileStats {
             columns: summary.columns,
             split: summary.split.clone(),
             resource_keys: resource_keys.into_iter().take(NAMES_MAX).collect(),
+            last_record: 0,
+            erased_to: 0,
             tail_offset,
             tail_crc,
         })

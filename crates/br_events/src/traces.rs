@@ -104,8 +104,7 @@ impl Search<'_> {
         for page in pages {
             self.budget.check()?;
             self.budget.parts_done(1);
-            let hits = file.read(&tail, &[tail.page_rows(page)], &[TS, TRACE_ID]).and_then(|batch| self.hits(&batch));
-            match hits {
+            match self.hits_in_page(file, &tail, page) {
                 Ok(hits) => self.add(Rows::Page { file: file.clone(), tail: tail.clone(), page }, hits)?,
                 // A damaged page does not hide the others.
                 Err(error) if file.is_damaged(&error) => {}
@@ -113,6 +112,14 @@ impl Search<'_> {
             }
         }
         Ok(())
+    }
+
+    fn hits_in_page(&self, file: &EventFile, tail: &Tail, page: usize) -> Result<Vec<(u32, u32)>> {
+        let mut hits = self.hits(&file.read(tail, &[tail.page_rows(page)], &[TS, TRACE_ID])?)?;
+        let mut rows: Vec<u32> = hits.iter().map(|(_, row)| *row).collect();
+        file.retain_visible(tail, page, &mut rows)?;
+        hits.retain(|(_, row)| rows.binary_search(row).is_ok());
+        Ok(hits)
     }
 
     fn hits(&self, batch: &RecordBatch) -> Result<Vec<(u32, u32)>> {

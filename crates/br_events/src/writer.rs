@@ -31,6 +31,7 @@ pub(crate) const SUMMARY_KEY: &str = "bellrock.summary";
 /// Where the file came from, for the day when the catalog is gone.
 pub(crate) const POSITIONS_KEY: &str = "bellrock.positions";
 pub(crate) const MADE_OF_KEY: &str = "bellrock.made_of";
+pub(crate) const ERASED_TO_KEY: &str = "bellrock.erased_to";
 
 const DICTIONARY_BYTES_MAX: usize = 4 << 20;
 /// A segment ends when its pages had so many bytes in memory: until then they are held, compressed.

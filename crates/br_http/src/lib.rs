@@ -10,6 +10,7 @@ pub mod listen;
 pub mod postgres;
 
 mod elastic;
+mod erasures;
 mod error;
 mod health;
 mod ingest;

@@ -91,7 +91,7 @@ fn wrong_time(name: &str, text: &str) -> Error {
     Error::fix_request(format!("invalid parameter {name:?}: cannot parse {text:?} to a valid timestamp{why}"))
 }
 
-fn time(text: &str) -> Option<Nanos> {
+pub(crate) fn time(text: &str) -> Option<Nanos> {
     if let Ok(whole) = text.parse::<i64>() {
         // Nanoseconds of any time after 1970-04 have 16 digits; seconds have them only after the year 31 million.
         let is_nanos = whole.unsigned_abs() >= 1_000_000_000_000_000;

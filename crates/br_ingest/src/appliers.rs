@@ -243,6 +243,13 @@ impl Applier for EventsApplier {
     }
 
     fn apply(&mut self, tenant: TenantId, position: JournalPosition, _received: Nanos, decoded: &Decoded) {
+        if let Some(erasure) = &decoded.erasure {
+            self.tail.erase(tenant, erasure);
+            if let Err(error) = self.store.erase(tenant, position, erasure.clone()) {
+                lost("erasure", position, &error);
+            }
+            return;
+        }
         if !decoded.logs.groups.is_empty() {
             if let Err(error) = self.store.append_logs(tenant, position, &decoded.logs) {
                 lost("logs", position, &error);

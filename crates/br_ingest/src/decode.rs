@@ -1,6 +1,7 @@
 //! From a journal record to the model: the same code for a request that comes in and for one that is replayed.
 
 use crate::decoded::Decoded;
+use crate::erasure::ErasureRequest;
 use crate::times::TimeBounds;
 use br_journal::{Protocol, Record};
 use br_model::{AttributeValue, Attributes, KnownSeries, LogBatch, LogKind, LogRecord, Resource, ResourceLogs, Scope};
@@ -15,7 +16,7 @@ use br_wire::{
 const ENRICH: &str = "enrich";
 
 /// What a request may bring.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DecodeLimits {
     pub wire: Limits,
     pub times: TimeBounds,
@@ -126,13 +127,20 @@ fn decode_body(record: &Record, limits: &Limits, directory: &mut dyn KnownSeries
             };
             Ok(with_complaints(decoded, |batch, out| from_sentry(batch, received, out)))
         }
-        Protocol::DELETE_SERIES => {
-            let deletion = br_tsdb::Deletion::decode(&record.body);
-            let deletion = deletion.map_err(|error| WireError::Malformed(error.message().to_owned()))?;
-            Ok(Decoded { deletion: Some(deletion), ..Decoded::default() })
-        }
+        Protocol::DELETE_SERIES | Protocol::ERASE_EVENTS => told(record),
         other => Err(WireError::Unsupported(format!("protocol {} is not known to this version", other.0))),
     }
+}
+
+/// What an administrator told the stores.
+fn told(record: &Record) -> Result<Decoded> {
+    let wrong = |error: br_std::Error| WireError::Malformed(error.message().to_owned());
+    if record.protocol == Protocol::DELETE_SERIES {
+        let deletion = br_tsdb::Deletion::decode(&record.body).map_err(wrong)?;
+        return Ok(Decoded { deletion: Some(deletion), ..Decoded::default() });
+    }
+    let erasure = ErasureRequest::decode(&record.body).and_then(|request| request.compile()).map_err(wrong)?;
+    Ok(Decoded { erasure: Some(erasure), ..Decoded::default() })
 }
 
 /// What ships lines, entries or messages one behind the other.

@@ -1,5 +1,6 @@
 //! What one request brings.
 
+use br_events::Erasure;
 use br_journal::Record;
 use br_model::{FloatHistogram, KnownSample, LogBatch, MetricBatch, Sample, SeriesSamples, SpanBatch, Value};
 use br_tsdb::{Deletion, Foreseen};
@@ -22,6 +23,8 @@ pub struct Decoded {
     pub deletion: Option<Deletion>,
     /// What is known of it already; taken by the lane.
     pub foreseen: Mutex<Foreseen>,
+    /// Of an administrator: which logs and spans the event store loses of what it had before this.
+    pub erasure: Option<Erasure>,
     /// Each sample counts what came since the one before it.
     pub delta_metrics: MetricBatch,
     pub logs: LogBatch,
@@ -87,7 +90,7 @@ impl Decoded {
     }
 
     pub fn has_events(&self) -> bool {
-        !self.logs.groups.is_empty() || !self.spans.groups.is_empty()
+        !self.logs.groups.is_empty() || !self.spans.groups.is_empty() || self.erasure.is_some()
     }
 
     /// Records that are errors: what the list of issues takes.

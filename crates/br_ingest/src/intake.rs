@@ -2,6 +2,7 @@
 
 use crate::decode::{DecodeLimits, decode, decode_with};
 use crate::decoded::{Decoded, Refused};
+use crate::erasure::ErasureRequest;
 use crate::lane::{Lane, LaneStart};
 use crate::redaction::{Clean, Found, Redaction, redact};
 use crate::room::{Rooms, Taken, Weight};
@@ -11,7 +12,7 @@ use br_env::Clock;
 use br_journal::{Journal, Protocol, Record};
 use br_model::{Labels, MetricBatch, TenantId};
 use br_std::{Error, Result};
-use br_storage::Budget;
+use br_storage::{Budget, JournalPosition};
 use br_tsdb::{Deletion, Foreseen, Tsdb};
 use br_wire::{Limits, Rejection, WireError, elastic, remote_write};
 use bytes::Bytes;
@@ -55,6 +56,8 @@ pub struct Receipt {
     pub cut: Option<String>,
     /// What became of each action of a bulk request.
     pub items: Option<elastic::Items>,
+    /// Where it stands in the journal; 0 when nothing of it had to be kept.
+    pub position: JournalPosition,
 }
 
 impl Receipt {
@@ -204,6 +207,8 @@ pub struct Intake {
 
 /// An acknowledgement waits this long for the stores to show what it acknowledges: who writes and then reads finds it.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+/// The same for an erasure, which looks through all that is in memory.
+const HIDDEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Whether requests of this protocol bring metrics; all others bring events.
 pub(crate) fn has_metrics(protocol: Protocol) -> bool {
@@ -228,7 +233,7 @@ impl Intake {
         [metrics, events, issues]: [LaneStart; 3],
     ) -> Result<Self> {
         let order = Arc::new(Mutex::new(()));
-        let lane = |name, start: LaneStart| Lane::start(name, journal.clone(), order.clone(), limits, start);
+        let lane = |name, start: LaneStart| Lane::start(name, journal.clone(), order.clone(), limits.clone(), start);
         let lanes =
             Lanes { metrics: lane("metrics", metrics)?, events: lane("events", events)?, issues: lane("issues", issues)? };
         let (rooms, redaction, counters) = (Rooms::default(), Redaction::default(), IntakeCounters::default());
@@ -271,7 +276,8 @@ impl Intake {
         let options = self.redaction.options();
         loop {
             let room = self.rooms.take(weight).await.inspect_err(|_| self.count_overload())?;
-            let (store, limits) = (self.metrics.clone(), DecodeLimits { wire: weight.limits(self.limits.wire), ..self.limits });
+            let (store, limits) =
+                (self.metrics.clone(), DecodeLimits { wire: weight.limits(self.limits.wire), ..self.limits.clone() });
             let policy = options.clone();
             let decoding = tokio::task::spawn_blocking(move || {
                 // A sender that has gone ends the wait, not the work: what it takes stays counted until it is done.
@@ -374,6 +380,20 @@ impl Intake {
         self.metrics.foresee(tenant, deletion, budget)
     }
 
+    /// Erases the logs and spans that are meant, of what was accepted until now. Returns when no query finds them any more (while
+    /// the journal is still read back: when it is on the disk), with the record of it.
+    pub async fn erase_events(&self, tenant: TenantId, request: &ErasureRequest) -> Result<JournalPosition> {
+        let erasure = request.compile()?;
+        self.journal.check_accepting()?;
+        let (received, body) = (self.clock.now(), Bytes::from(request.encode()));
+        let (protocol, context) = (Protocol::ERASE_EVENTS, Vec::new());
+        let record = Record { tenant, protocol, received, is_compressed: false, context, body };
+        let accepted = Accepted::new(Decoded { erasure: Some(erasure), ..Decoded::default() }, &record);
+        let position = self.keep(record, accepted).await?.position;
+        self.lanes.events.wait_applied(position, HIDDEN_WITHIN).await;
+        Ok(position)
+    }
+
     async fn keep(&self, record: Record, accepted: Accepted) -> Result<Receipt> {
         let Accepted { mut decoded, bytes, room } = accepted;
         let (uses_metrics, uses_events) = (decoded.has_metrics(), decoded.has_events());
@@ -424,6 +444,7 @@ impl Intake {
             self.lanes.events.wait_applied(position, SHOWN_WITHIN).await;
         }
         // A lane that is behind has refused nothing yet; what it will refuse is counted by its store.
+        receipt.position = position;
         let refused = std::mem::take(&mut *refused.lock());
         self.counters.rejected.fetch_add(refused.count, Ordering::Relaxed);
         receipt.refused_by_store(refused);
@@ -488,6 +509,7 @@ fn receipt(decoded: &mut Decoded, limits: &Limits) -> Receipt {
         rejected_count: decoded.rejected_count,
         cut: decoded.cuts.warning(limits),
         items: decoded.items.take(),
+        position: JournalPosition::default(),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod appliers;
 pub mod decode;
 pub mod decoded;
 mod delta;
+pub mod erasure;
 pub mod grpc;
 pub mod intake;
 pub mod lane;

@@ -1,5 +1,6 @@
 //! The live tail: records go out as they are applied, past the stores.
 
+use br_events::Erasure;
 use br_model::names::label_name;
 use br_model::{Labels, LogBatch, LogRecord, Resource, TenantId};
 use br_std::{Error, Result};
@@ -94,6 +95,18 @@ impl Tail {
         let waiting = Arc::new(Waiting::default());
         mine.push(waiting.clone());
         Ok(Listener { tenant, waiting, tail: self.clone() })
+    }
+
+    /// What waits for followers loses what is erased. What they have is theirs.
+    pub(crate) fn erase(&self, tenant: TenantId, erasure: &Erasure) {
+        let followers = self.followers.lock().get(&tenant).cloned().unwrap_or_default();
+        for follower in followers {
+            for batch in &mut follower.queue.lock().batches {
+                if batch.rows.iter().any(|row| erasure.means(row)) {
+                    batch.rows = Arc::new(batch.rows.iter().filter(|row| !erasure.means(row)).cloned().collect());
+                }
+            }
+        }
     }
 
     /// Costs nothing while nobody listens.

@@ -4,13 +4,15 @@
 //! that are so wrong are the sender's to mend, so the sender is told.
 
 use crate::decoded::Decoded;
+use br_events::EventRules;
 use br_model::MetricBatch;
 use br_std::Nanos;
 use br_wire::Rejection;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How far a record may lie behind the time at which it was received, and how far ahead of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TimeBounds {
     pub samples_behind: Duration,
     pub samples_ahead: Duration,
@@ -18,6 +20,8 @@ pub struct TimeBounds {
     pub spans_behind: Duration,
     /// Of logs and spans.
     pub events_ahead: Duration,
+    /// For logs and spans that are not kept as long as others.
+    pub event_rules: Option<Arc<EventRules>>,
 }
 
 /// No bounds.
@@ -30,6 +34,7 @@ impl Default for TimeBounds {
             logs_behind: endless,
             spans_behind: endless,
             events_ahead: endless,
+            event_rules: None,
         }
     }
 }
@@ -72,8 +77,10 @@ impl TimeBounds {
         let logs = bounds(self.logs_behind, self.events_ahead);
         let (items, mut place) = (&mut decoded.items, 0);
         for group in &mut decoded.logs.groups {
+            let mut rules = self.event_rules.as_ref().map(|rules| rules.of(&group.resource));
             group.records.retain(|record| {
-                let outcome = logs.check(record.timestamp);
+                let mut by_rule = || rules.as_mut().map_or(Ok(()), |rules| rules.check_log(record, received));
+                let outcome = logs.check(record.timestamp).and_then(|()| by_rule());
                 if let (Err(reason), Some(items)) = (&outcome, items.as_mut()) {
                     items.refuse_record(place, reason.clone());
                 }
@@ -84,7 +91,12 @@ impl TimeBounds {
         decoded.logs.groups.retain(|group| !group.records.is_empty());
         let spans = bounds(self.spans_behind, self.events_ahead);
         for group in &mut decoded.spans.groups {
-            group.spans.retain(|span| complaints.keeps(spans.check(span.start), || format!("span {:?}", span.name)));
+            let mut rules = self.event_rules.as_ref().map(|rules| rules.of(&group.resource));
+            group.spans.retain(|span| {
+                let mut by_rule = || rules.as_mut().map_or(Ok(()), |rules| rules.check_span(span, received));
+                let outcome = spans.check(span.start).and_then(|()| by_rule());
+                complaints.keeps(outcome, || format!("span {:?}", span.name))
+            });
         }
         decoded.spans.groups.retain(|group| !group.spans.is_empty());
         decoded.rejected_count += complaints.count;

@@ -28,6 +28,8 @@ pub struct FlusherParts {
     pub clock: Arc<dyn Clock>,
     /// Where the copy of the catalog is kept.
     pub catalog_copy: PathBuf,
+    /// Nothing is left of what is erased within this.
+    pub erased_within: Duration,
 }
 
 /// What one flush wrote.
@@ -195,6 +197,7 @@ impl Flusher {
         self.write_events(lease, &mut all).await?;
         let position = parts.intake.lanes.events.seal().await?;
         self.write_events(lease, &mut all).await?;
+        self.save_erasures().await?;
         self.commit(Store::Events, lease, position, &[]).await?;
         Ok(all)
     }
@@ -202,6 +205,11 @@ impl Flusher {
     async fn write_events(&self, lease: &Lease, all: &mut Vec<FileEntry>) -> Result<()> {
         let parts = &self.parts;
         while let Some(sealed) = parts.sealed.take_events() {
+            // While others were written erasures may have come, and this one may stand behind them.
+            if let Err(error) = self.save_erasures().await {
+                parts.sealed.put_back_events(sealed);
+                return Err(error);
+            }
             let (sealed, committed) = self.write_and_commit(Store::Events, lease, sealed).await?;
             match committed {
                 Ok(files) => {
@@ -277,7 +285,7 @@ impl Flusher {
     }
 
     /// Up to here every store has the journal in files.
-    async fn taken_in(&self) -> Result<JournalPosition> {
+    pub(crate) async fn taken_in(&self) -> Result<JournalPosition> {
         let catalog = &self.parts.catalog;
         let metrics = catalog.progress(Store::Metrics).await?;
         let events = catalog.progress(Store::Events).await?;
@@ -306,6 +314,18 @@ impl Flusher {
         }
         *self.copied.lock() = copied;
         Ok(())
+    }
+
+    /// The next flush replaces the copy of the catalog, and cuts the journal up to what is in files then.
+    pub(crate) fn want_copy(&self) {
+        self.copied.lock().next_at = Duration::ZERO;
+    }
+
+    pub(crate) async fn copy_catalog_now(&self) -> Result<()> {
+        let _turn = self.take_turn().await?;
+        self.want_copy();
+        self.copy_catalog().await?;
+        if self.copied.lock().is_failing { Err(Error::retry("the copy of the catalog cannot be written")) } else { Ok(()) }
     }
 
     /// Files that were let go of before this are not in the copy of the catalog either.
@@ -413,14 +433,15 @@ mod tests {
         let events_applier =
             EventsApplier { store: events.clone(), sealed: sealed.clone(), tail: br_ingest::tail::Tail::default() };
         let lanes = [
-            Box::new(MetricsApplier::new(metrics.clone(), sealed.clone(), limits, env.clock.clone())) as Box<dyn Applier>,
+            Box::new(MetricsApplier::new(metrics.clone(), sealed.clone(), limits.clone(), env.clock.clone())) as Box<dyn Applier>,
             Box::new(events_applier),
             Box::new(IssuesApplier::new(catalog.clone(), Handle::current())),
         ];
         let lanes = lanes.map(|applier| LaneStart { applier, progress: JournalPosition(0) });
         let intake = Intake::start(journal, env.clock.clone(), limits, metrics.clone(), lanes).expect("started");
         let (intake, clock, catalog_copy) = (Arc::new(intake), env.clock.clone(), folder.join("copy.db"));
-        let parts = FlusherParts { intake, catalog, metrics, events, sealed, files, clock, catalog_copy };
+        let erased_within = Duration::from_hours(1);
+        let parts = FlusherParts { intake, catalog, metrics, events, sealed, files, clock, catalog_copy, erased_within };
         Arc::new(Flusher::new(parts).await.expect("a lease"))
     }
 

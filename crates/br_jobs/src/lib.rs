@@ -2,6 +2,7 @@
 
 pub mod alerts;
 mod delta;
+pub mod erasures;
 pub mod files;
 pub mod flush;
 pub mod imports;

@@ -1,7 +1,7 @@
 //! What runs by itself: flushes, compaction, retention, removal of files that nobody reads any more.
 
 use crate::delta;
-use crate::flush::{Flusher, Pace, aside};
+use crate::flush::{Flusher, Pace, aside, blocking};
 use crate::rescue::unlisted;
 use br_std::{Nanos, Result};
 use br_storage::{FileEntry, Table};
@@ -23,14 +23,14 @@ pub struct Upkeep {
     pub flusher: Arc<Flusher>,
     pub retention: Retention,
     pub flush_interval: Duration,
+    /// A file stays on the disk for this long after the catalog has let go of it: a query, or a reader beside us, may still read it.
+    pub readers_grace: Duration,
     /// When the server started: what was written since then is no leftover.
     pub started: Nanos,
     /// The catalog is the one that the files were written with: of what was written since it was made, it knows all that counts.
     pub is_catalog_whole: bool,
 }
 
-/// A file stays on the disk for this long after the catalog has let go of it: a query may still read it.
-const READERS_GRACE: Duration = Duration::from_mins(5);
 const DELETE_AT_ONCE: u32 = 1000;
 /// A file that the logs of tables could not be told to be gone stays for this long: they cannot be written on a full disk, which needs
 /// the space.
@@ -95,6 +95,7 @@ impl Upkeep {
                 flushed.notified().await;
                 self.publish(&mut published).await;
                 report("RetentionError", self.retain().await);
+                report("ErasureError", self.flusher.carry_out_erasures().await);
                 report("CompactionError", self.compact(Kept::Events).await);
                 self.publish(&mut published).await;
                 report("CompactionError", self.compact(Kept::Metrics).await);
@@ -166,18 +167,16 @@ impl Upkeep {
     /// Drops what is past its time, before anything is spent on compacting it. Needs no free space.
     async fn retain(&self) -> Result<()> {
         let _tending = self.flusher.tend().await;
-        let _turn = self.flusher.take_turn().await?;
         let parts = &self.flusher.parts;
         let now = parts.clock.now();
         for (table, kept) in
             [(Table::Metrics, self.retention.metrics), (Table::Logs, self.retention.logs), (Table::Spans, self.retention.spans)]
         {
-            let cutoff = now - kept;
-            let expired: Vec<FileEntry> =
-                parts.catalog.files(table).await?.into_iter().filter(|file| self.is_over(file, cutoff, now)).collect();
+            let expired = self.expired(parts.catalog.files(table).await?, now - kept, now).await?;
             if expired.is_empty() {
                 continue;
             }
+            let _turn = self.flusher.take_turn().await?;
             parts.catalog.remove_files(&ids(&expired), now).await?;
             self.forget(table, &expired);
             tracing::info!(event = "FilesExpired", table = table.as_str(), files = expired.len());
@@ -189,11 +188,30 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Whether a file is past its time. Raw samples that have rollups go a day at once: what answers for a day is of one kind.
+    /// The files that are past their time. What rules say of events may have to be looked up in the files.
+    async fn expired(&self, files: Vec<FileEntry>, cutoff: Nanos, now: Nanos) -> Result<Vec<FileEntry>> {
+        let (metrics, events): (Vec<FileEntry>, Vec<FileEntry>) =
+            files.into_iter().partition(|file| file.table == Table::Metrics);
+        let mut expired: Vec<FileEntry> = metrics.into_iter().filter(|file| self.is_over(file, cutoff, now)).collect();
+        let store = self.flusher.parts.events.clone();
+        let over = move || {
+            let mut over = Vec::new();
+            for file in events {
+                if store.is_over(&file, cutoff)? {
+                    over.push(file);
+                }
+            }
+            Ok::<_, br_std::Error>(over)
+        };
+        expired.extend(blocking(over).await??);
+        Ok(expired)
+    }
+
+    /// Whether a file of metrics is past its time. Raw samples that have rollups go a day at once: what answers for a day is of one kind.
     fn is_over(&self, file: &FileEntry, cutoff: Nanos, now: Nanos) -> bool {
         const DAY: Duration = Duration::from_hours(24);
         let metrics = &self.flusher.parts.metrics;
-        if file.table != Table::Metrics || !metrics.has_rollups() {
+        if !metrics.has_rollups() {
             return file.max_time < cutoff;
         }
         let last = file.max_time.max(file.window.window(DAY) + DAY);
@@ -240,7 +258,12 @@ impl Upkeep {
     async fn compact_events(&self) -> Result<bool> {
         let _tending = self.flusher.tend().await;
         let parts = &self.flusher.parts;
-        let Some(job) = parts.events.plan_compactions(parts.clock.now()).into_iter().next() else { return Ok(false) };
+        let (store, now) = (parts.events.clone(), parts.clock.now());
+        let job = match store.plan_compactions(now).into_iter().next() {
+            Some(job) => Some(job),
+            None => aside(Pace::GivesWay, move || store.plan_rewrite()).await??,
+        };
+        let Some(job) = job else { return Ok(false) };
         let (store, inputs) = (parts.events.clone(), job.inputs.clone());
         let made = aside(Pace::of_merge(&inputs), move || store.compact(&job)).await??;
         self.flusher.exchange(&inputs, &made, |made| parts.events.exchange(&inputs, made)).await?;
@@ -262,8 +285,8 @@ impl Upkeep {
     async fn delete_removed(&self, published: &mut Published) -> Result<()> {
         let _turn = self.flusher.take_turn().await?;
         let parts = &self.flusher.parts;
-        let before: Nanos = (parts.clock.now() - READERS_GRACE).min(self.flusher.copied_at());
-        let told_before = published.before(parts.clock.now());
+        let before: Nanos = (parts.clock.now() - self.readers_grace).min(self.flusher.copied_at());
+        let told_before = published.before(parts.clock.now() - self.readers_grace);
         let mut deleted = Vec::new();
         for (file, removed_at) in parts.catalog.files_to_delete(before, DELETE_AT_ONCE).await? {
             let is_told = file.table == Table::Metrics || removed_at < told_before;
@@ -292,8 +315,8 @@ struct Published {
 
 impl Published {
     /// What was removed before this has been told of for as long as readers may take.
-    fn before(&mut self, now: Nanos) -> Nanos {
-        let is_old = |at: &Nanos| *at < now - READERS_GRACE;
+    fn before(&mut self, then: Nanos) -> Nanos {
+        let is_old = |at: &Nanos| *at < then;
         while self.times.get(1).is_some_and(is_old) {
             self.times.pop_front();
         }

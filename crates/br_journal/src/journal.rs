@@ -12,6 +12,7 @@ use br_std::{Error, Result};
 use br_storage::JournalPosition;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 /// Damaged segments that are kept for inspection after the stores no longer need them.
@@ -65,6 +66,7 @@ impl Journal {
             queue_changed: Condvar::new(),
             files: Mutex::new(files),
             damage: Mutex::new(damage),
+            wants_segment: AtomicBool::new(false),
         });
         let writer = Writer::start(shared.clone(), next_ordinal);
         let journal = Self { shared, truncating: Mutex::new(()), thread: Mutex::new(None) };
@@ -136,6 +138,19 @@ impl Journal {
         }
         self.shared.env.disk.sync_dir(FOLDER)?;
         Ok(freed)
+    }
+
+    /// Records before this are in no segment any more.
+    pub fn first_kept(&self) -> JournalPosition {
+        let files = self.shared.files.lock();
+        files.segments.first().map_or(files.durable.next(), |segment| segment.id.first)
+    }
+
+    /// Ends the segment that is being written, so that what it holds can be deleted without waiting until it is full.
+    pub fn end_segment(&self) {
+        self.shared.wants_segment.store(true, Ordering::SeqCst);
+        let _queue = self.shared.queue.lock();
+        self.shared.queue_changed.notify_all();
     }
 
     pub fn status(&self) -> Status {

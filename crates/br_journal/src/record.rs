@@ -29,6 +29,8 @@ impl Protocol {
     pub const NATIVE: Self = Self(50);
     /// An administrator's deletion of series: `br_tsdb::Deletion`.
     pub const DELETE_SERIES: Self = Self(51);
+    /// An administrator's erasure of logs and spans: `br_ingest::erasure`.
+    pub const ERASE_EVENTS: Self = Self(52);
 }
 
 /// One accepted request.

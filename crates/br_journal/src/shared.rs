@@ -8,6 +8,7 @@ use br_env::Env;
 use br_storage::JournalPosition;
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 
 /// The folder of the journal below the data directory.
 pub(crate) const FOLDER: &str = "journal";
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) queue_changed: Condvar,
     pub(crate) files: Mutex<Files>,
     pub(crate) damage: Mutex<Damage>,
+    /// What is written from now on goes into a new segment.
+    pub(crate) wants_segment: AtomicBool,
 }
 
 pub(crate) fn path_of(name: &str) -> String {

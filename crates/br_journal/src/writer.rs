@@ -11,6 +11,7 @@ use br_env::DiskFile;
 use br_storage::JournalPosition;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// One call of the disk takes about this much; larger payloads go by themselves.
@@ -101,6 +102,7 @@ impl Writer {
                 self.leave_clean_mark();
                 return Step::Closed;
             }
+            self.end_segment_if_wanted();
             self.ballast.grow(&self.shared, free_bytes);
             return Step::Idle;
         };
@@ -169,7 +171,8 @@ impl Writer {
         let is_full = |active: &ActiveSegment| {
             active.bytes > SEGMENT_HEADER_BYTES as u64 && active.bytes.saturating_add(group.bytes as u64) > bytes_max
         };
-        if self.active.as_ref().is_none_or(is_full) {
+        let is_wanted = self.shared.wants_segment.swap(false, Ordering::SeqCst);
+        if is_wanted || self.active.as_ref().is_none_or(is_full) {
             self.active = None;
             self.begin_segment(first)?;
         }
@@ -198,6 +201,25 @@ impl Writer {
         sync(&mut *active.file)?;
         active.bytes += group.bytes as u64;
         Ok(())
+    }
+
+    /// While nothing comes in, the new segment is begun empty. What cannot be begun is tried again with the next record.
+    fn end_segment_if_wanted(&mut self) {
+        if !self.shared.wants_segment.load(Ordering::SeqCst) {
+            return;
+        }
+        let next = {
+            let queue = self.shared.queue.lock();
+            // What waits by now begins the segment itself.
+            if !queue.is_empty() {
+                return;
+            }
+            queue.next
+        };
+        let holds_records = self.shared.files.lock().segments.last().is_some_and(|last| last.bytes > SEGMENT_HEADER_BYTES as u64);
+        if !holds_records || self.begin_segment(next).is_ok() {
+            self.shared.wants_segment.store(false, Ordering::SeqCst);
+        }
     }
 
     fn begin_segment(&mut self, first: JournalPosition) -> io::Result<()> {

@@ -296,3 +296,34 @@ fn a_large_record_is_kept_whole() {
     assert!(back.len() == 2 && back[0].1 == large);
     let _shared_by_threads: Arc<dyn Send> = Arc::new(journal);
 }
+
+#[test]
+fn a_segment_that_is_ended_can_be_cut_without_waiting_until_it_is_full() {
+    for comes_more in [false, true] {
+        let sim = Sim::new(10);
+        let options = || Options { segment_bytes_max: 1 << 20, ..small() };
+        let (journal, mut writer, _) = Journal::open_unattended(sim.env.clone(), options()).expect("open");
+        let append = |journal: &Journal, writer: &mut br_journal::Writer| {
+            let ticket = journal.append(&record(1)).expect("append");
+            writer.step();
+            ticket.position()
+        };
+        let last = append(&journal, &mut writer);
+        assert_eq!((journal.truncate_before(last.next()).expect("truncate"), journal.first_kept()), (0, last));
+        journal.end_segment();
+        if comes_more {
+            append(&journal, &mut writer);
+        } else {
+            writer.step();
+        }
+        assert!(journal.truncate_before(last.next()).expect("truncate") > 0, "more has come: {comes_more}");
+        assert_eq!(journal.first_kept(), last.next());
+        journal.end_segment();
+        writer.step();
+        writer.step();
+        let next = append(&journal, &mut writer);
+        let (again, _writer, recovery) = Journal::open_unattended(sim.env.clone(), options()).expect("open again");
+        assert!(recovery.warnings.is_empty(), "{:?}", recovery.warnings);
+        assert_eq!(replay_all(&again, 1).0.last().map(|(position, _)| *position), Some(next.0));
+    }
+}

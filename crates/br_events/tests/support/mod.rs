@@ -37,6 +37,11 @@ pub(crate) fn options() -> EventOptions {
     EventOptions::new(Arc::new(Counting(AtomicU64::new(1))))
 }
 
+/// Of another life of a store, whose files have names of their own.
+pub(crate) fn options_of(life: u64) -> EventOptions {
+    EventOptions::new(Arc::new(Counting(AtomicU64::new(life << 32))))
+}
+
 pub(crate) fn open(store: &Arc<CountingStore>) -> Arc<EventStore> {
     EventStore::open(Vec::new(), store.clone(), options())
 }

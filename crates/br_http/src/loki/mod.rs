@@ -10,6 +10,7 @@ mod volume;
 mod volume_range;
 
 use crate::app::App;
+use crate::erasures;
 use crate::error::TextError;
 use crate::params::Params;
 use crate::routes::Routes;
@@ -43,6 +44,9 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get_or_form("/loki/api/v1/detected_labels", Right::Read, volume::detected_labels)
         .get("/loki/api/v1/tail", Right::Read, tail::tail)
         .get_or_form("/loki/api/v1/format_query", Right::Read, format_query)
+        .post_or_put("/loki/api/v1/delete", Right::Administer, erasures::loki_begin)
+        .get("/loki/api/v1/delete", Right::Administer, erasures::loki_list)
+        .add(&axum::http::Method::DELETE, "/loki/api/v1/delete", Right::Administer, erasures::loki_cancel)
         .get("/loki/api/v1/status/buildinfo", Right::Read, build)
 }
 

@@ -11,6 +11,7 @@ mod status;
 pub(crate) mod traces;
 
 use crate::app::App;
+use crate::erasures;
 use crate::error::ApiError;
 use crate::params::Params;
 use crate::routes::Routes;
@@ -54,6 +55,9 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/bellrock/v1/admin/imports", Right::Administer, imports::look)
         .post("/bellrock/v1/admin/imports", Right::Administer, imports::commit)
         .post("/bellrock/v1/admin/imports/files", Right::Administer, imports::put_file)
+        .get("/bellrock/v1/admin/erasures", Right::Administer, erasures::list)
+        .post("/bellrock/v1/admin/erasures", Right::Administer, erasures::begin)
+        .get("/bellrock/v1/admin/erasures/{id}", Right::Administer, erasures::get)
         .get("/bellrock/v1/openapi.json", Right::Read, openapi::openapi)
 }
 
