@@ -1,4 +1,4 @@
-//! SQL functions for events: `match(text, 'words')` and `attr(map, 'key')`; and texts compared with numbers.
+//! SQL functions for events: `match(text, 'words')`, `attr(map, 'key')` and `template(text)`; and texts compared with numbers.
 
 use crate::terms::words;
 use arrow::array::{Array, ArrayRef, BooleanArray, MapArray, StringArray};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// The functions that a session for events should know.
 pub fn sql_functions() -> Vec<ScalarUDF> {
-    vec![ScalarUDF::from(MatchWords::new()), ScalarUDF::from(Attr::new())]
+    vec![ScalarUDF::from(MatchWords::new()), ScalarUDF::from(Attr::new()), ScalarUDF::from(Template::new())]
 }
 
 /// How expressions are to be read in such a session, before types are checked.
@@ -190,6 +190,39 @@ impl ScalarUDFImpl for Attr {
         };
         let found: StringArray = (0..maps.len()).map(value).collect();
         Ok(ColumnarValue::Array(Arc::new(found) as ArrayRef))
+    }
+}
+
+/// `template(text)`: a line without what changes by its looks, so that lines alike are one group.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Template {
+    signature: Signature,
+}
+
+impl Template {
+    fn new() -> Self {
+        Self { signature: Signature::exact(vec![DataType::Utf8], Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for Template {
+    fn name(&self) -> &'static str {
+        "template"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let [texts] = arrays.as_slice() else { return exec_err!("template takes a text") };
+        let masked: StringArray = as_string_array(texts)?.iter().map(|text| text.map(br_template::mask)).collect();
+        Ok(ColumnarValue::Array(Arc::new(masked)))
     }
 }
 

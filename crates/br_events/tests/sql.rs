@@ -90,6 +90,7 @@ async fn counts_are_the_same_in_head_and_files() {
         check("SELECT max(clash_int) FROM logs WHERE clash_int >= 0 AND service = 'shop'", 98).await;
         check("SELECT count(*) FROM events", services).await;
         check("SELECT count(*) FROM logs WHERE match(body, 'PAID 42')", 1).await;
+        check("SELECT count(*) FROM (SELECT template(body) FROM logs WHERE body LIKE '%paid%' GROUP BY 1)", 1).await;
         check("SELECT count(*) FROM logs WHERE body LIKE '% 42 %'", 1).await;
         check("SELECT count(*) FROM logs WHERE trace_id = '05050505050505050505050505050505'", 1).await;
         let time = START / 1_000_000_000;

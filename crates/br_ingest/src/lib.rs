@@ -7,6 +7,7 @@ pub mod appliers;
 pub mod decode;
 pub mod decoded;
 mod delta;
+pub mod files;
 pub mod grpc;
 pub mod intake;
 pub mod lane;
@@ -17,6 +18,7 @@ pub mod sink;
 pub mod syslog;
 pub mod tail;
 pub mod times;
+mod tracebacks;
 
 pub use br_tsdb::{Deletion, Foreseen};
 pub use intake::{Incoming, Intake, Receipt};
