@@ -231,3 +231,15 @@ def test_lines_tell_what_their_senders_do_not(make_server):
     server.config.write_text("{}")
     server.start()
     eventually(check)
+
+
+def test_a_traceback_in_messages_is_one_record(make_server):
+    server, ports = syslog_server(make_server)
+    traceback = ["Traceback (most recent call last):", '  File "a.py", line 1, in f', "    g()", "ValueError: bad"]
+    with socket.create_connection(("127.0.0.1", ports["tcp"])) as stream:
+        now = datetime.now(timezone.utc)
+        for line in traceback:
+            stream.sendall(f"<11>{now:%b} {now.day:2} {now:%H:%M:%S} web shop[7]: {line}\n<14>{now:%b} {now.day:2} {now:%H:%M:%S} web cart[8]: paid\n".encode())
+            time.sleep(0.25)
+        eventually(lambda: lines(server, '{service_name="shop"}') == ["\n".join(traceback)])
+    assert lines(server, '{service_name="cart"}') == ["paid"] * 4

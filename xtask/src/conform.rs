@@ -81,6 +81,9 @@ pub struct Size {
     /// Of `hold` and `soak`: how long; by default ten.
     #[arg(long)]
     minutes: Option<u32>,
+    /// Of `tail`: how long; by default 60.
+    #[arg(long)]
+    seconds: Option<u64>,
 }
 
 impl Size {
@@ -89,6 +92,7 @@ impl Size {
             self.gb.map(|gb| format!("--gb={gb}")),
             self.traces.map(|traces| format!("--traces={traces}")),
             self.minutes.map(|minutes| format!("--minutes={minutes}")),
+            self.seconds.map(|seconds| format!("--seconds={seconds}")),
         ];
         all.into_iter().flatten().collect()
     }

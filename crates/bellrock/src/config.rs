@@ -5,6 +5,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use br_env::Clock;
 use br_events::{EventRule, EventRules};
 use br_http::auth::Token;
+use br_ingest::files::{FileSource, FilesConfig};
 use br_ingest::scrape::{ByteSize, GlobalConfig, PromDuration, ScrapeConfig, expand_pattern};
 use br_ingest::syslog::TlsFiles;
 use br_model::{Principal, Role, TenantId};
@@ -34,6 +35,9 @@ pub(crate) struct Config {
     tracing: Option<serde_norway::Value>,
     otlp: Option<serde_norway::Value>,
     runtime: Option<serde_norway::Value>,
+    /// Of the file itself, from which relative paths count.
+    #[serde(skip)]
+    folder: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,6 +57,8 @@ pub(crate) struct BellrockConfig {
     pub(crate) syslog: SyslogConfig,
     /// Whether spans are counted into metrics.
     pub(crate) span_metrics: bool,
+    /// Log files that are followed.
+    files: Vec<FilesConfig>,
     /// How long the journal waits for more before it syncs. 0 syncs as soon as the disk is free.
     pub(crate) commit_interval: PromDuration,
     /// How often heads are written to files.
@@ -72,6 +78,7 @@ impl Default for BellrockConfig {
             logs: LogsConfig::default(),
             syslog: SyslogConfig::default(),
             span_metrics: true,
+            files: Vec::new(),
             commit_interval: PromDuration(Duration::ZERO),
             flush_interval: PromDuration(Duration::from_mins(1)),
         }
@@ -339,13 +346,14 @@ impl Default for AlertsConfig {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LogsConfig {
     parse_json: bool,
+    parse_logfmt: bool,
     find_trace_ids: bool,
     take_time: bool,
 }
 
 impl LogsConfig {
     pub(crate) fn policy(self) -> EnrichPolicy {
-        EnrichPolicy { json: self.parse_json, trace_ids: self.find_trace_ids, time: self.take_time }
+        EnrichPolicy { json: self.parse_json, logfmt: self.parse_logfmt, trace_ids: self.find_trace_ids, time: self.take_time }
     }
 }
 
@@ -429,6 +437,7 @@ impl Config {
         config.scrape_config_files.iter_mut().for_each(absolute);
         config.scrape_configs.iter_mut().for_each(|scrape| scrape.set_folder(folder));
         config.bellrock.syslog.set_folder(folder);
+        folder.clone_into(&mut config.folder);
         for pattern in &config.scrape_config_files {
             for file in expand_pattern(Path::new(pattern)) {
                 config.scrape_configs.extend(scrape_configs(&file)?);
@@ -458,6 +467,10 @@ impl Config {
         ];
         let query_log = self.global.query_log_file.as_ref().map(|_| "global.query_log_file");
         parts.into_iter().filter(|(_, part)| part.is_some()).map(|(name, _)| name).chain(query_log).collect()
+    }
+
+    pub(crate) fn file_sources(&self) -> Result<Vec<FileSource>> {
+        Ok(br_ingest::files::sources(&self.bellrock.files, &self.folder)?)
     }
 
     pub(crate) fn tokens(&self) -> Result<Vec<Token>> {

@@ -17,6 +17,7 @@ use br_http::postgres::PostgresCounters;
 use br_ingest::Intake;
 use br_ingest::appliers::{EventsApplier, IssuesApplier, MetricsApplier};
 use br_ingest::decode::DecodeLimits;
+use br_ingest::files::FileSource;
 use br_ingest::intake::TenantSink;
 use br_ingest::lane::LaneStart;
 use br_ingest::scrape::{Job, ReadLimits, ScrapeManager};
@@ -144,7 +145,7 @@ impl Server {
         let (listeners, address, syslog) = bind(&arguments, &config, &auth).await?;
         let data_lock = lock(&arguments.data_dir)?;
         start_log(&arguments)?;
-        let jobs = scrape_jobs(&config)?;
+        let (jobs, files) = (scrape_jobs(&config)?, config.file_sources()?);
         let stores = stores::open(&arguments.data_dir, &config).await?;
         let (intake, tail) = start_intake(&stores, &config).await?;
         let clock = stores.env.clock.clone();
@@ -191,7 +192,7 @@ impl Server {
             table: std::sync::OnceLock::new(),
         });
         tasks.push(supervised("upkeep", upkeep(&config, &stores, &flusher).run(stopped.clone())));
-        tasks.extend(syslog.map(|listeners| syslog::start(listeners, &intake, &stopped)));
+        tasks.extend(start_receivers(syslog, files, &intake, &stores, &stopped));
         tasks.extend(serve_all(listeners, address, &app, &stores, &stopped));
         Ok(Self {
             address,
@@ -384,6 +385,21 @@ fn start_pushes(
     let pushes = Arc::new(PushGroups::new(stores.catalog.clone(), intake.clone(), stores.env.clock.clone()));
     tasks.push(supervised("pushes", pushes.clone().run(config.global.scrape_interval.0, stopped.clone())));
     pushes
+}
+
+/// What comes in otherwise than over HTTP: only where the configuration says so.
+fn start_receivers(
+    listeners: Option<SyslogListeners>,
+    sources: Vec<FileSource>,
+    intake: &Arc<Intake>,
+    stores: &Stores,
+    stopped: &watch::Receiver<bool>,
+) -> impl Iterator<Item = JoinHandle<()>> {
+    let syslog = listeners.map(|listeners| syslog::start(listeners, intake, stopped));
+    let files = Some(sources).filter(|sources| !sources.is_empty()).map(|sources| {
+        supervised("files", br_ingest::files::serve(sources, intake.clone(), stores.env.clone(), stopped.clone()))
+    });
+    syslog.into_iter().chain(files)
 }
 
 fn surroundings(

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 #[derive(Parser)]
 struct Arguments {
-    /// What to measure: smoke, metrics, logs, traces, soak, hold, micro or background; or what to compare: promql-differential.
+    /// What to measure: smoke, metrics, logs, traces, tail, soak, hold, micro or background; or what to compare: promql-differential.
     area: String,
     /// Write the rows to this file as well.
     #[arg(long)]
@@ -43,6 +43,9 @@ struct Arguments {
     /// Of `hold` and `soak`: how long.
     #[arg(long, default_value_t = 10)]
     minutes: u32,
+    /// Of `tail`: how long.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
     /// The folder of shared data, for inputs that are not ours.
     #[arg(long)]
     shared: Option<PathBuf>,
@@ -74,6 +77,7 @@ async fn main() -> Result<()> {
         "logs" => outcome = events::logs(&arguments.events, &mut rows).await,
         "traces" => outcome = events::traces(&arguments.events, &mut rows).await,
         "soak" => outcome = events::soak(arguments.minutes, &mut rows).await,
+        "tail" => outcome = events::tail(arguments.seconds, &mut rows).await,
         "micro" => rows = micro::run(arguments.series, arguments.rounds)?,
         "background" => {
             let Arguments { series, scrapes, scrapes_per_flush, .. } = arguments;
@@ -81,7 +85,7 @@ async fn main() -> Result<()> {
         }
         "hold" => rows = hold::run(arguments.series, arguments.minutes).await?,
         other => bail!(
-            "no benchmark for {other:?}; there are smoke, metrics, logs, traces, soak, hold, micro, background and promql-differential"
+            "no benchmark for {other:?}; there are smoke, metrics, logs, traces, tail, soak, hold, micro, background and promql-differential"
         ),
     }
     for row in &mut rows {

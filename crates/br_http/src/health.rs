@@ -10,6 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
+use br_ingest::files::FileCounters;
 use br_ingest::scrape::DiscoveryStatus;
 use br_ingest::syslog::SyslogCounters;
 use br_model::{Principal, Right};
@@ -165,6 +166,7 @@ fn intake(out: &mut Exposition, app: &App) {
     let help = "1 while values are counted and left as they are.";
     out.gauge("bellrock_redaction_dry_run", help, u8::from(app.intake.redaction.is_dry_run()));
     syslog(out, &counters.syslog);
+    files(out, &counters.files);
     let name = "bellrock_record_parts_cut_total";
     out.family(name, "counter", "Parts of log records and spans that were cut or left out as they came in, by reason.");
     for (reason, counter) in [
@@ -193,6 +195,33 @@ fn syslog(out: &mut Exposition, counters: &SyslogCounters) {
     out.counter("bellrock_syslog_streams_broken_total", "Connections that sent what is no syslog.", &counters.broken_streams);
     out.counter("bellrock_syslog_handshakes_failed_total", "TLS connections that came to nothing.", &counters.handshakes_failed);
     out.gauge("bellrock_syslog_connections", "Open syslog connections.", counters.connections.load(Ordering::Relaxed));
+}
+
+fn files(out: &mut Exposition, counters: &FileCounters) {
+    let now = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    out.gauge("bellrock_files_followed", "Log files that are followed.", now(&counters.followed));
+    out.gauge("bellrock_files_open", "Log files that are held open.", now(&counters.open));
+    out.gauge("bellrock_files_left_alone", "Log files that are packed, and left alone.", now(&counters.left_alone));
+    out.gauge("bellrock_file_behind_bytes", "Bytes of log files that have not been read.", now(&counters.behind_bytes));
+    out.counter("bellrock_file_lines_total", "Lines read from log files.", &counters.lines);
+    out.counter("bellrock_file_records_total", "Records made of lines of log files.", &counters.records);
+    out.counter("bellrock_file_rotations_total", "Log files that lost their name.", &counters.rotations);
+    let help = "Log files that were cut or written anew, and are read from their beginning again.";
+    out.counter("bellrock_file_truncations_total", help, &counters.truncations);
+    let help = "Bytes of log files that went with their file before they were read.";
+    out.counter("bellrock_file_missed_bytes_total", help, &counters.missed_bytes);
+    let name = "bellrock_file_lines_mended_total";
+    out.family(name, "counter", "Lines of log files that were not as they should be and are kept all the same, by reason.");
+    for (reason, counter) in [("not_text", &counters.mended), ("not_of_container", &counters.unwrapped)] {
+        out.labelled(name, "reason", reason, now(counter));
+    }
+    out.counter("bellrock_file_read_errors_total", "Failed reads of log files.", &counters.unreadable);
+    out.counter("bellrock_file_waits_total", "Times that log files waited because no more was taken in.", &counters.waits);
+    let help = "Records of log files that were refused, most of them because they are too old.";
+    out.counter("bellrock_file_records_refused_total", help, &counters.refused);
+    let help = "Times that it was written down how far log files were read.";
+    out.counter("bellrock_file_positions_written_total", help, &counters.positions_written);
+    out.counter("bellrock_file_positions_failed_total", "Times that this failed.", &counters.positions_failed);
 }
 
 fn journal(out: &mut Exposition, app: &App) {

@@ -177,7 +177,7 @@ impl Applier for MetricsApplier {
         !is_full
     }
 
-    fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Decoded) {
+    fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Arc<Decoded>) {
         self.last_received = received;
         if let Some(deletion) = &decoded.deletion {
             let foreseen = std::mem::take(&mut *decoded.foreseen.lock());
@@ -242,7 +242,7 @@ impl Applier for EventsApplier {
         bytes < options.head_bytes_max
     }
 
-    fn apply(&mut self, tenant: TenantId, position: JournalPosition, _received: Nanos, decoded: &Decoded) {
+    fn apply(&mut self, tenant: TenantId, position: JournalPosition, _received: Nanos, decoded: &Arc<Decoded>) {
         if let Some(erasure) = &decoded.erasure {
             self.tail.erase(tenant, erasure);
             if let Err(error) = self.store.erase(tenant, position, erasure.clone()) {
@@ -254,7 +254,7 @@ impl Applier for EventsApplier {
             if let Err(error) = self.store.append_logs(tenant, position, &decoded.logs) {
                 lost("logs", position, &error);
             }
-            self.tail.publish(tenant, &decoded.logs);
+            self.tail.publish(tenant, decoded);
         }
         if !decoded.spans.groups.is_empty()
             && let Err(error) = self.store.append_spans(tenant, position, &decoded.spans)
@@ -312,7 +312,7 @@ impl Applier for IssuesApplier {
         !has_metrics(protocol)
     }
 
-    fn apply(&mut self, tenant: TenantId, position: JournalPosition, _received: Nanos, decoded: &Decoded) {
+    fn apply(&mut self, tenant: TenantId, position: JournalPosition, _received: Nanos, decoded: &Arc<Decoded>) {
         let mut occurrences = Vec::new();
         for group in &decoded.logs.groups {
             occurrences.extend(group.records.iter().filter_map(|record| occurrence(&group.resource, record)));

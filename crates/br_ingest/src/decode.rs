@@ -42,7 +42,8 @@ impl DecodeLimits {
                 | Protocol::SYSLOG
                 | Protocol::JOURNALD
         );
-        if has_lines && !self.enrich.is_empty() {
+        // What follows files knows better.
+        if has_lines && !self.enrich.is_empty() && record.context_value(ENRICH).is_none() {
             record.context.push((ENRICH.to_owned(), self.enrich.to_text()));
         }
     }

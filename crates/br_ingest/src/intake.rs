@@ -3,6 +3,7 @@
 use crate::decode::{DecodeLimits, decode, decode_with};
 use crate::decoded::{Decoded, Refused};
 use crate::erasure::ErasureRequest;
+use crate::files::FileCounters;
 use crate::lane::{Lane, LaneStart};
 use crate::redaction::{Clean, Found, Redaction, redact};
 use crate::room::{Rooms, Taken, Weight};
@@ -11,7 +12,7 @@ use crate::syslog::SyslogCounters;
 use br_env::Clock;
 use br_journal::{Journal, Protocol, Record};
 use br_model::{Labels, MetricBatch, TenantId};
-use br_std::{Error, Result};
+use br_std::{Error, Nanos, Result};
 use br_storage::{Budget, JournalPosition};
 use br_tsdb::{Deletion, Foreseen, Tsdb};
 use br_wire::{Limits, Rejection, WireError, elastic, remote_write};
@@ -148,6 +149,7 @@ pub struct IntakeCounters {
     /// Spans that span metrics lack.
     pub spans_uncounted: AtomicU64,
     pub syslog: SyslogCounters,
+    pub files: Arc<FileCounters>,
     unknown_items: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -242,6 +244,15 @@ impl Intake {
 
     pub fn journal(&self) -> &Arc<Journal> {
         &self.journal
+    }
+
+    pub(crate) fn now(&self) -> Nanos {
+        self.clock.now()
+    }
+
+    /// What one body may have.
+    pub(crate) fn body_bytes_max(&self) -> usize {
+        self.limits.wire.body_bytes_max
     }
 
     /// Whether all stores have caught up with the journal.

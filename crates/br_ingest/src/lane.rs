@@ -23,7 +23,7 @@ pub trait Applier: Send {
     fn wants(&self, protocol: Protocol) -> bool;
 
     /// Called in the order of positions.
-    fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Decoded);
+    fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Arc<Decoded>);
 
     /// Called before each record. False when it cannot be taken now: the lane waits for a moment and asks again.
     fn make_room(&mut self) -> bool {
@@ -325,7 +325,7 @@ impl Runner {
             return self.advance(position);
         }
         match decode(record, &self.limits) {
-            Ok(decoded) => self.apply(record.tenant, position, record.received, &decoded),
+            Ok(decoded) => self.apply(record.tenant, position, record.received, &Arc::new(decoded)),
             // It was decoded when it was accepted: a newer version that reads less is a fault, and is told.
             Err(error) => {
                 self.shared.losses.undecodable.fetch_add(1, Ordering::Relaxed);
@@ -348,7 +348,7 @@ impl Runner {
     }
 
     /// A record on which a store fails inside is left out, loudly: the lane of all the others must not end with it.
-    fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Decoded) {
+    fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Arc<Decoded>) {
         let applier = &mut self.applier;
         let applied = catch_unwind(AssertUnwindSafe(|| applier.apply(tenant, position, received, decoded)));
         if applied.is_err() {

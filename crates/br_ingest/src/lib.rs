@@ -8,6 +8,7 @@ pub mod decode;
 pub mod decoded;
 mod delta;
 pub mod erasure;
+pub mod files;
 pub mod grpc;
 pub mod intake;
 pub mod lane;
@@ -19,6 +20,7 @@ mod span_metrics;
 pub mod syslog;
 pub mod tail;
 pub mod times;
+mod tracebacks;
 
 pub use br_tsdb::{Deletion, Foreseen};
 pub use intake::{Incoming, Intake, Receipt};

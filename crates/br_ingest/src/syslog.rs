@@ -4,6 +4,7 @@
 //! what finds no room is dropped and counted. Messages of all senders go into the journal together, a few times a second.
 
 use crate::intake::{AcceptError, Incoming, Intake};
+use crate::tracebacks::{Message, Tracebacks};
 use br_journal::Protocol;
 use br_model::TenantId;
 use br_std::{Error, Kind, Result};
@@ -23,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 /// Bound sockets, and whose the messages are.
@@ -68,13 +70,6 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// After a failed accept, which is mostly for want of descriptors.
 const ACCEPT_PATIENCE: Duration = Duration::from_millis(100);
-
-/// A message on its way to the journal.
-struct Message {
-    peer: Arc<str>,
-    bytes: Vec<u8>,
-    room: OwnedSemaphorePermit,
-}
 
 /// What connections share.
 #[derive(Clone)]
@@ -202,7 +197,7 @@ impl Shared {
     async fn hand_over(&self, peer: &Arc<str>, bytes: Vec<u8>) {
         self.intake.counters.syslog.messages.fetch_add(1, Ordering::Relaxed);
         let Ok(room) = self.room.clone().acquire_many_owned(kib(bytes.len())).await else { return };
-        let message = Message { peer: peer.clone(), bytes, room };
+        let message = Message { peer: peer.clone(), bytes, room: Some(room) };
         if self.out.send(message).await.is_err() {
             self.intake.counters.syslog.not_accepted.fetch_add(1, Ordering::Relaxed);
         }
@@ -215,7 +210,7 @@ impl Shared {
         let room = self.room.clone().try_acquire_many_owned(kib(bytes.len())).ok();
         let sent = room.and_then(|room| {
             let peer = peer.to_canonical().to_string().into();
-            self.out.try_send(Message { peer, bytes: bytes.to_vec(), room }).ok()
+            self.out.try_send(Message { peer, bytes: bytes.to_vec(), room: Some(room) }).ok()
         });
         if sent.is_none() {
             counters.dropped.fetch_add(1, Ordering::Relaxed);
@@ -253,21 +248,48 @@ struct Batches {
 
 impl Batches {
     async fn run(mut self) {
-        while let Some(first) = self.waiting.recv().await {
-            let until = tokio::time::Instant::now() + BATCH_WITHIN;
-            let mut body = Vec::with_capacity(first.bytes.len() + 64);
-            // Held until the journal has them: that is what bounds what waits.
-            let mut rooms = Vec::new();
-            let mut next = Some(first);
-            while let Some(message) = next {
-                put_frame(&mut body, &message.peer, &message.bytes);
-                rooms.push(message.room);
-                if body.len() >= BATCH_BYTES {
-                    break;
-                }
-                next = tokio::time::timeout_at(until, self.waiting.recv()).await.ok().flatten();
+        let mut tracebacks = Tracebacks::new(self.intake.now());
+        let mut has_more = true;
+        while has_more {
+            let mut ready = Vec::new();
+            has_more = self.gather(&mut tracebacks, &mut ready).await;
+            if ready.is_empty() {
+                continue;
             }
-            self.journal(body.into(), rooms.len()).await;
+            let mut body = Vec::with_capacity(ready.iter().map(|message| message.bytes.len() + 64).sum());
+            for message in &ready {
+                put_frame(&mut body, &message.peer, &message.bytes);
+            }
+            // Their rooms are held until the journal has them: that is what bounds what waits.
+            self.journal(body.into(), ready.len()).await;
+        }
+    }
+
+    /// What comes within the time of a batch, from the first message on. False when no more will come.
+    async fn gather(&mut self, tracebacks: &mut Tracebacks, ready: &mut Vec<Message>) -> bool {
+        let mut until: Option<Instant> = None;
+        let mut bytes = 0;
+        loop {
+            let known = ready.len();
+            let due = [until, tracebacks.due()].into_iter().flatten().min();
+            let received = match due {
+                Some(due) => tokio::time::timeout_at(due, self.waiting.recv()).await,
+                None => Ok(self.waiting.recv().await),
+            };
+            let now = Instant::now();
+            match received {
+                Ok(Some(message)) => tracebacks.push(message, now, ready),
+                Ok(None) => {
+                    tracebacks.finish(ready);
+                    return false;
+                }
+                Err(_) => tracebacks.expire(now, ready),
+            }
+            bytes += ready[known..].iter().map(|message| message.bytes.len()).sum::<usize>();
+            let is_late = !ready.is_empty() && now >= *until.get_or_insert(now + BATCH_WITHIN);
+            if is_late || bytes >= BATCH_BYTES {
+                return true;
+            }
         }
     }
 

@@ -1,13 +1,14 @@
 //! The live tail: records go out as they are applied, past the stores.
 
+use crate::decoded::Decoded;
 use br_events::Erasure;
 use br_model::names::label_name;
-use br_model::{Labels, LogBatch, LogRecord, Resource, TenantId};
+use br_model::{Labels, LogRecord, Resource, TenantId};
 use br_std::{Error, Result};
 use br_storage::{Derived, LogRow};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Those who follow one tenant's logs at once; more are refused.
@@ -16,19 +17,66 @@ pub const FOLLOWERS_MAX: usize = 100;
 /// more than this, however many there are and however slow.
 const WAITING_BYTES_MAX: usize = 32 << 20;
 
-/// Rows of one request, for every follower of the tenant.
-#[derive(Clone, Debug)]
-struct TailBatch {
-    rows: Arc<Vec<LogRow>>,
+/// What one request brought, for every follower of the tenant. Rows are made once, of the streams that somebody follows.
+pub struct TailBatch {
+    decoded: Arc<Decoded>,
     bytes: usize,
+    streams: OnceLock<Vec<Labels>>,
+    /// Of each stream.
+    rows: Vec<OnceLock<Vec<LogRow>>>,
 }
 
+impl TailBatch {
+    pub fn new(decoded: Arc<Decoded>) -> Self {
+        // With the rows it takes about twice as much as it does.
+        let bytes = decoded.memory_bytes().saturating_mul(2);
+        let rows = decoded.logs.groups.iter().map(|_| OnceLock::new()).collect();
+        Self { decoded, bytes, streams: OnceLock::new(), rows }
+    }
+
+    /// The labels of each stream; one may be there twice.
+    pub fn streams(&self) -> &[Labels] {
+        self.streams.get_or_init(|| self.decoded.logs.groups.iter().map(|group| stream_labels(&group.resource)).collect())
+    }
+
+    /// The rows of a stream, by its place among [`TailBatch::streams`]; none for a place behind the last.
+    pub fn rows(&self, stream: usize) -> &[LogRow] {
+        let (Some(labels), Some(rows)) = (self.streams().get(stream), self.rows.get(stream)) else { return &[] };
+        rows.get_or_init(|| self.decoded.logs.groups[stream].records.iter().map(|record| row(labels, record)).collect())
+    }
+
+    /// The same without what is erased; `None` where it has nothing of that.
+    fn without(&self, erasure: &Erasure) -> Option<Self> {
+        let of_stream = |stream: usize| self.rows(stream).iter().map(|row| erasure.means(row)).collect::<Vec<bool>>();
+        let meant: Vec<Vec<bool>> = (0..self.rows.len()).map(of_stream).collect();
+        if !meant.iter().flatten().any(|is_meant| *is_meant) {
+            return None;
+        }
+        let mut logs = self.decoded.logs.clone();
+        for (group, meant) in logs.groups.iter_mut().zip(meant) {
+            let mut meant = meant.into_iter();
+            group.records.retain(|_| !meant.next().unwrap_or(false));
+        }
+        let left = Self::new(Arc::new(Decoded { logs, ..Decoded::default() }));
+        Some(Self { bytes: self.bytes, ..left })
+    }
+
+    /// How many rows a follower of these streams would have had to look at.
+    fn count(&self, selects: &Selects) -> usize {
+        let groups = self.streams().iter().zip(&self.decoded.logs.groups);
+        groups.filter(|(labels, _)| selects(labels)).map(|(_, group)| group.records.len()).sum()
+    }
+}
+
+/// Whether somebody follows a stream.
+pub type Selects = dyn Fn(&Labels) -> bool + Send + Sync;
+
 /// What came for a follower since it asked last.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Received {
-    /// Empty where there is only a loss to tell.
-    pub rows: Arc<Vec<LogRow>>,
-    /// Rows before these that were let go, as too much waited.
+    /// `None` where there is only a loss to tell.
+    pub batch: Option<Arc<TailBatch>>,
+    /// Rows of its streams before these that were let go, as too much waited.
     pub dropped: usize,
 }
 
@@ -46,53 +94,51 @@ impl Default for Tail {
     }
 }
 
-#[derive(Default)]
 struct Waiting {
     queue: Mutex<Queue>,
     news: Notify,
+    selects: Arc<Selects>,
 }
 
 #[derive(Default)]
 struct Queue {
-    batches: VecDeque<TailBatch>,
+    batches: VecDeque<Arc<TailBatch>>,
     bytes: usize,
     dropped: usize,
 }
 
 impl Queue {
     /// The oldest make room.
-    fn push(&mut self, batch: TailBatch) {
+    fn push(&mut self, batch: Arc<TailBatch>, selects: &Selects) {
         self.bytes += batch.bytes;
         self.batches.push_back(batch);
         while self.bytes > WAITING_BYTES_MAX
             && let Some(oldest) = self.batches.pop_front()
         {
             self.bytes -= oldest.bytes;
-            self.dropped += oldest.rows.len();
+            self.dropped += oldest.count(selects);
         }
     }
 
     fn pop(&mut self) -> Option<Received> {
         let dropped = std::mem::take(&mut self.dropped);
-        match self.batches.pop_front() {
-            Some(batch) => {
-                self.bytes -= batch.bytes;
-                Some(Received { rows: batch.rows, dropped })
-            }
-            None => (dropped > 0).then(|| Received { rows: Arc::default(), dropped }),
+        let batch = self.batches.pop_front();
+        if let Some(batch) = &batch {
+            self.bytes -= batch.bytes;
         }
+        (batch.is_some() || dropped > 0).then_some(Received { batch, dropped })
     }
 }
 
 impl Tail {
-    /// Everything of the tenant that is applied from now on.
-    pub fn listen(&self, tenant: TenantId) -> Result<Listener> {
+    /// What of the tenant is applied from now on; `selects` counts what is lost.
+    pub fn listen(&self, tenant: TenantId, selects: Arc<Selects>) -> Result<Listener> {
         let mut followers = self.followers.lock();
         let mine = followers.entry(tenant).or_default();
         if mine.len() >= FOLLOWERS_MAX {
             return Err(Error::over_limit(format!("{FOLLOWERS_MAX} clients follow the live tail already: close one of them")));
         }
-        let waiting = Arc::new(Waiting::default());
+        let waiting = Arc::new(Waiting { queue: Mutex::default(), news: Notify::new(), selects });
         mine.push(waiting.clone());
         Ok(Listener { tenant, waiting, tail: self.clone() })
     }
@@ -102,28 +148,22 @@ impl Tail {
         let followers = self.followers.lock().get(&tenant).cloned().unwrap_or_default();
         for follower in followers {
             for batch in &mut follower.queue.lock().batches {
-                if batch.rows.iter().any(|row| erasure.means(row)) {
-                    batch.rows = Arc::new(batch.rows.iter().filter(|row| !erasure.means(row)).cloned().collect());
+                if let Some(left) = batch.without(erasure) {
+                    *batch = Arc::new(left);
                 }
             }
         }
     }
 
-    /// Costs nothing while nobody listens.
-    pub(crate) fn publish(&self, tenant: TenantId, batch: &LogBatch) {
+    /// Costs nothing while nobody listens, and little else: those who follow make the rows.
+    pub(crate) fn publish(&self, tenant: TenantId, decoded: &Arc<Decoded>) {
         let followers = match self.followers.lock().get(&tenant) {
-            Some(followers) if !batch.groups.is_empty() => followers.clone(),
-            _ => return,
+            Some(followers) => followers.clone(),
+            None => return,
         };
-        let mut rows = Vec::with_capacity(batch.record_count());
-        for group in &batch.groups {
-            let stream = stream_labels(&group.resource);
-            rows.extend(group.records.iter().map(|record| row(&stream, record)));
-        }
-        let bytes = rows.iter().map(row_bytes).sum();
-        let batch = TailBatch { rows: Arc::new(rows), bytes };
+        let batch = Arc::new(TailBatch::new(decoded.clone()));
         for follower in followers {
-            follower.queue.lock().push(batch.clone());
+            follower.queue.lock().push(batch.clone(), &*follower.selects);
             follower.news.notify_one();
         }
     }
@@ -174,12 +214,6 @@ impl Drop for Listener {
     }
 }
 
-/// Roughly what a row holds. Its stream's labels are shared.
-fn row_bytes(row: &LogRow) -> usize {
-    let pair = |(name, value): &(String, String)| name.len() + value.len() + size_of::<(String, String)>();
-    size_of::<LogRow>() + row.line.len() + row.metadata.iter().map(pair).sum::<usize>()
-}
-
 fn stream_labels(resource: &Resource) -> Labels {
     Labels::from_pairs(resource.attributes.iter().map(|(key, value)| (label_name(key), value.to_string())))
 }
@@ -210,27 +244,36 @@ fn row(stream: &Labels, record: &LogRecord) -> LogRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use br_model::Severity;
+    use br_model::{LogBatch, ResourceLogs, Severity};
 
-    fn batch(rows: usize, bytes: usize) -> TailBatch {
-        let line = |_| {
-            let record = LogRecord { body: "x".into(), ..LogRecord::default() };
-            row(&Labels::empty(), &record)
+    /// Rows of the stream `a`, and one of another.
+    fn batch(rows: usize, bytes: usize) -> Arc<TailBatch> {
+        let group = |name: &str, rows: usize| {
+            let attributes = [("app", name)].into_iter().collect();
+            let records = vec![LogRecord { body: "x".into(), ..LogRecord::default() }; rows];
+            ResourceLogs { resource: Arc::new(Resource { attributes }), scope: Arc::default(), records }
         };
-        TailBatch { rows: Arc::new((0..rows).map(line).collect()), bytes }
+        let logs = LogBatch { groups: vec![group("a", rows), group("b", 1)] };
+        let decoded = Arc::new(Decoded { logs, ..Decoded::default() });
+        Arc::new(TailBatch { bytes, ..TailBatch::new(decoded) })
+    }
+
+    fn of_a(labels: &Labels) -> bool {
+        labels.get("app") == Some("a")
     }
 
     #[test]
     fn a_slow_follower_loses_the_oldest_and_is_told() {
         let mut queue = Queue::default();
         for rows in 1..=3 {
-            queue.push(batch(rows, WAITING_BYTES_MAX / 2));
+            queue.push(batch(rows, WAITING_BYTES_MAX / 2), &of_a);
         }
+        let rows = |received: &Received| received.batch.as_ref().map(|batch| batch.rows(0).len());
         let first = queue.pop().expect("two are left");
-        assert_eq!((first.rows.len(), first.dropped), (2, 1));
-        queue.push(batch(7, WAITING_BYTES_MAX + 1));
+        assert_eq!((rows(&first), first.dropped), (Some(2), 1));
+        queue.push(batch(7, WAITING_BYTES_MAX + 1), &of_a);
         let told = queue.pop().expect("a loss is told");
-        assert_eq!((told.rows.len(), told.dropped), (0, 10));
+        assert_eq!((rows(&told), told.dropped), (None, 10));
         assert!(queue.pop().is_none() && queue.bytes == 0);
     }
 
@@ -250,10 +293,11 @@ mod tests {
     #[test]
     fn followers_are_counted_by_tenant() {
         let tail = Tail::default();
-        let mut all: Vec<Listener> = (0..FOLLOWERS_MAX).map(|_| tail.listen(TenantId(1)).expect("a place")).collect();
-        assert!(tail.listen(TenantId(1)).is_err() && tail.listen(TenantId(2)).is_ok());
+        let mut all: Vec<Listener> =
+            (0..FOLLOWERS_MAX).map(|_| tail.listen(TenantId(1), Arc::new(of_a)).expect("a place")).collect();
+        assert!(tail.listen(TenantId(1), Arc::new(of_a)).is_err() && tail.listen(TenantId(2), Arc::new(of_a)).is_ok());
         all.pop();
-        assert!(tail.listen(TenantId(1)).is_ok());
+        assert!(tail.listen(TenantId(1), Arc::new(of_a)).is_ok());
         drop(all);
         assert!(tail.followers.lock().is_empty());
     }

@@ -31,7 +31,7 @@ impl Applier for Stuck {
         true
     }
 
-    fn apply(&mut self, _: TenantId, _: JournalPosition, _: Nanos, _: &Decoded) {}
+    fn apply(&mut self, _: TenantId, _: JournalPosition, _: Nanos, _: &Arc<Decoded>) {}
 
     fn make_room(&mut self) -> bool {
         false

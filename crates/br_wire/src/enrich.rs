@@ -5,15 +5,18 @@
 
 use crate::amount::Memory;
 use crate::json_line::{self, BODY, Names, TIME};
-use crate::{Limits, Result, document, marks};
+use crate::{Limits, Result, document, logfmt, marks};
 use br_model::{LogBatch, LogKind, LogRecord, Severity, SpanId, TraceId};
 use br_std::Nanos;
+use serde_json::{Map, Value};
 
 /// What is to be looked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EnrichPolicy {
     /// A line that is a JSON object becomes its message, its other fields attributes.
     pub json: bool,
+    /// The same for a line that is nothing but pairs, `key=value`.
+    pub logfmt: bool,
     /// Ids of a trace and a span that stand in the line, where the record has none.
     pub trace_ids: bool,
     /// The time that begins the line, or stands in its JSON, instead of the record's.
@@ -27,13 +30,13 @@ impl EnrichPolicy {
 
     /// As a journal's context keeps it.
     pub fn to_text(&self) -> String {
-        let parts = [(self.json, "json"), (self.trace_ids, "trace_ids"), (self.time, "time")];
+        let parts = [(self.json, "json"), (self.logfmt, "logfmt"), (self.trace_ids, "trace_ids"), (self.time, "time")];
         parts.into_iter().filter(|(is_on, _)| *is_on).map(|(_, name)| name).collect::<Vec<_>>().join(",")
     }
 
     pub fn of_text(text: &str) -> Self {
         let has = |name| text.split(',').any(|part| part == name);
-        Self { json: has("json"), trace_ids: has("trace_ids"), time: has("time") }
+        Self { json: has("json"), logfmt: has("logfmt"), trace_ids: has("trace_ids"), time: has("time") }
     }
 }
 
@@ -50,8 +53,11 @@ pub fn enrich(batch: &mut LogBatch, policy: EnrichPolicy, limits: &Limits) -> Re
         {
             record.timestamp = time;
         }
-        if policy.json {
+        let is_object = record.body.trim_start().starts_with('{');
+        if policy.json && is_object {
             from_json(record, policy, &mut memory, limits)?;
+        } else if policy.logfmt && !is_object {
+            from_logfmt(record, policy, &mut memory, limits)?;
         }
     }
     Ok(())
@@ -65,8 +71,31 @@ fn from_json(record: &mut LogRecord, policy: EnrichPolicy, memory: &mut Memory, 
     memory.take(line.len().saturating_mul(4))?;
     let Ok(map) = json_line::object(line) else { return Ok(()) };
     let map = document::flat(map, memory, limits)?;
+    let told = record_of(map, line, policy, record.timestamp);
+    take(record, told, policy, limits);
+    Ok(())
+}
+
+/// What a pair takes beside its text.
+const PAIR_BYTES: usize = 160;
+
+fn from_logfmt(record: &mut LogRecord, policy: EnrichPolicy, memory: &mut Memory, limits: &Limits) -> Result<()> {
+    let pairs = memchr::memchr_iter(b'=', record.body.as_bytes()).count();
+    memory.take(pairs.saturating_mul(PAIR_BYTES).saturating_add(record.body.len()))?;
+    let Some(map) = logfmt::object(&record.body) else { return Ok(()) };
+    let mut told = record_of(map, &record.body, policy, record.timestamp);
+    logfmt::type_values(&mut told.attributes);
+    take(record, told, policy, limits);
+    Ok(())
+}
+
+fn record_of(map: Map<String, Value>, line: &str, policy: EnrichPolicy, at: Nanos) -> LogRecord {
     let time: &[&str] = if policy.time { &TIME } else { &[] };
-    let told = json_line::record(map, line, &Names { time, body: &BODY }, record.timestamp);
+    json_line::record(map, line, &Names { time, body: &BODY }, at)
+}
+
+/// Gives the record what its line tells.
+fn take(record: &mut LogRecord, told: LogRecord, policy: EnrichPolicy, limits: &Limits) {
     let mut fields = told.attributes;
     if record.trace_id.is_none() {
         record.trace_id = told.trace_id;
@@ -87,7 +116,6 @@ fn from_json(record: &mut LogRecord, policy: EnrichPolicy, memory: &mut Memory, 
     }
     record.body = told.body;
     marks::add(&mut record.attributes, fields, limits);
-    Ok(())
 }
 
 /// A time is looked for no further into a line.
@@ -107,7 +135,7 @@ fn time_at_start(line: &str) -> Option<Nanos> {
     let end = head[11..].find(|character| !is_of_time(character)).map_or(head.len(), |end| 11 + end);
     // A comma or a dash may as well stand behind the time.
     let text = head[..end].trim_end_matches([',', '-', ':', '.', '+']);
-    crate::json::time(&serde_json::Value::from(text))
+    crate::json::time(&Value::from(text))
 }
 
 /// Ids are looked for no further into a line.
@@ -148,9 +176,9 @@ fn value_behind<'t>(text: &'t str, stem: &str, endings: &[&str], length: usize) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use br_model::{Attributes, ResourceLogs};
+    use br_model::{AttributeValue, Attributes, ResourceLogs};
 
-    const ALL: EnrichPolicy = EnrichPolicy { json: true, trace_ids: true, time: true };
+    const ALL: EnrichPolicy = EnrichPolicy { json: true, logfmt: true, trace_ids: true, time: true };
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     const SPAN: &str = "b7ad6b7169203331";
 
@@ -181,6 +209,20 @@ mod tests {
         assert_eq!((record.kind, record.error.map(|error| error.title()).as_deref()), (LogKind::Error, Some("E: x")));
         assert_eq!(enriched(&line, EnrichPolicy::default()).body, line);
         for other in ["{broken", "[1]", "plain"] {
+            assert_eq!(enriched(other, ALL).body, other);
+        }
+    }
+
+    #[test]
+    fn pairs_become_fields() {
+        let line = format!(r#"ts=2026-01-02T10:00:00.5Z level=warn msg="no stock" left=0 sku=007 trace_id={TRACE}"#);
+        let record = enriched(&line, ALL);
+        let shown: Vec<String> = record.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(shown, ["order=1", "left=0", "sku=007"]);
+        assert_eq!(record.attributes.get("left"), Some(&AttributeValue::Int(0)));
+        assert_eq!((record.body.as_str(), record.severity), ("no stock", Severity::WARN));
+        assert_eq!((record.trace_id.to_string().as_str(), record.timestamp.0), (TRACE, 1_767_348_000_500_000_000));
+        for other in ["state=ok then what", "{\"a\": 1} b=2 c=3"] {
             assert_eq!(enriched(other, ALL).body, other);
         }
     }
@@ -223,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_policy_is_kept_as_text() {
-        for text in ["", "json", "trace_ids,time", "json,trace_ids,time"] {
+        for text in ["", "json", "trace_ids,time", "json,logfmt,trace_ids,time"] {
             assert_eq!(EnrichPolicy::of_text(text).to_text(), text);
         }
         assert!(EnrichPolicy::of_text("").is_empty() && !ALL.is_empty());

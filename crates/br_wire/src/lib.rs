@@ -3,10 +3,12 @@
 //! A decoder takes bytes and [`Limits`], and returns [`Decoded`]: the good part, and a complaint for each part that is not good.
 //! It returns an error only where nothing of the body can be used. No decoder panics, whatever the bytes.
 
+pub mod container;
 pub mod decompress;
 pub mod elastic;
 pub mod error;
 pub mod exposition;
+pub mod fold;
 pub mod jaeger;
 pub mod journald;
 pub mod json_line;
@@ -27,6 +29,7 @@ mod amount;
 mod document;
 mod enrich;
 mod json;
+mod logfmt;
 mod marks;
 mod protobuf;
 mod span_view;

@@ -106,6 +106,13 @@ pub struct Cuts {
 }
 
 impl Cuts {
+    /// Says of a record that its line had so many bytes and was cut; 0 for one that is whole.
+    pub fn mark_line(attributes: &mut Attributes, bytes: usize) {
+        if bytes > 0 {
+            attributes.push(CUT_LINE, i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+    }
+
     /// Reads the marks of a batch.
     pub fn of(logs: &LogBatch, spans: &SpanBatch) -> Self {
         let mut cuts = Self::default();

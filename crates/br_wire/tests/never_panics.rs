@@ -5,7 +5,9 @@ use br_std::Nanos;
 use br_wire::decompress::{Encoding, decompress};
 use br_wire::exposition::{self, Format};
 use br_wire::sentry::{self, Context};
-use br_wire::{Limits, elastic, jaeger, journald, json_line, loki, ndjson, otlp, remote_write, syslog, traceback, zipkin};
+use br_wire::{
+    Limits, container, elastic, fold, jaeger, journald, json_line, loki, ndjson, otlp, remote_write, syslog, traceback, zipkin,
+};
 use proptest::prelude::*;
 
 /// Lets every decoder read the bytes; the outcome does not matter.
@@ -48,12 +50,17 @@ fn decode_all(bytes: &[u8]) {
     let _ = sentry::decode_store(bytes, context, &limits);
     let text = String::from_utf8_lossy(bytes);
     let _ = json_line::parse(&text, now);
+    let mut lines = fold::Fold::default();
+    for line in text.lines() {
+        let _ = (container::docker(line), container::cri(line), lines.next(line));
+    }
     let exceptions = traceback::parse(&text);
     let error =
         ErrorEvent { exceptions, message: text.to_string(), fingerprint: vec![text.to_string()], ..ErrorEvent::default() };
     let _ = (error.grouping(), error.raise_stack());
     let _ = ErrorEvent { exceptions: Vec::new(), fingerprint: Vec::new(), ..error }.grouping();
     let _ = loki::parse_labels(&text);
+    let _ = syslog::Heads::new(now).split(&text);
     let _ = sentry::key_of(Some(&text), Some(&text));
     let _ = sentry::Dsn::parse(&text);
     let _ = otlp::metric_name(&text, &text, true, true);
@@ -74,6 +81,8 @@ fn good_bodies() -> Vec<Vec<u8>> {
         br#"{"streams":[{"stream":{"a":"b"},"values":[["1","level=info \u00e9",{"k":"v"}]]}]}"#.to_vec(),
         b"{\"event_id\":\"e\"}\n{\"type\":\"event\",\"length\":68}\n{\"exception\":{\"values\":[{\"type\":\"E\",\"stacktrace\":{\"frames\":[{}]}}]}}\n".to_vec(),
         b"{\"event_id\":\"e\"}\n{\"type\":\"transaction\"}\n{\"contexts\":{\"trace\":{\"span_id\":\"1\",\"trace_id\":\"2\"}},\"spans\":[{}]}\n".to_vec(),
+        br#"{"log":"par\u00e9t","stream":"stderr","attrs":{"n":7},"time":"2026-01-02T10:00:00.5Z"}"#.to_vec(),
+        "2026-01-02T10:00:00.5Z stdout P é".as_bytes().to_vec(),
         b"Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n    x\n    ^\nE: \xc3\xa9\n".to_vec(),
         b"{app=\"\\u00e9\", b=`c`}".to_vec(),
         b"\x0c\0\x01\x0b\0\x01\0\0\0\x01a\0\x0f\0\x02\x0c\0\0\0\x01\x0a\0\x01\0\0\0\0\0\0\0\x01\x0a\0\x03\0\0\0\0\0\0\0\x02\x0f\0\x0a\x0c\0\0\0\x01\x0b\0\x01\0\0\0\x01k\x08\0\x02\0\0\0\0\0\0\0".to_vec(),
@@ -112,7 +121,7 @@ proptest! {
 
 #[test]
 fn good_bodies_are_good() {
-    assert_eq!(good_bodies().len(), 15);
+    assert_eq!(good_bodies().len(), 17);
     for body in good_bodies() {
         decode_all(&body);
     }

@@ -1,6 +1,7 @@
 //! Lines of output become records: a line is one record, a Python traceback is one record, a line cut by nobody is cut here.
 
 use br_std::Nanos;
+use br_wire::fold::{Fold, Joined};
 use std::time::Duration;
 
 /// A line longer than this is cut, with a mark at the end.
@@ -18,27 +19,13 @@ pub(super) struct Record {
     pub(super) text: String,
 }
 
-/// Where in a traceback the last line was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Outside,
-    /// After `Traceback (most recent call last):`, among the indented frames.
-    Frames,
-    /// After the line that names the exception: more may follow when the exception was raised during another.
-    AfterException,
-    /// After an empty line that may come before a chain sentence.
-    AfterBlank,
-    /// After a chain sentence: the next traceback belongs to this one.
-    AfterChainSentence,
-}
-
 /// Gathers lines of one stream.
 #[derive(Debug)]
 pub(super) struct Gatherer {
     partial: Vec<u8>,
     /// The rest of a line that was cut is thrown away.
     skipping: bool,
-    state: State,
+    fold: Fold,
     open: Option<Record>,
     last_line_at: Nanos,
     last_record_at: Nanos,
@@ -49,7 +36,7 @@ impl Gatherer {
         Self {
             partial: Vec::new(),
             skipping: false,
-            state: State::Outside,
+            fold: Fold::default(),
             open: None,
             last_line_at: Nanos(0),
             last_record_at: Nanos(0),
@@ -69,6 +56,7 @@ impl Gatherer {
     /// Hands out a traceback whose next line has not come.
     pub(super) fn idle(&mut self, now: Nanos, out: &mut Vec<Record>) {
         if self.open.is_some() && now.since(self.last_line_at) >= PATIENCE {
+            self.fold.close();
             self.close(out);
         }
     }
@@ -105,82 +93,32 @@ impl Gatherer {
     }
 
     fn line(&mut self, line: String, now: Nanos, out: &mut Vec<Record>) {
-        if is_outer_header(&line) && !matches!(self.state, State::Outside | State::AfterChainSentence) {
-            // `print_exc()` and then an uncaught exception: two errors, whatever stands between them.
-            self.close(out);
-        }
-        let next = next_state(self.state, &line);
-        let continues = next != State::Outside && self.open.is_some();
-        if continues && self.open.as_ref().is_some_and(|open| open.text.len() + line.len() < RECORD_BYTES_MAX) {
-            if let Some(open) = &mut self.open {
-                open.text.push('\n');
-                open.text.push_str(&line);
-            }
-            self.state = next;
-            return;
-        }
-        // A logger writes its own line right before the traceback: `logging.exception` makes them one record.
-        let begins_traceback = next == State::Frames;
-        if begins_traceback && self.state == State::Outside && self.open.is_some() {
-            if let Some(open) = &mut self.open {
-                open.text.push('\n');
-                open.text.push_str(&line);
-            }
-            self.state = next;
+        let continues = self.fold.next(&line) == Joined::Continues;
+        if continues
+            && let Some(open) = &mut self.open
+            && open.text.len() + line.len() < RECORD_BYTES_MAX
+        {
+            open.text.push('\n');
+            open.text.push_str(&line);
             return;
         }
         self.close(out);
-        self.state = next;
         if !line.is_empty() {
             // Lines of one read have one time: a nanosecond between them keeps their order.
             self.last_record_at = now.max(Nanos(self.last_record_at.0.saturating_add(1)));
             self.open = Some(Record { at: self.last_record_at, text: line });
         }
-        // A plain line waits for nothing, except for a traceback that an error line announces.
-        if next == State::Outside && !self.open.as_ref().is_some_and(|open| announces_traceback(&open.text)) {
+        if !self.fold.is_open() {
             self.close(out);
         }
     }
 
     fn close(&mut self, out: &mut Vec<Record>) {
-        self.state = State::Outside;
         if let Some(mut record) = self.open.take() {
             record.text.truncate(record.text.trim_end_matches('\n').len());
             out.push(record);
         }
     }
-}
-
-const HEADER: &str = "Traceback (most recent call last):";
-const GROUP_HEADER: &str = "Exception Group Traceback (most recent call last):";
-
-/// The first line of a traceback, and not that of an exception inside a group, which stands behind a margin.
-fn is_outer_header(line: &str) -> bool {
-    line.starts_with(HEADER) || line.trim_start_matches([' ', '+']).starts_with(GROUP_HEADER)
-}
-
-fn next_state(state: State, line: &str) -> State {
-    let code = line.trim_start_matches(['|', '+', '-', ' ']);
-    if code.starts_with(HEADER) || code.starts_with(GROUP_HEADER) {
-        return State::Frames;
-    }
-    let is_chain_sentence = line.starts_with("During handling of the above exception")
-        || line.starts_with("The above exception was the direct cause");
-    match state {
-        State::Frames if line.starts_with(' ') || line.starts_with('\t') => State::Frames,
-        State::Frames => State::AfterException,
-        State::AfterException | State::AfterBlank if is_chain_sentence => State::AfterChainSentence,
-        State::AfterException | State::AfterBlank if line.is_empty() => State::AfterBlank,
-        State::AfterChainSentence if line.is_empty() => State::AfterChainSentence,
-        // Python 3.11 notes and messages of several lines are indented or follow at once without a mark; only the indented are ours.
-        State::AfterException if line.starts_with(' ') => State::AfterException,
-        _ => State::Outside,
-    }
-}
-
-/// A plain-text error line after which `logging` may print a traceback.
-fn announces_traceback(line: &str) -> bool {
-    !line.starts_with('{') && ["ERROR", "CRITICAL", "Exception", "exception"].iter().any(|word| line.contains(word))
 }
 
 #[cfg(test)]

@@ -8,12 +8,15 @@ mod log_records;
 mod logs;
 mod peers;
 mod soak;
+mod socket;
 mod span_questions;
 mod span_records;
+mod tail;
 mod traces;
 
 pub(crate) use logs::run as logs;
 pub(crate) use soak::run as soak;
+pub(crate) use tail::run as tail;
 pub(crate) use traces::run as traces;
 
 use br_std::Nanos;

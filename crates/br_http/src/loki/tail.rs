@@ -2,21 +2,20 @@
 
 use super::Answer;
 use crate::app::App;
-use crate::json;
 use crate::params::Params;
 use axum::Extension;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use br_ingest::tail::{Listener, Received};
+use br_ingest::tail::{Listener, Received, TailBatch};
 use br_logql::{Expr, LogOptions, Pipeline};
 use br_model::{Labels, Principal};
 use br_query::door::Language;
 use br_std::{Error, Nanos};
-use br_storage::{Budget, CancelReason, Direction, LogRow, TimeRange};
-use serde_json::{Value, json as object};
+use br_storage::{Budget, CancelReason, Direction, TimeRange};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,13 +42,14 @@ pub(super) async fn tail(
     let Expr::Log(log) = br_logql::parse(&text).map_err(Error::from)? else {
         return Err(Error::fix_request("only log queries can be tailed").into());
     };
-    let pipeline = Pipeline::compile(&log).map_err(|(_, message)| Error::fix_request(message))?;
+    let pipeline = Arc::new(Pipeline::compile(&log).map_err(|(_, message)| Error::fix_request(message))?);
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,
         Err(rejection) => return Ok(rejection.into_response()),
     };
     // Listening starts before the backlog is read: what comes in between is in one of the two, or in both, never in none.
-    let listener = match app.tail.listen(principal.tenant) {
+    let selecting = pipeline.clone();
+    let listener = match app.tail.listen(principal.tenant, Arc::new(move |stream| selecting.selects(stream))) {
         Ok(listener) => listener,
         Err(error) => return Ok((StatusCode::TOO_MANY_REQUESTS, format!("{}\n", error.message())).into_response()),
     };
@@ -80,7 +80,7 @@ pub(super) async fn tail(
                 .collect()
         }
     };
-    let client = Client { pipeline: Arc::new(pipeline) };
+    let client = Client { pipeline };
     Ok(upgrade.on_upgrade(move |socket| client.follow(socket, listener, backlog)))
 }
 
@@ -169,8 +169,9 @@ impl Drop for StopOnDrop {
 
 /// What is still to send of the rows of one request.
 struct Rest {
-    rows: Arc<Vec<LogRow>>,
-    /// The first row that no frame holds.
+    batch: Option<Arc<TailBatch>>,
+    /// The stream whose rows come next, and the first of them that no frame holds.
+    stream: usize,
     at: usize,
     /// Rows before these that were let go, still to be told.
     dropped: usize,
@@ -180,11 +181,11 @@ struct Rest {
 
 impl Rest {
     fn new(received: Received) -> Self {
-        Self { rows: received.rows, at: 0, dropped: received.dropped, patience: BATCH_PATIENCE }
+        Self { batch: received.batch, stream: 0, at: 0, dropped: received.dropped, patience: BATCH_PATIENCE }
     }
 
     fn is_empty(&self) -> bool {
-        self.at >= self.rows.len()
+        self.batch.as_ref().is_none_or(|batch| self.stream >= batch.streams().len())
     }
 
     /// The next lines that match, as many as a frame holds, and how many rows were let go: those that waited for too long before
@@ -192,17 +193,38 @@ impl Rest {
     fn next_lines(&mut self, pipeline: &Pipeline, budget: &Budget) -> (Lines, usize) {
         let mut lines = Vec::new();
         let mut dropped = std::mem::take(&mut self.dropped);
-        while let Some(row) = self.rows.get(self.at) {
+        let Some(batch) = self.batch.clone() else { return (lines, dropped) };
+        while let Some(stream) = batch.streams().get(self.stream) {
+            if pipeline.selects(stream) {
+                let is_full = self.lines_of(&batch, pipeline, budget, &mut lines, &mut dropped);
+                if is_full {
+                    break;
+                }
+            }
+            (self.stream, self.at) = (self.stream + 1, 0);
+        }
+        (lines, dropped)
+    }
+
+    /// Those of one stream. True when the frame is full.
+    fn lines_of(
+        &mut self,
+        batch: &TailBatch,
+        pipeline: &Pipeline,
+        budget: &Budget,
+        lines: &mut Lines,
+        dropped: &mut usize,
+    ) -> bool {
+        let rows = batch.rows(self.stream);
+        while let Some(row) = rows.get(self.at) {
             if budget.check().is_err() {
-                dropped += self.rows[self.at..].iter().filter(|row| pipeline.selects(&row.stream)).count();
-                self.at = self.rows.len();
-                break;
+                *dropped += rows.len() - self.at;
+                return false;
             }
             if lines.len() >= FRAME_LINES_MAX {
-                break;
+                return true;
             }
-            let processed = if pipeline.selects(&row.stream) { pipeline.process(row, budget) } else { None };
-            if let Some(processed) = processed {
+            if let Some(processed) = pipeline.process(row, budget) {
                 let labels: usize = processed.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
                 let bytes = (processed.line.len() + labels) as u64;
                 if budget.charge(bytes).is_ok() {
@@ -211,31 +233,55 @@ impl Rest {
                     budget.release(bytes);
                     if !lines.is_empty() {
                         // It begins the next frame.
-                        break;
+                        return true;
                     }
-                    dropped += 1;
+                    *dropped += 1;
                 }
             }
             self.at += 1;
         }
-        (lines, dropped)
+        false
     }
 }
 
 /// Lines by stream. What was dropped is told as so many entries without labels, since nobody knows them any more.
 fn frame(lines: Lines, dropped: usize) -> Message {
-    let mut streams: BTreeMap<Labels, Vec<Value>> = BTreeMap::new();
+    let mut streams: BTreeMap<Labels, Vec<(Nanos, String)>> = BTreeMap::new();
     for (labels, timestamp, line) in lines {
-        streams.entry(labels).or_default().push(object!([timestamp.0.to_string(), line]));
+        streams.entry(labels).or_default().push((timestamp, line));
     }
-    let streams: Vec<Value> =
-        streams.into_iter().map(|(labels, values)| object!({ "stream": json::labels(&labels), "values": values })).collect();
-    let mut frame = object!({ "streams": streams });
+    let mut text = String::from(r#"{"streams":["#);
+    for (at, (labels, entries)) in streams.iter().enumerate() {
+        text.push_str(if at > 0 { r#",{"stream":{"# } else { r#"{"stream":{"# });
+        for (at, (name, value)) in labels.iter().enumerate() {
+            if at > 0 {
+                text.push(',');
+            }
+            put_string(&mut text, name);
+            text.push(':');
+            put_string(&mut text, value);
+        }
+        text.push_str(r#"},"values":["#);
+        for (at, (timestamp, line)) in entries.iter().enumerate() {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{}[\"{}\",", if at > 0 { "," } else { "" }, timestamp.0);
+            put_string(&mut text, line);
+            text.push(']');
+        }
+        text.push_str("]}");
+    }
+    text.push(']');
     if dropped > 0 {
-        frame["dropped_entries"] = (0..dropped.min(100)).map(|_| object!({ "labels": {}, "timestamp": "0" })).collect();
-        frame["dropped_count"] = object!(dropped);
+        const ENTRY: &str = r#"{"labels":{},"timestamp":"0"}"#;
+        let _ = write!(text, r#","dropped_count":{dropped},"dropped_entries":[{}]"#, [ENTRY].repeat(dropped.min(100)).join(","));
     }
-    Message::Text(frame.to_string().into())
+    text.push('}');
+    Message::Text(text.into())
+}
+
+fn put_string(out: &mut String, text: &str) {
+    // A text can always be written as JSON.
+    out.push_str(&serde_json::to_string(text).unwrap_or_default());
 }
 
 async fn send(socket: &mut WebSocket, message: Message) -> Result<(), ()> {
@@ -248,21 +294,19 @@ async fn send(socket: &mut WebSocket, message: Message) -> Result<(), ()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use br_model::{LogKind, Severity, SpanId, TraceId};
+    use br_ingest::decoded::Decoded;
+    use br_model::{LogBatch, LogRecord, Resource, ResourceLogs};
 
+    /// Rows of one stream behind those of another.
     fn rows(lines: impl Iterator<Item = String>) -> Received {
-        let stream = Labels::from_pairs([("app".to_owned(), "a".to_owned())]);
-        let row = |line| LogRow {
-            timestamp: Nanos(1),
-            stream: stream.clone(),
-            line,
-            kind: LogKind::Log,
-            severity: Severity::UNSPECIFIED,
-            trace_id: TraceId::default(),
-            span_id: SpanId::default(),
-            metadata: Vec::new(),
+        let group = |app: &str, lines: Vec<String>| {
+            let attributes = [("app", app)].into_iter().collect();
+            let records = lines.into_iter().map(|body| LogRecord { timestamp: Nanos(1), body, ..LogRecord::default() });
+            ResourceLogs { resource: Arc::new(Resource { attributes }), scope: Arc::default(), records: records.collect() }
         };
-        Received { rows: Arc::new(lines.map(row).collect()), dropped: 3 }
+        let groups = vec![group("b", vec!["of another".to_owned()]), group("a", lines.collect())];
+        let decoded = Decoded { logs: LogBatch { groups }, ..Decoded::default() };
+        Received { batch: Some(Arc::new(TailBatch::new(Arc::new(decoded)))), dropped: 3 }
     }
 
     fn pipeline(text: &str) -> Pipeline {
@@ -308,5 +352,20 @@ mod tests {
         budget.cancel(CancelReason::Deadline);
         let (lines, dropped) = rest.next_lines(&pipeline(r#"{app="a"}"#), &budget);
         assert_eq!((lines.len(), dropped, rest.is_empty()), (0, 53, true));
+    }
+
+    #[test]
+    fn frames_are_json() {
+        let labels = Labels::from_pairs([("app".to_owned(), "a \"b\"".to_owned())]);
+        let lines = vec![(labels.clone(), Nanos(7), "one\n\"é\"".to_owned()), (labels, Nanos(8), "two".to_owned())];
+        let Message::Text(text) = frame(lines, 2) else { panic!("a text") };
+        let expect = serde_json::json!({
+            "streams": [{ "stream": { "app": "a \"b\"" }, "values": [["7", "one\n\"é\""], ["8", "two"]] }],
+            "dropped_count": 2,
+            "dropped_entries": [{ "labels": {}, "timestamp": "0" }, { "labels": {}, "timestamp": "0" }],
+        });
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).expect("JSON"), expect);
+        let Message::Text(text) = frame(Vec::new(), 0) else { panic!("a text") };
+        assert_eq!(text.as_str(), r#"{"streams":[]}"#);
     }
 }

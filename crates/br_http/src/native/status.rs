@@ -5,6 +5,7 @@ use crate::app::{App, FoundDamage};
 use crate::time::rfc3339;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
+use br_ingest::files::{FileCounters, FileStatus};
 use br_ingest::lane::Lane;
 use br_model::Principal;
 use br_std::Error;
@@ -53,10 +54,37 @@ fn of_all_tenants(app: &App, status: &mut Value) {
     ingest["errors"] = json!({ "events_total": count(&counters.errors) });
     ingest["rejected_total"] = json!(count(&counters.rejected));
     ingest["refused_overload_total"] = json!(count(&counters.refused_overload));
+    ingest["files"] = followed(&counters.files);
     let FoundDamage { metric_files, metric_chunks, event_files } = app.stats.damage();
     let damage = json!({ "metric_files": metric_files, "metric_chunks": metric_chunks, "event_files": event_files });
     status["storage"] = json!({ "files": files, "bytes": bytes, "damage": damage });
     status["catalog"] = json!({ "is_whole": app.catalog_state.is_whole, "rescued": app.catalog_state.story });
+}
+
+/// Log files that are followed; of the files themselves those that are furthest behind or in trouble.
+fn followed(counters: &FileCounters) -> Value {
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let shown = |file: FileStatus| {
+        json!({
+            "path": file.path,
+            "source": file.source,
+            "service": file.service,
+            "size": file.size,
+            "offset": file.offset,
+            "lines": file.lines,
+            "changed_at": rfc3339(file.changed_at),
+            "last_error": file.last_error,
+        })
+    };
+    json!({
+        "followed": count(&counters.followed),
+        "open": count(&counters.open),
+        "left_alone": count(&counters.left_alone),
+        "behind_bytes": count(&counters.behind_bytes),
+        "lines_total": count(&counters.lines),
+        "complaints": counters.complaints(),
+        "list": counters.status().into_iter().map(shown).collect::<Vec<_>>(),
+    })
 }
 
 pub(super) async fn queries(State(app): State<Arc<App>>, Extension(principal): Extension<Principal>) -> Answer {

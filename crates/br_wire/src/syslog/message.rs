@@ -3,6 +3,7 @@
 use super::time::Clock;
 use crate::{Limits, marks, severity};
 use br_model::{AttributeValue, Attributes, LogRecord, Resource, Severity, SpanId, TraceId};
+use br_std::Nanos;
 
 /// The severities of RFC 5424 and what OpenTelemetry's data model makes of them.
 const SEVERITIES: [(&str, Severity); 8] = [
@@ -37,6 +38,35 @@ struct Head<'m> {
     app: &'m str,
     process: &'m str,
     message_id: &'m str,
+}
+
+/// Reads what stands before the text of messages, to tell those of one program from those of others.
+pub struct Heads(Clock);
+
+/// A message in two parts.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Split<'m> {
+    /// Host, program and process, as far as it names them.
+    pub sender: [&'m str; 3],
+    pub text: &'m str,
+}
+
+impl Heads {
+    /// The time makes no difference here, but for messages that have none.
+    pub fn new(now: Nanos) -> Self {
+        Self(Clock::new("", now))
+    }
+
+    pub fn split<'m>(&self, message: &'m str) -> Split<'m> {
+        let text = message.trim_end_matches(['\n', '\r', '\0']);
+        let rest = priority(text).map_or(text, |(_, rest)| rest);
+        let (mut record, mut head) = (LogRecord::default(), Head::default());
+        let text = match rest.strip_prefix("1 ").and_then(|rest| version_1(rest, &mut record, &mut head, &self.0)) {
+            Some(text) => text,
+            None => old(rest, &mut record, &mut head, &self.0),
+        };
+        Split { sender: [head.host, head.app, head.process], text }
+    }
 }
 
 /// `None` for one that is empty.
@@ -249,7 +279,6 @@ fn tag(text: &str) -> Option<(&str, &str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use br_std::Nanos;
 
     /// 2026-11-27 03:04:00 UTC
     const RECEIVED: Nanos = Nanos(1_795_748_640_000_000_000);
@@ -263,6 +292,18 @@ mod tests {
         let shown: Vec<String> = record.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert_eq!(shown, attributes, "{message}");
         record
+    }
+
+    #[test]
+    fn heads_tell_senders_apart() {
+        let heads = Heads::new(RECEIVED);
+        for (message, sender, text) in [
+            ("<11>Nov 27 03:03:03 web shop[7]:   File \"a.py\", line 1\n", ["web", "shop", "7"], "  File \"a.py\", line 1"),
+            ("<11>1 - web shop 7 - - Traceback", ["web", "shop", "7"], "Traceback"),
+            ("ValueError: bad", ["", "", ""], "ValueError: bad"),
+        ] {
+            assert_eq!(heads.split(message), Split { sender, text }, "{message}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod message;
 mod split;
 mod time;
 
+pub use message::{Heads, Split};
 pub(crate) use message::{facility_of, severity_of};
 pub use split::{Splitter, Wrong};
 pub use time::check_zone;
