@@ -18,11 +18,17 @@ def restart(server):
     eventually(lambda: server.get("/bellrock/v1/status")["replay"]["done"])
 
 
-def send_delta(server, value, at):
+def post_delta(server, value, at):
     point = {"asDouble": value, "startTimeUnixNano": str(at - 10**9), "timeUnixNano": str(at)}
     metric = {"name": "jobs", "sum": {"aggregationTemporality": 1, "isMonotonic": True, "dataPoints": [point]}}
     body = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}
     answer = requests.post(f"{server.url}/v1/metrics", json=body, timeout=10)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def send_delta(server, value, at):
+    answer = post_delta(server, value, at)
     assert answer.status_code == 200 and not answer.json().get("partialSuccess"), answer.text
 
 
@@ -47,6 +53,10 @@ def test_sums_of_deltas_survive_a_crash(make_server):
     flush(server)
     restart(server)
     send_delta(server, 4, times[4])
+    assert sums() == [5, 12, 13, 15, 19]
+    for value, at, words in ((9, times[4], "not newer than"), (9, times[3], "not newer than")):
+        refused = post_delta(server, value, at).json()["partialSuccess"]
+        assert refused["rejectedDataPoints"] in (1, "1") and words in refused["errorMessage"], refused
     assert sums() == [5, 12, 13, 15, 19]
 
 

@@ -109,8 +109,9 @@ pub(crate) fn time(text: &str) -> Option<Nanos> {
 
 /// As clients of Prometheus write the first and the last time that they know, which stand for no bound.
 fn is_of_far_year(text: &str) -> bool {
-    let digits = text.trim_start_matches(['-', '+']).split_once('-').map_or("", |(year, _)| year);
-    digits.len() > 4 && digits.bytes().all(|byte| byte.is_ascii_digit()) && text.ends_with('Z') && text.contains('T')
+    let Some((year, rest)) = text.trim_start_matches(['-', '+']).split_once('-') else { return false };
+    let is_year = year.len() > 4 && year.bytes().all(|byte| byte.is_ascii_digit());
+    is_year && format!("2000-{rest}").parse::<jiff::Timestamp>().is_ok()
 }
 
 /// Axum's extractor: query string first, then the form.
@@ -154,6 +155,7 @@ mod tests {
             ("292277025-08-18T07:12:54.999999999Z", Some(Nanos::MAX.as_millis())),
             ("yesterday", None),
             ("12345-yesterday", None),
+            ("12345-nonsenseTxZ", None),
             ("1e300", None),
             ("NaN", None),
         ] {

@@ -2,7 +2,7 @@
 
 use crate::decode::{DecodeLimits, decode};
 use crate::decoded::{Decoded, Refused};
-use crate::delta::{Accumulator, IDLE_MS_MAX};
+use crate::delta::{Accumulator, IDLE_MS_MAX, Late};
 use crate::intake::{has_metrics, has_spans};
 use crate::lane::Applier;
 use crate::span_metrics::{SpanMetrics, When};
@@ -87,7 +87,7 @@ impl MetricsApplier {
     }
 
     /// Deltas, as sums. A new series that the store refuses is not summed up either.
-    fn append_deltas(&mut self, at: Place, deltas: &MetricBatch, refused: &Mutex<Refused>) {
+    fn append_deltas(&mut self, at: Place, deltas: &MetricBatch, late: Late, refused: &Mutex<Refused>) {
         let last = |labels: &Labels, at_ms: i64| {
             let hour = at_ms.saturating_sub(IDLE_MS_MAX)..=at_ms.saturating_add(IDLE_MS_MAX);
             let found = self.store.last_sample(at.tenant, labels, hour);
@@ -96,19 +96,21 @@ impl MetricsApplier {
                 None
             })
         };
-        let done = self.deltas.accumulate(at.tenant, deltas, &last);
+        let done = self.deltas.accumulate(at.tenant, deltas, late, &last);
         self.append(at, &done.batch, Learning::default(), refused);
         let mut known = self.store.known_series(at.tenant);
         let mut look = known.look();
-        for key in done.fresh.into_iter().filter(|key| *key != 0) {
-            if look.find(key).is_none() {
-                self.deltas.forget(at.tenant, key);
+        for key in done.fresh.iter().filter(|key| **key != 0) {
+            if look.find(*key).is_none() {
+                self.deltas.forget(at.tenant, *key);
             }
         }
-        if done.refused > 0 {
+        let count = done.refused_count();
+        if count > 0 {
+            self.store.count_refused(at.tenant, &done.refused);
             let mut refused = refused.lock();
-            refused.count += done.refused;
-            refused.samples += done.refused;
+            refused.count += count;
+            refused.samples += count;
             refused.examples.extend(done.examples);
         }
     }
@@ -117,7 +119,7 @@ impl MetricsApplier {
     fn append_span_metrics(&mut self, position: JournalPosition, when: When) {
         let Some(spans) = &mut self.spans else { return };
         for (tenant, batch) in spans.take(self.last_received, when) {
-            self.append_deltas(Place { tenant, position, received: self.last_received }, &batch, &Mutex::default());
+            self.append_deltas(Place { tenant, position, received: self.last_received }, &batch, Late::Moves, &Mutex::default());
         }
     }
 
@@ -180,6 +182,8 @@ impl Applier for MetricsApplier {
     fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Arc<Decoded>) {
         self.last_received = received;
         if let Some(deletion) = &decoded.deletion {
+            // The store seals what it has: what was counted until now goes with it.
+            self.append_span_metrics(position, When::AtOnce);
             let foreseen = std::mem::take(&mut *decoded.foreseen.lock());
             let sealed = self.store.delete(tenant, position, deletion.clone(), foreseen, received);
             self.sealed.metrics.lock().extend(sealed);
@@ -196,7 +200,7 @@ impl Applier for MetricsApplier {
         let learning = Learning { identities: &decoded.identities, policy: decoded.policy };
         self.append(at, &decoded.metrics, learning, &decoded.refused);
         if !decoded.delta_metrics.series.is_empty() {
-            self.append_deltas(at, &decoded.delta_metrics, &decoded.refused);
+            self.append_deltas(at, &decoded.delta_metrics, Late::Refused, &decoded.refused);
         }
         if let Some(spans) = &mut self.spans {
             spans.observe(tenant, &decoded.spans, received);
@@ -208,12 +212,9 @@ impl Applier for MetricsApplier {
         self.has_asked = false;
         self.append_span_metrics(position, When::AtOnce);
         self.deltas.forget_idle(self.last_received.as_millis());
-        if self.deltas.dropped() > 0 {
-            tracing::warn!(
-                event = "DeltaSeriesLimit",
-                dropped = self.deltas.dropped(),
-                "more delta series than can be summed up"
-            );
+        let dropped = self.deltas.take_dropped();
+        if dropped > 0 {
+            tracing::warn!(event = "DeltaSeriesLimit", dropped, "more delta series than can be summed up");
         }
         let sealed = self.store.seal_at(position, self.clock.now());
         self.sealed.metrics.lock().extend(sealed);

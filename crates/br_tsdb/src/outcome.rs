@@ -27,10 +27,12 @@ pub enum RejectReason {
     ExemplarLimit,
     /// Too many metric families have metadata.
     MetadataLimit,
+    /// A delta that is no number, of which no sum can be made.
+    NoNumber,
 }
 
 impl RejectReason {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::TooOld,
         Self::TooFarInFuture,
         Self::DuplicateTimestamp,
@@ -43,6 +45,7 @@ impl RejectReason {
         Self::HistogramLimit,
         Self::ExemplarLimit,
         Self::MetadataLimit,
+        Self::NoNumber,
     ];
 
     /// The word in Bellrock's own metrics.
@@ -60,6 +63,7 @@ impl RejectReason {
             Self::HistogramLimit => "histogram_limit",
             Self::ExemplarLimit => "exemplar_limit",
             Self::MetadataLimit => "metadata_limit",
+            Self::NoNumber => "no_number",
         }
     }
 }

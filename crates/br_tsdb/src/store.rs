@@ -8,14 +8,14 @@ use crate::head::registry::KnownCursor;
 use crate::head::{TenantHead, append};
 use crate::mask::InForce;
 use crate::options::TsdbOptions;
-use crate::outcome::AppendOutcome;
+use crate::outcome::{AppendOutcome, RejectReason};
 use crate::plan::{self, CompactionJob};
 use crate::rollup::RollupLevel;
 use crate::source::TenantSource;
 use br_env::Rng;
 use br_model::{KnownSample, Labels, MetricBatch, Sample, TenantId};
 use br_std::{Error, Kind, Nanos, Result};
-use br_storage::{Budget, FileEntry, JournalPosition, Matcher, MetricSource, RollupUse, SeriesData, SeriesQuery};
+use br_storage::{FileEntry, JournalPosition, MetricSource};
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use std::borrow::Cow;
@@ -349,19 +349,18 @@ impl Tsdb {
         Arc::new(TenantSource::new(tenant, self.shared.clone()))
     }
 
-    /// The last sample of a series within a range of times, for who goes on counting from there; `None` where a marker of staleness ends
-    /// the series.
+    /// The last sample of a series within a range of times, markers of staleness left aside, for who goes on counting from there.
     pub fn last_sample(&self, tenant: TenantId, labels: &Labels, times_ms: RangeInclusive<i64>) -> Result<Option<Sample>> {
-        let matchers = labels.iter().map(|(name, value)| Matcher::equal(name, value)).collect();
-        let query = SeriesQuery { matchers, from_ms: *times_ms.start(), to_ms: *times_ms.end() };
-        let (source, budget) = (TenantSource::new(tenant, self.shared.clone()), Budget::unlimited());
-        let mut cursor = source.select_with(&query, RollupUse::Never, &budget)?;
-        while let Some(batch) = cursor.next_batch()? {
-            // Others may have the same labels and more.
-            let Some(SeriesData { points, .. }) = batch.into_iter().find(|series| series.labels == *labels) else { continue };
-            return Ok(points.len().checked_sub(1).map(|at| points.sample(at)).filter(|last| !last.value.is_stale()));
+        TenantSource::new(tenant, self.shared.clone()).last_sample(labels, *times_ms.start(), *times_ms.end())
+    }
+
+    /// Counts samples that were refused before they came here.
+    pub fn count_refused(&self, tenant: TenantId, refused: &[(RejectReason, u64)]) {
+        let head = self.shared.head_or_new(tenant);
+        let rejected = &mut head.write().counters.rejected;
+        for (reason, count) in refused {
+            rejected[*reason as usize] += count;
         }
-        Ok(None)
     }
 
     /// An error of a compaction begins with the path of the file that it is about.

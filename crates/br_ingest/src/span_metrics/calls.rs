@@ -3,11 +3,11 @@
 //! The two may come in any order and in requests of their own: the one that came first waits for the other. What waits when the server
 //! stops waits in vain.
 
-use super::Written;
 use super::durations::Durations;
-use br_model::{MetricType, Span, SpanId, SpanKind, SpanStatus, TraceId, Value};
+use super::{OTHER, Written, shortened};
+use br_model::{AttributeValue, MetricType, Span, SpanId, SpanKind, SpanStatus, TraceId, Value};
 use br_std::Nanos;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,9 @@ use std::time::Duration;
 const WAIT: Duration = Duration::from_secs(10);
 /// Halves of a tenant that wait.
 const WAITING_MAX: usize = 100_000;
-/// Pairs of services of a tenant that are told apart between two writes.
+/// Calls of a tenant that are told apart since the start, and services; what is beyond is between others.
 const CALLS_MAX: usize = 20_000;
+const SERVICES_MAX: usize = 5000;
 /// Who calls where nobody says who does.
 const USER: &str = "user";
 
@@ -61,8 +62,10 @@ pub(super) struct Calls {
     halves: HashMap<HalfKey, Half>,
     /// In the order in which they came, those among them that found their other half.
     order: VecDeque<(Nanos, HalfKey)>,
+    /// Those that were seen since the start.
+    known: HashSet<Call>,
     /// Names of services, each once.
-    services: hashbrown::HashSet<Arc<str>>,
+    services: HashSet<Arc<str>>,
     /// By service and side: those that found no other half.
     unpaired: HashMap<(Arc<str>, Side), u64>,
     /// Halves that found no room.
@@ -73,6 +76,7 @@ impl Calls {
     pub(super) fn observe(&mut self, service: &str, span: &Span, received: Nanos) {
         let (side, client_span) = match span.kind {
             SpanKind::Client | SpanKind::Producer => (Side::Client, span.span_id),
+            SpanKind::Server | SpanKind::Consumer if is_shared(span) => (Side::Server, span.span_id),
             SpanKind::Server | SpanKind::Consumer => (Side::Server, span.parent_span_id),
             SpanKind::Internal | SpanKind::Unspecified => return,
         };
@@ -103,25 +107,29 @@ impl Calls {
         match (other, side) {
             (Some(server), Side::Client) => self.pair(&half, &server),
             (Some(client), Side::Server) => self.pair(&client, &half),
-            (None, _) if self.order.len() >= WAITING_MAX => self.dropped += 1,
+            (None, _) if self.halves.len() >= WAITING_MAX => self.dropped += 1,
             (None, _) => {
                 let key = if side == Side::Client { of_client } else { of_server };
                 // The same span again changes nothing.
                 if self.halves.insert(key, half).is_none() {
                     self.order.push_back((received, key));
                 }
+                // Most of them have found their other half long before they are at the front.
+                if self.order.len() > 2 * WAITING_MAX {
+                    let halves = &self.halves;
+                    self.order.retain(|(_, key)| halves.contains_key(key));
+                }
             }
         }
     }
 
     fn name(&mut self, service: &str) -> Arc<str> {
+        let service = shortened(service);
         if let Some(known) = self.services.get(service) {
             return known.clone();
         }
-        let name: Arc<str> = service.into();
-        if self.services.len() < CALLS_MAX {
-            self.services.insert(name.clone());
-        }
+        let name: Arc<str> = if self.services.len() < SERVICES_MAX { service } else { OTHER }.into();
+        self.services.insert(name.clone());
         name
     }
 
@@ -138,10 +146,14 @@ impl Calls {
     }
 
     fn count(&mut self, call: Call, client: Option<&Half>, server: Option<&Half>) {
-        if self.seen.len() >= CALLS_MAX && !self.seen.contains_key(&call) {
-            self.dropped += 1;
-            return;
-        }
+        let call = if self.known.contains(&call) {
+            call
+        } else if self.known.len() < CALLS_MAX {
+            self.known.insert(call.clone());
+            call
+        } else {
+            Call { client: OTHER.into(), server: OTHER.into(), connection: call.connection }
+        };
         let seen = self.seen.entry(call).or_default();
         let sides = || client.iter().chain(&server);
         seen.count += 1;
@@ -199,6 +211,11 @@ impl Calls {
         }
         written.push_count(DROPPED, &[], std::mem::take(&mut self.dropped));
     }
+}
+
+/// Zipkin's way: the server's half has the id of the client's.
+fn is_shared(span: &Span) -> bool {
+    matches!(span.attributes.get("zipkin.shared"), Some(AttributeValue::Bool(true)))
 }
 
 /// What a client's span says of the database that it asks.

@@ -17,6 +17,15 @@ use std::collections::BTreeMap;
 /// As often as a target is scraped.
 const INTERVAL_MS: i64 = 15_000;
 
+/// What is beyond those that are told apart is called.
+const OTHER: &str = "(other)";
+/// Names are cut behind so many bytes: they stay in memory.
+const NAME_BYTES_MAX: usize = 256;
+
+fn shortened(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_BYTES_MAX)]
+}
+
 #[derive(Default)]
 struct Tenant {
     operations: Operations,

@@ -1,7 +1,7 @@
 //! Rate, errors and durations of each operation: the spans of one service with one name, kind and status.
 
-use super::Written;
 use super::durations::Durations;
+use super::{OTHER, Written, shortened};
 use br_model::{Exemplar, Labels, MetricType, Span, SpanId, SpanKind, SpanStatus, TraceId, Value};
 use hashbrown::{Equivalent, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
@@ -11,8 +11,6 @@ use std::sync::Arc;
 const NAMES_MAX: usize = 2000;
 /// Names of all services of a tenant.
 const ALL_NAMES_MAX: usize = 50_000;
-/// What further ones are called.
-const OTHER: &str = "(other)";
 
 #[derive(PartialEq, Eq)]
 struct Operation {
@@ -68,11 +66,12 @@ pub(super) struct Operations {
 impl Operations {
     pub(super) fn observe(&mut self, service: &str, span: &Span) {
         let secs = span.duration_nanos() as f64 / 1e9;
-        let known = OperationOf(service, &span.name, span.kind, span.status);
+        let (service, name) = (shortened(service), shortened(&span.name));
+        let known = OperationOf(service, name, span.kind, span.status);
         let seen = if self.seen.contains_key(&known) {
             self.seen.get_mut(&known).expect("looked up above")
         } else {
-            let (service, name) = self.known_name(service, &span.name);
+            let (service, name) = self.known_name(service, name);
             self.seen.entry(Operation { service, name, kind: span.kind, status: span.status }).or_default()
         };
         seen.durations.observe(secs);

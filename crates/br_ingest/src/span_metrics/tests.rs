@@ -102,3 +102,44 @@ fn halves_of_a_call_find_each_other() {
     assert_eq!(call("total", "shop", "bank", "virtual_node"), Some(1.0));
     assert_eq!(found.get("traces_service_graph_unpaired_spans_total{client=\"shop\"}"), Some(&1.0));
 }
+
+#[test]
+fn halves_that_found_each_other_take_no_place() {
+    let mut metrics = SpanMetrics::default();
+    let id =
+        |number: u32| SpanId([1 + (number >> 24) as u8, (number >> 16) as u8, (number >> 8) as u8, number as u8, 1, 1, 1, 1]);
+    for number in 0..120_000u32 {
+        let client = Span { span_id: id(number), ..span("GET", SpanKind::Client, (1, 1, 1), 1) };
+        let server = Span { span_id: SpanId([9; 8]), parent_span_id: id(number), ..span("GET", SpanKind::Server, (1, 1, 1), 1) };
+        metrics.observe(TENANT, &batch("a", vec![client]), Nanos::from_secs(1));
+        metrics.observe(TENANT, &batch("b", vec![server]), Nanos::from_secs(1));
+    }
+    // As Zipkin shares ids.
+    let client = span("GET", SpanKind::Client, (2, 5, 1), 1);
+    let mut server = span("GET", SpanKind::Server, (2, 5, 1), 1);
+    server.attributes.push("zipkin.shared", true);
+    metrics.observe(TENANT, &batch("c", vec![client]), Nanos::from_secs(1));
+    metrics.observe(TENANT, &batch("d", vec![server]), Nanos::from_secs(1));
+    let found = counts(&metrics.take(Nanos::from_secs(2), When::AtOnce));
+    assert_eq!(found.get("traces_service_graph_request_total{client=\"a\", server=\"b\"}"), Some(&120_000.0));
+    assert_eq!(found.get("traces_service_graph_request_total{client=\"c\", server=\"d\"}"), Some(&1.0));
+    assert!(!found.keys().any(|labels| labels.contains("dropped")), "{found:?}");
+}
+
+#[test]
+fn long_names_are_cut_and_services_are_bounded() {
+    let mut metrics = SpanMetrics::default();
+    metrics.observe(TENANT, &batch("web", vec![span(&"ü".repeat(200), SpanKind::Internal, (1, 1, 1), 1)]), Nanos::from_secs(1));
+    for number in 0..5100 {
+        metrics.observe(
+            TENANT,
+            &batch(&format!("s{number}"), vec![span("x", SpanKind::Server, (1, 1, 0), 1)]),
+            Nanos::from_secs(1),
+        );
+    }
+    let found = counts(&metrics.take(Nanos::from_secs(2), When::AtOnce));
+    assert!(found.keys().any(|labels| labels.contains(&format!("\"{}\"", "ü".repeat(128)))));
+    let other =
+        found.get("traces_service_graph_request_total{client=\"user\", connection_type=\"virtual_node\", server=\"(other)\"}");
+    assert_eq!(other, Some(&101.0), "user is one of 5000");
+}

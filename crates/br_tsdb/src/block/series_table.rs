@@ -181,6 +181,11 @@ impl SeriesTable {
         self.hashes[id as usize]
     }
 
+    /// The series with this hash.
+    pub(crate) fn find(&self, hash: u128) -> Option<u32> {
+        self.hashes.iter().position(|known| *known == hash).map(|at| at as u32)
+    }
+
     /// Rows of a series, counted from the first row of the section; none for a number that is not of this table.
     pub(crate) fn rows(&self, id: u32) -> Range<u32> {
         let first = |id: u32| match &self.first_rows {

@@ -190,7 +190,8 @@ impl KnownSeries for KnownLook<'_> {
         let known = self.turn();
         let handle = match known.find_near(identity, expected) {
             Some(id) => known.handle(id),
-            None => *known.aliases.get(&identity)?,
+            // Its number may be another series' by now, which came under other policies.
+            None => *known.aliases.get(&identity).filter(|handle| known.keeps(**handle))?,
         };
         let is_fit = known.came_under(handle.number, policy);
         *self.next = handle.number.wrapping_add(1);
@@ -265,6 +266,14 @@ mod tests {
         shared.write().remove(0);
         shared.write().insert(0, hash(0), 10, 0);
         assert!(finds(0) && !finds(1), "the number is another's");
+        // Written in another way, under no policy: the number goes to a series that came under one.
+        let other = || KnownCursor::new(shared.clone()).look_under(1).find(88);
+        shared.write().learn(88, 0, 0);
+        assert!(other().is_none());
+        shared.write().remove(0);
+        shared.write().insert(0, hash(1), 10, 0);
+        shared.write().learn(hash(1), 0, 1);
+        assert!(other().is_none(), "of a series that is gone");
     }
 
     /// A request of any size, and all that comes before its first series, leaves the registry to who registers series.

@@ -14,9 +14,10 @@ use crate::index::LabelLookup;
 use crate::mask::{Mask, covers, drop_hidden_exemplars};
 use crate::store::Shared;
 use crate::verdicts::Verdicts;
-use br_model::{Exemplar, Labels, Metadata, TenantId};
+use br_model::labels::METRIC_NAME;
+use br_model::{Exemplar, Labels, Metadata, Sample, TenantId};
 use br_std::Result;
-use br_storage::{Budget, MetricSource, RollupUse, SeriesCursor, SeriesQuery};
+use br_storage::{Budget, Matcher, MetricSource, Points, RollupUse, SeriesCursor, SeriesQuery};
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -100,6 +101,48 @@ impl TenantSource {
             }
         }
         Ok(selected)
+    }
+
+    /// The last sample of one series that is no marker of staleness. It is looked up by the hash of its labels: those of series that have
+    /// the same labels and more are not read.
+    pub(crate) fn last_sample(&self, labels: &Labels, from_ms: i64, to_ms: i64) -> Result<Option<Sample>> {
+        let query = SeriesQuery { matchers: vec![Matcher::equal(METRIC_NAME, labels.metric_name())], from_ms, to_ms };
+        let (mask, budget) = (self.mask(&query), Budget::unlimited());
+        let HeadSelection { series, samples, held } = self.select_one(labels, &query);
+        let (hash, mut files) = (labels.hash128(), Vec::new());
+        for file in self.shared.files.overlapping(self.tenant, from_ms, to_ms, &held, RollupUse::Never) {
+            let Some(open) = self.open(&file, &budget)? else { continue };
+            let mut sections = Vec::new();
+            for numbers in open.directory.find(&query.matchers).chunks(SECTIONS_PER_READ) {
+                for index in self.shared.files.sections(&file, &open, numbers)?.unwrap_or_default() {
+                    let found = index.table.find(hash).into_iter().collect();
+                    let series = showing(found, &query, &mask, &file, &index);
+                    if !series.is_empty() {
+                        sections.push(SelectedSection { index, series });
+                    }
+                }
+            }
+            if !sections.is_empty() {
+                files.push(SelectedFile { file, open, sections });
+            }
+        }
+        let candidates = cursor::candidates(series, &samples, &files);
+        let found = Found { mask, files, samples, candidates, charged: Charged::nothing(&budget) };
+        let mut cursor = TenantCursor::new(&self.shared, &query, found, &budget);
+        let mut last = None;
+        while let Some(batch) = cursor.next_batch()? {
+            let points = batch.into_iter().map(|series| series.points);
+            let of_one = |points: Points| (0..points.len()).rev().map(|at| points.sample(at)).find(|one| !one.value.is_stale());
+            last = points.filter_map(of_one).next_back().or(last);
+        }
+        Ok(last)
+    }
+
+    fn select_one(&self, labels: &Labels, query: &SeriesQuery) -> HeadSelection {
+        let Some(head) = self.shared.head(self.tenant) else { return HeadSelection::default() };
+        let head = head.read();
+        let found = head.registry().read().find(labels.wire_hash_with(&mut Vec::new()));
+        head.select(query, found.into_iter().collect())
     }
 
     fn open(&self, file: &BlockFile, budget: &Budget) -> Result<Option<Arc<OpenFile>>> {
