@@ -293,7 +293,7 @@ mod tests {
     }
 
     fn cri(lines: &[&str]) -> String {
-        lines.iter().map(|line| format!("2026-01-02T10:00:00.5Z {line}\n")).collect()
+        lines.iter().flat_map(|line| ["2026-01-02T10:00:00.5Z ", line, "\n"]).collect()
     }
 
     #[test]
