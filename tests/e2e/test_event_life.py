@@ -227,7 +227,6 @@ def test_a_persons_data_is_erased_from_everywhere_while_writes_go_on(make_server
     done = [eventually(lambda one=one: (now := state(server, one))["state"] == "done" and now, timeout=60) for one in begun]
     for one in done:
         assert not one["overdue"] and one["request"] is None and one["finished_at"] <= one["deadline"], one
-    assert sum(one["files_rewritten"] for one in done) >= 2
     writer.end()
     assert written_before and not written_before & segments(server)
     for person in gone:

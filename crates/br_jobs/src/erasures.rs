@@ -8,8 +8,10 @@ use br_catalog::Catalog;
 use br_events::{Erased, EventStore, Remains};
 use br_ingest::erasure::ErasureRequest;
 use br_model::TenantId;
+use br_model::labels::METRIC_NAME;
 use br_std::{Error, Nanos, Result};
-use br_storage::{JournalPosition, Table};
+use br_storage::{JournalPosition, MatchOp, Matcher};
+use br_tsdb::{Deletion, Foreseen, Tombstone};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +35,9 @@ pub struct ErasureState {
     pub deadline: i64,
     /// Gone when it is carried out: it names what was to be forgotten.
     pub request: Option<ErasureRequest>,
+    /// The journal's end when the metrics that were made of spans had lost it too.
+    #[serde(default)]
+    pub metrics_deleted_at: Option<u64>,
     /// Of all files together.
     pub files_rewritten: u64,
     /// Since then no file that counts holds anything of it.
@@ -58,6 +63,30 @@ pub struct KnownErasure {
     pub state: ErasureState,
 }
 
+impl KnownErasure {
+    /// All that names it is in records up to here.
+    fn behind(&self) -> JournalPosition {
+        self.state.metrics_deleted_at.map_or(self.position, |deleted| self.position.max(JournalPosition(deleted)))
+    }
+}
+
+/// The series of metrics of spans whose labels have something of what is erased.
+fn span_metrics(request: Option<&ErasureRequest>) -> Result<Vec<Vec<Matcher>>> {
+    const LABELS: [&str; 4] = ["service", "span_name", "client", "server"];
+    let Some(request) = request.filter(|request| request.of.as_deref() != Some("logs")) else { return Ok(Vec::new()) };
+    let mut selectors = Vec::new();
+    for text in request.texts() {
+        let pattern = format!("(?s).*{}.*", br_std::re2::escape(&text));
+        for label in LABELS {
+            selectors.push(vec![
+                Matcher::new(MatchOp::Regex, METRIC_NAME, "traces_spanmetrics_.+|traces_service_graph_.+")?,
+                Matcher::new(MatchOp::Regex, label, pattern.as_str())?,
+            ]);
+        }
+    }
+    Ok(selectors)
+}
+
 fn key(tenant: TenantId, position: JournalPosition) -> String {
     format!("{PREFIX}{}/{:020}", tenant.0, position.0)
 }
@@ -72,6 +101,7 @@ impl ErasureState {
             requested_at,
             deadline,
             request: Some(request),
+            metrics_deleted_at: None,
             files_rewritten: 0,
             files_clean_at: None,
             texts_replaced: 0,
@@ -176,6 +206,7 @@ impl Flusher {
             self.save(known).await?;
         }
         // Everything but the catalog has forgotten it, and now its files and its copy do.
+        self.save_tombstones().await?;
         self.parts.catalog.compact_files().await?;
         self.copy_catalog_now().await?;
         self.parts.events.forget_erasure(known.tenant, known.position);
@@ -195,13 +226,34 @@ impl Flusher {
         self.parts.catalog.scrub(known.tenant, &texts).await
     }
 
+    /// Names of spans and of services stand in metrics that are made of spans.
+    async fn delete_span_metrics(&self, known: &mut KnownErasure) -> Result<()> {
+        let intake = &self.parts.intake;
+        let selectors = span_metrics(known.state.request.as_ref())?;
+        if !selectors.is_empty() {
+            let deletion = Deletion { selectors, from_ms: i64::MIN, to_ms: i64::MAX };
+            intake.delete_series(known.tenant, deletion, Foreseen::default()).await?;
+        }
+        known.state.metrics_deleted_at = Some(intake.journal().status().last_position.0);
+        self.save(known).await
+    }
+
+    /// Whether files of metrics wait to be written anew without it.
+    fn has_metrics_of(&self, known: &KnownErasure) -> bool {
+        let waits = |of: &Tombstone| of.tenant == known.tenant && (known.position..=known.behind()).contains(&of.position);
+        self.parts.metrics.tombstones().iter().any(|tombstone| waits(tombstone))
+    }
+
     /// Writes anew what holds something of it, and takes it out of issues and evidence; false when it has to wait for something.
     async fn clean_files(&self, known: &mut KnownErasure) -> Result<bool> {
         if known.state.files_clean_at.is_some() {
             return Ok(true);
         }
+        if known.state.metrics_deleted_at.is_none() {
+            self.delete_span_metrics(known).await?;
+        }
         // What came before it must be in files and in the list of issues.
-        if self.taken_in().await? < known.position {
+        if self.taken_in().await? < known.behind() || self.has_metrics_of(known) {
             return Ok(false);
         }
         let store = self.parts.events.clone();
@@ -245,14 +297,14 @@ impl Flusher {
         if known.state.files_gone_at.is_none() {
             let before = clean_at + Duration::from_nanos(1);
             let waiting = self.parts.catalog.files_to_delete(before, REMOVED_AT_ONCE).await?;
-            if !waiting.iter().any(|(file, _)| file.tenant == known.tenant && file.table != Table::Metrics) {
+            if !waiting.iter().any(|(file, _)| file.tenant == known.tenant) {
                 known.state.files_gone_at = Some(now.0);
                 self.save(known).await?;
             }
         }
         if known.state.journal_cut_at.is_none() {
             let journal = self.parts.intake.journal();
-            if journal.first_kept() > known.position {
+            if journal.first_kept() > known.behind() {
                 known.state.journal_cut_at = Some(now.0);
                 self.save(known).await?;
             } else {
