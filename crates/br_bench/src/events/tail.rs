@@ -78,7 +78,9 @@ const FOLLOWERS: [Follower; 10] = [
     (r#"{service_name=~"svc-[1-5]"}"#, |line| (1..=5).contains(&line.service)),
     (r#"{service_name=~".+"} |= "u-77""#, |line| line.user() / 10 == 77 || line.user() == 77),
     (r#"{service_name=~".+"} |~ "order [0-9]*7 was""#, |line| line.number % 10 == 7),
-    (r#"{service_name!="svc-1"} != "status=200" != "\"status\":200""#, |line| line.service != 1 && line.status() != 200),
+    (r#"{service_name=~".+",service_name!="svc-1"} != "status=200" != "\"status\":200""#, |line| {
+        line.service != 1 && line.status() != 200
+    }),
     (r#"{service_name=~".+"} | json | level="error""#, |line| line.service.is_multiple_of(2) && line.level() == "error"),
     (r#"{service_name="svc-2"} | json | level="error""#, |line| line.service == 2 && line.level() == "error"),
     (r#"{env="prod"} | detected_level="warn""#, |line| line.level() == "warn"),
