@@ -98,9 +98,9 @@ impl Log<'_> {
                 "the log was written from another catalog and begins anew"
             );
         }
-        // First what leads readers to the others, then the newest: what is left is an older table, whole.
-        objects.sort_by_key(|name| (name == LAST_CHECKPOINT, name.clone()));
-        objects.reverse();
+        // First what leads readers to the others, whose name comes after all digits, then the newest: what is left is an older
+        // table, whole.
+        objects.sort_unstable_by(|name, other| other.cmp(name));
         for name in objects {
             self.delete(&name).await?;
         }
