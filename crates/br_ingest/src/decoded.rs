@@ -2,7 +2,7 @@
 
 use br_events::Erasure;
 use br_journal::Record;
-use br_model::{FloatHistogram, KnownSample, LogBatch, MetricBatch, Sample, SeriesSamples, SpanBatch, Value};
+use br_model::{KnownSample, LogBatch, MetricBatch, Sample, SeriesSamples, SpanBatch, Value};
 use br_tsdb::{Deletion, Foreseen};
 use br_wire::{Cuts, Rejection, elastic};
 use parking_lot::Mutex;
@@ -65,11 +65,7 @@ impl Decoded {
         let series = self.metrics.series.iter().chain(&self.delta_metrics.series);
         let of_histogram = |sample: &Sample| match &sample.value {
             Value::Float(_) => 0,
-            Value::Histogram(histogram) => {
-                let FloatHistogram { positive_buckets, negative_buckets, custom_values, .. } = &**histogram;
-                size_of::<FloatHistogram>()
-                    + size_of::<f64>() * (positive_buckets.len() + negative_buckets.len() + custom_values.len())
-            }
+            Value::Histogram(histogram) => histogram.memory_bytes(),
         };
         let of_series = |series: &SeriesSamples| {
             let histograms: usize = series.samples.iter().map(of_histogram).sum();

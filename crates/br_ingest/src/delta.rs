@@ -3,7 +3,7 @@
 //! A sum that is not at hand, after a start, goes on from the last sample that the store has: what is in files is all before what is
 //! read back from the journal, so the same deltas give the same sums again. Each sample carries the time from which its sum counts.
 
-use br_model::{FloatHistogram, Labels, MetricBatch, Sample, SeriesSamples, TenantId, Value};
+use br_model::{Labels, MetricBatch, Sample, SeriesSamples, TenantId, Value};
 use br_tsdb::RejectReason;
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
@@ -29,11 +29,7 @@ impl Sum {
     fn bytes(&self) -> usize {
         let of_histogram = |value: &Value| match value {
             Value::Float(_) => 0,
-            Value::Histogram(histogram) => {
-                let FloatHistogram { positive_buckets, negative_buckets, custom_values, .. } = &**histogram;
-                let numbers = positive_buckets.len() + negative_buckets.len() + custom_values.len();
-                size_of::<FloatHistogram>() + numbers * size_of::<f64>()
-            }
+            Value::Histogram(histogram) => histogram.memory_bytes(),
         };
         SUM_BYTES + of_histogram(&self.value) + self.last.as_ref().map_or(0, of_histogram)
     }

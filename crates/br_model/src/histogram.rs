@@ -49,4 +49,11 @@ impl FloatHistogram {
     pub fn uses_custom_buckets(&self) -> bool {
         self.schema == CUSTOM_BUCKETS_SCHEMA
     }
+
+    /// Roughly what it holds.
+    pub fn memory_bytes(&self) -> usize {
+        let spans = self.positive_spans.len() + self.negative_spans.len();
+        let numbers = self.positive_buckets.len() + self.negative_buckets.len() + self.custom_values.len();
+        size_of::<Self>() + spans * size_of::<BucketSpan>() + numbers * size_of::<f64>()
+    }
 }

@@ -5,7 +5,7 @@ use super::context::Context;
 use super::eval::vector_each;
 use super::label_keys::{NumberKeys, text_key};
 use super::rank;
-use super::series::{Column, StepSeries, histogram_bytes};
+use super::series::{Column, StepSeries};
 use crate::annotations::Annotation;
 use crate::kahan::{self, Mean};
 use crate::syntax::ast::{AggregateOp, Expr, ExprKind};
@@ -219,7 +219,7 @@ impl Cells {
         for step in 0..series.points.len() {
             let Some(histogram) = series.points.histogram(step) else { continue };
             if !cells.has(step) {
-                context.budget.charge(FOLD_BYTES + 2 * histogram_bytes(histogram))?;
+                context.budget.charge(FOLD_BYTES + 2 * histogram.memory_bytes() as u64)?;
             }
             if cells.add(step, histogram).is_err() {
                 let metric = series.labels.metric_name().to_owned();

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::eval::{Evaluated, scalar, vector};
 use super::range_series::ranges_each;
 use super::rollups::Fit;
-use super::series::{Sample, StepSeries, histogram_bytes, without_metadata};
+use super::series::{Sample, StepSeries, without_metadata};
 use crate::output::{Point, Series, Value, VectorSample};
 use crate::syntax::ast::{Expr, ExprKind, Type};
 use br_model::{FloatHistogram, Labels};
@@ -113,7 +113,7 @@ pub fn points_bytes(points: &[(i64, Point)]) -> u64 {
     for (_, point) in points {
         let Point::Histogram(histogram) = point else { continue };
         if !before.is_some_and(|before| Arc::ptr_eq(before, histogram)) {
-            bytes += histogram_bytes(histogram);
+            bytes += histogram.memory_bytes() as u64;
         }
         before = Some(histogram);
     }

@@ -144,7 +144,7 @@ impl Column {
         let before = step.checked_sub(1).and_then(|before| self.histograms.get(before)?.as_ref());
         let is_shared = before.is_some_and(|before| Arc::ptr_eq(before, histogram));
         let places = if self.has_histograms() { 0 } else { self.len() as u64 * 8 };
-        places + if is_shared { 0 } else { histogram_bytes(histogram) }
+        places + if is_shared { 0 } else { histogram.memory_bytes() as u64 }
     }
 
     /// Changes each float; histograms stay.
@@ -189,7 +189,7 @@ impl Column {
         let mut before: Option<&Arc<FloatHistogram>> = None;
         for histogram in self.histograms.iter().flatten() {
             if !before.is_some_and(|before| Arc::ptr_eq(before, histogram)) {
-                bytes += histogram_bytes(histogram);
+                bytes += histogram.memory_bytes() as u64;
             }
             before = Some(histogram);
         }
@@ -222,13 +222,6 @@ impl StepSeries {
     pub(crate) fn final_labels(&self) -> Labels {
         if self.drop_name { without_metadata(&self.labels) } else { self.labels.clone() }
     }
-}
-
-/// Roughly what a histogram holds.
-pub(crate) fn histogram_bytes(histogram: &FloatHistogram) -> u64 {
-    let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
-    let buckets = histogram.positive_buckets.len() + histogram.negative_buckets.len() + histogram.custom_values.len();
-    (size_of::<FloatHistogram>() + (spans + buckets) * 8) as u64
 }
 
 /// Roughly what a set of labels holds that was made of others: it shares their texts.
