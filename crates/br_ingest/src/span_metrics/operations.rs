@@ -48,6 +48,15 @@ struct Seen {
     slowest: Option<Slowest>,
 }
 
+impl Seen {
+    fn observe(&mut self, span: &Span, secs: f64) {
+        self.durations.observe(secs);
+        if !span.trace_id.is_none() && self.slowest.as_ref().is_none_or(|slowest| slowest.secs < secs) {
+            self.slowest = Some(Slowest { secs, trace_id: span.trace_id, span_id: span.span_id });
+        }
+    }
+}
+
 /// The span of an interval that is kept as an example.
 struct Slowest {
     secs: f64,
@@ -68,16 +77,11 @@ impl Operations {
         let secs = span.duration_nanos() as f64 / 1e9;
         let (service, name) = (shortened(service), shortened(&span.name));
         let known = OperationOf(service, name, span.kind, span.status);
-        let seen = if self.seen.contains_key(&known) {
-            self.seen.get_mut(&known).expect("looked up above")
-        } else {
-            let (service, name) = self.known_name(service, name);
-            self.seen.entry(Operation { service, name, kind: span.kind, status: span.status }).or_default()
-        };
-        seen.durations.observe(secs);
-        if !span.trace_id.is_none() && seen.slowest.as_ref().is_none_or(|slowest| slowest.secs < secs) {
-            seen.slowest = Some(Slowest { secs, trace_id: span.trace_id, span_id: span.span_id });
+        if let Some(seen) = self.seen.get_mut(&known) {
+            return seen.observe(span, secs);
         }
+        let (service, name) = self.known_name(service, name);
+        self.seen.entry(Operation { service, name, kind: span.kind, status: span.status }).or_default().observe(span, secs);
     }
 
     /// As it is told apart from others.
