@@ -151,18 +151,66 @@ struct Promoted<'a> {
     array: &'a ArrayRef,
 }
 
-impl Promoted<'_> {
-    fn text(&self, row: usize) -> Option<Cow<'_, str>> {
+impl<'a> Promoted<'a> {
+    fn value(&self, row: usize) -> Option<Value<'a>> {
         if self.array.is_null(row) {
             return None;
         }
         let any = self.array.as_any();
         Some(match self.letter {
-            BOOL => Cow::Borrowed(if any.downcast_ref::<BooleanArray>()?.value(row) { "true" } else { "false" }),
-            INT => Cow::Owned(any.downcast_ref::<Int64Array>()?.value(row).to_string()),
-            DOUBLE => Cow::Owned(format!("{:?}", any.downcast_ref::<Float64Array>()?.value(row))),
-            _ => Cow::Borrowed(any.downcast_ref::<StringArray>()?.value(row)),
+            BOOL => Value::Bool(any.downcast_ref::<BooleanArray>()?.value(row)),
+            INT => Value::Int(any.downcast_ref::<Int64Array>()?.value(row)),
+            DOUBLE => Value::Double(any.downcast_ref::<Float64Array>()?.value(row)),
+            _ => Value::Text(any.downcast_ref::<StringArray>()?.value(row)),
         })
+    }
+
+    fn text(&self, row: usize) -> Option<Cow<'a, str>> {
+        self.value(row).map(Value::text)
+    }
+}
+
+/// A value as its column has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value<'a> {
+    Text(&'a str),
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+}
+
+impl<'a> Value<'a> {
+    fn text(self) -> Cow<'a, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Bool(value) => Cow::Borrowed(if value { "true" } else { "false" }),
+            Self::Int(value) => Cow::Owned(value.to_string()),
+            Self::Double(value) => Cow::Owned(format!("{value:?}")),
+        }
+    }
+
+    /// Of an attribute that is a finite number, what its text says.
+    pub(crate) fn number(self, letter: u8) -> Option<f64> {
+        let number = match self {
+            Self::Int(value) => Some(value as f64),
+            Self::Double(value) => Some(value),
+            Self::Text(text) if [INT, DOUBLE].contains(&letter) => text.parse().ok(),
+            Self::Text(_) | Self::Bool(_) => None,
+        };
+        number.filter(|number| number.is_finite())
+    }
+
+    /// What tells it from other values of the same letter.
+    pub(crate) fn add_to(self, key: &mut Vec<u8>) {
+        match self {
+            Self::Text(text) => {
+                key.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                key.extend_from_slice(text.as_bytes());
+            }
+            Self::Bool(value) => key.push(u8::from(value)),
+            Self::Int(value) => key.extend_from_slice(&value.to_le_bytes()),
+            Self::Double(value) => key.extend_from_slice(&value.to_bits().to_le_bytes()),
+        }
     }
 }
 
@@ -236,19 +284,37 @@ impl<'a> AttributesReader<'a> {
         }
     }
 
+    /// Without the columns whose key is not wanted, and without the map where none is in it.
+    pub(crate) fn only(mut self, wants: impl Fn(&str) -> bool) -> Self {
+        self.promoted.retain(|promoted| wants(promoted.key));
+        self.rest = self.rest.filter(|rest| rest.keys.iter().flatten().any(wants));
+        self
+    }
+
+    /// Calls `each` with key, letter and value of those whose key is wanted, in the order of [`Self::entries_where`].
+    pub(crate) fn each_where(
+        &self,
+        row: usize,
+        wants: impl Fn(&str) -> bool,
+        mut each: impl FnMut(&'a str, u8, Value<'a>),
+    ) -> Result<()> {
+        for promoted in self.promoted.iter().filter(|promoted| wants(promoted.key)) {
+            if let Some(value) = promoted.value(row) {
+                each(promoted.key, promoted.letter, value);
+            }
+        }
+        let Some(rest) = &self.rest else { return Ok(()) };
+        let (places, letters) = rest.row(row)?;
+        for (at, letter) in places.zip(letters).filter(|(at, _)| wants(rest.keys.value(*at))) {
+            each(rest.keys.value(at), *letter, Value::Text(rest.values.value(at)));
+        }
+        Ok(())
+    }
+
     /// Those whose key is wanted: first those with a column of their own, then the others.
     pub(crate) fn entries_where(&self, row: usize, wants: impl Fn(&str) -> bool) -> Result<Vec<Entry<'_>>> {
         let mut entries = Vec::new();
-        for promoted in self.promoted.iter().filter(|promoted| wants(promoted.key)) {
-            if let Some(text) = promoted.text(row) {
-                entries.push(Entry { key: promoted.key, letter: promoted.letter, text });
-            }
-        }
-        let Some(rest) = &self.rest else { return Ok(entries) };
-        let (places, letters) = rest.row(row)?;
-        for (at, letter) in places.zip(letters).filter(|(at, _)| wants(rest.keys.value(*at))) {
-            entries.push(Entry { key: rest.keys.value(at), letter: *letter, text: Cow::Borrowed(rest.values.value(at)) });
-        }
+        self.each_where(row, wants, |key, letter, value| entries.push(Entry { key, letter, text: value.text() }))?;
         Ok(entries)
     }
 
@@ -275,29 +341,17 @@ impl<'a> AttributesReader<'a> {
 
     /// Those with the keys, of a batch that may lack the other promoted columns and the order.
     pub(crate) fn named(&self, row: usize, keys: &[String]) -> Result<Attributes> {
-        let is_named = |key: &str| keys.iter().any(|known| known == key);
-        let mut found = Vec::new();
-        for promoted in self.promoted.iter().filter(|promoted| is_named(promoted.key)) {
-            if let Some(text) = promoted.text(row) {
-                found.push((promoted.key.to_owned(), decode(promoted.letter, &text)?));
-            }
-        }
-        let Some(rest) = &self.rest else { return Ok(Attributes(found)) };
-        let (places, letters) = rest.row(row)?;
-        for (at, letter) in places.zip(letters) {
-            let key = rest.keys.value(at);
-            if is_named(key) {
-                found.push((key.to_owned(), decode(*letter, rest.values.value(at))?));
-            }
-        }
-        Ok(Attributes(found))
+        decode_all(self.entries_where(row, |key| keys.iter().any(|known| known == key))?)
     }
 
     pub(crate) fn attributes(&self, row: usize) -> Result<Attributes> {
-        let entries = self.entries(row)?;
-        let pairs = entries.into_iter().map(|entry| Ok((entry.key.to_owned(), decode(entry.letter, &entry.text)?)));
-        Ok(Attributes(pairs.collect::<Result<_>>()?))
+        decode_all(self.entries(row)?)
     }
+}
+
+fn decode_all(entries: Vec<Entry<'_>>) -> Result<Attributes> {
+    let pairs = entries.into_iter().map(|entry| Ok((entry.key.to_owned(), decode(entry.letter, &entry.text)?)));
+    Ok(Attributes(pairs.collect::<Result<_>>()?))
 }
 
 fn reorder<'a>(entries: &[Entry<'a>], order: &[u8]) -> Result<Vec<Entry<'a>>> {

@@ -13,7 +13,7 @@ use arrow::array::{Array, DictionaryArray, FixedSizeBinaryArray, Float64Array, I
 use arrow::datatypes::{DataType, Int32Type};
 use br_model::{AttributeValue, TenantId, names::label_name};
 use br_std::{Error, Result};
-use br_storage::{JournalPosition, LineNeed, LogHint, LogNeeds, LogQuery, LogRow, Matcher, Table, TimeRange};
+use br_storage::{JournalPosition, LogHint, LogNeeds, LogQuery, LogRow, Matcher, Table, TimeRange};
 use memchr::memmem::Finder;
 use std::fmt;
 use std::sync::Arc;
@@ -132,7 +132,7 @@ impl Erasure {
             Texts::new(text).retain(batch, &mut rows)?;
         }
         if let Some(query) = self.query.as_ref().filter(|query| query.has_stages() && !rows.is_empty()) {
-            let needs = LogNeeds { line: LineNeed::Text, metadata: None };
+            let needs = LogNeeds::ALL;
             let mut reader = RowReader::new(&needs, batch)?;
             let mut failed = Ok(());
             rows.retain(|row| match reader.row(*row as usize) {

@@ -1,6 +1,6 @@
 //! Rows of a batch as queries see them: whole, or only what a query needs, and then alike ones together.
 
-use crate::attributes::{AttributesReader, parse_promoted, shown};
+use crate::attributes::{AttributesReader, Value, parse_promoted, shown};
 use crate::logs_codec::{kind_from_text, span_id, trace_id};
 use crate::origin::{self, Interned};
 use crate::schema::{
@@ -29,9 +29,7 @@ pub(crate) fn needs_column(needs: &LogNeeds, name: &str) -> bool {
         Derived::SEVERITY_TEXT | TRACE_ID | SPAN_ID => needs.metadata_named(name),
         ATTRIBUTES | ATTRIBUTE_TYPES => !names.is_empty(),
         ATTRIBUTE_ORDER => false,
-        _ if name.starts_with(PROMOTED_PREFIX) => {
-            parse_promoted(name).is_some_and(|(key, _)| names.iter().any(|name| is_labelled(key, name)))
-        }
+        _ if name.starts_with(PROMOTED_PREFIX) => parse_promoted(name).is_some_and(|(key, _)| is_one_of(names, key)),
         _ => false,
     }
 }
@@ -42,6 +40,10 @@ pub(crate) fn is_labelled(key: &str, name: &str) -> bool {
     let rest = if first.is_ascii_digit() { name.strip_prefix('_') } else { Some(name) };
     let as_label = |character: char| if character.is_ascii_alphanumeric() { character } else { '_' };
     rest.is_some_and(|rest| rest.len() <= key.len() && key.chars().map(as_label).eq(rest.chars()))
+}
+
+fn is_one_of(names: &[String], key: &str) -> bool {
+    names.iter().any(|name| is_labelled(key, name))
 }
 
 pub(crate) struct RowReader<'a> {
@@ -58,6 +60,17 @@ pub(crate) struct RowReader<'a> {
     attributes: Option<AttributesReader<'a>>,
     /// Label names by key.
     names: HashMap<String, String>,
+    /// By the number of a resource in the dictionary: which of the label sets its stream has.
+    set_of: Vec<Option<u32>>,
+    sets: Vec<LabelSet>,
+    known_sets: HashMap<Labels, u32>,
+}
+
+/// What is needed of the labels of one stream, or of some that are alike in it.
+struct LabelSet {
+    labels: Labels,
+    /// One has the name of the number that is needed.
+    has_number: bool,
 }
 
 impl<'a> RowReader<'a> {
@@ -66,7 +79,10 @@ impl<'a> RowReader<'a> {
         fn needed<'a, T: Array + 'static>(needs: &LogNeeds, batch: &'a RecordBatch, name: &str) -> Result<Option<&'a T>> {
             needs_column(needs, name).then(|| column(batch, name)).transpose()
         }
-        let attributes = needs_column(needs, ATTRIBUTES).then(|| AttributesReader::new(batch)).transpose()?;
+        let mut attributes = needs_column(needs, ATTRIBUTES).then(|| AttributesReader::new(batch)).transpose()?;
+        if let Some(names) = &needs.metadata {
+            attributes = attributes.map(|reader| reader.only(|key| is_one_of(names, key)));
+        }
         Ok(Self {
             needs,
             times: column(batch, TS)?,
@@ -80,7 +96,27 @@ impl<'a> RowReader<'a> {
             span_ids: needed(needs, batch, SPAN_ID)?,
             attributes,
             names: HashMap::new(),
+            set_of: Vec::new(),
+            sets: Vec::new(),
+            known_sets: HashMap::new(),
         })
+    }
+
+    /// The number of the label set of a row's stream.
+    fn set_of(&mut self, row: usize) -> Result<u32> {
+        let resource = self.resources.keys().value(row) as usize;
+        if let Some(Some(set)) = self.set_of.get(resource) {
+            return Ok(*set);
+        }
+        let labels = self.needs.stream(&*self.labels.get(row)?);
+        let set = *self.known_sets.entry(labels).or_insert_with_key(|labels| {
+            let has_number = self.needs.number.as_ref().is_some_and(|name| labels.get(name).is_some());
+            self.sets.push(LabelSet { labels: labels.clone(), has_number });
+            self.sets.len() as u32 - 1
+        });
+        self.set_of.resize(self.resources.values().len(), None);
+        self.set_of[resource] = Some(set);
+        Ok(set)
     }
 
     fn derived(&self, row: usize) -> Derived<'a> {
@@ -102,11 +138,13 @@ impl<'a> RowReader<'a> {
     }
 
     pub(crate) fn row(&mut self, row: usize) -> Result<LogRow> {
+        let set = self.set_of(row)?;
+        let stream = self.sets[set as usize].labels.clone();
         let mut metadata = Vec::new();
         if let Some(attributes) = &self.attributes {
             let entries = match &self.needs.metadata {
                 None => attributes.entries(row)?,
-                Some(names) => attributes.entries_where(row, |key| names.iter().any(|name| is_labelled(key, name)))?,
+                Some(names) => attributes.entries_where(row, |key| is_one_of(names, key))?,
             };
             for entry in entries {
                 let name = match self.names.get(entry.key) {
@@ -121,7 +159,7 @@ impl<'a> RowReader<'a> {
         let line = self.bodies.filter(|_| self.needs.line == LineNeed::Text).map_or("", |bodies| bodies.value(row));
         Ok(LogRow {
             timestamp: self.time(row),
-            stream: (*self.labels.get(row)?).clone(),
+            stream,
             line: line.to_owned(),
             kind: self.kinds.map_or(Ok(LogKind::default()), |kinds| kind_from_text(kinds.value(row)))?,
             severity: derived.severity,
@@ -131,29 +169,52 @@ impl<'a> RowReader<'a> {
         })
     }
 
-    /// What a row's group is told from others by.
-    fn key(&self, row: usize, key: &mut Vec<u8>) -> Result<()> {
+    /// The number that is needed, where one attribute alone can be it and is one.
+    fn number(&self, row: usize, set: u32) -> Result<Option<f64>> {
+        let Some(name) = &self.needs.number else { return Ok(None) };
+        let Some(attributes) = self.attributes.as_ref().filter(|_| !self.sets[set as usize].has_number) else { return Ok(None) };
+        let (mut found, mut number) = (0, None);
+        attributes.each_where(
+            row,
+            |key| is_labelled(key, name),
+            |_, letter, value| {
+                found += 1;
+                number = value.number(letter);
+            },
+        )?;
+        Ok(number.filter(|_| found == 1))
+    }
+
+    /// What a row's group is told from others by, and the number that does not tell it.
+    fn key(&mut self, row: usize, key: &mut Vec<u8>) -> Result<Option<f64>> {
+        let set = self.set_of(row)?;
+        let number = self.number(row, set)?;
         key.clear();
-        key.extend_from_slice(&self.resources.keys().value(row).to_le_bytes());
+        key.extend_from_slice(&set.to_le_bytes());
         let derived = self.derived(row);
         key.push(derived.severity.0);
-        let mut add = |text: &[u8]| {
-            key.extend_from_slice(&(text.len() as u32).to_le_bytes());
-            key.extend_from_slice(text);
-        };
-        add(derived.severity_text.as_bytes());
+        Value::Text(derived.severity_text).add_to(key);
         if self.trace_ids.is_some() || self.span_ids.is_some() {
-            add(&derived.trace_id.0);
-            add(&derived.span_id.0);
+            key.extend_from_slice(&derived.trace_id.0);
+            key.extend_from_slice(&derived.span_id.0);
         }
         if let (Some(attributes), Some(names)) = (&self.attributes, &self.needs.metadata) {
-            for entry in attributes.entries_where(row, |key| names.iter().any(|name| is_labelled(key, name)))? {
-                add(entry.key.as_bytes());
-                add(&[entry.letter]);
-                add(entry.text.as_bytes());
-            }
+            let apart = self.needs.number.as_deref().filter(|_| number.is_some());
+            attributes.each_where(
+                row,
+                |key| is_one_of(names, key),
+                |name, letter, value| {
+                    Value::Text(name).add_to(key);
+                    if apart.is_some_and(|apart| is_labelled(name, apart)) {
+                        key.push(0);
+                    } else {
+                        key.push(letter);
+                        value.add_to(key);
+                    }
+                },
+            )?;
         }
-        Ok(())
+        Ok(number)
     }
 
     /// The given rows in groups; of one row each where rows are not alike.
@@ -169,7 +230,7 @@ impl<'a> RowReader<'a> {
         let mut by_key: HashMap<Vec<u8>, usize> = HashMap::new();
         let (mut key, mut last_key, mut last) = (Vec::new(), Vec::new(), 0);
         for row in rows {
-            self.key(row, &mut key)?;
+            let number = self.key(row, &mut key)?;
             if key != last_key || groups.is_empty() {
                 last = if let Some(at) = by_key.get(&key) {
                     *at
@@ -181,6 +242,7 @@ impl<'a> RowReader<'a> {
                 std::mem::swap(&mut key, &mut last_key);
             }
             groups[last].members.push((self.time(row), self.line_bytes(row)));
+            groups[last].numbers.extend(number);
         }
         Ok(groups)
     }

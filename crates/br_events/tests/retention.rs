@@ -179,7 +179,7 @@ fn pages_that_are_clean_are_not_looked_at_again() {
     let read = |events: &Arc<EventStore>| {
         store.take_bytes_read();
         let budget = Budget::unlimited();
-        let needs = br_storage::LogNeeds { line: br_storage::LineNeed::Nothing, metadata: Some(Vec::new()) };
+        let needs = br_storage::LogNeeds::named(br_storage::LineNeed::Nothing, Vec::new());
         let source = events.logs(TENANT);
         let mut cursor = source.scan_groups(&LogQuery { needs, ..query() }, &budget).expect("scan");
         while cursor.next_batch().expect("batch").is_some() {}

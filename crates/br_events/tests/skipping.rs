@@ -134,7 +134,7 @@ fn counts_by_minute_are_those_of_the_rows() {
             (START, START + 3 * HOUR, 5 * MINUTE, &["http_route"], false),
         ] {
             for line in [LineNeed::Nothing, LineNeed::Length] {
-                let needs = LogNeeds { line, metadata: Some(names.iter().map(ToString::to_string).collect()) };
+                let needs = LogNeeds::named(line, names.iter().map(ToString::to_string).collect());
                 let streams = vec![Matcher::equal("service_name", "cart")];
                 for streams in [Vec::new(), streams] {
                     let range = TimeRange::new(Nanos(from), Nanos(to));
@@ -150,7 +150,7 @@ fn counts_by_minute_are_those_of_the_rows() {
         }
         flush(&events, &store, 6);
     }
-    let needs = LogNeeds { line: LineNeed::Length, metadata: Some(vec!["detected_level".into()]) };
+    let needs = LogNeeds::named(LineNeed::Length, vec!["detected_level".into()]);
     let times = TimeNeed::Between([Marks { origin: START, width: 5 * MINUTE }; 2]);
     let pages_read = || events.counters().pages_read.load(Ordering::Relaxed);
     let before = pages_read();

@@ -148,7 +148,7 @@ fn rows_carry_and_read_only_what_is_needed() {
     let store = CountingStore::new();
     let events = large(&store);
     let total: u64 = events.files().iter().map(|file| file.size_bytes).sum();
-    let needs = |line, names: &[&str]| LogNeeds { line, metadata: Some(names.iter().map(ToString::to_string).collect()) };
+    let needs = |line, names: &[&str]| LogNeeds::named(line, names.iter().map(ToString::to_string).collect());
     let levels = LogQuery { needs: needs(LineNeed::Nothing, &["detected_level"]), ..query() };
     groups(&events, &levels);
     store.take_bytes_read();

@@ -1,8 +1,8 @@
 //! What a query asks of the store: conditions that follow from its stages, and what of a row it looks at.
 
 use crate::ast::{
-    CompareOp, Grouping, LabelFilter, LabelFormat, LineFilter, LineOp, LineOperand, LogExpr, Quantity, RangeAggregation, RangeOp,
-    StageKind,
+    CompareOp, Conversion, Grouping, LabelChoice, LabelFilter, LabelFormat, LineFilter, LineOp, LineOperand, LogExpr, Quantity,
+    RangeAggregation, RangeOp, StageKind, Unwrap,
 };
 use crate::pattern::Pattern;
 use br_model::TraceId;
@@ -58,6 +58,7 @@ fn drops_nothing(log: &LogExpr) -> bool {
 
 fn metric_needs(aggregation: &RangeAggregation, grouping: Option<&Grouping>) -> LogNeeds {
     let mut names: BTreeSet<&str> = BTreeSet::new();
+    let mut unwrapped = None;
     let mut needs_all = false;
     let mut line = match aggregation.op {
         RangeOp::BytesRate | RangeOp::BytesOverTime => LineNeed::Length,
@@ -84,6 +85,7 @@ fn metric_needs(aggregation: &RangeAggregation, grouping: Option<&Grouping>) -> 
                     }
                 }
             }
+            StageKind::Unwrap(Unwrap { label, conversion: Conversion::Number }) => unwrapped = Some(label.as_str()),
             StageKind::Unwrap(unwrap) => drop(names.insert(&unwrap.label)),
         }
     }
@@ -93,8 +95,13 @@ fn metric_needs(aggregation: &RangeAggregation, grouping: Option<&Grouping>) -> 
         _ => needs_all = true,
     }
     if needs_all {
-        return LogNeeds { line, metadata: None };
+        return LogNeeds::whole(line);
     }
+    let is_derived =
+        |name: &str| [Derived::SEVERITY_TEXT, Derived::TRACE_ID, Derived::SPAN_ID].contains(&name) || is_computed(name);
+    let is_number_only = |name: &&str| !names.contains(name) && !is_derived(name) && !is_chosen(name, &aggregation.log);
+    let number = unwrapped.filter(is_number_only);
+    names.extend(unwrapped);
     // A name that is taken already makes `name_extracted` of the same name.
     let mut wanted: BTreeSet<String> = BTreeSet::new();
     for mut name in names {
@@ -104,7 +111,20 @@ fn metric_needs(aggregation: &RangeAggregation, grouping: Option<&Grouping>) -> 
             name = taken;
         }
     }
-    LogNeeds { line, metadata: Some(wanted.into_iter().collect()) }
+    let number = number.map(str::to_owned);
+    LogNeeds { number, is_stream_cut: true, ..LogNeeds::named(line, wanted.into_iter().collect()) }
+}
+
+/// Whether a stage drops or keeps it, for which its value may decide.
+fn is_chosen(label: &str, log: &LogExpr) -> bool {
+    let is_of = |choice: &LabelChoice| match choice {
+        LabelChoice::Name(name) => name == label,
+        LabelChoice::Matching(matcher) => matcher.name == label,
+    };
+    log.stages.iter().any(|stage| match &stage.kind {
+        StageKind::Drop(choices) | StageKind::Keep(choices) => choices.iter().any(is_of),
+        _ => false,
+    })
 }
 
 fn names_of<'a>(filter: &'a LabelFilter, names: &mut BTreeSet<&'a str>) {

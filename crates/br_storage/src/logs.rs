@@ -54,6 +54,11 @@ pub struct LogNeeds {
     /// Label names of the metadata that is looked at, the derived ones included; `None` for all, and then the row's kind, severity
     /// and ids too.
     pub metadata: Option<Vec<String>>,
+    /// The one among these whose value is looked at as a number only: rows that differ in it alone may be taken together, see
+    /// [`LogGroup::numbers`].
+    pub number: Option<String>,
+    /// Of the stream's labels, too, only these names are looked at; a row's stream then has no others.
+    pub is_stream_cut: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,7 +70,25 @@ pub enum LineNeed {
 }
 
 impl LogNeeds {
-    pub const ALL: Self = Self { line: LineNeed::Text, metadata: None };
+    pub const ALL: Self = Self::whole(LineNeed::Text);
+
+    /// With all metadata.
+    pub const fn whole(line: LineNeed) -> Self {
+        Self { line, metadata: None, number: None, is_stream_cut: false }
+    }
+
+    /// With the metadata of these label names.
+    pub fn named(line: LineNeed, names: Vec<String>) -> Self {
+        Self { line, metadata: Some(names), number: None, is_stream_cut: false }
+    }
+
+    /// What of a stream's labels a row carries.
+    pub fn stream(&self, labels: &Labels) -> Labels {
+        match &self.metadata {
+            Some(names) if self.is_stream_cut => labels.without(|label| names.iter().all(|name| name != label)),
+            _ => labels.clone(),
+        }
+    }
 
     pub fn metadata_named(&self, name: &str) -> bool {
         self.metadata.as_ref().is_none_or(|names| names.iter().any(|known| known == name))
@@ -177,6 +200,9 @@ pub struct LogGroup {
     pub row: LogRow,
     /// The time of each, and the bytes of its line where they were asked for.
     pub members: Vec<(Nanos, u32)>,
+    /// What [`LogNeeds::number`] names, of each member; its text in `row` is that of one of them. Empty where the text in `row` is that
+    /// of all, or none has one.
+    pub numbers: Vec<f64>,
     /// Rows beside these whose times need not be told apart, see [`LogQuery::times`].
     pub counted: Vec<CountedRows>,
 }
@@ -193,7 +219,7 @@ pub struct CountedRows {
 impl LogGroup {
     /// Without members yet.
     pub fn new(row: LogRow) -> Self {
-        Self { row, members: Vec::new(), counted: Vec::new() }
+        Self { row, members: Vec::new(), numbers: Vec::new(), counted: Vec::new() }
     }
 
     pub fn of_one(row: LogRow) -> Self {

@@ -36,7 +36,7 @@ fn each_volume(
     budget: &Budget,
     mut each: impl FnMut(&LogRow, u64, u64) -> Result<()>,
 ) -> Result<()> {
-    let needs = LogNeeds { line: LineNeed::Length, metadata: Some(names.to_vec()) };
+    let needs = LogNeeds::named(LineNeed::Length, names.to_vec());
     // All that lies in the range is one.
     let marks = Marks { origin: range.from.0.saturating_sub(1), width: range.to.0.saturating_sub(range.from.0).max(1) };
     let times = TimeNeed::Between([marks; 2]);

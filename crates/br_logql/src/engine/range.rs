@@ -116,6 +116,43 @@ struct Cell {
     to: i64,
 }
 
+impl Cell {
+    const NONE: Self = Self { first: 0, expires: 0, from: 0, to: i64::MIN };
+
+    fn has(&self, time: i64) -> bool {
+        (self.from..=self.to).contains(&time)
+    }
+}
+
+/// The samples of a group in the same windows.
+struct Pane {
+    cell: Cell,
+    partial: Option<Partial>,
+    /// Only for quantiles.
+    values: Vec<f64>,
+}
+
+impl Pane {
+    const fn of(cell: Cell) -> Self {
+        Self { cell, partial: None, values: Vec::new() }
+    }
+
+    fn add(&mut self, op: RangeOp, time: i64, value: f64) {
+        let only_sums = matches!(
+            op,
+            RangeOp::Rate | RangeOp::CountOverTime | RangeOp::BytesRate | RangeOp::BytesOverTime | RangeOp::SumOverTime
+        );
+        self.partial = Some(match self.partial {
+            Some(partial) if only_sums => partial.with_sum(value),
+            Some(partial) => partial.with(time, value),
+            None => Partial::one(time, value),
+        });
+        if op == RangeOp::QuantileOverTime {
+            self.values.push(value);
+        }
+    }
+}
+
 impl Aggregator<'_> {
     /// How many rows became samples.
     fn add(&mut self, group: &LogGroup) -> Result<u64> {
@@ -126,13 +163,13 @@ impl Aggregator<'_> {
         let value = if counts_bytes { line.text.len() as f64 } else { value };
         let has_error = line.labels.has_error();
         let mut series = None;
-        let mut cell = Cell { first: 0, expires: 0, from: 0, to: i64::MIN };
+        let mut pane = Pane::of(Cell::NONE);
         let mut count = 0;
-        for CountedRows { time, rows, bytes } in group.all() {
-            if !(cell.from..=cell.to).contains(&time.0) {
-                cell = self.cell(time.0);
+        for (member, CountedRows { time, rows, bytes }) in group.all().enumerate() {
+            if !pane.cell.has(time.0) {
+                self.add_pane(series, std::mem::replace(&mut pane, Pane::of(self.cell(time.0))))?;
             }
-            if cell.expires <= cell.first || !self.range.contains(time) {
+            if pane.cell.expires <= pane.cell.first || !self.range.contains(time) {
                 continue;
             }
             if has_error {
@@ -143,14 +180,18 @@ impl Aggregator<'_> {
                     line.labels.get_or_empty(ERROR_DETAILS),
                 )));
             }
-            let at = match series {
-                Some(at) => at,
-                None => *series.insert(self.series_of(self.labels_of(&line))?),
+            if series.is_none() {
+                series = Some(self.series_of(self.labels_of(&line))?);
+            }
+            let value = match group.numbers.get(member) {
+                Some(number) => *number,
+                None if counts_bytes && !self.reads_text => bytes as f64,
+                None => value * rows as f64,
             };
-            let value = if counts_bytes && !self.reads_text { bytes as f64 } else { value * rows as f64 };
-            self.add_sample(at, cell, time.0, value)?;
+            pane.add(self.aggregation.op, time.0, value);
             count += rows;
         }
+        self.add_pane(series, pane)?;
         Ok(count)
     }
 
@@ -182,28 +223,20 @@ impl Aggregator<'_> {
         }
     }
 
-    fn add_sample(&mut self, at: usize, cell: Cell, time: i64, value: f64) -> Result<()> {
-        let keeps_values = self.aggregation.op == RangeOp::QuantileOverTime;
-        if keeps_values {
-            self.budget.charge(size_of::<f64>() as u64)?;
-        }
-        let only_sums = matches!(
-            self.aggregation.op,
-            RangeOp::Rate | RangeOp::CountOverTime | RangeOp::BytesRate | RangeOp::BytesOverTime | RangeOp::SumOverTime
-        );
+    /// Adds what rows of one group have in the same windows.
+    fn add_pane(&mut self, series: Option<usize>, pane: Pane) -> Result<()> {
+        let (Some(at), Some(partial)) = (series, pane.partial) else { return Ok(()) };
+        self.budget.charge((pane.values.len() * size_of::<f64>()) as u64)?;
         let series = &mut self.series[at];
-        match series.coming.entry((cell.first, cell.expires)) {
+        match series.coming.entry((pane.cell.first, pane.cell.expires)) {
             Entry::Occupied(known) => {
                 let coming = known.into_mut();
-                coming.partial = if only_sums { coming.partial.with_sum(value) } else { coming.partial.with(time, value) };
-                if keeps_values {
-                    coming.values.push(value);
-                }
+                coming.partial = coming.partial.merge(partial);
+                coming.values.extend(pane.values);
             }
             Entry::Vacant(new) => {
                 self.budget.charge(COMING_BYTES)?;
-                let values = if keeps_values { vec![value] } else { Vec::new() };
-                new.insert(Coming { partial: Partial::one(time, value), values });
+                new.insert(Coming { partial, values: pane.values });
             }
         }
         if !series.is_active {

@@ -65,6 +65,14 @@ impl Partial {
         Self { count: self.count + 1.0, sum: self.sum + value, ..self }
     }
 
+    /// Both, whose times may overlap: then only resets of a counter come out wrong.
+    pub(super) fn merge(self, other: Self) -> Self {
+        let first = if other.first.0 < self.first.0 { other.first } else { self.first };
+        let last = if other.last.0 >= self.last.0 { other.last } else { self.last };
+        let joined = if other.last.0 < self.first.0 { other.join(self) } else { self.join(other) };
+        Self { first, last, ..joined }
+    }
+
     /// `start` and `end` are those of the window, in nanoseconds.
     pub(super) fn value(&self, op: RangeOp, start: i64, end: i64) -> f64 {
         let seconds = (end - start) as f64 / 1e9;
@@ -207,6 +215,20 @@ mod tests {
         assert_eq!(quantile(0.5, vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(quantile(0.75, vec![1.0, 2.0]), 1.75);
         assert_eq!(quantile(2.0, vec![1.0]), f64::INFINITY);
+    }
+
+    #[test]
+    fn sums_of_times_that_overlap() {
+        let (one, other) = (Partial::one(2, 1.0).with(6, 4.0), Partial::one(1, 2.0).with(5, 9.0));
+        for sum in [one.merge(other), other.merge(one)] {
+            assert_eq!((sum.count, sum.sum, sum.min, sum.max), (4.0, 16.0, 1.0, 9.0));
+            assert_eq!((sum.first, sum.last), ((1, 2.0), (6, 4.0)));
+            assert!((sum.spread / sum.count - 9.5).abs() < 1e-9, "the variance of 1, 4, 2, 9");
+        }
+        let (early, late) = (Partial::one(1, 8.0), Partial::one(2, 3.0));
+        for sum in [early.merge(late), late.merge(early)] {
+            assert_eq!((sum.first.1, sum.last.1, sum.resets), (8.0, 3.0, 8.0), "a counter that was reset");
+        }
     }
 
     #[test]

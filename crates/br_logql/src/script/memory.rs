@@ -46,8 +46,7 @@ impl LogSource for MemoryLogs {
         for page in &mut pages {
             page.reverse();
         }
-        let can_group = query.needs.can_group();
-        Ok(Box::new(MemoryGroups { pages: pages.into(), can_group, times: query.times, seen }))
+        Ok(Box::new(MemoryGroups { pages: pages.into(), needs: query.needs.clone(), times: query.times, seen }))
     }
 
     fn streams(&self, range: TimeRange, matchers: &[Matcher], _: &Budget) -> Result<Vec<Labels>> {
@@ -93,7 +92,7 @@ fn needed(row: &LogRow, needs: &LogNeeds) -> LogRow {
     }
     LogRow {
         timestamp: row.timestamp,
-        stream: row.stream.clone(),
+        stream: needs.stream(&row.stream),
         line,
         kind: LogKind::default(),
         severity: Severity::default(),
@@ -117,6 +116,22 @@ fn count_alike(group: &mut LogGroup, times: TimeNeed) {
     });
 }
 
+/// The number that is needed, where the text under its name is one and no other label can be meant.
+fn number(row: &LogRow, needs: &LogNeeds) -> Option<f64> {
+    let name = needs.number.as_deref()?;
+    let mut named = row.metadata.iter().filter(|(known, _)| known == name);
+    let (_, text) = named.next().filter(|_| row.stream.get(name).is_none())?;
+    text.parse().ok().filter(|_| named.next().is_none())
+}
+
+fn are_alike(one: &LogGroup, other: &LogGroup, needs: &LogNeeds) -> bool {
+    let have_numbers = !one.numbers.is_empty() && !other.numbers.is_empty();
+    let is_told = |(name, _): &&(String, String)| !have_numbers || needs.number.as_ref() != Some(name);
+    let told = |group: &LogGroup| group.row.metadata.iter().filter(is_told).cloned().collect::<Vec<_>>();
+    let has_same = one.numbers.is_empty() == other.numbers.is_empty() && told(one) == told(other);
+    has_same && one.row.stream == other.row.stream
+}
+
 struct MemoryCursor {
     rows: Option<Vec<LogRow>>,
     seen: LinesSeen,
@@ -134,7 +149,7 @@ impl LogCursor for MemoryCursor {
 
 struct MemoryGroups {
     pages: VecDeque<Vec<LogRow>>,
-    can_group: bool,
+    needs: LogNeeds,
     times: TimeNeed,
     seen: LinesSeen,
 }
@@ -142,18 +157,22 @@ struct MemoryGroups {
 impl LogGroupCursor for MemoryGroups {
     fn next_batch(&mut self) -> Result<Option<Vec<LogGroup>>> {
         let Some(page) = self.pages.pop_front() else { return Ok(None) };
+        if !self.needs.can_group() {
+            return Ok(Some(page.into_iter().map(LogGroup::of_one).collect()));
+        }
         let mut groups: Vec<LogGroup> = Vec::new();
-        for one in page.into_iter().map(LogGroup::of_one) {
-            let is_alike = |group: &&mut LogGroup| group.row.stream == one.row.stream && group.row.metadata == one.row.metadata;
-            match groups.iter_mut().find(|group| self.can_group && is_alike(group)) {
-                Some(group) => group.members.extend(one.members),
+        for mut one in page.into_iter().map(LogGroup::of_one) {
+            one.numbers.extend(number(&one.row, &self.needs));
+            match groups.iter_mut().find(|group| are_alike(group, &one, &self.needs)) {
+                Some(group) => {
+                    group.members.extend(one.members);
+                    group.numbers.extend(one.numbers);
+                }
                 None => groups.push(one),
             }
         }
-        if self.can_group {
-            for group in &mut groups {
-                count_alike(group, self.times);
-            }
+        for group in &mut groups {
+            count_alike(group, self.times);
         }
         Ok(Some(groups))
     }
