@@ -19,6 +19,7 @@ mod file;
 mod filter;
 mod found;
 mod functions;
+mod helpers;
 mod json;
 mod keys;
 mod line_tests;

@@ -2,6 +2,7 @@
 
 use crate::counts::{Cell, bounds_of, minute_of};
 use crate::file::EventFile;
+use crate::helpers::Helpers;
 use crate::log_rows::RowReader;
 use crate::schema::{TS, column};
 use crate::selection::{OpenFile, Selection};
@@ -53,7 +54,7 @@ impl Ord for Part {
     }
 }
 
-/// A page or a batch that is being handed out.
+/// What is being handed out of a page or a batch.
 struct Current {
     from: i64,
     batch: RecordBatch,
@@ -65,22 +66,36 @@ struct Current {
     is_tested: bool,
 }
 
+/// A page that was read, by whoever read it.
+#[derive(Default)]
+struct PageRead {
+    seen: LinesSeen,
+    /// Where rows are alike, they are put together at once.
+    groups: Vec<LogGroup>,
+    rows: Option<Current>,
+}
+
 /// A page of more minutes than this is read.
 const MINUTES_MAX: i64 = 10_000;
 /// Rows that are made at once where they are not grouped.
 const BATCH_ROWS: usize = 1024;
+/// Pages for each thread that are read before their groups are handed out: the threads wait for each other less often.
+const PAGES_AT_ONCE: usize = 4;
 
 pub(crate) struct GroupCursor<'a> {
     selection: Selection,
     parts: BinaryHeap<Reverse<Part>>,
-    current: Option<Current>,
+    /// The last is handed out first.
+    read: Vec<Current>,
     seen: LinesSeen,
+    helpers: &'a Helpers,
     budget: &'a Budget,
 }
 
 impl<'a> GroupCursor<'a> {
-    pub(crate) fn new(selection: Selection, snapshot: Snapshot, budget: &'a Budget) -> Result<Self> {
-        let mut cursor = Self { selection, parts: BinaryHeap::new(), current: None, seen: LinesSeen::default(), budget };
+    pub(crate) fn new(selection: Selection, snapshot: Snapshot, helpers: &'a Helpers, budget: &'a Budget) -> Result<Self> {
+        let mut cursor =
+            Self { selection, parts: BinaryHeap::new(), read: Vec::new(), seen: LinesSeen::default(), helpers, budget };
         for file in snapshot.files.into_iter().filter(|file| file.may_hold(&cursor.selection.conditions)) {
             budget.expect_parts(1)?;
             cursor.parts.push(Reverse(Part { from: file.entry.min_time.0, source: Source::File(file) }));
@@ -101,7 +116,7 @@ impl<'a> GroupCursor<'a> {
                 let before = self.seen.bytes;
                 let rows = self.selection.batch_rows(&batch, &mut self.seen)?;
                 let is_tested = self.seen.bytes > before;
-                self.current = Some(Current { from: part.from, batch, rows, next: 0, charged: 0, is_tested });
+                self.read.push(Current { from: part.from, batch, rows, next: 0, charged: 0, is_tested });
             }
             Source::File(file) => {
                 self.budget.parts_done(1);
@@ -117,17 +132,53 @@ impl<'a> GroupCursor<'a> {
                 }
                 return Ok(counted);
             }
-            Source::Page { open, page, is_counted } => {
-                self.budget.parts_done(1);
-                self.budget.scanned(open.tail.page_rows(page).len() as u64);
-                match self.read(&open, page, is_counted, part.from) {
-                    Ok(current) => self.current = current,
-                    Err(error) if open.file.is_damaged(&error) => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            Source::Page { .. } => return self.read_pages(part).map(Some),
         }
         Ok(None)
+    }
+
+    /// Reads this page, and those that come next with it where there is help.
+    fn read_pages(&mut self, first: Part) -> Result<Vec<LogGroup>> {
+        let width = self.helpers.width();
+        let most = if width > 1 && self.selection.needs.can_group() { width * PAGES_AT_ONCE } else { width };
+        let mut parts = vec![first];
+        while parts.len() < most {
+            match self.parts.pop() {
+                Some(Reverse(part)) if matches!(part.source, Source::Page { .. }) => parts.push(part),
+                Some(other) => {
+                    self.parts.push(other);
+                    break;
+                }
+                None => break,
+            }
+        }
+        self.budget.parts_done(parts.len() as u64);
+        let read = self.helpers.each(parts, |part| self.read_page(&part));
+        let mut groups = Vec::new();
+        let mut outcome = Ok(());
+        for page in read {
+            match page {
+                Ok(PageRead { seen, groups: more, rows }) => {
+                    self.seen.lines += seen.lines;
+                    self.seen.bytes += seen.bytes;
+                    groups.extend(more);
+                    self.read.extend(rows);
+                }
+                Err(error) => outcome = Err(error),
+            }
+        }
+        self.read.reverse();
+        outcome.map(|()| groups)
+    }
+
+    fn read_page(&self, part: &Part) -> Result<PageRead> {
+        let Source::Page { open, page, is_counted } = &part.source else { return Ok(PageRead::default()) };
+        self.budget.check()?;
+        self.budget.scanned(open.tail.page_rows(*page).len() as u64);
+        match self.read(open, *page, *is_counted, part.from) {
+            Err(error) if open.file.is_damaged(&error) => Ok(PageRead::default()),
+            read => read,
+        }
     }
 
     /// What the file says of the minutes that are asked for as a whole; `None` where rows must be looked at.
@@ -155,7 +206,7 @@ impl<'a> GroupCursor<'a> {
         last - first > MINUTES_MAX || (first..=last).any(|minute| !self.selection.is_whole(minute))
     }
 
-    fn read(&mut self, open: &OpenFile, page: usize, is_counted: bool, from: i64) -> Result<Option<Current>> {
+    fn read(&self, open: &OpenFile, page: usize, is_counted: bool, from: i64) -> Result<PageRead> {
         let mut seen = LinesSeen::default();
         let mut found = self.selection.page_rows(open, page, is_counted, &mut seen)?;
         if let (true, Some(batch)) = (is_counted, &found.times) {
@@ -163,31 +214,46 @@ impl<'a> GroupCursor<'a> {
             found.rows.retain(|row| !self.selection.is_whole(minute_of(times.value(*row as usize))));
             seen.lines = found.rows.len() as u64;
         }
-        self.seen.lines += seen.lines;
-        self.seen.bytes += seen.bytes;
         if found.rows.is_empty() {
-            return Ok(None);
+            return Ok(PageRead { seen, ..PageRead::default() });
         }
         let mut held = Held::new(self.budget);
         held.add(found.bytes())?;
         let is_tested = found.is_tested();
         let batch = self.selection.read(open, page, found)?;
         let charged = batch.get_array_memory_size() as u64;
+        if self.selection.needs.can_group() {
+            held.add(charged)?;
+            let groups = self.groups(&batch, 0..batch.num_rows())?;
+            if !is_tested {
+                seen.bytes += bytes_of(&groups);
+            }
+            return Ok(PageRead { seen, groups, rows: None });
+        }
         self.budget.charge(charged)?;
         let rows = (0..batch.num_rows() as u32).collect();
-        Ok(Some(Current { from, batch, rows, next: 0, charged, is_tested }))
+        Ok(PageRead { seen, rows: Some(Current { from, batch, rows, next: 0, charged, is_tested }), groups: Vec::new() })
+    }
+
+    fn groups(&self, batch: &RecordBatch, rows: impl Iterator<Item = usize>) -> Result<Vec<LogGroup>> {
+        RowReader::new(&self.selection.needs, batch)?.groups(rows)
     }
 
     fn give(&mut self, current: &mut Current) -> Result<Vec<LogGroup>> {
         let at_once = if self.selection.needs.can_group() { current.rows.len() } else { BATCH_ROWS };
         let rows = &current.rows[current.next..(current.next + at_once).min(current.rows.len())];
         current.next += rows.len();
-        let groups = RowReader::new(&self.selection.needs, &current.batch)?.groups(rows.iter().map(|row| *row as usize))?;
+        let groups = self.groups(&current.batch, rows.iter().map(|row| *row as usize))?;
         if !current.is_tested {
-            self.seen.bytes += groups.iter().flat_map(|group| &group.members).map(|(_, bytes)| u64::from(*bytes)).sum::<u64>();
+            self.seen.bytes += bytes_of(&groups);
         }
         Ok(groups)
     }
+}
+
+/// Of the lines of all members.
+fn bytes_of(groups: &[LogGroup]) -> u64 {
+    groups.iter().flat_map(|group| &group.members).map(|(_, bytes)| u64::from(*bytes)).sum()
 }
 
 /// A group for each stream, and level where it is asked for.
@@ -196,6 +262,9 @@ fn counted_groups(selection: &Selection, open: &OpenFile, cells: &[Cell]) -> Res
     let has_level = selection.needs.metadata_named(Derived::DETECTED_LEVEL);
     let has_bytes = selection.needs.line > LineNeed::Nothing;
     let mut groups: Vec<LogGroup> = Vec::new();
+    // Streams that are alike in the labels that are looked at are one.
+    let mut sets: HashMap<Labels, usize> = HashMap::new();
+    let mut set_of: HashMap<usize, usize> = HashMap::new();
     let mut numbers: HashMap<(usize, u8), usize> = HashMap::new();
     for cell in cells.iter().filter(|cell| selection.is_whole(cell.minute)) {
         let stream = open.tail.summary.streams.get(cell.stream).zip(labels.get(cell.stream));
@@ -205,8 +274,12 @@ fn counted_groups(selection: &Selection, open: &OpenFile, cells: &[Cell]) -> Res
         }
         let severity = if has_level { cell.severity } else { 0 };
         let time = Nanos(bounds_of(cell.minute).1);
-        let number = *numbers.entry((cell.stream, severity)).or_insert_with(|| {
-            groups.push(LogGroup::new(row_of(labels, Severity(severity), time)));
+        let set = *set_of.entry(cell.stream).or_insert_with(|| {
+            let next = sets.len();
+            *sets.entry(selection.needs.stream(labels)).or_insert(next)
+        });
+        let number = *numbers.entry((set, severity)).or_insert_with(|| {
+            groups.push(LogGroup::new(row_of(&selection.needs.stream(labels), Severity(severity), time)));
             groups.len() - 1
         });
         let bytes = if has_bytes { cell.bytes } else { 0 };
@@ -235,11 +308,11 @@ impl LogGroupCursor for GroupCursor<'_> {
     fn next_batch(&mut self) -> Result<Option<Vec<LogGroup>>> {
         loop {
             self.budget.check()?;
-            if let Some(mut current) = self.current.take() {
+            if let Some(mut current) = self.read.pop() {
                 let groups = self.give(&mut current);
                 let is_left = current.next < current.rows.len() && groups.is_ok();
                 if is_left {
-                    self.current = Some(current);
+                    self.read.push(current);
                 } else {
                     self.budget.release(current.charged);
                 }
@@ -259,7 +332,7 @@ impl LogGroupCursor for GroupCursor<'_> {
 
     fn reached(&self) -> Nanos {
         let coming = self.parts.peek().map_or(i64::MAX, |Reverse(part)| part.from);
-        Nanos(self.current.as_ref().map_or(coming, |current| current.from.min(coming)))
+        Nanos(self.read.iter().map(|current| current.from).fold(coming, i64::min))
     }
 
     fn seen(&self) -> LinesSeen {
@@ -269,6 +342,6 @@ impl LogGroupCursor for GroupCursor<'_> {
 
 impl Drop for GroupCursor<'_> {
     fn drop(&mut self) {
-        self.budget.release(self.current.as_ref().map_or(0, |current| current.charged));
+        self.budget.release(self.read.iter().map(|current| current.charged).sum());
     }
 }

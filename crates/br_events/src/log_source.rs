@@ -6,6 +6,7 @@
 
 use crate::conditions::Conditions;
 use crate::file::{EventFile, ranges_of};
+use crate::helpers::Helpers;
 use crate::log_groups::GroupCursor;
 use crate::log_rows::{RowReader, needs_column};
 use crate::origin;
@@ -44,6 +45,7 @@ impl LogSource for TenantLogs {
             pages: Vec::new(),
             selection: Selection::new(query),
             seen: LinesSeen::default(),
+            helpers: &self.store.helpers,
             budget,
         };
         for file in snapshot.files {
@@ -56,7 +58,9 @@ impl LogSource for TenantLogs {
             cursor.heap.push((key, Node { at, step: Step::OpenFile }));
         }
         for batch in snapshot.batches {
-            let rows = cursor.selected(|selection, seen| selection.batch_rows(&batch, seen))?;
+            let mut seen = LinesSeen::default();
+            let rows = cursor.selection.batch_rows(&batch, &mut seen)?;
+            cursor.count(seen);
             budget.scanned(batch.num_rows() as u64);
             cursor.add_rows(Source::Memory(batch.clone()), &batch, rows)?;
         }
@@ -65,7 +69,7 @@ impl LogSource for TenantLogs {
 
     fn scan_groups<'a>(&'a self, query: &LogQuery, budget: &'a Budget) -> Result<Box<dyn LogGroupCursor + 'a>> {
         let snapshot = self.store.snapshot(self.tenant, Table::Logs);
-        Ok(Box::new(GroupCursor::new(Selection::new(query), snapshot, budget)?))
+        Ok(Box::new(GroupCursor::new(Selection::new(query), snapshot, &self.store.helpers, budget)?))
     }
 
     fn streams(&self, range: TimeRange, matchers: &[Matcher], budget: &Budget) -> Result<Vec<Labels>> {
@@ -134,6 +138,15 @@ enum Source {
     Done,
 }
 
+impl Source {
+    fn page(&self) -> Option<(Arc<OpenFile>, usize)> {
+        match self {
+            Self::Page(open, page) => Some((open.clone(), *page)),
+            Self::Memory(_) | Self::File(_) | Self::Done => None,
+        }
+    }
+}
+
 struct Opened {
     source: Source,
     /// Time and number within the source, in the order of the query.
@@ -166,6 +179,7 @@ struct Cursor<'a> {
     pages: Vec<Opened>,
     selection: Selection,
     seen: LinesSeen,
+    helpers: &'a Helpers,
     budget: &'a Budget,
 }
 
@@ -204,15 +218,12 @@ impl Cursor<'_> {
         Ok(())
     }
 
-    /// Counts the lines that are looked at for it; where none is, those are counted that are handed out.
-    fn selected<T>(&mut self, select: impl FnOnce(&Selection, &mut LinesSeen) -> Result<T>) -> Result<T> {
-        let mut seen = LinesSeen::default();
-        let found = select(&self.selection, &mut seen);
+    /// Counts the lines that were looked at to select some; where none is, those are counted that are handed out.
+    fn count(&mut self, seen: LinesSeen) {
         if self.selection.reads_lines() {
             self.seen.lines += seen.lines;
             self.seen.bytes += seen.bytes;
         }
-        found
     }
 
     fn open_file(&mut self, at: usize) -> Result<()> {
@@ -229,21 +240,34 @@ impl Cursor<'_> {
         Ok(())
     }
 
-    fn open_page(&mut self, at: usize) -> Result<()> {
-        let Source::Page(open, page) = &self.pages[at].source else { return Ok(()) };
-        let (open, page) = (open.clone(), *page);
-        self.budget.parts_done(1);
-        self.budget.scanned(open.tail.page_rows(page).len() as u64);
-        match self.selected(|selection, seen| selection.page_rows(&open, page, true, seen)) {
-            Ok(found) => {
-                // What was read is held until here only; a page that is too large must fail all the same.
-                Held::new(self.budget).add(found.bytes())?;
-                let Some(times) = found.times else { return Ok(()) };
-                self.add_rows(Source::Page(open, page), &times, found.rows)
-            }
-            Err(error) if open.file.is_damaged(&error) => Ok(()),
-            Err(error) => Err(error),
+    /// Opens a page. Where lines have to be tested, and there is help, those that come next are opened with it.
+    fn open_pages(&mut self, first: usize) -> Result<()> {
+        let mut ats = vec![first];
+        let most = if self.selection.reads_lines() { self.helpers.width() } else { 1 };
+        while ats.len() < most && self.heap.peek().is_some_and(|(_, node)| node.step == Step::OpenPage) {
+            ats.extend(self.heap.pop().map(|(_, node)| node.at));
         }
+        self.budget.parts_done(ats.len() as u64);
+        let pages: Vec<(Arc<OpenFile>, usize)> = ats.iter().filter_map(|at| self.pages[*at].source.page()).collect();
+        let (selection, budget) = (&self.selection, self.budget);
+        let read = self.helpers.each(pages, |(open, page)| {
+            budget.scanned(open.tail.page_rows(page).len() as u64);
+            let mut seen = LinesSeen::default();
+            let found = selection.page_rows(&open, page, true, &mut seen);
+            // What was read is held until here only; a page that is too large must fail all the same.
+            let found = found.and_then(|found| Held::new(budget).add(found.bytes()).map(|()| (found.times, found.rows)));
+            (open, page, found, seen)
+        });
+        for (open, page, found, seen) in read {
+            self.count(seen);
+            match found {
+                Ok((Some(times), rows)) => self.add_rows(Source::Page(open, page), &times, rows)?,
+                Ok((None, _)) => {}
+                Err(error) if open.file.is_damaged(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// How many rows the next batch has at most.
@@ -260,7 +284,7 @@ impl Cursor<'_> {
             let Some((_, node)) = self.heap.pop() else { break };
             match node.step {
                 Step::OpenFile => self.open_file(node.at)?,
-                Step::OpenPage => self.open_page(node.at)?,
+                Step::OpenPage => self.open_pages(node.at)?,
                 Step::Row => {
                     let opened = &mut self.pages[node.at];
                     picked.push((node.at, opened.rows[opened.next].1));

@@ -54,6 +54,8 @@ pub struct EventOptions {
     pub head_bytes_max: usize,
     /// Directories of files (footers, page summaries) kept in memory.
     pub open_files_max: usize,
+    /// Threads that read for all queries together, those of the queries themselves not counted, and one more.
+    pub threads: usize,
     /// For events that are not kept as long as others.
     pub retention: Option<Arc<EventRules>>,
 }
@@ -74,6 +76,7 @@ impl EventOptions {
             head_bytes_wanted: 128 << 20,
             head_bytes_max: 384 << 20,
             open_files_max: 512,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
             retention: None,
         }
     }

@@ -3,6 +3,7 @@
 use crate::conditions::Conditions;
 use crate::equals::Equals;
 use crate::file::{EventFile, Tail, ranges_of};
+use crate::helpers::Helpers;
 use crate::numbers::{Name, NumberBetween};
 use crate::schema::{NAME, SERVICE, TS, column};
 use crate::spans_codec::{SpanReader, is_read_of};
@@ -27,7 +28,7 @@ impl TenantSpans {
         Self { store, tenant }
     }
 
-    fn cursor<'a>(&self, query: &SpanQuery, budget: &'a Budget) -> Cursor<'a> {
+    fn cursor<'a>(&'a self, query: &SpanQuery, budget: &'a Budget) -> Cursor<'a> {
         let conditions = conditions_of(query);
         let equals = query.hints.iter().filter_map(|hint| match hint {
             SpanHint::AttributeEquals { key, value } => Equals::new(key, value),
@@ -41,7 +42,8 @@ impl TenantSpans {
             parts.push((newest.unwrap_or(i64::MAX), Part::Memory(batch)));
         }
         parts.sort_by_key(|(newest, _)| *newest);
-        Cursor { parts, equals: equals.collect(), conditions, wanted: query.parts.clone(), budget, charged: 0 }
+        let (helpers, ready) = (&self.store.helpers, Vec::new());
+        Cursor { parts, ready, equals: equals.collect(), conditions, wanted: query.parts.clone(), helpers, budget, charged: 0 }
     }
 }
 
@@ -58,7 +60,7 @@ impl SpanSource for TenantSpans {
         take: &mut TakeTrace<'_>,
     ) -> Result<()> {
         let Snapshot { batches, files } = self.store.snapshot(self.tenant, Table::Spans);
-        traces::read(batches, files, wanted, parts, budget, take)
+        traces::read(batches, files, wanted, parts, budget, &self.store.helpers, take)
     }
 
     fn services(&self, range: TimeRange, budget: &Budget) -> Result<Vec<String>> {
@@ -158,14 +160,36 @@ enum Part {
 struct Cursor<'a> {
     /// The newest last, each with a time after which none of its spans starts.
     parts: Vec<(i64, Part)>,
+    /// Pages that were read before their turn, the newest last.
+    ready: Vec<Ready>,
     conditions: Conditions,
     equals: Vec<Equals>,
     /// What of each span is read.
     wanted: SpanParts,
+    helpers: &'a Helpers,
     budget: &'a Budget,
     /// For the batch that was handed out last.
     charged: u64,
 }
+
+/// Rows that are wanted of a page.
+struct Ready {
+    newest: i64,
+    batch: RecordBatch,
+    charged: u64,
+}
+
+/// A page that is to be read.
+struct Page {
+    newest: i64,
+    file: Arc<EventFile>,
+    tail: Arc<Tail>,
+    number: usize,
+    streams: Option<Arc<HashSet<u64>>>,
+}
+
+/// Pages that are read at once, at most: whole spans are large.
+const PAGES_AT_ONCE: usize = 4;
 
 impl Cursor<'_> {
     fn push_pages(&mut self, file: Arc<EventFile>, tail: Arc<Tail>, pages: Vec<usize>, streams: Option<Arc<HashSet<u64>>>) {
@@ -175,46 +199,90 @@ impl Cursor<'_> {
         }
     }
 
-    /// The rows of the next part, or nothing when it has none.
-    fn step(&mut self, part: Part) -> Result<Option<RecordBatch>> {
-        let (file, tail, mut pages, streams) = match part {
+    /// Makes ready what the next part has, with the pages that come behind it where there is help.
+    fn step(&mut self, (newest, part): (i64, Part)) -> Result<()> {
+        match part {
             Part::Memory(batch) => {
                 self.budget.scanned(batch.num_rows() as u64);
                 let mut rows = self.conditions.rows_in_memory(&batch)?;
                 self.equals.iter().try_for_each(|equals| equals.retain(&batch, &mut rows))?;
-                return Ok(Some(pick(&batch, rows)?));
+                self.add(newest, pick(&batch, rows)?)
             }
-            Part::File(file) => {
-                let tail = file.tail()?;
-                let mut found = file.pages(&tail, &self.conditions)?;
-                found.pages.sort_by_key(|page| tail.summary.pages[*page].max_ts);
-                self.budget.expect_parts(found.pages.len() as u64)?;
-                self.push_pages(file, tail, found.pages, found.streams.map(Arc::new));
-                return Ok(None);
+            Part::File(file) => match self.open(&file) {
+                Err(error) if file.is_damaged(&error) => Ok(()),
+                opened => opened,
+            },
+            Part::Pages { .. } => {
+                self.parts.push((newest, part));
+                let width = self.helpers.width().min(PAGES_AT_ONCE);
+                let pages: Vec<Page> = std::iter::from_fn(|| self.next_page()).take(width).collect();
+                self.budget.parts_done(pages.len() as u64);
+                let read = self.helpers.each(pages, |page| {
+                    let read = self.budget.check().and_then(|()| self.read(&page));
+                    (page, read)
+                });
+                // A damaged page does not hide the others.
+                for (page, read) in read.into_iter().rev() {
+                    match read {
+                        Ok(batch) => batch.map_or(Ok(()), |batch| self.add(page.newest, batch))?,
+                        Err(error) if page.file.is_damaged(&error) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(())
             }
-            Part::Pages { file, tail, pages, streams } => (file, tail, pages, streams),
+        }
+    }
+
+    fn open(&mut self, file: &Arc<EventFile>) -> Result<()> {
+        let tail = file.tail()?;
+        let mut found = file.pages(&tail, &self.conditions)?;
+        found.pages.sort_by_key(|page| tail.summary.pages[*page].max_ts);
+        self.budget.expect_parts(found.pages.len() as u64)?;
+        self.push_pages(file.clone(), tail, found.pages, found.streams.map(Arc::new));
+        Ok(())
+    }
+
+    /// Takes the next page off the parts, where that is what comes next.
+    fn next_page(&mut self) -> Option<Page> {
+        let (newest, part) = self.parts.pop()?;
+        let Part::Pages { file, tail, mut pages, streams } = part else {
+            self.parts.push((newest, part));
+            return None;
         };
-        let Some(page) = pages.pop() else { return Ok(None) };
-        // Before reading: a damaged page does not hide the others.
+        let page = pages.pop()?;
         self.push_pages(file.clone(), tail.clone(), pages, streams.clone());
-        let page_rows = tail.page_rows(page);
-        self.budget.parts_done(1);
+        Some(Page { newest, file, tail, number: page, streams })
+    }
+
+    /// The rows of a page, or nothing when it has none.
+    fn read(&self, Page { file, tail, number, streams, .. }: &Page) -> Result<Option<RecordBatch>> {
+        let page_rows = tail.page_rows(*number);
         self.budget.scanned(page_rows.len() as u64);
-        let ranges = if self.equals.is_empty() && file.holds_for_all(&tail.summary.pages[page], &self.conditions) {
+        let ranges = if self.equals.is_empty() && file.holds_for_all(&tail.summary.pages[*number], &self.conditions) {
             vec![page_rows]
         } else {
             let columns = self.conditions.columns();
             let reads = |name: &str| columns.contains(&name) || self.equals.iter().any(|equals| equals.reads(&file.stats, name));
-            let batch = file.read_selected(&tail, std::slice::from_ref(&page_rows), reads)?;
+            let batch = file.read_selected(tail, std::slice::from_ref(&page_rows), reads)?;
             let mut rows = self.conditions.rows(&batch, streams.as_deref())?;
             self.equals.iter().try_for_each(|equals| equals.retain(&batch, &mut rows))?;
-            file.retain_visible(&tail, page, &mut rows)?;
+            file.retain_visible(tail, *number, &mut rows)?;
             ranges_of(&page_rows, &rows)
         };
         if ranges.is_empty() {
             return Ok(None);
         }
-        file.read_selected(&tail, &ranges, |name| is_read_of(&file.stats, name, &self.wanted)).map(Some)
+        file.read_selected(tail, &ranges, |name| is_read_of(&file.stats, name, &self.wanted)).map(Some)
+    }
+
+    fn add(&mut self, newest: i64, batch: RecordBatch) -> Result<()> {
+        if batch.num_rows() > 0 {
+            let charged = batch.get_array_memory_size() as u64;
+            self.budget.charge(charged)?;
+            self.ready.push(Ready { newest, batch, charged });
+        }
+        Ok(())
     }
 }
 
@@ -227,36 +295,28 @@ pub(crate) fn pick(batch: &RecordBatch, rows: Vec<u32>) -> Result<RecordBatch> {
 
 impl SpanCursor for Cursor<'_> {
     fn next_batch(&mut self) -> Result<Option<Vec<StoredSpan>>> {
-        while let Some((_, part)) = self.parts.pop() {
+        loop {
             self.budget.release(std::mem::take(&mut self.charged));
             self.budget.check()?;
-            let file = match &part {
-                Part::File(file) | Part::Pages { file, .. } => Some(file.clone()),
-                Part::Memory(_) => None,
-            };
-            let batch = match (self.step(part), file) {
-                (Ok(Some(batch)), _) if batch.num_rows() > 0 => batch,
-                (Ok(_), _) => continue,
-                (Err(error), Some(file)) if file.is_damaged(&error) => continue,
-                (Err(error), _) => return Err(error),
-            };
-            let bytes = batch.get_array_memory_size() as u64;
-            self.budget.charge(bytes)?;
-            self.charged = bytes;
-            let mut reader = SpanReader::new(&batch, &self.wanted)?;
-            return (0..batch.num_rows()).map(|row| reader.span(row)).collect::<Result<_>>().map(Some);
+            if let Some(Ready { batch, charged, .. }) = self.ready.pop() {
+                self.charged = charged;
+                let mut reader = SpanReader::new(&batch, &self.wanted)?;
+                return (0..batch.num_rows()).map(|row| reader.span(row)).collect::<Result<_>>().map(Some);
+            }
+            let Some(part) = self.parts.pop() else { return Ok(None) };
+            self.step(part)?;
         }
-        Ok(None)
     }
 
     fn newest_left(&self) -> Option<Nanos> {
         // Those of an opened file lie on top of newer ones at times.
-        Some(Nanos(self.parts.iter().map(|(newest, _)| *newest).max().unwrap_or(i64::MIN)))
+        let ready = self.ready.iter().map(|ready| ready.newest);
+        Some(Nanos(self.parts.iter().map(|(newest, _)| *newest).chain(ready).max().unwrap_or(i64::MIN)))
     }
 }
 
 impl Drop for Cursor<'_> {
     fn drop(&mut self) {
-        self.budget.release(self.charged);
+        self.budget.release(self.charged + self.ready.iter().map(|ready| ready.charged).sum::<u64>());
     }
 }

@@ -4,6 +4,7 @@ use crate::counters::EventCounters;
 use crate::erase::without;
 use crate::erasure::Erased;
 use crate::file::{EventFile, TailCache};
+use crate::helpers::Helpers;
 use crate::log_source::TenantLogs;
 use crate::logs_codec::encode_logs;
 use crate::mask::Mask;
@@ -30,6 +31,7 @@ pub struct EventStore {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) counters: Arc<EventCounters>,
     pub(crate) cache: Arc<TailCache>,
+    pub(crate) helpers: Helpers,
     pub(crate) state: RwLock<State>,
 }
 
@@ -57,6 +59,7 @@ impl EventStore {
     pub fn open(files: Vec<FileEntry>, store: Arc<dyn ObjectStore>, options: EventOptions) -> Arc<Self> {
         let events = Self {
             cache: Arc::new(TailCache::new(options.open_files_max)),
+            helpers: Helpers::new(options.threads),
             options,
             store,
             counters: Arc::new(EventCounters::default()),

@@ -2,6 +2,7 @@
 
 use crate::conditions::Conditions;
 use crate::file::{EventFile, Tail, ranges_of};
+use crate::helpers::Helpers;
 use crate::logs_codec::trace_id;
 use crate::schema::{TRACE_ID, TS, column};
 use crate::span_source::pick;
@@ -31,11 +32,13 @@ pub(crate) fn read(
     wanted: &[(TraceId, TimeRange)],
     parts: &SpanParts,
     budget: &Budget,
+    helpers: &Helpers,
     take: &mut TakeTrace<'_>,
 ) -> Result<()> {
     let mut held = Held::new(budget);
     held.add(wanted.len() as u64 * WANTED_BYTES)?;
-    let mut search = Search { wanted, numbers: HashMap::new(), rows: vec![0; wanted.len()], places: Vec::new(), budget, held };
+    let mut search =
+        Search { wanted, numbers: HashMap::new(), rows: vec![0; wanted.len()], places: Vec::new(), helpers, budget, held };
     for (number, (id, _)) in wanted.iter().enumerate() {
         if !id.is_none() {
             search.numbers.entry(*id).or_insert(number as u32);
@@ -68,6 +71,7 @@ struct Search<'a> {
     /// How many of each trace were found.
     rows: Vec<u64>,
     places: Vec<Place>,
+    helpers: &'a Helpers,
     budget: &'a Budget,
     held: Held<'a>,
 }
@@ -101,10 +105,12 @@ impl Search<'_> {
         let tail = file.tail()?;
         let pages = file.pages_with_any(&tail, conditions, terms)?;
         self.budget.expect_parts(pages.len() as u64)?;
-        for page in pages {
-            self.budget.check()?;
+        let read = self.helpers.each(pages, |page| {
             self.budget.parts_done(1);
-            match self.hits_in_page(file, &tail, page) {
+            (page, self.budget.check().and_then(|()| self.hits_in_page(file, &tail, page)))
+        });
+        for (page, hits) in read {
+            match hits {
                 Ok(hits) => self.add(Rows::Page { file: file.clone(), tail: tail.clone(), page }, hits)?,
                 // A damaged page does not hide the others.
                 Err(error) if file.is_damaged(&error) => {}
@@ -175,31 +181,36 @@ impl Search<'_> {
     fn chunk(&self, numbers: Range<usize>, parts: &SpanParts, held: &mut Held<'_>) -> Result<(Vec<Vec<StoredSpan>>, u64)> {
         let mut traces = vec![Vec::new(); numbers.len()];
         let mut bytes = 0;
-        for place in &self.places {
-            let hits = place.hits.iter().filter(|(number, _)| numbers.contains(&(*number as usize)));
-            let (of_traces, rows): (Vec<u32>, Vec<u32>) = hits.copied().unzip();
-            if rows.is_empty() {
-                continue;
-            }
-            self.budget.check()?;
-            let batch = match (place.batch(rows, parts), &place.rows) {
-                (Ok(batch), _) => batch,
-                (Err(error), Rows::Page { file, .. }) if file.is_damaged(&error) => continue,
-                (Err(error), _) => return Err(error),
-            };
-            let mut of_batch = Held::new(self.budget);
-            of_batch.add(batch.get_array_memory_size() as u64)?;
-            let mut reader = SpanReader::new(&batch, parts)?;
-            let mut more = 0;
-            for (row, number) in of_traces.into_iter().enumerate() {
-                let stored = reader.span(row)?;
-                more += stored.heap_bytes();
-                traces[number as usize - numbers.start].push(stored);
-            }
+        for read in self.helpers.each(self.places.iter().collect(), |place| self.spans_of(place, &numbers, parts)) {
+            let (of_traces, spans) = read?;
+            let more = spans.iter().map(StoredSpan::heap_bytes).sum();
             held.add(more)?;
             bytes += more;
+            for (number, stored) in of_traces.into_iter().zip(spans) {
+                traces[number as usize - numbers.start].push(stored);
+            }
         }
         Ok((traces, bytes))
+    }
+
+    /// What a place has of a range of numbers: the number of its trace for each span.
+    fn spans_of(&self, place: &Place, numbers: &Range<usize>, parts: &SpanParts) -> Result<(Vec<u32>, Vec<StoredSpan>)> {
+        let hits = place.hits.iter().filter(|(number, _)| numbers.contains(&(*number as usize)));
+        let (of_traces, rows): (Vec<u32>, Vec<u32>) = hits.copied().unzip();
+        if rows.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        self.budget.check()?;
+        let batch = match (place.batch(rows, parts), &place.rows) {
+            (Ok(batch), _) => batch,
+            (Err(error), Rows::Page { file, .. }) if file.is_damaged(&error) => return Ok((Vec::new(), Vec::new())),
+            (Err(error), _) => return Err(error),
+        };
+        let mut of_batch = Held::new(self.budget);
+        of_batch.add(batch.get_array_memory_size() as u64)?;
+        let mut reader = SpanReader::new(&batch, parts)?;
+        let spans = (0..of_traces.len()).map(|row| reader.span(row)).collect::<Result<_>>()?;
+        Ok((of_traces, spans))
     }
 }
 
