@@ -200,6 +200,9 @@ impl EventFile {
             let mut is_held = vec![true; summary.pages.len()];
             self.probe(tail, &conditions.terms.whole, &pages, |page, holds| is_held[page] &= holds)?;
             pages.retain(|page| is_held[*page]);
+            let knows_follows = |page| summary.segment_of(page).is_some_and(|segment| segment.knows_follows(page));
+            self.probe(tail, &conditions.terms.follows, &pages, |page, holds| is_held[page] &= holds || !knows_follows(page))?;
+            pages.retain(|page| is_held[*page]);
             self.probe_parts(tail, conditions.terms.parts.as_slice(), &mut pages)?;
         }
         EventCounters::add(&self.counters.pages_pruned, summary.pages.len() - pages.len());

@@ -6,7 +6,7 @@ use crate::logs_codec::trace_id;
 use crate::origin::resources;
 use crate::parts::PageParts;
 use crate::schema::{BODY, NAME, RESOURCE, TRACE_ID, column, damaged};
-use crate::terms::{PairTerms, body_term, pair_term, trace_term, words};
+use crate::terms::{Following, PairTerms, body_term, pair_term, trace_term, words};
 use arrow::array::{
     Array, ArrayRef, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
 };
@@ -23,7 +23,36 @@ const ERROR_GROUP: &str = "error_group";
 pub(crate) struct PageTerms {
     /// Ascending, each once.
     pub(crate) terms: Vec<u64>,
+    /// Words of bodies that follow each other are among them.
+    pub(crate) has_follows: bool,
     pub(crate) parts: PageParts,
+}
+
+/// Different pairs of words that follow each other in a page, at most: 6 KB of filters. A page with more has none of them.
+const FOLLOWS_MAX: usize = 4096;
+
+/// Those of one page.
+#[derive(Default)]
+struct BodyTerms {
+    terms: HashSet<u64>,
+    follows: HashSet<u64>,
+    parts: PageParts,
+}
+
+impl BodyTerms {
+    fn add(&mut self, body: &str) {
+        let mut following = Following::default();
+        for word in words(body) {
+            let term = body_term(word);
+            // A word that was there before has left its parts.
+            if term.is_none_or(|term| self.terms.insert(term)) {
+                self.parts.add(word);
+            }
+            if self.follows.len() <= FOLLOWS_MAX {
+                self.follows.extend(following.pair(word, term));
+            }
+        }
+    }
 }
 
 /// Gathers the terms of one page after the other of a file.
@@ -40,12 +69,12 @@ impl TermGatherer {
     /// The terms of a wide page's rows: words of bodies and names, attributes of record and resource, trace ids; and the parts of
     /// its bodies' words.
     pub(crate) fn terms(&mut self, page: &RecordBatch) -> Result<PageTerms> {
-        let (mut terms, mut parts) = (HashSet::new(), PageParts::default());
+        let (mut terms, mut of_bodies) = (HashSet::new(), BodyTerms::default());
         for (field, array) in page.schema_ref().fields().iter().zip(page.columns()) {
             match (field.name().as_str(), parse_promoted(field.name())) {
                 (BODY, _) => {
                     let bodies: &StringArray = column(page, BODY)?;
-                    bodies.iter().flatten().for_each(|body| body_terms(body, &mut terms, &mut parts));
+                    bodies.iter().flatten().for_each(|body| of_bodies.add(body));
                 }
                 (TRACE_ID, _) => {
                     let ids: &FixedSizeBinaryArray = column(page, TRACE_ID)?;
@@ -58,9 +87,13 @@ impl TermGatherer {
         }
         self.map(page, &mut terms)?;
         resource_terms(page, &mut terms)?;
+        let BodyTerms { terms: words, follows, parts } = of_bodies;
+        let has_follows = follows.len() <= FOLLOWS_MAX;
+        terms.extend(words);
+        terms.extend(follows.into_iter().filter(|_| has_follows));
         let mut terms: Vec<u64> = terms.into_iter().collect();
         terms.sort_unstable();
-        Ok(PageTerms { terms, parts })
+        Ok(PageTerms { terms, has_follows, parts })
     }
 
     /// The terms of a column of its own.
@@ -114,15 +147,6 @@ impl TermGatherer {
 
     pub(crate) fn keys(&self) -> &Keys {
         &self.keys
-    }
-}
-
-fn body_terms(body: &str, terms: &mut HashSet<u64>, parts: &mut PageParts) {
-    for word in words(body) {
-        // A word that was there before has left its parts.
-        if body_term(word).is_none_or(|term| terms.insert(term)) {
-            parts.add(word);
-        }
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) fn conditions_of(query: &LogQuery) -> Conditions {
 fn terms_of(hint: &LogHint) -> Terms {
     match hint {
         LogHint::LineContains(text) => terms::substring_terms(text),
-        LogHint::LineHasWords(text) => terms::match_terms(text),
+        LogHint::LineHasWords(text) => terms::phrase_terms(text),
         // These are attributes for the reader only, or derived; the filters do not know them.
         LogHint::AttributeEquals { name, .. } if is_derived(name) => Terms::default(),
         LogHint::AttributeEquals { value, .. } if value.is_empty() => Terms::default(),

@@ -142,6 +142,9 @@ pub(crate) struct Segment {
     /// A bit for each page that has a long word with a digit.
     #[serde(default)]
     pub(crate) parts_long: u64,
+    /// A bit for each page whose filter knows which words follow each other.
+    #[serde(default)]
+    pub(crate) follows: u64,
 }
 
 impl Segment {
@@ -170,6 +173,11 @@ impl Segment {
     pub(crate) fn filters_end(&self) -> u64 {
         let parts_end = self.parts_offset.saturating_add((self.parts_bits * parts::row_bytes(self.pages)) as u64);
         self.filter_row(u64::MAX).end.max(parts_end)
+    }
+
+    /// Whether the filter of a page of the segment knows which words follow each other.
+    pub(crate) fn knows_follows(&self, page: usize) -> bool {
+        self.follows >> (page - self.first_page).min(63) & 1 == 1
     }
 
     pub(crate) fn holds(&self, page: usize) -> bool {

@@ -122,6 +122,7 @@ impl FileWriter {
         let (filters, filter_blocks) = filter::build(&terms);
         let parts: Vec<PageParts> = self.pages.iter_mut().map(|page| std::mem::take(&mut page.parts)).collect();
         let parts = parts::build(&parts);
+        let follows = self.pages.iter().enumerate().map(|(at, page)| u64::from(page.has_follows) << at).sum();
         let filter_offset = writer.bytes_written() as u64;
         self.segments.push(Segment {
             first_page: before.0,
@@ -133,6 +134,7 @@ impl FileWriter {
             parts_offset: filter_offset + filters.len() as u64,
             parts_bits: parts.bits,
             parts_long: parts.long,
+            follows,
         });
         writer.write_all(&filters)?;
         writer.write_all(&parts.bytes)?;
