@@ -68,3 +68,40 @@ def test_rates_are_over_the_time_in_which_a_service_was_seen(server):
     full = [count for count in series["requests"] if count is not None][1:-1]
     assert all(abs(count / 60 - service["requests_per_second"]) < 2 for count in full), series["requests"]
     assert series["requests"][:50] == [None] * 50, "before it was seen there is nothing, not zero"
+
+
+def deploys(server, **parameters):
+    found = server.get("/bellrock/v1/deploys", **parameters)["deploys"]
+    return [(one["service"], one["environment"], one["version"], one["previous_version"]) for one in found]
+
+
+def test_a_version_that_follows_another_is_a_deploy(server):
+    def send(version, environment="live"):
+        names = {"service.name": "shop", "service.version": version, "deployment.environment.name": environment}
+        resource = {"attributes": [{"key": key, "value": {"stringValue": value}} for key, value in names.items()]}
+        now = str(time.time_ns())
+        span = {"traceId": "7" * 32, "spanId": "8" * 16, "name": "GET /", "kind": 2, "startTimeUnixNano": now, "endTimeUnixNano": now}
+        body = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]}
+        assert requests.post(f"{server.url}/v1/traces", json=body, timeout=10).status_code == 200
+        log = {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [{"timeUnixNano": now, "body": {"stringValue": "up"}}]}]}]}
+        assert requests.post(f"{server.url}/v1/logs", json=log, timeout=10).status_code == 200
+
+    send("1.0")
+    send("3.0", "test")
+    # In a rollout both versions answer for a while.
+    for version in ["1.1", "1.0", "1.1", "1.0"]:
+        send(version)
+    expect = [("shop", "live", "1.1", "1.0"), ("shop", "test", "3.0", ""), ("shop", "live", "1.0", "")]
+    eventually(lambda: deploys(server) == expect)
+    server.kill()
+    server.start()
+    send("1.0")
+    send("1.2")
+    eventually(lambda: deploys(server) == [("shop", "live", "1.2", "1.1"), *expect])
+    assert deploys(server, service="shop", environment="test") == [expect[1]]
+    assert deploys(server, service="other") == [] and deploys(server, limit=1) == [("shop", "live", "1.2", "1.1")]
+    assert deploys(server, to="now-10m") == []
+    newest = server.get("/bellrock/v1/deploys", environment="live")["deploys"][0]
+    assert newest["at"] <= newest["last_seen"]
+    answer = requests.get(f"{server.url}/bellrock/v1/deploys", params={"from": "yesterday-ish"}, timeout=10)
+    assert answer.status_code == 400 and "from" in answer.text, answer.text

@@ -12,6 +12,7 @@ mod raises;
 mod schema;
 mod scrub;
 
+pub mod deploys;
 pub mod files;
 pub mod issues;
 pub mod leases;
@@ -22,6 +23,7 @@ pub mod tokens;
 
 pub use catalog::Catalog;
 pub use copy::{Rescue, open_or_restore};
+pub use deploys::{Deploy, DeployFilter, DeployPlace};
 pub use files::{Store, TableChanges};
 pub use issues::{ErrorBatch, ErrorOccurrence, Issue, IssueFilter, IssueStatus, RecordedErrors};
 pub use leases::Lease;

@@ -4,7 +4,7 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 /// Each entry takes the schema one version further, in one transaction with its version: a crash in between starts it again.
 /// Entries are never changed once released, only added.
-pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 /// Times are nanoseconds since the epoch, hashes and 64-bit ids are stored as their bits in a signed integer.
 const VERSION_1: &str = "
@@ -120,6 +120,21 @@ CREATE TABLE error_raise (
     reports BLOB NOT NULL
 );
 CREATE INDEX error_raise_place ON error_raise (tenant, trace_id, place, id);
+";
+
+/// Which version of a service ran when.
+const VERSION_3: &str = "
+CREATE TABLE deploy (
+    tenant BIGINT NOT NULL,
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    version TEXT NOT NULL,
+    previous TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    last_seen BIGINT NOT NULL,
+    PRIMARY KEY (tenant, service, environment, at, version)
+);
+CREATE INDEX deploy_at ON deploy (tenant, at);
 ";
 
 /// The version that the database has; 0 for a new one.

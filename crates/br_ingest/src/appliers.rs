@@ -3,6 +3,7 @@
 use crate::decode::{DecodeLimits, decode};
 use crate::decoded::{Decoded, Refused};
 use crate::delta::{Accumulator, IDLE_MS_MAX, Late};
+use crate::deploys::{DeployWatch, resources};
 use crate::intake::{has_metrics, has_spans};
 use crate::lane::Applier;
 use crate::span_metrics::{SpanMetrics, When};
@@ -276,11 +277,12 @@ fn lost(store: &str, position: JournalPosition, error: &br_std::Error) {
     tracing::error!(event = "StoreApplyError", store, position = position.0, "{error}");
 }
 
-/// Counts error events into issues. Writes to the catalog when nothing waits, or when enough has gathered.
+/// Counts error events into issues, and notes deploys. Writes to the catalog when nothing waits, or when enough has gathered.
 pub struct IssuesApplier {
     catalog: Arc<Catalog>,
     runtime: Handle,
     gathered: Vec<ErrorBatch>,
+    deploys: DeployWatch,
     /// Told once, however often it is tried.
     is_failing: bool,
 }
@@ -289,22 +291,26 @@ const GATHERED_MAX: usize = 512;
 
 impl IssuesApplier {
     pub fn new(catalog: Arc<Catalog>, runtime: Handle) -> Self {
-        Self { catalog, runtime, gathered: Vec::new(), is_failing: false }
+        Self { catalog, runtime, gathered: Vec::new(), deploys: DeployWatch::default(), is_failing: false }
     }
 
     /// What the catalog does not take stays gathered, and is tried again: nothing else could keep the count right.
     fn write(&mut self) -> Result<()> {
-        if self.gathered.is_empty() {
-            return Ok(());
-        }
-        let written = self.runtime.block_on(self.catalog.record_errors(&self.gathered));
+        let written = self.runtime.block_on(async {
+            // First what the position of the other may not overtake.
+            self.deploys.write(&self.catalog).await?;
+            if self.gathered.is_empty() {
+                return Ok(());
+            }
+            self.catalog.record_errors(&self.gathered).await.map(drop)
+        });
         match &written {
-            Ok(_) => self.gathered.clear(),
+            Ok(()) => self.gathered.clear(),
             Err(error) if !self.is_failing => tracing::error!(event = "IssuesWriteError", "{error}"),
             Err(_) => {}
         }
         self.is_failing = written.is_err();
-        written.map(drop)
+        written
     }
 }
 
@@ -313,7 +319,10 @@ impl Applier for IssuesApplier {
         !has_metrics(protocol)
     }
 
-    fn apply(&mut self, tenant: TenantId, position: JournalPosition, _received: Nanos, decoded: &Arc<Decoded>) {
+    fn apply(&mut self, tenant: TenantId, position: JournalPosition, received: Nanos, decoded: &Arc<Decoded>) {
+        for resource in resources(decoded) {
+            self.deploys.hear(tenant, resource, received);
+        }
         let mut occurrences = Vec::new();
         for group in &decoded.logs.groups {
             occurrences.extend(group.records.iter().filter_map(|record| occurrence(&group.resource, record)));

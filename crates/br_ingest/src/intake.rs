@@ -2,6 +2,7 @@
 
 use crate::decode::{DecodeLimits, decode, decode_with};
 use crate::decoded::{Decoded, Refused};
+use crate::deploys::ToldVersions;
 use crate::erasure::ErasureRequest;
 use crate::files::FileCounters;
 use crate::lane::{Lane, LaneStart};
@@ -201,6 +202,7 @@ pub struct Intake {
     metrics: Arc<Tsdb>,
     /// For bodies that are being decoded.
     rooms: Rooms,
+    versions: ToldVersions,
     /// Comes before the journal.
     pub redaction: Redaction,
     pub lanes: Lanes,
@@ -238,8 +240,9 @@ impl Intake {
         let lane = |name, start: LaneStart| Lane::start(name, journal.clone(), order.clone(), limits.clone(), start);
         let lanes =
             Lanes { metrics: lane("metrics", metrics)?, events: lane("events", events)?, issues: lane("issues", issues)? };
-        let (rooms, redaction, counters) = (Rooms::default(), Redaction::default(), IntakeCounters::default());
-        Ok(Self { journal, clock, order, limits, metrics: store, rooms, redaction, lanes, counters })
+        let (rooms, versions) = (Rooms::default(), ToldVersions::default());
+        let (redaction, counters) = (Redaction::default(), IntakeCounters::default());
+        Ok(Self { journal, clock, order, limits, metrics: store, rooms, versions, redaction, lanes, counters })
     }
 
     pub fn journal(&self) -> &Arc<Journal> {
@@ -421,6 +424,9 @@ impl Intake {
             users[0].1 = lanes.metrics.check_room(bytes).is_ok();
             self.counters.spans_uncounted.fetch_add(if users[0].1 { 0 } else { spans as u64 }, Ordering::Relaxed);
         }
+        // The lane of issues notes deploys, too; the same version is told again only after a while.
+        users[2].1 = uses_issues
+            || lanes.issues.check_room(bytes).is_ok() && self.versions.is_news(record.tenant, &decoded, record.received);
         let mut receipt = receipt(&mut decoded, &self.limits.wire);
         self.count(&receipt, &decoded, errors, record.body.len());
         if !uses_metrics && !uses_events {

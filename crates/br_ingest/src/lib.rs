@@ -7,6 +7,7 @@ pub mod appliers;
 pub mod decode;
 pub mod decoded;
 mod delta;
+mod deploys;
 pub mod erasure;
 pub mod files;
 pub mod grpc;

@@ -37,6 +37,8 @@ const DELETE_AT_ONCE: u32 = 1000;
 const UNTOLD_KEPT: Duration = Duration::from_mins(15);
 /// An issue outlives its last event by this at the least: one that was resolved and comes back is told as such.
 const ISSUES_KEPT: Duration = Duration::from_hours(90 * 24);
+/// Deploys of versions that were not heard of for so long are forgotten.
+const DEPLOYS_KEPT: Duration = Duration::from_hours(400 * 24);
 /// Between two tries of a flush that a large head wants.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 /// Compactions between two looks at what is past its time.
@@ -185,6 +187,7 @@ impl Upkeep {
         if expired > 0 {
             tracing::info!(event = "IssuesExpired", issues = expired);
         }
+        parts.catalog.expire_deploys(now - DEPLOYS_KEPT).await?;
         Ok(())
     }
 

@@ -2,12 +2,13 @@
 
 import { linesOf, type LogLine, type LokiStream } from '../lib/logs.ts';
 import { toRfc3339, type RangeMs } from '../lib/time.ts';
-import { completeAlert, completeAlertDetail, completeIncident, completeIncidentDetail, completeIssue, completeIssueDetail, completeService, completeTrace } from './complete.ts';
+import { completeAlert, completeAlertDetail, completeDeploy, completeIncident, completeIncidentDetail, completeIssue, completeIssueDetail, completeService, completeTrace } from './complete.ts';
 import { token } from '../state/session.ts';
 import type {
   Alert,
   AlertDetail,
   AlertState,
+  Deploy,
   Incident,
   IncidentDetail,
   IncidentState,
@@ -127,6 +128,11 @@ export async function status(signal?: AbortSignal): Promise<Status> {
 export async function services(range: RangeMs, signal?: AbortSignal): Promise<readonly Service[]> {
   const answer = await request<{ services?: Service[] }>(`${native}/services`, { query: ends(range), signal });
   return listOf(answer.services).map(completeService);
+}
+
+export async function deploys(service: string, range: RangeMs, signal?: AbortSignal): Promise<readonly Deploy[]> {
+  const answer = await request<{ deploys?: Deploy[] }>(`${native}/deploys`, { query: { service, ...ends(range) }, signal });
+  return listOf(answer.deploys).map(completeDeploy);
 }
 
 export interface TraceQuery {

@@ -1,6 +1,6 @@
 /** Fills in what a server of another version leaves out, so that a page shows what there is. */
 
-import type { Alert, AlertDetail, Evidence, Incident, IncidentDetail, Issue, IssueDetail, Service, Trace } from './types.ts';
+import type { Alert, AlertDetail, Deploy, Evidence, Incident, IncidentDetail, Issue, IssueDetail, Service, Trace } from './types.ts';
 
 /** Every key of a complete shape; a key that is absent or undefined in what came takes the value given here. */
 function withDefaults<T extends object>(came: T, defaults: Partial<T>): T {
@@ -43,6 +43,10 @@ export function completeTrace(trace: Trace): Trace {
     span.status ??= 'unset';
   }
   return { ...trace, spans };
+}
+
+export function completeDeploy(deploy: Deploy): Deploy {
+  return withDefaults(deploy, { environment: '', previous_version: '' });
 }
 
 export function completeIssue<T extends Issue>(issue: T): T {

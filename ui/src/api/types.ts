@@ -57,6 +57,17 @@ export interface Service {
   readonly firing_alerts: number;
 }
 
+/** A version of a service that came after another, or is the first that was heard of. */
+export interface Deploy {
+  readonly service: Text;
+  readonly environment: Text;
+  readonly version: Text;
+  /** Empty for the first one. */
+  readonly previous_version: Text;
+  readonly at: Instant;
+  readonly last_seen: Instant;
+}
+
 export interface TraceSummary {
   readonly trace_id: Text;
   readonly root_service: Text;

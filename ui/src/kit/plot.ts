@@ -16,17 +16,24 @@ export interface PlotOptions {
   readonly ink: { readonly text: string; readonly line: string; readonly critical: string };
   readonly unit: Unit;
   readonly threshold: number | null;
+  readonly marks: readonly ChartMark[];
   readonly range: RangeMs | undefined;
   readonly onzoom: ((range: RangeMs) => void) | undefined;
   /** The point under the cursor, or -1. */
   readonly oncursor: (index: number) => void;
 }
 
+/** A moment at which something happened. */
+export interface ChartMark {
+  readonly atMs: number;
+  readonly label: string;
+}
+
 /** A drag shorter than this is a click. */
 const DRAG_MIN_PX = 6;
 
 export function makePlot(options: PlotOptions): uPlot {
-  const { element, width, height, timesMs, series, colours, ink, unit, threshold, range, onzoom, oncursor } = options;
+  const { element, width, height, timesMs, series, colours, ink, unit, threshold, marks, range, onzoom, oncursor } = options;
   const font = `12px ${getComputedStyle(element).fontFamily}`;
   const axis = { stroke: ink.text, font, grid: { stroke: ink.line, width: 1 }, ticks: { show: false } };
   const increments = wideIncrements(greatest(series.map(({ values }) => values), threshold));
@@ -76,7 +83,12 @@ export function makePlot(options: PlotOptions): uPlot {
             onzoom({ fromMs, toMs });
           },
         ],
-        draw: threshold === null ? [] : [(plot) => drawThreshold(plot, threshold, ink.critical)],
+        draw: [
+          (plot) => {
+            if (threshold !== null) drawThreshold(plot, threshold, ink.critical);
+            for (const mark of marks) drawMark(plot, mark, ink.text, font);
+          },
+        ],
       },
     },
     [timesMs.map((ms) => ms / 1000), ...series.map((one) => one.values as (number | null)[])],
@@ -144,5 +156,28 @@ function drawThreshold(plot: uPlot, threshold: number, colour: string): void {
   ctx.moveTo(plot.bbox.left, y);
   ctx.lineTo(plot.bbox.left + plot.bbox.width, y);
   ctx.stroke();
+  ctx.restore();
+}
+
+function drawMark(plot: uPlot, mark: ChartMark, colour: string, font: string): void {
+  const { ctx, bbox } = plot;
+  const x = plot.valToPos(mark.atMs / 1000, 'x', true);
+  if (x < bbox.left || x > bbox.left + bbox.width) return;
+  ctx.save();
+  ctx.strokeStyle = colour;
+  ctx.fillStyle = colour;
+  ctx.lineWidth = devicePixelRatio;
+  ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+  ctx.beginPath();
+  ctx.moveTo(x, bbox.top);
+  ctx.lineTo(x, bbox.top + bbox.height);
+  ctx.stroke();
+  ctx.font = font.replace(/^\d+/, (size) => String(Number(size) * devicePixelRatio));
+  // Near the right edge the name stands on the other side.
+  const gap = 4 * devicePixelRatio;
+  const isLate = x + gap + ctx.measureText(mark.label).width > bbox.left + bbox.width;
+  ctx.textAlign = isLate ? 'right' : 'left';
+  ctx.textBaseline = 'top';
+  ctx.fillText(mark.label, isLate ? x - gap : x + gap, bbox.top + gap);
   ctx.restore();
 }

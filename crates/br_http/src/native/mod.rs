@@ -2,6 +2,7 @@
 
 mod admin;
 mod alerts;
+mod deploys;
 mod imports;
 mod issues;
 pub(crate) mod openapi;
@@ -32,6 +33,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/bellrock/v1/queries/{id}/cancel", Right::Read, status::cancel)
         .add(&axum::http::Method::DELETE, "/bellrock/v1/queries/{id}", Right::Read, status::cancel)
         .get("/bellrock/v1/services", Right::Read, services::services)
+        .get("/bellrock/v1/deploys", Right::Read, deploys::list)
         .get("/bellrock/v1/traces", Right::Read, traces::search)
         .get("/bellrock/v1/traces/{id}", Right::Read, traces::trace)
         .get("/bellrock/v1/issues", Right::Read, issues::list)
