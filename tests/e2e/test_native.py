@@ -1,7 +1,11 @@
 """The native API: what is wrong is said, what is asked for is read."""
 
+import csv
+import io
+import json
 import time
 
+import pyarrow
 import pytest
 import requests
 from bellrock_server import eventually
@@ -55,3 +59,52 @@ def test_a_wrong_address_is_a_page_for_people_and_an_error_for_clients(server):
     assert plain.status_code == 404 and plain.json()["error"]["kind"] == "not_found"
     call = requests.get(f"{server.url}/api/v1/nope", headers={"Accept": "text/html"}, timeout=10)
     assert call.status_code == 404 and call.json()["error"]["kind"] == "not_found"
+
+
+def ask_sql(server, query, format, **more):
+    return requests.post(f"{server.url}/bellrock/v1/sql", json={"query": query, "format": format}, timeout=60, **more)
+
+
+def rows_of(answer, format):
+    """The rows as lists of texts and numbers."""
+    if format == "arrow":
+        with pyarrow.ipc.open_stream(answer.content) as stream:
+            return [list(row.values()) for row in stream.read_all().to_pylist()]
+    if format == "csv":
+        return [[int(number), text] for number, text in list(csv.reader(io.StringIO(answer.text)))[1:]]
+    return [list(json.loads(line).values()) for line in answer.text.splitlines()]
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv", "arrow"])
+def test_sql_comes_in_parts(server, format):
+    now = time.time_ns()
+    lines = [[str(now - at * 1000), f"line {at} of an answer that is larger than a part"] for at in range(2000)]
+    body = {"streams": [{"stream": {"service_name": "shop"}, "values": lines}]}
+    assert requests.post(f"{server.url}/loki/api/v1/push", json=body, timeout=20).status_code == 204
+    eventually(lambda: server.sql("SELECT count(*) AS n FROM logs")[0]["n"] == 2000)
+    times = lambda factor: ", ".join(f"({at})" for at in range(factor))
+    crossed = lambda factor: f"SELECT CAST(n AS BIGINT) AS n, body FROM logs CROSS JOIN (VALUES {times(factor)}) AS more(n)"
+
+    # A small answer is of one piece; an empty one has its columns where the format has any.
+    small = ask_sql(server, crossed(1) + " ORDER BY body LIMIT 3", format)
+    assert "content-length" in small.headers and len(rows_of(small, format)) == 3
+    empty = ask_sql(server, crossed(1) + " WHERE body = 'none'", format)
+    assert empty.status_code == 200 and rows_of(empty, format) == []
+
+    large = ask_sql(server, crossed(100), format)
+    assert large.headers.get("transfer-encoding") == "chunked" and "content-length" not in large.headers
+    rows = rows_of(large, format)
+    assert len(rows) == 200_000 and len({tuple(row) for row in rows}) == 200_000
+
+    # What fails at once is an answer that says so; what fails in the middle cannot be taken for whole.
+    wrong = ask_sql(server, "SELECT nothing FROM logs", format)
+    assert wrong.status_code == 400 and "nothing" in wrong.json()["error"]["message"], wrong.text
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        ask_sql(server, crossed(600), format)
+
+    # A query whose reader has gone away ends.
+    with ask_sql(server, crossed(400), format, stream=True) as answer:
+        content = answer.iter_content(1000)
+        assert next(content)
+        assert any("CROSS JOIN" in query["query"] for query in server.get("/bellrock/v1/queries")["queries"])
+    eventually(lambda: server.get("/bellrock/v1/queries")["queries"] == [])

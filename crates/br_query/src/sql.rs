@@ -11,7 +11,7 @@ mod shape;
 mod short_forms;
 mod watched;
 
-pub use encode::{write_csv, write_json_lines};
+pub use encode::{ArrowStream, write_csv, write_json_lines};
 pub use histogram::histogram_json;
 pub use rows::{write_columns, write_json_rows};
 

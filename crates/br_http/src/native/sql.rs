@@ -4,18 +4,20 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::warning;
 use axum::Extension;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use br_model::Principal;
 use br_query::door::Language;
-use br_query::sql::{SqlAnswer, write_columns, write_csv, write_json_lines, write_json_rows};
+use br_query::sql::{ArrowStream, SqlAnswer, write_columns, write_csv, write_json_lines, write_json_rows};
 use br_std::{Error, Result};
-use br_storage::Budget;
+use br_storage::{Budget, CancelReason};
 use futures::StreamExt;
 use serde::Deserialize;
 use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +34,18 @@ enum Format {
     Json,
     Csv,
     Jsonl,
+    Arrow,
+}
+
+impl Format {
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Csv => "text/csv; charset=utf-8",
+            Self::Jsonl => "application/x-ndjson",
+            Self::Arrow => "application/vnd.apache.arrow.stream",
+        }
+    }
 }
 
 pub(super) async fn sql(
@@ -41,57 +55,133 @@ pub(super) async fn sql(
 ) -> std::result::Result<Response, ApiError> {
     let request: SqlRequest = serde_json::from_slice(&body)
         .map_err(|error| Error::fix_request(format!("the body must be JSON such as {{\"query\": \"SELECT 1\"}}: {error}")))?;
-    let (engine, tenant, format) = (app.sql.clone(), principal.tenant, request.format);
+    if request.format != Format::Json {
+        return Ok(streamed(app, principal, request).await?);
+    }
+    let (engine, tenant) = (app.sql.clone(), principal.tenant);
     let text = request.query.clone();
     let (body, warnings) = app
         .door
         .run_async(tenant, Language::Sql, &request.query, &app.sql_workers, async move |budget| {
-            let body = encode(engine.query(tenant, &text, budget.clone()).await?, format, &budget).await?;
+            let body = encode(engine.query(tenant, &text, budget.clone()).await?, &budget).await?;
             Ok((body, budget.damage().warnings()))
         })
         .await?;
-    let content_type = match format {
-        Format::Json => "application/json",
-        Format::Csv => "text/csv; charset=utf-8",
-        Format::Jsonl => "application/x-ndjson",
-    };
-    Ok(warning::on(([(header::CONTENT_TYPE, content_type)], body).into_response(), &warnings))
+    Ok(response(Format::Json, body, &warnings))
 }
 
-/// An answer may take this many bytes, written out.
+fn response(format: Format, body: impl Into<Body>, warnings: &[String]) -> Response {
+    warning::on(([(header::CONTENT_TYPE, format.content_type())], body.into()).into_response(), warnings)
+}
+
+/// An answer in one piece may take this many bytes, written out.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
-async fn encode(mut answer: SqlAnswer, format: Format, budget: &Budget) -> Result<Vec<u8>> {
+async fn encode(mut answer: SqlAnswer, budget: &Budget) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     let mut is_first = true;
-    if format == Format::Json {
-        out.extend_from_slice(br#"{"columns":"#);
-        write_columns(&mut out, &answer.schema)?;
-        out.extend_from_slice(br#","rows":["#);
-    }
+    out.extend_from_slice(br#"{"columns":"#);
+    write_columns(&mut out, &answer.schema)?;
+    out.extend_from_slice(br#","rows":["#);
     while let Some(batch) = answer.batches.next().await {
-        let batch = batch?;
-        match format {
-            Format::Json => write_json_rows(&mut out, &batch, &mut is_first)?,
-            Format::Csv => write_csv(&mut out, &batch, std::mem::take(&mut is_first))?,
-            Format::Jsonl => write_json_lines(&mut out, &batch)?,
-        }
+        write_json_rows(&mut out, &batch?, &mut is_first)?;
         if out.len() > ANSWER_BYTES_MAX {
             return Err(Error::over_limit(format!(
-                "the answer has more than {} MiB: add a LIMIT or aggregate",
+                "the answer has more than {} MiB: add a LIMIT, aggregate, or ask for the format jsonl, csv or arrow, which come in parts",
                 ANSWER_BYTES_MAX >> 20
             )));
         }
     }
-    if format == Format::Json {
-        out.push(b']');
-        let warnings = budget.damage().warnings();
-        if !warnings.is_empty() {
-            let warnings = serde_json::to_vec(&warnings).map_err(|error| Error::corrupt(format!("the warnings: {error}")))?;
-            out.extend_from_slice(br#","warnings":"#);
-            out.extend(warnings);
-        }
-        out.push(b'}');
+    out.push(b']');
+    let warnings = budget.damage().warnings();
+    if !warnings.is_empty() {
+        let warnings = serde_json::to_vec(&warnings).map_err(|error| Error::corrupt(format!("the warnings: {error}")))?;
+        out.extend_from_slice(br#","warnings":"#);
+        out.extend(warnings);
     }
+    out.push(b'}');
     Ok(out)
+}
+
+/// An answer is sent in parts of about this size; a smaller one in one piece, with all that is known of it in its head.
+const PART_BYTES: usize = 256 << 10;
+/// Parts that wait for a client that reads slowly.
+const PARTS_AHEAD: usize = 2;
+
+/// A part of an answer that is sent while the query goes on.
+struct Part {
+    bytes: Vec<u8>,
+    /// What the query could not read until now.
+    warnings: Vec<String>,
+    is_last: bool,
+}
+
+async fn streamed(app: Arc<App>, principal: Principal, request: SqlRequest) -> Result<Response> {
+    let (sender, mut parts) = mpsc::channel(PARTS_AHEAD);
+    let SqlRequest { query, format } = request;
+    let task = StopOnDrop(tokio::spawn(async move {
+        let (engine, tenant) = (app.sql.clone(), principal.tenant);
+        let (text, to) = (query.clone(), sender.clone());
+        let work = async move |budget: Arc<Budget>| {
+            let answer = engine.query(tenant, &text, budget.clone()).await?;
+            send_parts(answer, format, &budget, &to).await
+        };
+        if let Err(error) = app.door.run_async(tenant, Language::Sql, &query, &app.sql_workers, work).await {
+            // Who no longer listens need not hear of it.
+            drop(sender.send(Err(error)).await);
+        }
+    }));
+    match parts.recv().await.unwrap_or_else(|| Err(cut_off()))? {
+        Part { bytes, warnings, is_last: true } => Ok(response(format, bytes, &warnings)),
+        Part { bytes, warnings, is_last: false } => {
+            let first = futures::stream::once(async { Ok::<_, Error>(bytes) });
+            let rest = futures::stream::try_unfold((parts, task, false), async |(mut parts, task, is_over)| {
+                if is_over {
+                    return Ok(None);
+                }
+                // An error ends the connection before the end of the body, so that nobody takes the answer for whole.
+                let part = parts.recv().await.unwrap_or_else(|| Err(cut_off()))?;
+                Ok(Some((part.bytes, (parts, task, part.is_last))))
+            });
+            Ok(response(format, Body::from_stream(first.chain(rest)), &warnings))
+        }
+    }
+}
+
+fn cut_off() -> Error {
+    Error::corrupt("the query ended without an answer")
+}
+
+/// Ends the query when nobody reads its answer any more.
+struct StopOnDrop(JoinHandle<()>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn send_parts(mut answer: SqlAnswer, format: Format, budget: &Budget, to: &mpsc::Sender<Result<Part>>) -> Result<()> {
+    let send = async |bytes: Vec<u8>, is_last: bool| {
+        let part = Part { bytes, warnings: budget.damage().warnings(), is_last };
+        to.send(Ok(part)).await.map_err(|_| CancelReason::Caller.error())
+    };
+    let mut arrow = if format == Format::Arrow { Some(ArrowStream::new(&answer.schema)?) } else { None };
+    let mut out = Vec::new();
+    let mut is_first = true;
+    while let Some(batch) = answer.batches.next().await {
+        let batch = batch?;
+        match &mut arrow {
+            Some(arrow) => arrow.write(&mut out, &batch)?,
+            None if format == Format::Csv => write_csv(&mut out, &batch, std::mem::take(&mut is_first))?,
+            None => write_json_lines(&mut out, &batch)?,
+        }
+        if out.len() >= PART_BYTES {
+            send(std::mem::take(&mut out), false).await?;
+        }
+    }
+    if let Some(arrow) = arrow {
+        arrow.finish(&mut out)?;
+    }
+    send(out, true).await
 }

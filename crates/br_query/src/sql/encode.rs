@@ -1,6 +1,8 @@
-//! Answers as text.
+//! Answers as text, and as Arrow's stream.
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::writer::StreamWriter;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use br_std::{Error, Result};
 use std::io::Write;
@@ -30,6 +32,28 @@ pub fn write_csv(out: &mut dyn Write, batch: &RecordBatch, header: bool) -> Resu
         write!(out, "{}\r\n", cells.join(","))?;
     }
     Ok(())
+}
+
+/// Rows as Arrow writes them to a stream (IPC): the columns first, then batches.
+pub struct ArrowStream(StreamWriter<Vec<u8>>);
+
+impl ArrowStream {
+    pub fn new(schema: &SchemaRef) -> Result<Self> {
+        StreamWriter::try_new(Vec::new(), schema).map(Self).map_err(failed)
+    }
+
+    pub fn write(&mut self, out: &mut Vec<u8>, batch: &RecordBatch) -> Result<()> {
+        self.0.write(batch).map_err(failed)?;
+        out.append(self.0.get_mut());
+        Ok(())
+    }
+
+    /// The columns, where there was no row, and the mark of the end.
+    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<()> {
+        self.0.finish().map_err(failed)?;
+        out.append(self.0.get_mut());
+        Ok(())
+    }
 }
 
 fn quoted(text: &str) -> String {
