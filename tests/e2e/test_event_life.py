@@ -214,6 +214,8 @@ def test_a_persons_data_is_erased_from_everywhere_while_writes_go_on(make_server
     server = make_server(config=ERASING).start()
     people = [plant(server, number) for number in range(4)]
     server.post("/bellrock/v1/admin/flush", None)
+    held_before = {person: where_it_stands(server.data / "files", person) for person in people}
+    assert all(held_before.values()), "in files, which have to be written anew"
     people += [plant(server, number) for number in range(4, 8)]
     gone, kept = people[::2], people[1::2]
     writer = Writer(server)
