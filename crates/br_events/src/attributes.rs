@@ -291,6 +291,36 @@ impl<'a> AttributesReader<'a> {
         self
     }
 
+    /// Whether a key is wanted, by column.
+    pub(crate) fn columns_where(&self, wants: impl Fn(&str) -> bool) -> Vec<bool> {
+        self.promoted.iter().map(|promoted| wants(promoted.key)).collect()
+    }
+
+    /// Calls `each` with number and letter of each column in which a row has a value, and the value.
+    #[inline]
+    pub(crate) fn each_column(&self, row: usize, mut each: impl FnMut(usize, u8, Value<'a>)) {
+        for (at, promoted) in self.promoted.iter().enumerate() {
+            if let Some(value) = promoted.value(row) {
+                each(at, promoted.letter, value);
+            }
+        }
+    }
+
+    /// Calls `each` with key, letter and value of those of a row without a column whose key is wanted.
+    pub(crate) fn each_of_map(
+        &self,
+        row: usize,
+        wants: impl Fn(&str) -> bool,
+        mut each: impl FnMut(&'a str, u8, Value<'a>),
+    ) -> Result<()> {
+        let Some(rest) = &self.rest else { return Ok(()) };
+        let (places, letters) = rest.row(row)?;
+        for (at, letter) in places.zip(letters).filter(|(at, _)| wants(rest.keys.value(*at))) {
+            each(rest.keys.value(at), *letter, Value::Text(rest.values.value(at)));
+        }
+        Ok(())
+    }
+
     /// Calls `each` with key, letter and value of those whose key is wanted, in the order of [`Self::entries_where`].
     pub(crate) fn each_where(
         &self,
@@ -303,12 +333,7 @@ impl<'a> AttributesReader<'a> {
                 each(promoted.key, promoted.letter, value);
             }
         }
-        let Some(rest) = &self.rest else { return Ok(()) };
-        let (places, letters) = rest.row(row)?;
-        for (at, letter) in places.zip(letters).filter(|(at, _)| wants(rest.keys.value(*at))) {
-            each(rest.keys.value(at), *letter, Value::Text(rest.values.value(at)));
-        }
-        Ok(())
+        self.each_of_map(row, wants, each)
     }
 
     /// Those whose key is wanted: first those with a column of their own, then the others.

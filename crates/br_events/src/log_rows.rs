@@ -60,6 +60,10 @@ pub(crate) struct RowReader<'a> {
     attributes: Option<AttributesReader<'a>>,
     /// Label names by key.
     names: HashMap<String, String>,
+    /// By column of attributes: whether it can have the number that is needed.
+    may_be_number: Vec<bool>,
+    /// Whether groups are told apart by something that is no attribute.
+    has_derived: bool,
     /// By the number of a resource in the dictionary: which of the label sets its stream has.
     set_of: Vec<Option<u32>>,
     sets: Vec<LabelSet>,
@@ -83,8 +87,13 @@ impl<'a> RowReader<'a> {
         if let Some(names) = &needs.metadata {
             attributes = attributes.map(|reader| reader.only(|key| is_one_of(names, key)));
         }
+        let is_number = |key: &str| needs.number.as_ref().is_some_and(|name| is_labelled(key, name));
+        let may_be_number = attributes.as_ref().map_or_else(Vec::new, |reader| reader.columns_where(is_number));
+        let derived = [SEVERITY, Derived::SEVERITY_TEXT, TRACE_ID, SPAN_ID];
         Ok(Self {
             needs,
+            may_be_number,
+            has_derived: derived.iter().any(|name| needs_column(needs, name)),
             times: column(batch, TS)?,
             resources: column(batch, RESOURCE)?,
             labels: origin::labels(batch)?,
@@ -174,14 +183,16 @@ impl<'a> RowReader<'a> {
         let Some(name) = &self.needs.number else { return Ok(None) };
         let Some(attributes) = self.attributes.as_ref().filter(|_| !self.sets[set as usize].has_number) else { return Ok(None) };
         let (mut found, mut number) = (0, None);
-        attributes.each_where(
-            row,
-            |key| is_labelled(key, name),
-            |_, letter, value| {
-                found += 1;
-                number = value.number(letter);
-            },
-        )?;
+        let mut look = |letter: u8, value: Value<'_>| {
+            found += 1;
+            number = value.number(letter);
+        };
+        attributes.each_column(row, |column, letter, value| {
+            if self.may_be_number[column] {
+                look(letter, value);
+            }
+        });
+        attributes.each_of_map(row, |key| is_labelled(key, name), |_, letter, value| look(letter, value))?;
         Ok(number.filter(|_| found == 1))
     }
 
@@ -191,29 +202,34 @@ impl<'a> RowReader<'a> {
         let number = self.number(row, set)?;
         key.clear();
         key.extend_from_slice(&set.to_le_bytes());
-        let derived = self.derived(row);
-        key.push(derived.severity.0);
-        Value::Text(derived.severity_text).add_to(key);
-        if self.trace_ids.is_some() || self.span_ids.is_some() {
+        if self.has_derived {
+            let derived = self.derived(row);
+            key.push(derived.severity.0);
+            Value::Text(derived.severity_text).add_to(key);
             key.extend_from_slice(&derived.trace_id.0);
             key.extend_from_slice(&derived.span_id.0);
         }
-        if let (Some(attributes), Some(names)) = (&self.attributes, &self.needs.metadata) {
-            let apart = self.needs.number.as_deref().filter(|_| number.is_some());
-            attributes.each_where(
-                row,
-                |key| is_one_of(names, key),
-                |name, letter, value| {
-                    Value::Text(name).add_to(key);
-                    if apart.is_some_and(|apart| is_labelled(name, apart)) {
-                        key.push(0);
-                    } else {
-                        key.push(letter);
-                        value.add_to(key);
-                    }
-                },
-            )?;
-        }
+        let (Some(attributes), Some(names)) = (&self.attributes, &self.needs.metadata) else { return Ok(number) };
+        attributes.each_column(row, |column, letter, value| {
+            key.extend_from_slice(&(column as u16).to_le_bytes());
+            if number.is_none() || !self.may_be_number[column] {
+                key.push(letter);
+                value.add_to(key);
+            }
+        });
+        let apart = self.needs.number.as_deref().filter(|_| number.is_some());
+        attributes.each_of_map(
+            row,
+            |key| is_one_of(names, key),
+            |name, letter, value| {
+                key.extend_from_slice(&u16::MAX.to_le_bytes());
+                Value::Text(name).add_to(key);
+                if !apart.is_some_and(|apart| is_labelled(name, apart)) {
+                    key.push(letter);
+                    value.add_to(key);
+                }
+            },
+        )?;
         Ok(number)
     }
 

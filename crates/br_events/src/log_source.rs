@@ -153,9 +153,12 @@ struct Opened {
     rows: Vec<(i64, u32)>,
     next: usize,
     /// Rows not yet handed out, once read: the batch, and the numbers of its rows.
-    wide: Option<(RecordBatch, Vec<u32>)>,
+    wide: Option<Wide>,
     charged: u64,
 }
+
+/// Whole rows of a page, and their numbers in it.
+type Wide = (RecordBatch, Vec<u32>);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
@@ -301,17 +304,16 @@ impl Cursor<'_> {
     }
 
     /// The batch that holds the given rows (ascending) of a source, and the numbers of its rows; `None` when they cannot be read.
-    fn fetch(&mut self, at: usize, rows: &[u32]) -> Result<Option<(RecordBatch, Vec<u32>)>> {
+    fn fetch(&self, at: usize, rows: &[u32]) -> Result<Option<Wide>> {
         let (open, page) = match &self.pages[at].source {
             Source::Memory(batch) => return Ok(Some((batch.clone(), (0..batch.num_rows() as u32).collect()))),
-            Source::Page(open, page) => (open.clone(), *page),
+            Source::Page(open, page) => (open, *page),
             Source::File(_) | Source::Done => return Ok(None),
         };
         if let Some(wide) = &self.pages[at].wide {
             return Ok(Some(wide.clone()));
         }
-        let few = self.rows_wanted.is_some_and(|wanted| wanted <= FEW_ROWS && self.rows_given <= wanted * 4);
-        let numbers = if few {
+        let numbers = if self.takes_few() {
             rows.to_vec()
         } else {
             let opened = &self.pages[at];
@@ -320,19 +322,44 @@ impl Cursor<'_> {
             left.sort_unstable();
             left
         };
+        self.budget.check()?;
         let ranges = ranges_of(&open.tail.page_rows(page), &numbers);
-        let batch = match open.file.read_selected(&open.tail, &ranges, |name| needs_column(&self.selection.needs, name)) {
-            Ok(batch) => batch,
-            Err(error) if open.file.is_damaged(&error) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if !few {
-            let bytes = batch.get_array_memory_size() as u64;
-            self.budget.charge(bytes)?;
-            self.pages[at].charged += bytes;
-            self.pages[at].wide = Some((batch.clone(), numbers.clone()));
+        match open.file.read_selected(&open.tail, &ranges, |name| needs_column(&self.selection.needs, name)) {
+            Ok(batch) => Ok(Some((batch, numbers))),
+            Err(error) if open.file.is_damaged(&error) => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(Some((batch, numbers)))
+    }
+
+    /// Whether so few rows are wanted that only these are read of their pages.
+    fn takes_few(&self) -> bool {
+        self.rows_wanted.is_some_and(|wanted| wanted <= FEW_ROWS && self.rows_given <= wanted * 4)
+    }
+
+    /// Keeps what was fetched for the rows of it that come later.
+    fn keep(&mut self, at: usize, wide: &Wide) -> Result<()> {
+        let opened = &mut self.pages[at];
+        if opened.wide.is_none() && matches!(opened.source, Source::Page(..)) {
+            let bytes = wide.0.get_array_memory_size() as u64;
+            self.budget.charge(bytes)?;
+            opened.charged += bytes;
+            opened.wide = Some(wide.clone());
+        }
+        Ok(())
+    }
+
+    /// Makes the wanted rows of a source: each its number there and its place among all.
+    fn make(&mut self, at: usize, wide: &Wide, wanted: &[(u32, usize)], rows: &mut [Option<LogRow>]) -> Result<()> {
+        if !self.takes_few() {
+            self.keep(at, wide)?;
+        }
+        let (batch, numbers) = wide;
+        let mut reader = RowReader::new(&self.selection.needs, batch)?;
+        for (number, place) in wanted {
+            let Ok(row) = numbers.binary_search(number) else { continue };
+            rows[*place] = Some(reader.row(row)?);
+        }
+        Ok(())
     }
 
     fn finish(&mut self, at: usize) {
@@ -357,17 +384,20 @@ impl LogCursor for Cursor<'_> {
                 by_source.entry(*at).or_default().push((*row, place));
             }
             let mut rows: Vec<Option<LogRow>> = picked.iter().map(|_| None).collect();
-            for (at, mut wanted) in by_source {
-                wanted.sort_unstable();
-                let numbers: Vec<u32> = wanted.iter().map(|(row, _)| *row).collect();
-                if let Some((batch, held)) = self.fetch(at, &numbers)? {
-                    let mut reader = RowReader::new(&self.selection.needs, &batch)?;
-                    for (number, place) in wanted {
-                        let Ok(row) = held.binary_search(&number) else { continue };
-                        rows[place] = Some(reader.row(row)?);
+            let mut sources = by_source.into_iter().peekable();
+            while sources.peek().is_some() {
+                let at_once = sources.by_ref().take(2 * self.helpers.width()).collect();
+                let fetched = self.helpers.each(at_once, |(at, mut wanted): (usize, Vec<(u32, usize)>)| {
+                    wanted.sort_unstable();
+                    let numbers: Vec<u32> = wanted.iter().map(|(row, _)| *row).collect();
+                    (at, self.fetch(at, &numbers), wanted)
+                });
+                for (at, wide, wanted) in fetched {
+                    if let Some(wide) = wide? {
+                        self.make(at, &wide, &wanted, &mut rows)?;
                     }
+                    self.finish(at);
                 }
-                self.finish(at);
             }
             self.rows_given += picked.len();
             let rows: Vec<LogRow> = rows.into_iter().flatten().collect();

@@ -54,7 +54,7 @@ pub struct EventOptions {
     pub head_bytes_max: usize,
     /// Directories of files (footers, page summaries) kept in memory.
     pub open_files_max: usize,
-    /// Threads that read for all queries together, those of the queries themselves not counted, and one more.
+    /// A query reads with its own thread and with as many of all these less one as no other query uses.
     pub threads: usize,
     /// For events that are not kept as long as others.
     pub retention: Option<Arc<EventRules>>,
