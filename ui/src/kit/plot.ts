@@ -86,7 +86,7 @@ export function makePlot(options: PlotOptions): uPlot {
         draw: [
           (plot) => {
             if (threshold !== null) drawThreshold(plot, threshold, ink.critical);
-            for (const mark of marks) drawMark(plot, mark, ink.text, font);
+            drawMarks(plot, marks, ink.text, font);
           },
         ],
       },
@@ -159,25 +159,32 @@ function drawThreshold(plot: uPlot, threshold: number, colour: string): void {
   ctx.restore();
 }
 
-function drawMark(plot: uPlot, mark: ChartMark, colour: string, font: string): void {
+/** Lines across, the newest first; a name that would stand on another is left out. */
+function drawMarks(plot: uPlot, marks: readonly ChartMark[], colour: string, font: string): void {
   const { ctx, bbox } = plot;
-  const x = plot.valToPos(mark.atMs / 1000, 'x', true);
-  if (x < bbox.left || x > bbox.left + bbox.width) return;
+  const gap = 4 * devicePixelRatio;
+  const taken: [number, number][] = [];
   ctx.save();
   ctx.strokeStyle = colour;
   ctx.fillStyle = colour;
   ctx.lineWidth = devicePixelRatio;
   ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
-  ctx.beginPath();
-  ctx.moveTo(x, bbox.top);
-  ctx.lineTo(x, bbox.top + bbox.height);
-  ctx.stroke();
   ctx.font = font.replace(/^\d+/, (size) => String(Number(size) * devicePixelRatio));
-  // Near the right edge the name stands on the other side.
-  const gap = 4 * devicePixelRatio;
-  const isLate = x + gap + ctx.measureText(mark.label).width > bbox.left + bbox.width;
-  ctx.textAlign = isLate ? 'right' : 'left';
+  ctx.textAlign = 'left';
   ctx.textBaseline = 'top';
-  ctx.fillText(mark.label, isLate ? x - gap : x + gap, bbox.top + gap);
+  for (const mark of marks.toSorted((one, other) => other.atMs - one.atMs)) {
+    const x = plot.valToPos(mark.atMs / 1000, 'x', true);
+    if (x < bbox.left || x > bbox.left + bbox.width) continue;
+    ctx.beginPath();
+    ctx.moveTo(x, bbox.top);
+    ctx.lineTo(x, bbox.top + bbox.height);
+    ctx.stroke();
+    // Near the right edge the name stands on the other side.
+    const width = ctx.measureText(mark.label).width;
+    const from = x + gap + width > bbox.left + bbox.width ? x - gap - width : x + gap;
+    if (taken.some(([start, end]) => from < end + gap && from + width + gap > start)) continue;
+    taken.push([from, from + width]);
+    ctx.fillText(mark.label, from, bbox.top + gap);
+  }
   ctx.restore();
 }
