@@ -209,7 +209,14 @@ impl Search<'_> {
         let mut of_batch = Held::new(self.budget);
         of_batch.add(batch.get_array_memory_size() as u64)?;
         let mut reader = SpanReader::new(&batch, parts)?;
-        let spans = (0..of_traces.len()).map(|row| reader.span(row)).collect::<Result<_>>()?;
+        let mut spans = Vec::with_capacity(of_traces.len());
+        // Beside the batch that they are made of.
+        let mut of_spans = Held::new(self.budget);
+        for row in 0..of_traces.len() {
+            let stored = reader.span(row)?;
+            of_spans.add(stored.heap_bytes())?;
+            spans.push(stored);
+        }
         Ok((of_traces, spans))
     }
 }
