@@ -94,7 +94,8 @@ fn harmless() -> impl Strategy<Value = String> {
         "ORD-[0-9]{4}-[0-9]{6}",
         "v?[0-9]{1,2}\\.[0-9]{1,2}\\.[0-9]{1,2}",
         "10\\.[0-9]{1,2}\\.[0-9]{1,2}\\.[0-9]{1,2}:[0-9]{4}",
-        "[A-Za-z0-9+/]{20,60}={0,2}",
+        // Padded behind a letter that ends no name of a secret: `…aPw= text` reads as one, and is masked rather than let through.
+        "[A-Za-z0-9+/]{19,59}([A-Za-z0-9+/]|[AIMQU]==?)",
         "/api/v[0-9]/[a-z]{3,8}/[0-9]{1,6}\\?page=[0-9]{1,3}",
         "(tokens|token_count|max_tokens|monkey|author|next_page_token)=[0-9a-z]{1,6}",
         "(password|token)=(%s|\\{\\}|\\*\\*\\*|true|None)",

@@ -13,10 +13,6 @@ const VALUE_BYTES_MAX: usize = 16 << 10;
 const NUMBER_BYTES_MIN: usize = 8;
 /// Whatever is so long is no word.
 const WORD_BYTES_MAX: usize = 20;
-/// Base64 shorter than this is not told from a name.
-const BASE64_BYTES_MIN: usize = 20;
-/// How far back its letters are looked at.
-const BASE64_BYTES_SEEN: usize = 64;
 
 /// A secret value, and its rule: that of headers or that of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,28 +61,7 @@ fn name(text: &[u8], floor: usize, sign: usize, keys: &Keys) -> Option<Name> {
     let length = text[floor..end].iter().rev().take(NAME_BYTES_MAX).take_while(|byte| is_name(byte)).count();
     let start = end - length;
     let secrecy = keys.secrecy(&text[start..end])?;
-    (end < sign || !is_padding(text, sign)).then_some(Name { start, secrecy, is_quoted })
-}
-
-/// Whether this `=` only fills up the base64 in front of it, as in `…aPw= text`: nothing stands behind it, and its letters change between
-/// capitals, small ones and digits more often than those of a name do.
-fn is_padding(text: &[u8], sign: usize) -> bool {
-    if text[sign] != b'='
-        || !matches!(at(text, sign + 1), 0 | b' ' | b'\t' | b'\r' | b'\n' | b'"' | b'\'' | b',' | b')' | b'}' | b']')
-    {
-        return false;
-    }
-    let kind = |byte: u8| match byte {
-        b'A'..=b'Z' => Some(0),
-        b'a'..=b'z' => Some(1),
-        b'0'..=b'9' => Some(2),
-        b'+' | b'/' => Some(3),
-        _ => None,
-    };
-    let kinds = || text[..sign].iter().rev().map_while(|byte| kind(*byte)).take(BASE64_BYTES_SEEN);
-    let length = kinds().count();
-    let changes = kinds().zip(kinds().skip(1)).filter(|(one, next)| one != next).count();
-    length >= BASE64_BYTES_MIN - 1 && changes * 5 >= length * 2
+    Some(Name { start, secrecy, is_quoted })
 }
 
 fn value(text: &[u8], sign: usize, name: &Name) -> Option<Pair> {
@@ -342,8 +317,10 @@ mod tests {
         check("headers[\"x-api-key\"] = \"abc\"", Some("abc"));
         check("secret := \"abc\"", Some("abc"));
         check("password => 'abc'", Some("abc"));
-        check("AWS4TemporarySecretAccessKey= abcd1234", Some("abcd1234"));
-        check("digest=4Zq/x81kJc0+tRb2LmN9aPw=hunter2", Some("hunter2"));
+        check("WebAppSmtpMailUserPwd=\"hunter2\"", Some("hunter2"));
+        check("vault kv put secret/app/db/v2/token=\"hunter2x\"", Some("hunter2x"));
+        check("Auth0MgmtApiClientSecret=\"s3cr3tval\"", Some("s3cr3tval"));
+        check("AwsS3BackupUserToken= abcd1234x", Some("abcd1234x"));
     }
 
     #[test]
@@ -367,7 +344,6 @@ mod tests {
             "std::secret::key",
             "monkey=banana",
             "password=",
-            "digest 4Zq/x81kJc0+tRb2LmN9aPw= text",
         ] {
             check(text, None);
         }
