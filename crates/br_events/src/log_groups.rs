@@ -81,6 +81,8 @@ const MINUTES_MAX: i64 = 10_000;
 const BATCH_ROWS: usize = 1024;
 /// Pages for each thread that are read before their groups are handed out: the threads wait for each other less often.
 const PAGES_AT_ONCE: usize = 4;
+/// Pages at once, at most: what is made of them is held until it is handed out.
+const PAGES_MAX: usize = 16;
 
 pub(crate) struct GroupCursor<'a> {
     selection: Selection,
@@ -140,7 +142,7 @@ impl<'a> GroupCursor<'a> {
     /// Reads this page, and those that come next with it where there is help.
     fn read_pages(&mut self, first: Part) -> Result<Vec<LogGroup>> {
         let width = self.helpers.width();
-        let most = if width > 1 && self.selection.needs.can_group() { width * PAGES_AT_ONCE } else { width };
+        let most = if width > 1 && self.selection.needs.can_group() { width * PAGES_AT_ONCE } else { width }.min(PAGES_MAX);
         let mut parts = vec![first];
         while parts.len() < most {
             match self.parts.pop() {

@@ -202,6 +202,7 @@ impl<'a> RowReader<'a> {
         let number = self.number(row, set)?;
         key.clear();
         key.extend_from_slice(&set.to_le_bytes());
+        key.push(u8::from(number.is_some()));
         if self.has_derived {
             let derived = self.derived(row);
             key.push(derived.severity.0);

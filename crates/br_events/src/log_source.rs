@@ -187,10 +187,12 @@ struct Cursor<'a> {
 }
 
 const BATCH_ROWS: usize = 1024;
+/// Pages of which whole rows are read side by side, at most.
+const PAGES_AT_ONCE: usize = 8;
 /// A query that wants no more than this gets single rows read, not their pages.
 const FEW_ROWS: usize = 1000;
 
-impl Cursor<'_> {
+impl<'a> Cursor<'a> {
     fn key(&self, min: i64, max: i64) -> i64 {
         match self.direction {
             Direction::Backward => max,
@@ -304,14 +306,17 @@ impl Cursor<'_> {
     }
 
     /// The batch that holds the given rows (ascending) of a source, and the numbers of its rows; `None` when they cannot be read.
-    fn fetch(&self, at: usize, rows: &[u32]) -> Result<Option<Wide>> {
+    fn fetch(&self, at: usize, rows: &[u32]) -> Result<Option<(Wide, Held<'a>)>> {
         let (open, page) = match &self.pages[at].source {
-            Source::Memory(batch) => return Ok(Some((batch.clone(), (0..batch.num_rows() as u32).collect()))),
+            Source::Memory(batch) => {
+                let all = (0..batch.num_rows() as u32).collect();
+                return Ok(Some(((batch.clone(), all), Held::new(self.budget))));
+            }
             Source::Page(open, page) => (open, *page),
             Source::File(_) | Source::Done => return Ok(None),
         };
         if let Some(wide) = &self.pages[at].wide {
-            return Ok(Some(wide.clone()));
+            return Ok(Some((wide.clone(), Held::new(self.budget))));
         }
         let numbers = if self.takes_few() {
             rows.to_vec()
@@ -325,7 +330,11 @@ impl Cursor<'_> {
         self.budget.check()?;
         let ranges = ranges_of(&open.tail.page_rows(page), &numbers);
         match open.file.read_selected(&open.tail, &ranges, |name| needs_column(&self.selection.needs, name)) {
-            Ok(batch) => Ok(Some((batch, numbers))),
+            Ok(batch) => {
+                let mut held = Held::new(self.budget);
+                held.add(batch.get_array_memory_size() as u64)?;
+                Ok(Some(((batch, numbers), held)))
+            }
             Err(error) if open.file.is_damaged(&error) => Ok(None),
             Err(error) => Err(error),
         }
@@ -386,14 +395,16 @@ impl LogCursor for Cursor<'_> {
             let mut rows: Vec<Option<LogRow>> = picked.iter().map(|_| None).collect();
             let mut sources = by_source.into_iter().peekable();
             while sources.peek().is_some() {
-                let at_once = sources.by_ref().take(2 * self.helpers.width()).collect();
+                let at_once = sources.by_ref().take(PAGES_AT_ONCE).collect();
                 let fetched = self.helpers.each(at_once, |(at, mut wanted): (usize, Vec<(u32, usize)>)| {
                     wanted.sort_unstable();
                     let numbers: Vec<u32> = wanted.iter().map(|(row, _)| *row).collect();
                     (at, self.fetch(at, &numbers), wanted)
                 });
                 for (at, wide, wanted) in fetched {
-                    if let Some(wide) = wide? {
+                    if let Some((wide, held)) = wide? {
+                        // What is kept of it is charged there.
+                        drop(held);
                         self.make(at, &wide, &wanted, &mut rows)?;
                     }
                     self.finish(at);

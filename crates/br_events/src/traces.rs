@@ -76,7 +76,9 @@ struct Search<'a> {
     held: Held<'a>,
 }
 
-impl Search<'_> {
+type SpansOfPlace<'a> = (Vec<u32>, Vec<StoredSpan>, Held<'a>);
+
+impl<'a> Search<'a> {
     /// Finds the places, the newest first.
     fn find(&mut self, batches: Vec<RecordBatch>, mut files: Vec<Arc<EventFile>>, range: TimeRange) -> Result<()> {
         let newest = |batch: &RecordBatch| column::<TimestampNanosecondArray>(batch, TS).ok().and_then(max);
@@ -182,8 +184,9 @@ impl Search<'_> {
         let mut traces = vec![Vec::new(); numbers.len()];
         let mut bytes = 0;
         for read in self.helpers.each(self.places.iter().collect(), |place| self.spans_of(place, &numbers, parts)) {
-            let (of_traces, spans) = read?;
+            let (of_traces, spans, of_place) = read?;
             let more = spans.iter().map(StoredSpan::heap_bytes).sum();
+            drop(of_place);
             held.add(more)?;
             bytes += more;
             for (number, stored) in of_traces.into_iter().zip(spans) {
@@ -193,31 +196,30 @@ impl Search<'_> {
         Ok((traces, bytes))
     }
 
-    /// What a place has of a range of numbers: the number of its trace for each span.
-    fn spans_of(&self, place: &Place, numbers: &Range<usize>, parts: &SpanParts) -> Result<(Vec<u32>, Vec<StoredSpan>)> {
+    /// What a place has of a range of numbers: the number of its trace for each span, and what they are charged for.
+    fn spans_of(&self, place: &Place, numbers: &Range<usize>, parts: &SpanParts) -> Result<SpansOfPlace<'a>> {
         let hits = place.hits.iter().filter(|(number, _)| numbers.contains(&(*number as usize)));
         let (of_traces, rows): (Vec<u32>, Vec<u32>) = hits.copied().unzip();
+        let mut of_spans = Held::new(self.budget);
         if rows.is_empty() {
-            return Ok((Vec::new(), Vec::new()));
+            return Ok((Vec::new(), Vec::new(), of_spans));
         }
         self.budget.check()?;
         let batch = match (place.batch(rows, parts), &place.rows) {
             (Ok(batch), _) => batch,
-            (Err(error), Rows::Page { file, .. }) if file.is_damaged(&error) => return Ok((Vec::new(), Vec::new())),
+            (Err(error), Rows::Page { file, .. }) if file.is_damaged(&error) => return Ok((Vec::new(), Vec::new(), of_spans)),
             (Err(error), _) => return Err(error),
         };
         let mut of_batch = Held::new(self.budget);
         of_batch.add(batch.get_array_memory_size() as u64)?;
         let mut reader = SpanReader::new(&batch, parts)?;
         let mut spans = Vec::with_capacity(of_traces.len());
-        // Beside the batch that they are made of.
-        let mut of_spans = Held::new(self.budget);
         for row in 0..of_traces.len() {
             let stored = reader.span(row)?;
             of_spans.add(stored.heap_bytes())?;
             spans.push(stored);
         }
-        Ok((of_traces, spans))
+        Ok((of_traces, spans, of_spans))
     }
 }
 

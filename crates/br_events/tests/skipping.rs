@@ -207,3 +207,45 @@ fn pages_without_such_a_number_are_skipped_where_it_is_a_number_only() {
         assert_eq!(found.len() < 12_500, may_skip, "{name}: {} spans", found.len());
     }
 }
+
+/// A sentence is in few pages, its words are in all. Of a page with too many pairs of words nothing is known, and it is looked at.
+#[test]
+fn a_sentence_skips_pages_that_have_its_words_apart() {
+    let store = CountingStore::new();
+    let events = open(&store);
+    let letters = |mut number: usize| {
+        let mut word = String::new();
+        for _ in 0..4 {
+            word.push(char::from(b'a' + (number % 26) as u8));
+            number /= 26;
+        }
+        word
+    };
+    for position in 1..=20u64 {
+        let is_wordy = position == 20;
+        let records: Vec<LogRecord> = (0..3000)
+            .map(|at| {
+                let line = match at {
+                    // The last pair of a page that is full of others.
+                    2999 if position == 7 || is_wordy => "the card issuer declined twice".to_owned(),
+                    _ if is_wordy => format!("{} {} {}", letters(at * 3), letters(at * 3 + 1), letters(at * 3 + 2)),
+                    _ => ["a card was declined", "the issuer called twice"][at % 2].to_owned(),
+                };
+                log(START + position as i64 * HOUR + at as i64, &line)
+            })
+            .collect();
+        events.append_logs(TENANT, JournalPosition(position), &logs("shop", records)).expect("append");
+    }
+    assert_eq!(flush(&events, &store, 20).len(), 20);
+    let read = || events.counters().pages_read.load(Ordering::Relaxed);
+    let before = read();
+    let phrase = "card issuer declined twice";
+    let asked = LogQuery {
+        hints: vec![LogHint::LineContains(phrase.to_owned())],
+        line_tests: vec![LineTest::contains(phrase)],
+        needs: LogNeeds::named(LineNeed::Nothing, Vec::new()),
+        ..query()
+    };
+    assert_eq!(read_logs(&events, &asked, usize::MAX).len(), 2);
+    assert!(read() - before <= 2 * 3, "{} reads: of two pages of twenty", read() - before);
+}
