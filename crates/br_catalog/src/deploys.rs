@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 
 /// Of each text this much is kept.
 pub const TEXT_BYTES_MAX: usize = 256;
-/// Runs of one service in one environment that are kept, the newest.
+/// Runs of one service in one environment that are kept, those that were heard of last.
 pub const RUNS_MAX: usize = 64;
 
 /// Where versions follow each other.
@@ -48,8 +48,8 @@ impl Catalog {
         let mut write = self.write().await?;
         let put = "INSERT INTO deploy (tenant, service, environment, version, previous, at, last_seen) VALUES ($1, $2, $3, $4, $5, $6, $7) \
             ON CONFLICT (tenant, service, environment, at, version) DO UPDATE SET last_seen = MAX(last_seen, excluded.last_seen)";
-        let cut = "DELETE FROM deploy WHERE tenant = $1 AND service = $2 AND environment = $3 AND at < (SELECT at FROM deploy \
-            WHERE tenant = $1 AND service = $2 AND environment = $3 ORDER BY at DESC LIMIT 1 OFFSET $4)";
+        let cut = "DELETE FROM deploy WHERE tenant = $1 AND service = $2 AND environment = $3 AND last_seen < (SELECT last_seen FROM deploy \
+            WHERE tenant = $1 AND service = $2 AND environment = $3 ORDER BY last_seen DESC LIMIT 1 OFFSET $4)";
         for deploy in deploys {
             let tenant = i64::from(deploy.place.tenant.0);
             let service = shortened(&deploy.place.service, TEXT_BYTES_MAX);

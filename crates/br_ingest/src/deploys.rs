@@ -108,11 +108,11 @@ impl DeployWatch {
         }
         let mut heard: Vec<_> = self.heard.iter().collect();
         heard.sort_by_key(|(_, (first, _))| *first);
+        if self.known.len() + heard.len() > PLACES_MAX {
+            self.known.clear();
+        }
         for ((place, version), times) in &heard {
             if !self.known.contains_key(place) {
-                if self.known.len() >= PLACES_MAX {
-                    self.known.clear();
-                }
                 let of_catalog = |deploy: Deploy| Run { saved: Some(deploy.last_seen), deploy };
                 let runs = catalog.deploys_of(place).await?.into_iter().map(of_catalog).collect();
                 self.known.insert(place.clone(), runs);
@@ -155,13 +155,18 @@ fn add(runs: &mut Vec<Run>, place: &DeployPlace, version: &str, (first, last): (
             return;
         }
     }
+    if runs.len() >= RUNS_MAX {
+        let Some(idle) = (0..runs.len()).min_by_key(|at| runs[*at].deploy.last_seen) else { return };
+        // So many at once are no deploys, such as an id for each process: those that are known go on.
+        if first.0.saturating_sub(runs[idle].deploy.last_seen.0) <= SILENCE.as_nanos() as i64 {
+            return;
+        }
+        runs.remove(idle);
+    }
     let previous = runs.last().map(|run| run.deploy.version.clone()).unwrap_or_default();
     tracing::info!(event = "DeploySeen", tenant = place.tenant.0, service = place.service, version, previous);
     let deploy = Deploy { place: place.clone(), version: version.to_owned(), previous, at: first, last_seen: last };
     runs.push(Run { deploy, saved: None });
-    if runs.len() > RUNS_MAX {
-        runs.remove(0);
-    }
 }
 
 #[cfg(test)]
@@ -263,7 +268,17 @@ mod tests {
         let found = deploys(&catalog).await;
         assert_eq!(found.len(), RUNS_MAX + 1);
         assert_eq!(found.last().expect("one").0, "live/v199");
-        assert_eq!(catalog.expire_deploys(minute(20 * 199)).await.expect("expired"), RUNS_MAX as u64);
+        assert_eq!(catalog.expire_deploys(minute(20 * 199)).await.expect("expired"), RUNS_MAX as u64 - 1);
+        // More that run at once than are told apart: none of them takes the place of another.
+        let before = deploys(&catalog).await;
+        for round in 0..3 {
+            for at in 0..80 {
+                watch.hear(TENANT, &resource(&format!("at-once-{at}"), "many"), minute(4000 + round));
+            }
+            watch.write(&catalog).await.expect("written");
+        }
+        let many = deploys(&catalog).await.len() - before.len();
+        assert_eq!(many, RUNS_MAX);
         assert!(catalog.deploys(TenantId(4), &DeployFilter::default(), 10).await.expect("read").is_empty());
     }
 }
