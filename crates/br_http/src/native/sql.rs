@@ -16,6 +16,7 @@ use br_storage::{Budget, CancelReason};
 use futures::StreamExt;
 use serde::Deserialize;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -107,6 +108,8 @@ async fn encode(mut answer: SqlAnswer, budget: &Budget) -> Result<Vec<u8>> {
 const PART_BYTES: usize = 256 << 10;
 /// Parts that wait for a client that reads slowly.
 const PARTS_AHEAD: usize = 2;
+/// A client that takes nothing for so long loses the query, which others may wait for.
+const READER_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// A part of an answer that is sent while the query goes on.
 struct Part {
@@ -135,12 +138,16 @@ async fn streamed(app: Arc<App>, principal: Principal, request: SqlRequest) -> R
         Part { bytes, warnings, is_last: true } => Ok(response(format, bytes, &warnings)),
         Part { bytes, warnings, is_last: false } => {
             let first = futures::stream::once(async { Ok::<_, Error>(bytes) });
-            let rest = futures::stream::try_unfold((parts, task, false), async |(mut parts, task, is_over)| {
+            let told = warnings.len();
+            let rest = futures::stream::try_unfold((parts, task, false), move |(mut parts, task, is_over)| async move {
                 if is_over {
                     return Ok(None);
                 }
                 // An error ends the connection before the end of the body, so that nobody takes the answer for whole.
                 let part = parts.recv().await.unwrap_or_else(|| Err(cut_off()))?;
+                if let Some(warning) = part.warnings.get(told) {
+                    return Err(Error::corrupt(warning.clone()));
+                }
                 Ok(Some((part.bytes, (parts, task, part.is_last))))
             });
             Ok(response(format, Body::from_stream(first.chain(rest)), &warnings))
@@ -164,7 +171,11 @@ impl Drop for StopOnDrop {
 async fn send_parts(mut answer: SqlAnswer, format: Format, budget: &Budget, to: &mpsc::Sender<Result<Part>>) -> Result<()> {
     let send = async |bytes: Vec<u8>, is_last: bool| {
         let part = Part { bytes, warnings: budget.damage().warnings(), is_last };
-        to.send(Ok(part)).await.map_err(|_| CancelReason::Caller.error())
+        match tokio::time::timeout(READER_WAIT_MAX, to.send(Ok(part))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(CancelReason::Caller.error()),
+            Err(_) => Err(Error::over_limit(format!("the reader of the answer has taken nothing for {READER_WAIT_MAX:?}"))),
+        }
     };
     let mut arrow = if format == Format::Arrow { Some(ArrowStream::new(&answer.schema)?) } else { None };
     let mut out = Vec::new();
